@@ -1,0 +1,96 @@
+"""The operations of the service: what is sent, what comes back, and one attempt at each.
+
+Reading the table at the end is reading the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from attrs import evolve, frozen
+
+from . import _wire
+from .errors import MalformedResponseError
+from .models import (
+    DescribePHIDetectionJobRequest,
+    JobPage,
+    JobProperties,
+    ListPHIDetectionJobsRequest,
+    StartPHIDetectionJobRequest,
+    StartPHIDetectionJobResponse,
+    StopPHIDetectionJobRequest,
+)
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+@frozen
+class Operation(Generic[_Request, _Response]):
+    """One operation: its name at the service, its method in boto3, and its two translations."""
+
+    name: str
+    method: str
+    encode: Callable[[_Request], dict[str, Any]]
+    decode: Callable[[_wire.Members], _Response]
+
+    def attempt(self, client: Any, request: _Request) -> _Response:
+        """Send `request` once through the boto3 `client`.
+
+        Raises:
+            ServiceError: the service answered with an error.
+            TransportError: there was no usable answer.
+        """
+        members = self.encode(request)
+        try:
+            return self.decode(getattr(client, self.method)(**members))
+        except Exception as cause:  # noqa: BLE001 - each becomes one of ours, or it could leak
+            error = _wire.error_from(cause, self.name, members)
+        # Out here, the error has neither a cause nor a context that would carry the answer's body.
+        raise error
+
+
+START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(
+    "StartPHIDetectionJob", "start_phi_detection_job", _wire.encode_start, _wire.decode_start
+)
+DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
+    "DescribePHIDetectionJob",
+    "describe_phi_detection_job",
+    _wire.encode_job_id,
+    _wire.decode_describe,
+)
+LIST: Operation[ListPHIDetectionJobsRequest, JobPage] = Operation(
+    "ListPHIDetectionJobs", "list_phi_detection_jobs", _wire.encode_list, _wire.decode_list
+)
+STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
+    "StopPHIDetectionJob", "stop_phi_detection_job", _wire.encode_job_id, _wire.decode_stop
+)
+
+
+class Pages:
+    """The way through the pages of one list."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def following(
+        self, request: ListPHIDetectionJobsRequest, page: JobPage
+    ) -> ListPHIDetectionJobsRequest | None:
+        """The request for the page after `page`, which answered `request`; None after the last.
+
+        Raises:
+            MalformedResponseError: the service repeats a NextToken, which would never end.
+        """
+        token = page.next_token
+        if token is None:
+            return None
+        if token in self._seen:
+            raise MalformedResponseError(
+                operation=LIST.name,
+                reason="the service repeated a NextToken: following it would never end",
+                outcome_unknown=False,
+                retryable=False,
+            )
+        self._seen.add(token)
+        return evolve(request, next_token=token)

@@ -1,0 +1,161 @@
+"""The shapes of what is sent, each with its one rule, and the validator that applies them.
+
+The limits and patterns are those of the service model that botocore ships (`service-2.json`,
+2018-10-30); `tests/test_contract.py` holds the two against each other. One rule goes beyond the
+model: `//` in an S3 key, which AWS's guidelines for batch jobs exclude.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from attrs import Attribute, frozen
+
+from .errors import RequestValidationError
+
+_ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
+_NAME_PUNCTUATION = frozenset("_.:/=+-%@")
+
+
+def _fullmatch(pattern: str) -> Callable[[str], str | None]:
+    """A rule for a pattern that reads the same in the model's regex dialect and in Python's."""
+    matches = re.compile(pattern).fullmatch
+    return lambda value: None if matches(value) else f"must match {pattern}"
+
+
+def _name_problem(value: str) -> str | None:
+    r"""The rule of `[\p{L}\p{Z}\p{N}_.:/=+\-%@]*`, whose classes Python's `re` does not know."""
+    if _ASCII_NAME.fullmatch(value):
+        return None
+    for index, character in enumerate(value):
+        # \p{L}, \p{Z} and \p{N} are the general categories that begin with these letters.
+        if unicodedata.category(character)[0] in "LZN" or character in _NAME_PUNCTUATION:
+            continue
+        name = unicodedata.name(character, "unnamed")
+        return (
+            "must consist of Unicode letters, separators and numbers and _.:/=+-%@;"
+            f" the character at index {index} is U+{ord(character):04X} ({name})"
+        )
+    return None
+
+
+def _s3_key_problem(value: str) -> str | None:
+    if (index := value.find("\n")) >= 0:
+        return f"must be one line; the character at index {index} is U+000A (LINE FEED)"
+    if (index := value.find("//")) >= 0:
+        return f"must not contain //, which AWS excludes from paths; there is one at index {index}"
+    return None
+
+
+@frozen
+class StringShape:
+    """A string shape of the service model. Lengths count code points."""
+
+    name: str
+    min_length: int = 0
+    max_length: int | None = None
+    pattern: str | None = None  # as the model spells it
+    enum: tuple[str, ...] = ()
+    rule: Callable[[str], str | None] | None = None
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with `value`, in words that do not contain it; None when nothing is."""
+        if not isinstance(value, str):
+            return f"must be a str, not {type(value).__name__}"
+        if len(value) < self.min_length:
+            return f"must have at least {self.min_length} characters, not {len(value)}"
+        if self.max_length is not None and len(value) > self.max_length:
+            return f"must have at most {self.max_length} characters, not {len(value)}"
+        if self.enum and value not in self.enum:
+            return f"must be one of {', '.join(self.enum)}"
+        return self.rule(value) if self.rule else None
+
+
+@frozen
+class IntegerShape:
+    """An integer shape, both ends included."""
+
+    name: str
+    minimum: int
+    maximum: int | None = None
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with `value`, in words that do not contain it; None when nothing is."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            return f"must be an int, not {type(value).__name__}"
+        if value < self.minimum:
+            return f"must be at least {self.minimum}"
+        if self.maximum is not None and value > self.maximum:
+            return f"must be at most {self.maximum}"
+        return None
+
+
+@frozen
+class NumberShape:
+    """A number of seconds or a factor, as the policies take them."""
+
+    name: str
+    minimum: float
+    finite: bool = True
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with `value`, in words that do not contain it; None when nothing is."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"must be a number, not {type(value).__name__}"
+        # Not the other way round: this way not-a-number is refused too.
+        if not value >= self.minimum:
+            return f"must be at least {self.minimum:g}"
+        if self.finite and math.isinf(value):
+            return "must be finite"
+        return None
+
+
+@frozen
+class Obeys:
+    """The field validator of attrs classes: the value has the given shape."""
+
+    shape: StringShape | IntegerShape | NumberShape
+    optional: bool = False
+
+    def __call__(self, instance: object, attribute: Attribute[Any], value: Any) -> None:
+        """Raise RequestValidationError unless `value` has the shape."""
+        if value is None and self.optional:
+            return
+        if problem := self.shape.problem(value):
+            refuse(instance, attribute, self.shape.name, problem)
+
+
+def refuse(instance: object, attribute: Attribute[Any], shape: str, reason: str) -> NoReturn:
+    """Raise the RequestValidationError for a field of `instance`."""
+    raise RequestValidationError(
+        owner=type(instance).__name__, field=attribute.name, shape=shape, reason=reason
+    )
+
+
+_NAME_PATTERN = r"^([\p{L}\p{Z}\p{N}_.:/=+\-%@]*)$"
+_TOKEN_PATTERN = r"^[a-zA-Z0-9-]+$"  # noqa: S105 - the pattern of a token, not a password
+_BUCKET_PATTERN = r"^[0-9a-z\.\-_]*(?!\.)$"
+_ROLE_PATTERN = r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"
+
+S3_BUCKET = StringShape("S3Bucket", 3, 63, _BUCKET_PATTERN, rule=_fullmatch(_BUCKET_PATTERN))
+S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
+IAM_ROLE_ARN = StringShape("IamRoleArn", 20, 2048, _ROLE_PATTERN, rule=_fullmatch(_ROLE_PATTERN))
+JOB_NAME = StringShape("JobName", 1, 256, _NAME_PATTERN, rule=_name_problem)
+JOB_ID = StringShape("JobId", 1, 32, _NAME_PATTERN, rule=_name_problem)
+KMS_KEY = StringShape("KMSKey", 1, 2048, ".*", rule=_fullmatch(".*"))
+CLIENT_REQUEST_TOKEN = StringShape(
+    "ClientRequestTokenString", 1, 64, _TOKEN_PATTERN, rule=_fullmatch(_TOKEN_PATTERN)
+)
+LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))
+MAX_RESULTS = IntegerShape("MaxResultsInteger", 1, 500)
+
+# The policies' own: no rule of AWS.
+SECONDS = NumberShape("seconds", 0.0)
+PAUSE = NumberShape("seconds", 0.001)  # a pause of nothing would poll without a pause
+TIMEOUT = NumberShape("seconds", 0.0, finite=False)
+FACTOR = NumberShape("factor", 1.0)
+ATTEMPTS = IntegerShape("attempts", 1)

@@ -1,0 +1,177 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from . import _operations, retry
+from ._clock import Clock, SystemClock
+from ._connection import Connection, warn_of_plain_text
+from .jobs import Job
+from .models import (
+    DescribePHIDetectionJobRequest,
+    JobFilter,
+    JobProperties,
+    ListPHIDetectionJobsRequest,
+    StartPHIDetectionJobRequest,
+    StartPHIDetectionJobResponse,
+    StopPHIDetectionJobRequest,
+)
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from boto3.session import Session
+    from botocore.client import BaseClient
+    from botocore.config import Config
+    from typing_extensions import Self
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class PHIClient:
+    """Starts, follows, lists and stops PHI detection jobs. Safe to share among threads.
+
+    Usable as a context manager, which closes the connections that it opened.
+
+    Args:
+        region_name: the AWS region; without it, the session's.
+        endpoint_url: where Comprehend Medical is, when it is not at AWS.
+        session: the boto3 session for credentials and region; without it, boto3's default one.
+        config: botocore settings such as timeouts, the size of the connection pool or a proxy.
+            Retries and parameter validation are switched off in it: ours take their place.
+        client: a boto3 client for `comprehendmedical` to use as it is, instead of building one.
+        retry: how single calls are tried again.
+        clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
+
+    Raises:
+        TransportError: boto3 cannot build the client, for want of a region for example.
+        TypeError: `endpoint_url` beside `client`.
+    """
+
+    def __init__(
+        self,
+        *,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        session: Session | None = None,
+        config: Config | None = None,
+        client: BaseClient | None = None,
+        retry: RetryPolicy = RetryPolicy(),
+        clock: Clock = SystemClock(),
+    ) -> None:
+        self._retry = retry
+        self._clock = clock
+        self._connection = Connection(
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            session=session,
+            config=config,
+            client=client,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that this client opened. A client that was handed in stays open."""
+        self._connection.close()
+
+    def start_phi_detection_job(
+        self, request: StartPHIDetectionJobRequest
+    ) -> StartPHIDetectionJobResponse:
+        """Start the job that `request` stands for, once, however often this is called with it.
+
+        Raises:
+            InvalidRequestException: the service refuses the request, or its token stands for
+                another one.
+            ActiveJobLimitExceeded: all job slots are taken and `RetryPolicy.slot_timeout` is up.
+            ServiceError: the service answered with another error.
+            TransportError: there was no usable answer. Where `outcome_unknown` is true the job may
+                have been started: send the same request again to learn its id.
+
+        Warns:
+            PlaintextOutputWarning: the request has no `kms_key`.
+        """
+        warn_of_plain_text(request)
+        return self._call(_operations.START, request)
+
+    def describe_phi_detection_job(self, job_id: str) -> JobProperties:
+        """What the service knows of a job now.
+
+        Raises:
+            RequestValidationError: `job_id` cannot be one.
+            ResourceNotFoundException: there is no such job in this account and region.
+            ServiceError, TransportError: the call failed otherwise.
+        """
+        return self._call(_operations.DESCRIBE, DescribePHIDetectionJobRequest(job_id=job_id))
+
+    def list_phi_detection_jobs(
+        self, filter: JobFilter | None = None, *, page_size: int = 100
+    ) -> Iterator[JobProperties]:
+        """The jobs of the account in this region, newest first unless the filter says otherwise.
+
+        Nothing is sent before the first job is asked for; then a page at a time, each retried on
+        its own.
+
+        Args:
+            filter: which jobs; the service takes one criterion at a time.
+            page_size: how many jobs a page brings, 1 to 500.
+
+        Raises:
+            RequestValidationError: an argument breaks its rule; raised at once.
+            ServiceError, TransportError: a page could not be fetched; raised while iterating.
+            MalformedResponseError: the service repeated a NextToken, which would never end.
+        """
+        first = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
+        return self._pages(first)
+
+    def _pages(self, request: ListPHIDetectionJobsRequest | None) -> Iterator[JobProperties]:
+        pages = _operations.Pages()
+        while request is not None:
+            page = self._call(_operations.LIST, request)
+            yield from page.jobs
+            request = pages.following(request, page)
+
+    def stop_phi_detection_job(self, job_id: str) -> str:
+        """Ask for a job to be stopped; returns its id.
+
+        Raises:
+            RequestValidationError: `job_id` cannot be one.
+            ResourceNotFoundException: there is no such job in this account and region.
+            ServiceError, TransportError: the call failed otherwise.
+        """
+        return self._call(_operations.STOP, StopPHIDetectionJobRequest(job_id=job_id))
+
+    def submit(self, request: StartPHIDetectionJobRequest) -> Job:
+        """Start a job and return it as one object.
+
+        Raises and warns as `start_phi_detection_job` does.
+        """
+        warn_of_plain_text(request)
+        return Job(self._call(_operations.START, request).job_id, self, self._clock)
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id, in any process, without asking the service.
+
+        Raises:
+            RequestValidationError: `job_id` cannot be one.
+        """
+        return Job(DescribePHIDetectionJobRequest(job_id=job_id).job_id, self, self._clock)
+
+    def _call(
+        self, operation: _operations.Operation[_Request, _Response], request: _Request
+    ) -> _Response:
+        client = self._connection.client
+        return retry.call(lambda: operation.attempt(client, request), self._retry, self._clock)

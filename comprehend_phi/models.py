@@ -1,0 +1,267 @@
+"""What is sent and what comes back, as immutable values.
+
+Requests are checked field by field when they are built, against the shapes of the service model.
+When AWS widens a limit before this package knows of it, attrs' own switch is the way out:
+
+    with attrs.validators.disabled():
+        request = StartPHIDetectionJobRequest(...)
+
+That switch is process-wide: build the request inside the block and nothing else. What the service
+answers is never refused by these rules.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import uuid4
+
+from attrs import Attribute, field, frozen
+
+from . import _shapes
+from ._shapes import Obeys, StringShape, refuse
+
+
+@frozen
+class _IsA:
+    """A field validator: the value is an instance of the given class."""
+
+    cls: type
+
+    def __call__(self, instance: object, attribute: Attribute[Any], value: Any) -> None:
+        if not isinstance(value, self.cls):
+            name = self.cls.__name__
+            refuse(instance, attribute, name, f"must be a {name}, not {type(value).__name__}")
+
+
+def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        reason = f"must be a datetime, not {type(value).__name__}"
+    elif value.utcoffset() is None:
+        reason = (
+            "must know its time zone: a naive datetime is another moment on every machine;"
+            " add tzinfo=timezone.utc if it is UTC"
+        )
+    else:
+        return
+    refuse(instance, attribute, "Timestamp", reason)
+
+
+class JobStatus(str, Enum):
+    """The state of a job. A state that the service adds later survives as its own string."""
+
+    SUBMITTED = "SUBMITTED"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    PARTIAL_SUCCESS = "PARTIAL_SUCCESS"
+    FAILED = "FAILED"
+    STOP_REQUESTED = "STOP_REQUESTED"
+    STOPPED = "STOPPED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> JobStatus | None:
+        if not isinstance(value, str):
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_ = unknown._value_ = value
+        return unknown
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job stays in this state for good; False for states not known here."""
+        return self in _TERMINAL
+
+    # Enum's own versions differ between Python 3.10, 3.11 and 3.12.
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def __format__(self, format_spec: str) -> str:
+        return str.__format__(self, format_spec)
+
+
+_TERMINAL = frozenset(
+    {JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS, JobStatus.FAILED, JobStatus.STOPPED}
+)
+_JOB_STATUS = StringShape("JobStatus", enum=tuple(JobStatus))
+
+
+@frozen(kw_only=True)
+class InputDataConfig:
+    """Where the notes lie.
+
+    Attributes:
+        s3_bucket: the bucket's name, in the region of the service endpoint.
+        s3_key: the folder of the notes in it; without it, the whole bucket. Keys may name people,
+            so the repr does not show this.
+    """
+
+    s3_bucket: str = field(validator=Obeys(_shapes.S3_BUCKET))
+    s3_key: str | None = field(
+        default=None, repr=False, validator=Obeys(_shapes.S3_KEY, optional=True)
+    )
+
+
+@frozen(kw_only=True)
+class OutputDataConfig:
+    """Where the service writes its results: below `s3_key`, in a folder named after the job.
+
+    Attributes:
+        s3_bucket: the bucket's name, in the region of the service endpoint.
+        s3_key: the folder; without it, the top of the bucket. Not in the repr.
+    """
+
+    s3_bucket: str = field(validator=Obeys(_shapes.S3_BUCKET))
+    s3_key: str | None = field(
+        default=None, repr=False, validator=Obeys(_shapes.S3_KEY, optional=True)
+    )
+
+
+def _new_token() -> str:
+    return str(uuid4())
+
+
+@frozen(kw_only=True)
+class StartPHIDetectionJobRequest:
+    """One logical start of a job.
+
+    The request carries its own `client_request_token`, made with the object: sending the same
+    object again, or an object with the same token from another process, starts no second job.
+    `attrs.evolve` keeps the token, so a changed copy still stands for the same start, and the
+    service refuses it. Ask for a new one when another job is meant:
+
+        attrs.evolve(request, job_name="again", client_request_token=str(uuid.uuid4()))
+
+    Attributes:
+        input_data_config: where the notes lie.
+        output_data_config: where the results go.
+        data_access_role_arn: the IAM role that lets the service read and write there.
+        language_code: the language of all the notes; the service knows `en`.
+        job_name: 1 to 256 Unicode letters, separators, numbers and `_.:/=+-%@`. Not in the repr.
+        kms_key: the key that encrypts the results; without it they are written in plain text, and
+            starting the job issues a `PlaintextOutputWarning`.
+        client_request_token: 1 to 64 ASCII letters, digits and hyphens.
+
+    Raises:
+        RequestValidationError: a value breaks the rule of its shape.
+    """
+
+    input_data_config: InputDataConfig = field(validator=_IsA(InputDataConfig))
+    output_data_config: OutputDataConfig = field(validator=_IsA(OutputDataConfig))
+    data_access_role_arn: str = field(validator=Obeys(_shapes.IAM_ROLE_ARN))
+    language_code: str = field(default="en", validator=Obeys(_shapes.LANGUAGE_CODE))
+    job_name: str | None = field(
+        default=None, repr=False, validator=Obeys(_shapes.JOB_NAME, optional=True)
+    )
+    kms_key: str | None = field(default=None, validator=Obeys(_shapes.KMS_KEY, optional=True))
+    client_request_token: str = field(
+        factory=_new_token, validator=Obeys(_shapes.CLIENT_REQUEST_TOKEN)
+    )
+
+
+@frozen(kw_only=True)
+class StartPHIDetectionJobResponse:
+    """The job that was started.
+
+    Attributes:
+        job_id: all that any process needs to find the job again.
+    """
+
+    job_id: str
+
+
+@frozen(kw_only=True)
+class DescribePHIDetectionJobRequest:
+    """Asks for the properties of one job."""
+
+    job_id: str = field(validator=Obeys(_shapes.JOB_ID))
+
+
+@frozen(kw_only=True)
+class StopPHIDetectionJobRequest:
+    """Asks for one job to be stopped."""
+
+    job_id: str = field(validator=Obeys(_shapes.JOB_ID))
+
+
+@frozen(kw_only=True)
+class JobFilter:
+    """Which jobs to list: at most one of the four is set, as the service demands.
+
+    Attributes:
+        job_name: jobs of exactly this name. Not in the repr.
+        job_status: jobs in this state.
+        submit_time_before: jobs submitted before this moment, oldest first; an aware datetime.
+        submit_time_after: jobs submitted after this moment, newest first; an aware datetime.
+
+    Raises:
+        RequestValidationError: a value breaks the rule of its shape, a datetime has no time zone,
+            or more than one filter is set.
+    """
+
+    job_name: str | None = field(
+        default=None, repr=False, validator=Obeys(_shapes.JOB_NAME, optional=True)
+    )
+    job_status: JobStatus | None = field(default=None, validator=Obeys(_JOB_STATUS, optional=True))
+    submit_time_before: datetime | None = field(default=None, validator=_aware_datetime)
+    submit_time_after: datetime | None = field(default=None, validator=_aware_datetime)
+
+    @submit_time_after.validator
+    def _only_one(self, attribute: Attribute[Any], _value: Any) -> None:
+        # On the last field, so that attrs' switch turns it off with the other rules.
+        fields = ("job_name", "job_status", "submit_time_before", "submit_time_after")
+        given = [name for name in fields if getattr(self, name) is not None]
+        if len(given) > 1:
+            refuse(
+                self,
+                attribute,
+                "ComprehendMedicalAsyncJobFilter",
+                f"stands in a filter with {' and '.join(given)}: the service takes one at a time",
+            )
+
+
+@frozen(kw_only=True)
+class ListPHIDetectionJobsRequest:
+    """Asks for one page of jobs."""
+
+    filter: JobFilter | None = field(default=None)
+    max_results: int = field(default=100, validator=Obeys(_shapes.MAX_RESULTS))
+    next_token: str | None = field(default=None, repr=False)  # the service's own, taken as it comes
+
+    @filter.validator
+    def _is_a_filter(self, attribute: Attribute[Any], value: Any) -> None:
+        if value is not None:
+            _IsA(JobFilter)(self, attribute, value)
+
+
+@frozen(kw_only=True)
+class JobProperties:
+    """What the service knows of a job. Members that it left out are None; times are aware, in UTC.
+
+    Job name, keys, paths and the free text of `message` may name people: the repr shows none.
+    """
+
+    job_id: str
+    job_status: JobStatus
+    job_name: str | None = field(default=None, repr=False)
+    message: str | None = field(default=None, repr=False)
+    submit_time: datetime | None = None
+    end_time: datetime | None = None
+    expiration_time: datetime | None = None
+    input_data_config: InputDataConfig | None = None
+    output_data_config: OutputDataConfig | None = None
+    language_code: str | None = None
+    data_access_role_arn: str | None = None
+    manifest_file_path: str | None = field(default=None, repr=False)
+    kms_key: str | None = None
+    model_version: str | None = None
+
+
+@frozen(kw_only=True)
+class JobPage:
+    """One page of a list of jobs."""
+
+    jobs: tuple[JobProperties, ...]
+    next_token: str | None = field(default=None, repr=False)

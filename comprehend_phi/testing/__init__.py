@@ -1,0 +1,1 @@
+"""A local Amazon Comprehend Medical for PHI detection jobs: for tests and demos, without AWS."""
