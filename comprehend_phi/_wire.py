@@ -91,7 +91,7 @@ def encode_list(request: ListPHIDetectionJobsRequest) -> dict[str, Any]:
 # --- Dicts to responses ---------------------------------------------------------------------------
 
 
-class Malformed(Exception):  # noqa: N818 - it never leaves the package
+class Malformed(Exception):
     """An answer lacks what it must contain; the one argument says what, without any value."""
 
 
@@ -230,7 +230,7 @@ _NEVER_CONNECTED = frozenset(
     {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"}
 )
 
-# The rule for what counts as an error code is ours: anything else in its place is a stranger's body.
+# What counts as an error code is our rule: anything else in its place is a stranger's body.
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _BAD_REQUEST, _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 400, 408, 429, 500
@@ -275,7 +275,7 @@ def error_from(cause: Exception, operation: str, request: Members) -> ServiceErr
         return MalformedResponseError(reason=f"the answer cannot be decoded ({kind})", **call)
     if isinstance(cause, BotoCoreError):
         return TransportError(
-            reason=f"the request was not sent ({kind}); check credentials, region and configuration",
+            reason=f"the request was not sent ({kind}); check credentials and configuration",
             outcome_unknown=False,
             retryable=False,
             **call,
@@ -300,7 +300,7 @@ def _from_answer(
         "retry_after": _retry_after(headers),
     }
     code = str(answer["Error"].get("Code"))
-    # Where there is no code, botocore puts the HTTP status there and a stranger's body into Message.
+    # Without a code, botocore puts the HTTP status there and a stranger's body into Message.
     named = _CODE.fullmatch(code) is not None
     message = mask(str(answer["Error"].get("Message")), _private_values(request)) if named else ""
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
+_DEFAULT_RETRY = RetryPolicy()
+_SYSTEM_CLOCK = SystemClock()
+
 
 class PHIClient:
     """Starts, follows, lists and stops PHI detection jobs. Safe to share among threads.
@@ -60,8 +63,8 @@ class PHIClient:
         session: Session | None = None,
         config: Config | None = None,
         client: BaseClient | None = None,
-        retry: RetryPolicy = RetryPolicy(),
-        clock: Clock = SystemClock(),
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         self._retry = retry
         self._clock = clock

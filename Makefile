@@ -1,0 +1,49 @@
+# make demo   sets up everything and runs the main job on the local service
+# make test   sets up everything and runs every check
+# make bench  sets up everything and prints what the package costs beside raw boto3
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml README.md $(shell find comprehend_phi -name '*.py' -o -name py.typed)
+
+.PHONY: demo test bench format clean
+
+demo: .venv/package
+	$(BIN)/python examples/demo.py
+
+test: .venv/package .venv/tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	# From elsewhere, so that what is verified is the installed package and not the checkout.
+	cd .venv && PYTHONSAFEPATH=1 bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes comprehend_phi
+	$(BIN)/pytest
+
+bench: .venv/package
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/call_cost.py
+
+format: .venv/tools
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.venv/pip:
+	$(PYTHON) -m venv .venv
+	# `pip install --group` came with pip 25.1.
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+# Not editable: what the tests see is what users get.
+.venv/package: .venv/pip $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[testing]'
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall .
+	touch $@
+
+.venv/tools: .venv/pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+clean:
+	rm -rf .venv .nox demo-output

@@ -1,0 +1,137 @@
+"""From a text and the entities found in it to the text with marks in their places.
+
+Offsets are believed only when every entity's own text stands at them. A single one that does not
+puts all in doubt, because the text is then another one or was decoded in another way; so nothing
+is redacted, and nothing is returned either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ._shapes import StringShape
+from .errors import RedactionError, RequestValidationError
+from .results import Entity
+
+# Fields with attributes, conversions or format specs are left out on purpose: they reach into
+# objects or pad without limit.
+_ONLY_TYPE = re.compile(r"(?:[^{}]|\{\{|\}\}|\{type\})*")
+
+
+def redact(
+    text: str,
+    entities: Iterable[Entity],
+    *,
+    min_score: float = 0.0,
+    replacement: str = "[{type}]",
+) -> str:
+    """The text with a mark in the place of each entity.
+
+    Entities that overlap share one mark. It shows the type of the longest of them; among equally
+    long ones, of the one with the higher score, then of the one that begins earlier, then of the
+    lower id. Entities that only touch, the next beginning where the last one ends, get a mark each.
+    The order in which the entities come does not matter.
+
+    Args:
+        text: the document, decoded as UTF-8, its line ends as they are in the file.
+        entities: what was found in it; read once.
+        min_score: entities with a lower score stay readable, though their offsets are checked like
+            all others. A score outside 0 to 1, or not a number, says nothing and counts as 1.
+        replacement: the mark. `{type}` stands for the entity's type, `{{` and `}}` for braces; a
+            format string's other abilities are refused.
+
+    Returns:
+        The redacted text; what no redacted entity covers is unchanged.
+
+    Raises:
+        RedactionError: an entity does not fit the text.
+        RequestValidationError: `min_score` or `replacement` is not what it should be.
+    """
+    _require("min_score", "score", _score_problem(min_score))
+    _require("replacement", _REPLACEMENT.name, _REPLACEMENT.problem(replacement))
+    found = list(entities)
+    for entity in found:
+        _require_fit(text, entity)
+
+    pieces: list[str] = []
+    position = 0
+    for group in _overlapping(entity for entity in found if _score(entity) >= min_score):
+        pieces.append(text[position : group[0].begin_offset])
+        pieces.append(replacement.format(type=min(group, key=_rank).type))
+        position = max(entity.end_offset for entity in group)
+    pieces.append(text[position:])
+    return "".join(pieces)
+
+
+def _require(field: str, shape: str, problem: str | None) -> None:
+    if problem:
+        raise RequestValidationError(owner="redact", field=field, shape=shape, reason=problem)
+
+
+def _score_problem(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"must be a number, not {type(value).__name__}"
+    # Not the other way round: this way not-a-number is refused too.
+    return None if 0 <= value <= 1 else "must be between 0 and 1"
+
+
+def _replacement_problem(value: str) -> str | None:
+    if _ONLY_TYPE.fullmatch(value):
+        return None
+    return "must have no other field than {type}; a brace of its own is written twice"
+
+
+_REPLACEMENT = StringShape("format string", rule=_replacement_problem)
+
+
+def _require_fit(text: str, entity: Entity) -> None:
+    if problem := _misfit(text, entity):
+        raise RedactionError(
+            f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset} {problem}."
+            " Nothing was redacted. Take the entities of this very file, decode it as UTF-8 and"
+            " keep its line ends."
+        )
+
+
+def _misfit(text: str, entity: Entity) -> str | None:
+    """Why the entity cannot be one of this text, in words that contain neither's characters."""
+    begin, end = entity.begin_offset, entity.end_offset
+    if begin < 0:
+        return "begins before the text"
+    if end < begin:
+        return "ends before it begins"
+    if end == begin:
+        return "covers nothing"
+    if end > len(text):
+        return f"ends beyond the text, which has {len(text)} code points"
+    if text[begin:end] != entity.text:
+        return "has another text than the one that stands there"
+    return None
+
+
+def _score(entity: Entity) -> float:
+    # A score that makes no sense must not be the reason why a name stays readable.
+    return entity.score if 0 <= entity.score <= 1 else 1.0
+
+
+def _overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:
+    """The entities in groups whose spans hang together, both in the order of the text."""
+    group: list[Entity] = []
+    end = 0
+    for entity in sorted(entities, key=lambda entity: entity.begin_offset):
+        if group and entity.begin_offset >= end:
+            yield group
+            group = []
+        group.append(entity)
+        end = max(end, entity.end_offset)
+    if group:
+        yield group
+
+
+def _rank(entity: Entity) -> tuple[int, float, int, int, str]:
+    """Sorts the entity that names the mark first."""
+    length = entity.end_offset - entity.begin_offset
+    # The type is there for entities that share even their id, so that their order cannot matter.
+    return -length, -_score(entity), entity.begin_offset, entity.id, entity.type

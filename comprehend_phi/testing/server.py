@@ -1,0 +1,165 @@
+"""The local service over HTTP beside moto's S3, for boto3, the AWS CLI and other SDKs.
+
+    python -m comprehend_phi.testing.server --port 5555
+
+One endpoint serves both. It listens on the loopback interface, since it checks no signature.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
+
+from ..results import Entity
+from .clock import ServiceClock
+from .detector import detect
+from .faults import Answer
+from .http import TARGET_PREFIX, respond
+from .moto import ACCOUNT_ID, MotoStorage
+from .service import Limits, LocalService
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_StartResponse = Callable[..., Any]
+
+
+class LocalServer:
+    """A local service and an S3 over HTTP on 127.0.0.1, in threads of this process.
+
+    A context manager: it serves inside the block.
+
+    Args:
+        port: where to listen; 0 takes a free one.
+        clock: the time that its jobs take; without it, this machine's.
+        detector: finds the entities of one text.
+        job_seconds: how long a job runs.
+        limits: the quotas of the account.
+
+    Attributes:
+        service: the service behind it, to script and to question.
+        endpoint_url: where it is, for Comprehend Medical and for S3.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        clock: ServiceClock | None = None,
+        detector: Callable[[str], Sequence[Entity]] = detect,
+        job_seconds: float = 1.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.service = LocalService(
+            MotoStorage(),
+            clock=clock,
+            detector=detector,
+            job_seconds=job_seconds,
+            limits=limits,
+            account_id=ACCOUNT_ID,
+        )
+        self._s3 = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server(
+            "127.0.0.1", port, self._serve, threaded=True, request_handler=_QuietHandler
+        )
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def wait(self) -> None:
+        """Return when somebody stops the server."""
+        self._thread.join()
+
+    def _serve(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(TARGET_PREFIX):
+            # A job that ended meanwhile has written its results before anybody looks for them.
+            self.service.settle()
+            return self._s3(environ, start_response)  # type: ignore[no-any-return]
+        headers = {
+            "x-amz-target": environ["HTTP_X_AMZ_TARGET"],
+            "authorization": environ.get("HTTP_AUTHORIZATION", ""),
+        }
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        answer = respond(self.service, headers, body)
+        if answer.delay:
+            self.service.clock.sleep(answer.delay)
+        if answer.reset:
+            _reset(environ["werkzeug.socket"])
+        start_response(f"{answer.status} Answer", _headers(answer))
+        return [answer.body[: answer.sent]]
+
+
+def _headers(answer: Answer) -> list[tuple[str, str]]:
+    headers = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
+    if answer.sent is not None:
+        headers.append(("Connection", "close"))
+    return headers
+
+
+def _reset(connection: socket.socket) -> None:
+    """Reset a connection instead of closing it, and have werkzeug forget it."""
+    # With a linger time of 0 a closed socket sends RST in place of FIN.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+    raise ConnectionResetError
+
+
+class _QuietHandler(MotoRequestHandler):
+    def connection_dropped(
+        self, error: BaseException, environ: dict[str, Any] | None = None
+    ) -> None:
+        """Read no further request from a connection that was reset."""
+        self.close_connection = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: keys in URLs may name people."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m comprehend_phi.testing.server",
+        description="A local Comprehend Medical (PHI detection jobs) and S3; not for real notes.",
+    )
+    parser.add_argument("--port", type=int, default=5555, help="0 takes a free one (default: 5555)")
+    parser.add_argument(
+        "--job-seconds", type=float, default=1.0, help="how long a job runs (default: 1)"
+    )
+    options = parser.parse_args(arguments)
+    with LocalServer(port=options.port, job_seconds=options.job_seconds) as server:
+        print(f"Comprehend Medical and S3 at {server.endpoint_url}; Ctrl-C stops.", flush=True)  # noqa: T201 - a command says where it is
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            return
+
+
+if __name__ == "__main__":
+    main()
