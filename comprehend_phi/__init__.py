@@ -13,6 +13,7 @@ from .errors import (
     ComprehendPHIError,
     DoubleRetryWarning,
     ExpiredTokenException,
+    IncompleteResultsError,
     InternalServerException,
     InvalidRequestException,
     JobError,
@@ -20,8 +21,10 @@ from .errors import (
     JobStopped,
     MalformedResponseError,
     PlaintextOutputWarning,
+    RedactionError,
     RequestValidationError,
     ResourceNotFoundException,
+    ResultsError,
     ServiceError,
     ServiceUnavailableException,
     ThrottlingException,
@@ -43,7 +46,16 @@ from .models import (
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from .results import Entity, Trait
+    from .redaction import redact
+    from .results import (
+        Document,
+        Entity,
+        JobResults,
+        Manifest,
+        Trait,
+        UnprocessedFile,
+        entity_counts,
+    )
 
     __version__: str
 
@@ -52,9 +64,11 @@ __all__ = [
     "ActiveJobLimitExceeded",
     "Clock",
     "ComprehendPHIError",
+    "Document",
     "DoubleRetryWarning",
     "Entity",
     "ExpiredTokenException",
+    "IncompleteResultsError",
     "InputDataConfig",
     "InternalServerException",
     "InvalidRequestException",
@@ -63,14 +77,18 @@ __all__ = [
     "JobFailed",
     "JobFilter",
     "JobProperties",
+    "JobResults",
     "JobStatus",
     "JobStopped",
     "MalformedResponseError",
+    "Manifest",
     "OutputDataConfig",
     "PHIClient",
     "PlaintextOutputWarning",
+    "RedactionError",
     "RequestValidationError",
     "ResourceNotFoundException",
+    "ResultsError",
     "RetryPolicy",
     "ServiceError",
     "ServiceUnavailableException",
@@ -81,16 +99,28 @@ __all__ = [
     "TooManyRequestsException",
     "Trait",
     "TransportError",
+    "UnprocessedFile",
     "ValidationException",
     "WaitPolicy",
     "WaitTimeout",
     "__version__",
+    "entity_counts",
+    "redact",
 ]
 
 # Type checkers see the imports above; for them, a module __getattr__ would let misspelt names pass.
 if not TYPE_CHECKING:
-    # Their module imports msgspec, which a program that only starts jobs does not need.
-    _LAZY = {"Entity": "results", "Trait": "results"}
+    # Their modules import msgspec, which a program that only starts jobs does not need.
+    _LAZY = {
+        "Document": "results",
+        "Entity": "results",
+        "JobResults": "results",
+        "Manifest": "results",
+        "Trait": "results",
+        "UnprocessedFile": "results",
+        "entity_counts": "results",
+        "redact": "redaction",
+    }
 
     def __getattr__(name: str) -> object:
         if name == "__version__":

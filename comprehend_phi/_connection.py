@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """The boto3 client of one of our clients.
+    """The boto3 clients of one of our clients: for Comprehend Medical and, once asked for, for S3.
 
-    A client that we build neither retries nor validates by itself: our retries keep one token and
-    our validation does not print values. A client that was handed in is used as it is.
+    The first, where we build it, neither retries nor validates by itself: our retries keep one
+    token and our validation does not print values. The second keeps botocore's standard retries.
+    Clients that were handed in are used as they are.
     """
 
     def __init__(
@@ -30,47 +32,61 @@ class Connection:
         session: Session | None,
         config: Config | None,
         client: BaseClient | None,
+        s3_client: BaseClient | None,
     ) -> None:
         if client is not None:
             if endpoint_url is not None:
                 raise TypeError("client= is used as it is: give its own endpoint_url to it instead")
             _warn_of_retries(client)
-        self._owns_client = client is None
-        self.client: Any = client or _build(region_name, endpoint_url, session, config)
+        self._session = session
+        self._config = config
+        self._own: list[Any] = []
+        self._lock = threading.Lock()
+        self.client: Any = client or self._build("comprehendmedical", region_name, endpoint_url)
+        self._region_name = region_name or self.client.meta.region_name
+        self._s3_client: Any = s3_client
+
+    @property
+    def s3_client(self) -> Any:
+        """The client for S3: where the session and AWS's own settings say, never `endpoint_url`."""
+        with self._lock:
+            if self._s3_client is None:
+                self._s3_client = self._build("s3", self._region_name, None)
+            return self._s3_client
 
     def close(self) -> None:
-        """Close the connections of the client that was built here; never a user's client."""
-        if self._owns_client:
-            self.client.close()
+        """Close the connections of the clients that were built here; never a user's client."""
+        for client in self._own:
+            client.close()
 
+    def _build(self, service: str, region_name: str | None, endpoint_url: str | None) -> Any:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
-def _build(
-    region_name: str | None,
-    endpoint_url: str | None,
-    session: Session | None,
-    config: Config | None,
-) -> Any:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    ours = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
-    try:
+        theirs = self._config or Config()
+        if service == "s3":
+            config = Config(retries={"mode": "standard"}).merge(theirs)
+        else:
+            ours = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
+            config = theirs.merge(ours)
         # Without a session, boto3's default one: what setup_default_session configured holds.
-        return (session or boto3).client(
-            "comprehendmedical",
-            region_name=region_name,
-            endpoint_url=endpoint_url,
-            config=config.merge(ours) if config else ours,
+        session: Any = self._session or boto3
+        try:
+            client = session.client(
+                service, region_name=region_name, endpoint_url=endpoint_url, config=config
+            )
+        except (BotoCoreError, ValueError) as cause:
+            reason = (
+                f"boto3 cannot build the client for {service} ({type(cause).__name__}); check"
+                " region_name or AWS_DEFAULT_REGION, the profile and endpoint_url"
+            )
+        else:
+            self._own.append(client)
+            return client
+        raise TransportError(
+            operation="PHIClient", reason=reason, outcome_unknown=False, retryable=False
         )
-    except (BotoCoreError, ValueError) as cause:
-        reason = (
-            f"boto3 cannot build the client ({type(cause).__name__}); check region_name or"
-            " AWS_DEFAULT_REGION, the profile and endpoint_url"
-        )
-    raise TransportError(
-        operation="PHIClient", reason=reason, outcome_unknown=False, retryable=False
-    )
 
 
 def _warn_of_retries(client: BaseClient) -> None:

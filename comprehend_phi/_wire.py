@@ -7,10 +7,10 @@ send: whatever AWS answers in the right form is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .errors import (
     AccessDeniedException,
@@ -109,24 +109,28 @@ def _required(members: Members, name: str, kind: type[_T]) -> _T:
     return value
 
 
+def _map(members: Members, name: str) -> Members | None:
+    return cast("Members | None", _member(members, name, dict))
+
+
 def _time(members: Members, name: str) -> datetime | None:
     value = _member(members, name, datetime)
     return value and value.astimezone(timezone.utc)
 
 
-def _unchecked(cls: Callable[..., _T], **members: Any) -> _T:
+def _unchecked(cls: type[_T], **members: Any) -> _T:
     """An instance of a model without its validators.
 
     attrs' own switch would turn them off for every thread of the process.
     """
-    instance: _T = object.__new__(cls)  # type: ignore[arg-type]
+    instance = object.__new__(cls)
     for name, value in members.items():
         object.__setattr__(instance, name, value)
     return instance
 
 
-def _location(members: Members, name: str, cls: Callable[..., _T]) -> _T | None:
-    location = _member(members, name, dict)
+def _location(members: Members, name: str, cls: type[_T]) -> _T | None:
+    location = _map(members, name)
     if location is None:
         return None
     return _unchecked(
@@ -160,7 +164,11 @@ def decode_start(answer: Members) -> StartPHIDetectionJobResponse:
 
 def decode_describe(answer: Members) -> JobProperties:
     """The answer to DescribePHIDetectionJob. Raises Malformed without JobId or JobStatus."""
-    return _job_properties(_required(answer, "ComprehendMedicalAsyncJobProperties", dict))
+    name = "ComprehendMedicalAsyncJobProperties"
+    job = _map(answer, name)
+    if job is None:
+        raise Malformed(f"it has no {name}")
+    return _job_properties(job)
 
 
 def decode_list(answer: Members) -> JobPage:
@@ -169,7 +177,7 @@ def decode_list(answer: Members) -> JobPage:
     A cut answer comes out of botocore as an empty map: without this it would read as "no jobs".
     """
     name = "ComprehendMedicalAsyncJobPropertiesList"
-    jobs = _member(answer, name, list)
+    jobs = cast("list[Members] | None", _member(answer, name, list))
     if jobs is None:
         raise Malformed(f"it has no {name}")
     return JobPage(

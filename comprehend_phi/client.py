@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from typing_extensions import Self
 
+    from .results import JobResults
+
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
@@ -42,11 +44,15 @@ class PHIClient:
 
     Args:
         region_name: the AWS region; without it, the session's.
-        endpoint_url: where Comprehend Medical is, when it is not at AWS.
+        endpoint_url: where Comprehend Medical is, when it is not at AWS. S3 follows the session
+            and AWS's own settings, such as the variable AWS_ENDPOINT_URL_S3.
         session: the boto3 session for credentials and region; without it, boto3's default one.
-        config: botocore settings such as timeouts, the size of the connection pool or a proxy.
-            Retries and parameter validation are switched off in it: ours take their place.
+        config: botocore settings such as timeouts, the size of the connection pool or a proxy. For
+            Comprehend Medical, its retries and its parameter validation are switched off: ours
+            take their place.
         client: a boto3 client for `comprehendmedical` to use as it is, instead of building one.
+        s3_client: a boto3 client for S3 to read results with, instead of building one when they
+            are asked for. As many objects are fetched at a time as its connection pool is large.
         retry: how single calls are tried again.
         clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
 
@@ -63,6 +69,7 @@ class PHIClient:
         session: Session | None = None,
         config: Config | None = None,
         client: BaseClient | None = None,
+        s3_client: BaseClient | None = None,
         retry: RetryPolicy = _DEFAULT_RETRY,
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
@@ -74,6 +81,7 @@ class PHIClient:
             session=session,
             config=config,
             client=client,
+            s3_client=s3_client,
         )
 
     def __enter__(self) -> Self:
@@ -172,6 +180,20 @@ class PHIClient:
             RequestValidationError: `job_id` cannot be one.
         """
         return Job(DescribePHIDetectionJobRequest(job_id=job_id).job_id, self, self._clock)
+
+    def results(self, job_id: str) -> JobResults:
+        """What a job found, read from S3 as it is asked for; `Job.results` is the same.
+
+        Raises:
+            RequestValidationError: `job_id` cannot be one.
+            ResultsError: the job has not ended.
+            ServiceError, TransportError: the job could not be described.
+        """
+        from ._storage import Boto3Storage
+        from .results import JobResults
+
+        job = self.describe_phi_detection_job(job_id)
+        return JobResults(job, Boto3Storage(self._connection.s3_client, self._retry, self._clock))
 
     def _call(
         self, operation: _operations.Operation[_Request, _Response], request: _Request

@@ -33,7 +33,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .models import JobProperties
 
@@ -403,6 +403,46 @@ class WaitTimeout(JobError, TimeoutError):
             f"Job {self.job.job_id} was {self.job.job_status} after {self.timeout:g} seconds of"
             f" waiting and goes on: client.job({self.job.job_id!r}).wait() waits further.{unheard}"
         )
+
+
+class ResultsError(ComprehendPHIError):
+    """A job's results are not there, or not readable.
+
+    Attributes:
+        reason: what is wrong, without a byte of the content.
+        bucket: the bucket concerned, or None.
+        key: the key concerned, or None. The message shows it: whoever mends this has to find it.
+    """
+
+    def __init__(self, reason: str, *, bucket: str | None = None, key: str | None = None) -> None:
+        super().__init__()
+        self.reason = reason
+        self.bucket = bucket
+        self.key = key
+
+    def __str__(self) -> str:
+        where = f"s3://{self.bucket}/{self.key}: " if self.bucket is not None else ""
+        return f"{where}{self.reason}"
+
+
+class IncompleteResultsError(ResultsError):
+    """The bucket lacks what the manifest promised, or the manifest's numbers do not add up.
+
+    Attributes, beside those of `ResultsError`:
+        missing: the keys that are not there.
+    """
+
+    _SHOWN = 20
+
+    def __init__(self, reason: str, *, bucket: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(reason, bucket=bucket)
+        self.missing = tuple(missing)
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.missing[: self._SHOWN])
+        more = len(self.missing) - self._SHOWN
+        keys = f": {shown}" + (f" and {more} more" if more > 0 else "") if self.missing else ""
+        return f"s3://{self.bucket}: {self.reason}{keys}"
 
 
 class RedactionError(ComprehendPHIError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
@@ -17,6 +17,9 @@ from ._clock import Clock
 from ._shapes import Obeys
 from .errors import JobFailed, JobStopped, ServiceError, TransportError, WaitTimeout
 from .models import JobProperties, JobStatus
+
+if TYPE_CHECKING:
+    from .results import JobResults
 
 _log = logging.getLogger("comprehend_phi")
 
@@ -131,6 +134,8 @@ class _Client(Protocol):
 
     def stop_phi_detection_job(self, job_id: str) -> str: ...
 
+    def results(self, job_id: str) -> JobResults: ...
+
 
 class Job:
     """A job at the service. `PHIClient.submit` and `PHIClient.job` make these.
@@ -154,6 +159,15 @@ class Job:
     def stop(self) -> str:
         """Ask for the job to be stopped; returns its id. `wait` then ends with `JobStopped`."""
         return self._client.stop_phi_detection_job(self.job_id)
+
+    def results(self) -> JobResults:
+        """What the job found, read from S3 as it is asked for.
+
+        Raises:
+            ResultsError: the job has not ended.
+            ServiceError, TransportError: the job could not be described.
+        """
+        return self._client.results(self.job_id)
 
     def wait(
         self,

@@ -28,9 +28,10 @@ class _IsA:
     """A field validator: the value is an instance of the given class."""
 
     cls: type
+    optional: bool = False
 
     def __call__(self, instance: object, attribute: Attribute[Any], value: Any) -> None:
-        if not isinstance(value, self.cls):
+        if not isinstance(value, self.cls) and not (value is None and self.optional):
             name = self.cls.__name__
             refuse(instance, attribute, name, f"must be a {name}, not {type(value).__name__}")
 
@@ -48,6 +49,19 @@ def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> 
     else:
         return
     refuse(instance, attribute, "Timestamp", reason)
+
+
+def _only_one_filter(instance: JobFilter, attribute: Attribute[Any], _value: Any) -> None:
+    # A validator of the last field, so that attrs' switch turns it off with the other rules.
+    fields = ("job_name", "job_status", "submit_time_before", "submit_time_after")
+    given = [name for name in fields if getattr(instance, name) is not None]
+    if len(given) > 1:
+        refuse(
+            instance,
+            attribute,
+            "ComprehendMedicalAsyncJobFilter",
+            f"belongs to a filter that sets {' and '.join(given)}; the service takes one at a time",
+        )
 
 
 class JobStatus(str, Enum):
@@ -206,34 +220,18 @@ class JobFilter:
     )
     job_status: JobStatus | None = field(default=None, validator=Obeys(_JOB_STATUS, optional=True))
     submit_time_before: datetime | None = field(default=None, validator=_aware_datetime)
-    submit_time_after: datetime | None = field(default=None, validator=_aware_datetime)
-
-    @submit_time_after.validator
-    def _only_one(self, attribute: Attribute[Any], _value: Any) -> None:
-        # On the last field, so that attrs' switch turns it off with the other rules.
-        fields = ("job_name", "job_status", "submit_time_before", "submit_time_after")
-        given = [name for name in fields if getattr(self, name) is not None]
-        if len(given) > 1:
-            refuse(
-                self,
-                attribute,
-                "ComprehendMedicalAsyncJobFilter",
-                f"stands in a filter with {' and '.join(given)}: the service takes one at a time",
-            )
+    submit_time_after: datetime | None = field(
+        default=None, validator=[_aware_datetime, _only_one_filter]
+    )
 
 
 @frozen(kw_only=True)
 class ListPHIDetectionJobsRequest:
     """Asks for one page of jobs."""
 
-    filter: JobFilter | None = field(default=None)
+    filter: JobFilter | None = field(default=None, validator=_IsA(JobFilter, optional=True))
     max_results: int = field(default=100, validator=Obeys(_shapes.MAX_RESULTS))
     next_token: str | None = field(default=None, repr=False)  # the service's own, taken as it comes
-
-    @filter.validator
-    def _is_a_filter(self, attribute: Attribute[Any], value: Any) -> None:
-        if value is not None:
-            _IsA(JobFilter)(self, attribute, value)
 
 
 @frozen(kw_only=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._shapes import StringShape
 from .errors import RedactionError, RequestValidationError
-from .results import Entity
+
+if TYPE_CHECKING:
+    from .results import Entity
 
 # Fields with attributes, conversions or format specs are left out on purpose: they reach into
 # objects or pad without limit.

@@ -116,7 +116,9 @@ def make_request(bucket: str) -> Callable[..., StartPHIDetectionJobRequest]:
 
 
 @pytest.fixture
-def request_(make_request: Callable[..., StartPHIDetectionJobRequest]) -> StartPHIDetectionJobRequest:
+def request_(
+    make_request: Callable[..., StartPHIDetectionJobRequest],
+) -> StartPHIDetectionJobRequest:
     """One request for the notes in `bucket`."""
     return make_request()
 

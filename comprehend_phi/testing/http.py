@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from attrs import evolve
@@ -25,12 +25,13 @@ def respond(service: LocalService, headers: Mapping[str, str], body: bytes) -> A
     """
     operation = headers.get("x-amz-target", "").removeprefix(TARGET_PREFIX)
     try:
-        members = json.loads(body or b"{}")
+        members: Any = json.loads(body or b"{}")
     except ValueError:
         members = None
     if not isinstance(members, dict):
         answer = error_answer("SerializationException", "The body is not a JSON object.", 400)
         return _with_request_id(answer)
+    members = cast("dict[str, Any]", members)
     fault = service.next_fault(operation, members)
     works = fault is None or fault.works
     answer = _work(service, operation, members, _region(headers)) if works else Answer(status=200)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -63,7 +63,7 @@ def local_service(
     detector: Callable[[str], Sequence[Entity]] = detect,
     job_seconds: float = 1.0,
     limits: Limits | None = None,
-) -> Iterator[LocalService]:
+) -> Generator[LocalService, None, None]:
     """Comprehend Medical and S3 for this process: boto3 inside the block talks to them alone.
 
     Credentials are moto's false ones and all services are moto's; a region has to be given. Build
@@ -93,7 +93,7 @@ def local_service(
 
 
 @contextmanager
-def _registered(service: LocalService) -> Iterator[None]:
+def _registered(service: LocalService) -> Generator[None, None, None]:
     """Have moto send the requests for Comprehend Medical to `service`.
 
     moto finds a backend by its URL in a list, and the backend itself as a module below `moto`.

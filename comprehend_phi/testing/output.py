@@ -67,8 +67,8 @@ class Unprocessed:
 class Output:
     """Everything that a job found, before it is written."""
 
-    processed: list[Processed] = field(factory=list)
-    unprocessed: list[Unprocessed] = field(factory=list)
+    processed: list[Processed] = field(factory=list[Processed])
+    unprocessed: list[Unprocessed] = field(factory=list[Unprocessed])
 
 
 def read_file(

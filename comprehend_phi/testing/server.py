@@ -76,7 +76,10 @@ class LocalServer:
         self._server = make_server(
             "127.0.0.1", port, self._serve, threaded=True, request_handler=_QuietHandler
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        # The server looks this often whether it is to stop, in seconds.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -133,7 +136,9 @@ def _reset(connection: socket.socket) -> None:
 
 class _QuietHandler(MotoRequestHandler):
     def connection_dropped(
-        self, error: BaseException, environ: dict[str, Any] | None = None
+        self,
+        error: BaseException,  # noqa: ARG002 - werkzeug's signature
+        environ: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> None:
         """Read no further request from a connection that was reset."""
         self.close_connection = True

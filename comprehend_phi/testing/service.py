@@ -10,7 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from attrs import define, field, frozen
@@ -401,8 +401,10 @@ def _check(rules: Sequence[_Rule], members: Mapping[str, Any], code: str) -> Non
     """Refuse `members` as AWS does: its messages quote the value."""
     for path, shape, required in rules:
         parent, _, name = path.rpartition(".")
-        holder = members.get(parent) if parent else members
-        value = holder.get(name) if isinstance(holder, Mapping) else None
+        holder: Any = (members.get(parent) or {}) if parent else members
+        if not isinstance(holder, Mapping):
+            raise Refusal("SerializationException", f"{parent} is not a structure.")
+        value = cast("Mapping[str, Any]", holder).get(name)
         at = ".".join(part[0].lower() + part[1:] for part in path.split("."))
         if value is None:
             if required:
