@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .errors import DoubleRetryWarning, PlaintextOutputWarning, TransportError
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
     from botocore.config import Config
 
+    from ._clock import Clock
+    from ._storage import Storage
     from .models import StartPHIDetectionJobRequest
+    from .retry import RetryPolicy
 
 
 class Connection:
@@ -53,6 +58,23 @@ class Connection:
             if self._s3_client is None:
                 self._s3_client = self._build("s3", self._region_name, None)
             return self._s3_client
+
+    def storage(self, policy: RetryPolicy, clock: Clock) -> Storage:
+        """S3 as results are read from it: through obstore where the extra `fast` is installed.
+
+        Not where somebody chose how boto3 connects, with `s3_client` or `config`, since obstore
+        would not heed that; nor beside moto, which may have S3 mocked where obstore goes past it.
+        """
+        import boto3
+
+        from ._storage import Boto3Storage, ObstoreStorage
+
+        client = self.s3_client
+        slow = Boto3Storage(client, policy, clock)
+        chosen = client not in self._own or self._config is not None
+        if chosen or "moto" in sys.modules or find_spec("obstore") is None:
+            return slow
+        return ObstoreStorage(slow, client, self._session or boto3.DEFAULT_SESSION)
 
     def close(self) -> None:
         """Close the connections of the clients that were built here; never a user's client."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import _wire, retry
 from .errors import AccessDeniedException, MalformedResponseError, ResultsError, ServiceError
 
 if TYPE_CHECKING:
+    from obstore.store import S3Store
+
     from ._clock import Clock
 
 _Item = TypeVar("_Item")
@@ -100,6 +102,60 @@ class Boto3Storage:
         except (ServiceError, MalformedResponseError) as error:
             failed = error
         raise _results_error(failed, bucket, key) or failed
+
+
+class ObstoreStorage:
+    """S3 through obstore, an object store client in Rust, at a twentieth of boto3's CPU time.
+
+    It does what goes well. Whatever does not, boto3 does once more: keys that obstore cannot spell,
+    buckets in other regions, and every error, so that errors are the same with and without it.
+    """
+
+    def __init__(self, boto3_storage: Boto3Storage, client: Any, session: Any) -> None:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        self.connections = boto3_storage.connections
+        self._boto3 = boto3_storage
+        self._endpoint: str = client.meta.endpoint_url
+        self._region: str = client.meta.region_name
+        self._credentials = Boto3CredentialProvider(session)
+        self._stores: dict[str, S3Store] = {}
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """The bytes of one object."""
+        import obstore
+
+        with suppress(Exception):  # boto3 finds out what is wrong, and says it in our words
+            answer = obstore.get(self._store(bucket), key)
+            content = bytes(answer.bytes())
+            if len(content) == answer.meta["size"]:
+                return content
+        return self._boto3.read(bucket, key)
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """All keys that begin with `prefix`, in S3's order."""
+        return self._boto3.keys(bucket, prefix)
+
+    def folders(self, bucket: str, prefix: str) -> list[str]:
+        """What lies one slash below `prefix`, the slash included."""
+        return self._boto3.folders(bucket, prefix)
+
+    def _store(self, bucket: str) -> S3Store:
+        from obstore.store import S3Store
+
+        # Two threads may build it at once; they build the same.
+        if (store := self._stores.get(bucket)) is None:
+            store = self._stores[bucket] = S3Store(
+                bucket,
+                endpoint=self._endpoint,
+                region=self._region,
+                # As in a bucket name with dots, which no certificate covers as a host name.
+                virtual_hosted_style_request=False,
+                credential_provider=self._credentials,
+                client_options={"allow_http": True},  # for local servers; AWS's endpoint is https
+                retry_config={"max_retries": 0},  # boto3 retries
+            )
+        return store
 
 
 def _results_error(

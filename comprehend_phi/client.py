@@ -189,11 +189,10 @@ class PHIClient:
             ResultsError: the job has not ended.
             ServiceError, TransportError: the job could not be described.
         """
-        from ._storage import Boto3Storage
         from .results import JobResults
 
         job = self.describe_phi_detection_job(job_id)
-        return JobResults(job, Boto3Storage(self._connection.s3_client, self._retry, self._clock))
+        return JobResults(job, self._connection.storage(self._retry, self._clock))
 
     def _call(
         self, operation: _operations.Operation[_Request, _Response], request: _Request

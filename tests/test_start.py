@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from attrs import evolve
@@ -66,6 +66,24 @@ def start_error(
         client.start_phi_detection_job(request)
     assert type(caught.value) is expected
     return caught.value
+
+
+@pytest.fixture
+def make_request() -> MakeRequest:
+    """Builds requests for buckets that do not exist: a start does not look at them."""
+
+    def make(**fields: Any) -> StartPHIDetectionJobRequest:
+        return StartPHIDetectionJobRequest(
+            **{
+                "input_data_config": InputDataConfig(s3_bucket="clinic-notes"),
+                "output_data_config": OutputDataConfig(s3_bucket="clinic-results"),
+                "data_access_role_arn": "arn:aws:iam::123456789012:role/reads-notes",
+                "kms_key": "alias/notes",
+                **fields,
+            }
+        )
+
+    return make
 
 
 # --- The faults that are retried ------------------------------------------------------------------

@@ -1,0 +1,370 @@
+"""Listing jobs: lazily, page by page, each job once, and never an empty list by mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from comprehend_phi import (
+    InputDataConfig,
+    JobFilter,
+    JobStatus,
+    MalformedResponseError,
+    OutputDataConfig,
+    PHIClient,
+    RequestValidationError,
+    StartPHIDetectionJobRequest,
+    ThrottlingException,
+    ValidationException,
+)
+from comprehend_phi.testing import FakeClock, Fault, Limits, LocalServer, LocalService, faults
+
+MakeClient = Callable[..., PHIClient]
+
+LIST = "ListPHIDetectionJobs"
+MEMBER = "ComprehendMedicalAsyncJobPropertiesList"
+
+
+@pytest.fixture
+def server(clock: FakeClock) -> Generator[LocalServer, None, None]:
+    """The local service with room for any number of jobs, which do not end by themselves."""
+    with LocalServer(clock=clock, job_seconds=1e6, limits=Limits(active_jobs=10**6)) as server:
+        yield server
+
+
+def start(service: LocalService, number: int, **members: Any) -> list[str]:
+    """Jobs for buckets that nobody reads, without the detour by HTTP; their ids, oldest first."""
+    request = {
+        "InputDataConfig": {"S3Bucket": "no-such-bucket"},
+        "OutputDataConfig": {"S3Bucket": "no-such-bucket"},
+        "DataAccessRoleArn": "arn:aws:iam::123456789012:role/reads-notes",
+        "LanguageCode": "en",
+        **members,
+    }
+    answers = [service.perform("StartPHIDetectionJob", request, "us-east-1") for _ in range(number)]
+    return [answer["JobId"] for answer in answers]
+
+
+def pages(service: LocalService) -> list[dict[str, Any]]:
+    """The members of the list requests that arrived."""
+    return [dict(request.members) for request in service.received if request.operation == LIST]
+
+
+def page(next_token: str | None = None, *job_ids: str) -> Fault:
+    """A scripted page of jobs."""
+    body: dict[str, Any] = {
+        MEMBER: [{"JobId": job_id, "JobStatus": "COMPLETED"} for job_id in job_ids]
+    }
+    if next_token is not None:
+        body["NextToken"] = next_token
+    return faults.answer(200, json.dumps(body).encode())
+
+
+# --- Lazily ---------------------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_before_the_first_job_is_asked_for(
+    client: PHIClient, server: LocalServer
+) -> None:
+    start(server.service, 3)
+    jobs = client.list_phi_detection_jobs()
+    assert pages(server.service) == []
+    next(jobs)
+    assert len(pages(server.service)) == 1
+
+
+def test_a_page_is_fetched_when_its_first_job_is_asked_for(
+    client: PHIClient, server: LocalServer
+) -> None:
+    start(server.service, 6)
+    jobs = client.list_phi_detection_jobs(page_size=2)
+    fetched: list[int] = []
+    for _ in jobs:
+        fetched.append(len(pages(server.service)))
+    assert fetched == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_list_that_is_left_early_sends_no_more(client: PHIClient, server: LocalServer) -> None:
+    start(server.service, 6)
+    jobs = client.list_phi_detection_jobs(page_size=2)
+    assert len(list(islice(jobs, 3))) == 3
+    assert isinstance(jobs, Generator)
+    jobs.close()
+    assert list(jobs) == []
+    assert len(pages(server.service)) == 2
+
+
+def test_two_lists_go_their_own_ways(client: PHIClient, server: LocalServer) -> None:
+    ids = start(server.service, 4)[::-1]
+    one = client.list_phi_detection_jobs(page_size=1)
+    other = client.list_phi_detection_jobs(page_size=1)
+    assert [(a.job_id, b.job_id) for a, b in zip(one, other, strict=True)] == [
+        (job_id, job_id) for job_id in ids
+    ]
+
+
+# --- Arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page_size", [0, -1, 501, True, 1.5, "100", None])
+def test_a_bad_page_size_is_refused_at_the_call(
+    client: PHIClient, server: LocalServer, page_size: Any
+) -> None:
+    with pytest.raises(RequestValidationError) as refused:
+        client.list_phi_detection_jobs(page_size=page_size)
+    assert refused.value.shape == "MaxResultsInteger"
+    assert pages(server.service) == []
+
+
+@pytest.mark.parametrize("wrong", [{"job_name": "nightly"}, "COMPLETED", JobStatus.COMPLETED])
+def test_a_filter_that_is_none_is_refused_at_the_call(
+    client: PHIClient, server: LocalServer, wrong: Any
+) -> None:
+    with pytest.raises(RequestValidationError) as refused:
+        client.list_phi_detection_jobs(wrong)
+    assert refused.value.field == "filter"
+    assert pages(server.service) == []
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 500])
+def test_the_page_size_is_sent(client: PHIClient, server: LocalServer, page_size: int) -> None:
+    start(server.service, 3)
+    assert len(list(client.list_phi_detection_jobs(page_size=page_size))) == 3
+    sent = pages(server.service)
+    assert {members["MaxResults"] for members in sent} == {page_size}
+    assert len(sent) == -(-3 // page_size)
+
+
+def test_a_page_has_a_hundred_jobs_unless_told_otherwise(
+    client: PHIClient, server: LocalServer
+) -> None:
+    start(server.service, 101)
+    assert len(list(client.list_phi_detection_jobs())) == 101
+    assert [members["MaxResults"] for members in pages(server.service)] == [100, 100]
+
+
+# --- Which jobs, in which order -------------------------------------------------------------------
+
+
+def test_without_a_filter_all_jobs_come_newest_first(
+    client: PHIClient, server: LocalServer
+) -> None:
+    ids = start(server.service, 5)
+    assert [job.job_id for job in client.list_phi_detection_jobs(page_size=2)] == ids[::-1]
+    assert all("Filter" not in members for members in pages(server.service))
+
+
+def test_a_listed_job_is_the_described_one(client: PHIClient, server: LocalServer) -> None:
+    (job_id,) = start(server.service, 1, JobName="nightly", KMSKey="alias/notes")
+    (job,) = client.list_phi_detection_jobs()
+    assert job == client.describe_phi_detection_job(job_id)
+    assert job.job_name == "nightly"
+
+
+def test_no_jobs_are_an_empty_list(client: PHIClient, server: LocalServer) -> None:
+    assert list(client.list_phi_detection_jobs()) == []
+    assert len(pages(server.service)) == 1
+
+
+def test_a_name_selects_its_jobs_alone(client: PHIClient, server: LocalServer) -> None:
+    start(server.service, 2, JobName="weekly")
+    ids = start(server.service, 3, JobName="Łódź 2")
+    found = client.list_phi_detection_jobs(JobFilter(job_name="Łódź 2"), page_size=2)
+    assert [job.job_id for job in found] == ids[::-1]
+    # Each page is asked for with the filter.
+    assert [members["Filter"] for members in pages(server.service)] == [{"JobName": "Łódź 2"}] * 2
+
+
+def test_a_status_selects_its_jobs_alone(client: PHIClient, server: LocalServer) -> None:
+    submitted, stopped, _ = start(server.service, 3)
+    client.stop_phi_detection_job(stopped)
+    wanted = JobFilter(job_status=JobStatus.STOP_REQUESTED)
+    assert [job.job_id for job in client.list_phi_detection_jobs(wanted)] == [stopped]
+    assert pages(server.service)[-1]["Filter"] == {"JobStatus": "STOP_REQUESTED"}
+    wanted = JobFilter(job_status=JobStatus.SUBMITTED)
+    assert [job.job_id for job in client.list_phi_detection_jobs(wanted)][1] == submitted
+
+
+@pytest.fixture
+def apart(server: LocalServer, clock: FakeClock) -> list[str]:
+    """Five jobs, an hour between each and the next; their ids, oldest first."""
+    ids: list[str] = []
+    for _ in range(5):
+        ids += start(server.service, 1)
+        clock.sleep(3600)
+    return ids
+
+
+def submitted(number: int) -> datetime:
+    """When the job of this number in `apart` was submitted, in another time zone than the clock."""
+    zone = timezone(timedelta(hours=5, minutes=30))
+    return (FakeClock().now() + timedelta(hours=number)).astimezone(zone)
+
+
+def test_jobs_before_a_moment_come_oldest_first(
+    client: PHIClient, server: LocalServer, apart: list[str]
+) -> None:
+    wanted = JobFilter(submit_time_before=submitted(3))
+    assert [job.job_id for job in client.list_phi_detection_jobs(wanted, page_size=2)] == apart[:3]
+    sent = pages(server.service)
+    assert [members["Filter"] for members in sent] == [
+        {"SubmitTimeBefore": submitted(3).timestamp()}
+    ] * 2
+
+
+def test_jobs_after_a_moment_come_newest_first(
+    client: PHIClient, server: LocalServer, apart: list[str]
+) -> None:
+    wanted = JobFilter(submit_time_after=submitted(1))
+    found = [job.job_id for job in client.list_phi_detection_jobs(wanted, page_size=2)]
+    assert found == apart[:1:-1]
+    assert pages(server.service)[-1]["Filter"] == {"SubmitTimeAfter": submitted(1).timestamp()}
+
+
+def test_a_filter_that_the_service_refuses_is_a_validation_exception(
+    client: PHIClient, server: LocalServer
+) -> None:
+    server.service.script(faults.error("ValidationException", "Only one filter can be set."))
+    with pytest.raises(ValidationException) as refused:
+        list(client.list_phi_detection_jobs())
+    assert (refused.value.operation, refused.value.attempts) == (LIST, 1)
+
+
+# --- Under faults ---------------------------------------------------------------------------------
+
+
+def test_a_thousand_jobs_come_once_each_while_pages_fail(
+    client: PHIClient, server: LocalServer
+) -> None:
+    ids = start(server.service, 1000)
+    failing = [
+        faults.throttle(),
+        faults.cut(),
+        faults.reset_after(),
+        faults.too_many_requests(),
+        faults.not_utf8(),
+        faults.reset_before(),
+        faults.server_error(),
+        faults.html(),
+        faults.empty_map(),
+        faults.cut(0.99),
+        faults.unavailable(),
+    ]
+    for number in range(10):
+        # Each page fails five times, every time in another way.
+        server.service.script(*(failing * 2)[number : number + 5], faults.passes())
+    found = [job.job_id for job in client.list_phi_detection_jobs()]
+    assert found == ids[::-1]
+    assert len(pages(server.service)) == 10 * 6
+
+
+def test_each_page_has_the_retries_of_a_call_of_its_own(
+    client: PHIClient, server: LocalServer
+) -> None:
+    start(server.service, 3)
+    # Seven failures and then the page: all of the default policy's eight attempts, three times.
+    for _ in range(3):
+        server.service.script(*[faults.throttle()] * 7, faults.passes())
+    assert len(list(client.list_phi_detection_jobs(page_size=1))) == 3
+    assert len(pages(server.service)) == 24
+
+
+def test_a_page_that_fails_for_good_raises_after_the_jobs_before_it(
+    once: PHIClient, server: LocalServer
+) -> None:
+    ids = start(server.service, 4)
+    server.service.script(faults.passes(), faults.throttle())
+    jobs = once.list_phi_detection_jobs(page_size=2)
+    assert [next(jobs).job_id, next(jobs).job_id] == [ids[3], ids[2]]
+    with pytest.raises(ThrottlingException) as throttled:
+        next(jobs)
+    assert throttled.value.operation == LIST
+
+
+NOT_LISTS = {
+    "cut": faults.cut(),
+    "cut by its last byte": faults.cut(0.999),
+    "cut to nothing": faults.cut(0.0),
+    "empty map": faults.empty_map(),
+    "nothing": faults.answer(200),
+    "null": faults.answer(200, b"null"),
+    "an array": faults.answer(200, b"[]"),
+    "null for the list": faults.answer(200, json.dumps({MEMBER: None}).encode()),
+    # Empty ones of these read like an empty list in botocore, whose answers we get.
+    "a map for the list": faults.answer(200, json.dumps({MEMBER: {"JobId": "1"}}).encode()),
+    "a string for the list": faults.answer(200, json.dumps({MEMBER: "1"}).encode()),
+    "a number for the list": faults.answer(200, json.dumps({MEMBER: 1}).encode()),
+    "only a token": faults.answer(200, b'{"NextToken": "1"}'),
+    "a job without id": faults.answer(200, json.dumps({MEMBER: [{}]}).encode()),
+    "a job without status": faults.answer(200, json.dumps({MEMBER: [{"JobId": "1"}]}).encode()),
+    "null for a job": faults.answer(200, json.dumps({MEMBER: [None]}).encode()),
+    "a string for a job": faults.answer(200, json.dumps({MEMBER: ["1"]}).encode()),
+    "html": faults.html(),
+    "not UTF-8": faults.not_utf8(),
+}
+
+
+@pytest.mark.parametrize("fault", NOT_LISTS.values(), ids=list(NOT_LISTS))
+def test_an_answer_without_its_list_is_never_no_jobs(
+    once: PHIClient, server: LocalServer, fault: Fault
+) -> None:
+    start(server.service, 3)
+    server.service.script(fault)
+    with pytest.raises(MalformedResponseError) as malformed:
+        list(once.list_phi_detection_jobs())
+    assert malformed.value.operation == LIST
+    assert malformed.value.__cause__ is malformed.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "tokens", [["A", "A"], ["A", "B", "A"], ["A", "B", "B"], ["A", "B", "C", "A"]], ids="".join
+)
+def test_a_repeated_next_token_is_no_endless_loop(
+    client: PHIClient, server: LocalServer, tokens: list[str]
+) -> None:
+    scripted = [page(token, f"job-{number}") for number, token in enumerate(tokens)]
+    # The pages after the repeated token would be asked for by a client that follows it.
+    server.service.script(*scripted, *scripted, page(None))
+    jobs = client.list_phi_detection_jobs()
+    # The jobs of the page that brought the token are still good.
+    for number in range(len(tokens)):
+        assert next(jobs).job_id == f"job-{number}"
+    with pytest.raises(MalformedResponseError, match="repeated a NextToken") as repeated:
+        next(jobs)
+    assert not repeated.value.retryable
+    assert len(pages(server.service)) == len(tokens)
+
+
+def test_an_empty_page_with_a_next_token_is_not_the_end(
+    client: PHIClient, server: LocalServer
+) -> None:
+    server.service.script(page("A"), page("B"), page(None, "job-1"))
+    assert [job.job_id for job in client.list_phi_detection_jobs()] == ["job-1"]
+    assert [members.get("NextToken") for members in pages(server.service)] == [None, "A", "B"]
+
+
+def test_jobs_that_start_between_two_pages_move_no_job_to_another_page(
+    client: PHIClient, server: LocalServer
+) -> None:
+    ids = start(server.service, 4)
+    jobs = client.list_phi_detection_jobs(page_size=2)
+    found = [next(jobs).job_id, next(jobs).job_id]
+    start(server.service, 3)
+    found += [job.job_id for job in jobs]
+    assert found == ids[::-1]
+
+
+def test_a_job_that_was_started_is_listed(client: PHIClient) -> None:
+    request = StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="no-such-bucket"),
+        output_data_config=OutputDataConfig(s3_bucket="no-such-bucket"),
+        data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+        kms_key="alias/notes",
+    )
+    job = client.submit(request)
+    assert [listed.job_id for listed in client.list_phi_detection_jobs()] == [job.job_id]

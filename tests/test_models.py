@@ -1,0 +1,432 @@
+"""Requests, responses and job states as values."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import string
+from collections.abc import Callable
+from datetime import datetime, timezone
+from itertools import combinations
+from typing import Any
+from uuid import UUID
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comprehend_phi import (
+    InputDataConfig,
+    JobFilter,
+    JobProperties,
+    JobStatus,
+    OutputDataConfig,
+    RequestValidationError,
+    RetryPolicy,
+    StartPHIDetectionJobRequest,
+    StartPHIDetectionJobResponse,
+    WaitPolicy,
+)
+from comprehend_phi.models import (
+    DescribePHIDetectionJobRequest,
+    JobPage,
+    ListPHIDetectionJobsRequest,
+    StopPHIDetectionJobRequest,
+)
+
+CANARY = "Zinnia Quellwasser"
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+def a_request(**fields: Any) -> StartPHIDetectionJobRequest:
+    return StartPHIDetectionJobRequest(
+        **{
+            "input_data_config": InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
+            "output_data_config": OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
+            "data_access_role_arn": ROLE,
+            "job_name": CANARY,
+            **fields,
+        }
+    )
+
+
+def a_job(**fields: Any) -> JobProperties:
+    return JobProperties(
+        **{
+            "job_id": "0" * 32,
+            "job_status": JobStatus.FAILED,
+            "job_name": CANARY,
+            "message": f"cannot read {CANARY}",
+            "submit_time": NOON,
+            "input_data_config": InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
+            "output_data_config": OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
+            "manifest_file_path": f"s3://results.example/{CANARY}/Manifest",
+            **fields,
+        }
+    )
+
+
+# One of each class, with the canary wherever text may name a person.
+VALUES: dict[str, Any] = {
+    type(value).__name__: value
+    for value in (
+        InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
+        OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
+        a_request(),
+        StartPHIDetectionJobResponse(job_id="0" * 32),
+        DescribePHIDetectionJobRequest(job_id="0" * 32),
+        StopPHIDetectionJobRequest(job_id="0" * 32),
+        JobFilter(job_name=CANARY),
+        ListPHIDetectionJobsRequest(filter=JobFilter(job_name=CANARY), next_token=CANARY),
+        a_job(),
+        JobPage(jobs=(a_job(),), next_token=CANARY),
+        RetryPolicy(),
+        WaitPolicy(),
+    )
+}
+each_value = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+
+
+# --- All of them ----------------------------------------------------------------------------------
+
+
+@each_value
+def test_fields_cannot_be_assigned_deleted_or_added(value: Any) -> None:
+    for name in (*attrs.fields_dict(type(value)), "a_field_that_is_not_there"):
+        with pytest.raises((attrs.exceptions.FrozenInstanceError, AttributeError)):
+            setattr(value, name, None)
+    for name in attrs.fields_dict(type(value)):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            delattr(value, name)
+
+
+@each_value
+def test_there_is_no_dict_that_would_let_fields_in(value: Any) -> None:
+    assert not hasattr(value, "__dict__")
+
+
+@each_value
+def test_arguments_are_given_by_name_only(value: Any) -> None:
+    first = next(iter(attrs.fields_dict(type(value))))
+
+    with pytest.raises(TypeError, match="positional"):
+        type(value)(getattr(value, first))
+
+
+@each_value
+def test_a_misspelt_argument_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        type(value)(**attrs.asdict(value, recurse=False), s3_bucker="notes.example")
+
+
+@each_value
+def test_equal_values_are_equal_and_hash_alike(value: Any) -> None:
+    same = type(value)(**attrs.asdict(value, recurse=False))
+
+    assert same == value
+    assert hash(same) == hash(value)
+    assert same is not value
+
+
+@each_value
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickled_value_comes_back_equal(value: Any, protocol: int) -> None:
+    back = pickle.loads(pickle.dumps(value, protocol))
+
+    assert type(back) is type(value)
+    assert back == value
+
+
+@each_value
+@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy])
+def test_a_copied_value_is_equal(value: Any, make_copy: Callable[[Any], Any]) -> None:
+    assert make_copy(value) == value
+
+
+@each_value
+def test_the_repr_shows_no_name_no_key_no_path_and_no_message(value: Any) -> None:
+    for shown in (repr(value), str(value), f"{value}", repr([value])):
+        assert type(value).__name__ in shown
+        assert CANARY not in shown
+        assert CANARY[:6] not in shown
+
+
+def test_the_repr_of_a_request_shows_what_names_nobody() -> None:
+    request = a_request(kms_key="alias/notes", client_request_token="token-1")
+
+    for shown in ("notes.example", "results.example", ROLE, "alias/notes", "token-1", "'en'"):
+        assert shown in repr(request)
+
+
+# --- Requests -------------------------------------------------------------------------------------
+
+
+def test_only_the_required_members_are_needed() -> None:
+    request = StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="notes.example"),
+        output_data_config=OutputDataConfig(s3_bucket="notes.example"),
+        data_access_role_arn=ROLE,
+    )
+
+    assert request.language_code == "en"
+    assert (request.job_name, request.kms_key) == (None, None)
+    assert (request.input_data_config.s3_key, request.output_data_config.s3_key) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "missing", ["input_data_config", "output_data_config", "data_access_role_arn"]
+)
+def test_a_request_without_a_required_member_is_refused(missing: str) -> None:
+    fields = attrs.asdict(a_request(), recurse=False)
+    del fields[missing]
+
+    with pytest.raises(TypeError, match=missing):
+        StartPHIDetectionJobRequest(**fields)
+
+
+def test_each_request_has_a_token_of_its_own() -> None:
+    tokens = {a_request().client_request_token for _ in range(100)}
+
+    assert len(tokens) == 100
+
+
+def test_a_token_is_a_random_uuid() -> None:
+    token = a_request().client_request_token
+
+    assert str(UUID(token)) == token
+    assert UUID(token).version == 4
+
+
+def test_a_given_token_is_kept() -> None:
+    assert a_request(client_request_token="token-1").client_request_token == "token-1"
+
+
+def test_evolve_keeps_the_token() -> None:
+    request = a_request()
+    changed = attrs.evolve(request, job_name="another")
+
+    assert changed.job_name == "another"
+    assert changed.client_request_token == request.client_request_token
+
+
+def test_evolve_gives_another_token_when_asked_to() -> None:
+    request = a_request()
+
+    assert attrs.evolve(request, client_request_token="token-2").client_request_token == "token-2"
+
+
+def test_the_docstring_says_that_evolve_keeps_the_token_and_how_to_get_another() -> None:
+    words = " ".join((StartPHIDetectionJobRequest.__doc__ or "").split())
+
+    assert "`attrs.evolve` keeps the token" in words
+    assert "client_request_token=str(uuid.uuid4())" in words
+
+
+def test_pickle_and_copies_keep_the_token() -> None:
+    request = a_request()
+
+    for same in (pickle.loads(pickle.dumps(request)), copy.copy(request), copy.deepcopy(request)):
+        assert same.client_request_token == request.client_request_token
+
+
+def test_evolve_checks_what_it_changes() -> None:
+    with pytest.raises(RequestValidationError, match=r"job_name \(JobName\)"):
+        attrs.evolve(a_request(), job_name=f"{CANARY}\n")
+
+
+# --- The way out ----------------------------------------------------------------------------------
+
+
+Start, Describe, Stop, List = (
+    StartPHIDetectionJobRequest,
+    DescribePHIDetectionJobRequest,
+    StopPHIDetectionJobRequest,
+    ListPHIDetectionJobsRequest,
+)
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "bad"),
+    [
+        (InputDataConfig, "s3_bucket", "Not A Bucket"),
+        (OutputDataConfig, "s3_key", "a//b"),
+        (Start, "input_data_config", None),
+        (Start, "data_access_role_arn", "role"),
+        (Start, "language_code", "de"),
+        (Start, "job_name", "n" * 257),
+        (Start, "kms_key", ""),
+        (Start, "client_request_token", "a token"),
+        (Describe, "job_id", "0" * 33),
+        (Stop, "job_id", ""),
+        (List, "max_results", 501),
+        (List, "filter", "a filter"),
+        (JobFilter, "job_status", "PAUSED"),
+        (JobFilter, "submit_time_before", "today"),
+        # The name of the filter below is there already.
+        (JobFilter, "submit_time_after", NOON),
+        (RetryPolicy, "max_attempts", 0),
+        (WaitPolicy, "multiplier", 0.5),
+    ],
+)
+def test_attrs_own_switch_lets_everything_through_and_is_the_only_way(
+    cls: type, field: str, bad: Any
+) -> None:
+    fields = {**attrs.asdict(VALUES[cls.__name__], recurse=False), field: bad}
+
+    with attrs.validators.disabled():
+        assert getattr(cls(**fields), field) == bad
+    with pytest.raises(RequestValidationError):
+        cls(**fields)
+
+
+def test_building_a_request_leaves_the_switch_as_it_is() -> None:
+    a_request()
+
+    assert not attrs.validators.get_disabled()
+
+
+# --- Filters --------------------------------------------------------------------------------------
+
+CRITERIA: dict[str, Any] = {
+    "job_name": CANARY,
+    "job_status": JobStatus.FAILED,
+    "submit_time_before": NOON,
+    "submit_time_after": NOON,
+}
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_one_filter_is_taken(name: str) -> None:
+    assert getattr(JobFilter(**{name: CRITERIA[name]}), name) == CRITERIA[name]
+
+
+def test_no_filter_is_taken() -> None:
+    assert JobFilter() == JobFilter(
+        job_name=None, job_status=None, submit_time_before=None, submit_time_after=None
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [names for count in (2, 3, 4) for names in combinations(CRITERIA, count)]
+)
+def test_more_than_one_filter_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        JobFilter(**{name: CRITERIA[name] for name in names})
+
+    error = caught.value
+    assert (error.owner, error.shape) == ("JobFilter", "ComprehendMedicalAsyncJobFilter")
+    assert "one at a time" in error.reason
+    assert all(name in error.reason for name in names)
+    assert CANARY not in f"{error!r} {error} {vars(error)}"
+
+
+@pytest.mark.parametrize"names", list(combinations(CRITERIA, 2))
+def test_the_refusal_of_two_filters_names_a_field_that_was_given(names: tuple[str, str]) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        JobFilter(**{name: CRITERIA[name] for name in names})
+
+    assert caught.value.field in names
+
+
+# --- JobStatus ------------------------------------------------------------------------------------
+
+TERMINAL = {
+    "SUBMITTED": False,
+    "IN_PROGRESS": False,
+    "COMPLETED": True,
+    "PARTIAL_SUCCESS": True,
+    "FAILED": True,
+    "STOP_REQUESTED": False,
+    "STOPPED": True,
+}
+UNKNOWN = "PAUSED_FOR_REVIEW"
+STATUSES = [*TERMINAL, UNKNOWN, "completed", ""]
+
+
+def test_the_states_are_the_seven_of_the_service() -> None:
+    assert [status.value for status in JobStatus] == list(TERMINAL)
+
+
+@pytest.mark.parametrize(("value", "terminal"), TERMINAL.items())
+def test_is_terminal(value: str, terminal: bool) -> None:
+    assert JobStatus(value).is_terminal is terminal
+
+
+@pytest.mark.parametrize("value", TERMINAL)
+def test_a_known_state_is_the_member_itself(value: str) -> None:
+    assert JobStatus(value) is JobStatus[value]
+
+
+@pytest.mark.parametrize("value", [UNKNOWN, "completed", "COMPLETED ", ""])
+def test_an_unknown_state_is_not_terminal(value: str) -> None:
+    assert JobStatus(value).is_terminal is False
+
+
+@pytest.mark.parametrize("value", STATUSES)
+def test_a_state_is_its_string(value: str) -> None:
+    status = JobStatus(value)
+
+    assert isinstance(status, JobStatus)
+    assert status == value
+    assert value == status
+    assert status != value + "x"
+    assert hash(status) == hash(value)
+    assert {status: 1}[value] == 1  # type: ignore[index] # its hash and its equality are str's
+    assert value in {status}
+    assert status.value == status.name == value
+
+
+@pytest.mark.parametrize("value", STATUSES)
+def test_a_state_prints_as_its_plain_value(value: str) -> None:
+    status = JobStatus(value)
+
+    assert str(status) == value
+    assert type(str(status)) is str
+    assert f"{status}" == value
+    assert f"{status:>20}" == value.rjust(20)
+    assert "{}".format(status) == value  # noqa: UP032 - another way to the same method
+    assert "%s" % status == value  # noqa: UP031 - as logging does it
+    assert string.Template("$s").substitute(s=status) == value
+
+
+@pytest.mark.parametrize("value", STATUSES)
+def test_a_copied_or_pickled_state_is_the_same_state(value: str) -> None:
+    status = JobStatus(value)
+    copies = [copy.copy(status), copy.deepcopy(status)]
+    copies += [pickle.loads(pickle.dumps(status, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)]
+
+    for same in copies:
+        assert isinstance(same, JobStatus)
+        assert same == status
+        assert str(same) == value
+        assert same.is_terminal is status.is_terminal
+
+
+def test_an_unknown_state_does_not_become_a_member() -> None:
+    JobStatus(UNKNOWN)
+
+    assert UNKNOWN not in JobStatus.__members__
+    assert len(JobStatus) == 7
+
+
+def test_two_of_the_same_unknown_state_are_equal() -> None:
+    assert JobStatus(UNKNOWN) == JobStatus(UNKNOWN)
+    assert len({JobStatus(UNKNOWN), JobStatus(UNKNOWN)}) == 1
+
+
+@pytest.mark.parametrize("value", [None, 7, b"FAILED", 1.5])
+def test_what_is_not_a_string_is_no_state(value: Any) -> None:
+    with pytest.raises(ValueError, match="not a valid JobStatus"):
+        JobStatus(value)
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_every_string_survives_as_a_state(value: str) -> None:
+    status = JobStatus(value)
+
+    assert (status, str(status), f"{status}", hash(status)) == (value, value, value, hash(value))
+    assert pickle.loads(pickle.dumps(status)) == value
+    assert status.is_terminal is TERMINAL.get(value, False)
