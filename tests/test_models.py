@@ -41,31 +41,29 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
 
 def a_request(**fields: Any) -> StartPHIDetectionJobRequest:
-    return StartPHIDetectionJobRequest(
-        **{
-            "input_data_config": InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
-            "output_data_config": OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
-            "data_access_role_arn": ROLE,
-            "job_name": CANARY,
-            **fields,
-        }
-    )
+    members: dict[str, Any] = {
+        "input_data_config": InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
+        "output_data_config": OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
+        "data_access_role_arn": ROLE,
+        "job_name": CANARY,
+        **fields,
+    }
+    return StartPHIDetectionJobRequest(**members)
 
 
 def a_job(**fields: Any) -> JobProperties:
-    return JobProperties(
-        **{
-            "job_id": "0" * 32,
-            "job_status": JobStatus.FAILED,
-            "job_name": CANARY,
-            "message": f"cannot read {CANARY}",
-            "submit_time": NOON,
-            "input_data_config": InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
-            "output_data_config": OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
-            "manifest_file_path": f"s3://results.example/{CANARY}/Manifest",
-            **fields,
-        }
-    )
+    members: dict[str, Any] = {
+        "job_id": "0" * 32,
+        "job_status": JobStatus.FAILED,
+        "job_name": CANARY,
+        "message": f"cannot read {CANARY}",
+        "submit_time": NOON,
+        "input_data_config": InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
+        "output_data_config": OutputDataConfig(s3_bucket="results.example", s3_key=CANARY),
+        "manifest_file_path": f"s3://results.example/{CANARY}/Manifest",
+        **fields,
+    }
+    return JobProperties(**members)
 
 
 # One of each class, with the canary wherever text may name a person.
@@ -92,12 +90,17 @@ each_value = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys()
 # --- All of them ----------------------------------------------------------------------------------
 
 
+def names_of(value: Any) -> list[str]:
+    return [attribute.name for attribute in attrs.fields(type(value))]
+
+
 @each_value
 def test_fields_cannot_be_assigned_deleted_or_added(value: Any) -> None:
-    for name in (*attrs.fields_dict(type(value)), "a_field_that_is_not_there"):
-        with pytest.raises((attrs.exceptions.FrozenInstanceError, AttributeError)):
+    with pytest.raises(AttributeError):
+        value.a_field_that_is_not_there = None
+    for name in names_of(value):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
             setattr(value, name, None)
-    for name in attrs.fields_dict(type(value)):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             delattr(value, name)
 
@@ -109,7 +112,7 @@ def test_there_is_no_dict_that_would_let_fields_in(value: Any) -> None:
 
 @each_value
 def test_arguments_are_given_by_name_only(value: Any) -> None:
-    first = next(iter(attrs.fields_dict(type(value))))
+    first = names_of(value)[0]
 
     with pytest.raises(TypeError, match="positional"):
         type(value)(getattr(value, first))
@@ -322,7 +325,7 @@ def test_more_than_one_filter_is_refused(names: tuple[str, ...]) -> None:
     assert CANARY not in f"{error!r} {error} {vars(error)}"
 
 
-@pytest.mark.parametrize"names", list(combinations(CRITERIA, 2))
+@pytest.mark.parametrize("names", list(combinations(CRITERIA, 2)))
 def test_the_refusal_of_two_filters_names_a_field_that_was_given(names: tuple[str, str]) -> None:
     with pytest.raises(RequestValidationError) as caught:
         JobFilter(**{name: CRITERIA[name] for name in names})

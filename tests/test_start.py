@@ -218,21 +218,6 @@ def test_a_fault_on_every_attempt_is_raised_as_itself(
 
 
 @each_retried_fault
-def test_the_only_attempt_of_a_call_has_neither_cause_nor_context(
-    case: Case,
-    server: LocalServer,
-    once: PHIClient,
-    request_: StartPHIDetectionJobRequest,
-) -> None:
-    server.service.script(case.fault)
-
-    error = start_error(once, request_, case.error)
-
-    assert error.attempts == 1
-    assert (error.__cause__, error.__context__) == (None, None)
-
-
-@each_retried_fault
 def test_sending_the_request_again_by_any_client_leaves_one_job(
     case: Case,
     server: LocalServer,
@@ -241,7 +226,9 @@ def test_sending_the_request_again_by_any_client_leaves_one_job(
     request_: StartPHIDetectionJobRequest,
 ) -> None:
     server.service.script(case.fault)
-    start_error(once, request_, case.error)
+    error = start_error(once, request_, case.error)
+    # Without a retry the error takes another way out, on which it collects no more.
+    assert (error.__cause__, error.__context__) == (None, None)
 
     again = once.start_phi_detection_job(request_)
     elsewhere = make_client().start_phi_detection_job(pickle.loads(pickle.dumps(request_)))
@@ -346,7 +333,7 @@ def test_answers_that_come_too_late_are_a_transport_error(
 # --- What is not retried --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 429, 500])
+@pytest.mark.parametrize("status", [400, 404, 500])
 @pytest.mark.parametrize(
     "expected",
     [
@@ -646,7 +633,7 @@ def test_a_hundred_threads_on_one_client_start_as_many_jobs_as_requests(
     clock: FakeClock, make_client: MakeClient, make_request: MakeRequest
 ) -> None:
     count = 100
-    script = [faults.throttle()] * 120 + [faults.reset_before()] * 60 + [faults.reset_after()] * 60
+    script = [faults.throttle()] * 80 + [faults.reset_before()] * 40 + [faults.reset_after()] * 40
     random.Random(7).shuffle(script)
     requests = [make_request() for _ in range(count)]
     together = threading.Barrier(count)

@@ -18,8 +18,8 @@ from . import faults
 from .clock import FakeClock, ServiceClock, WallClock
 from .detector import detect
 from .faults import Fault
+from .http import LocalServer
 from .moto import local_service
-from .server import LocalServer
 from .service import Limits, LocalService
 
 __all__ = [

@@ -1,58 +1,144 @@
-"""The wire format of the local service: AWS JSON 1.1, one HTTP request in, one answer out."""
+"""The local service over HTTP beside moto's S3, for boto3, the AWS CLI and other SDKs.
+
+One endpoint serves both. It listens on the loopback interface, since it checks no signature.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, cast
-from uuid import uuid4
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
 
-from .faults import Answer, error_answer
-from .service import LocalService, Refusal
+from ..results import Entity
+from .clock import ServiceClock
+from .detector import detect
+from .faults import Answer
+from .moto import ACCOUNT_ID, MotoStorage
+from .service import Limits, LocalService
+from .wire import TARGET_PREFIX, respond
 
-TARGET_PREFIX = "ComprehendMedical_20181030."
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_StartResponse = Callable[..., Any]
 
 
-def respond(service: LocalService, headers: Mapping[str, str], body: bytes) -> Answer:
-    """The answer to one request.
+class LocalServer:
+    """A local service and an S3 over HTTP on 127.0.0.1, in threads of this process.
+
+    A context manager: it serves inside the block.
 
     Args:
-        service: who does the work.
-        headers: of the request, with lower-case names.
-        body: of the request.
+        port: where to listen; 0 takes a free one.
+        clock: the time that its jobs take; without it, this machine's.
+        detector: finds the entities of one text.
+        job_seconds: how long a job runs.
+        limits: the quotas of the account.
+
+    Attributes:
+        service: the service behind it, to script and to question.
+        endpoint_url: where it is, for Comprehend Medical and for S3.
     """
-    operation = headers.get("x-amz-target", "").removeprefix(TARGET_PREFIX)
-    try:
-        members: Any = json.loads(body or b"{}")
-    except ValueError:
-        members = None
-    if not isinstance(members, dict):
-        answer = error_answer("SerializationException", "The body is not a JSON object.", 400)
-        return _with_request_id(answer)
-    members = cast("dict[str, Any]", members)
-    fault = service.next_fault(operation, members)
-    works = fault is None or fault.works
-    answer = _work(service, operation, members, _region(headers)) if works else Answer(status=200)
-    return _with_request_id(fault.spoil(answer) if fault else answer)
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        clock: ServiceClock | None = None,
+        detector: Callable[[str], Sequence[Entity]] = detect,
+        job_seconds: float = 1.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.service = LocalService(
+            MotoStorage(),
+            clock=clock,
+            detector=detector,
+            job_seconds=job_seconds,
+            limits=limits,
+            account_id=ACCOUNT_ID,
+        )
+        self._s3 = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server(
+            "127.0.0.1", port, self._serve, threaded=True, request_handler=_QuietHandler
+        )
+        # The server looks this often whether it is to stop, in seconds.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
+        self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def wait(self) -> None:
+        """Return when somebody stops the server."""
+        self._thread.join()
+
+    def _serve(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(TARGET_PREFIX):
+            # A job that ended meanwhile has written its results before anybody looks for them.
+            self.service.settle()
+            return self._s3(environ, start_response)  # type: ignore[no-any-return]
+        headers = {
+            "x-amz-target": environ["HTTP_X_AMZ_TARGET"],
+            "authorization": environ.get("HTTP_AUTHORIZATION", ""),
+        }
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        answer = respond(self.service, headers, body)
+        if answer.delay:
+            self.service.clock.sleep(answer.delay)
+        if answer.reset:
+            _reset(environ["werkzeug.socket"])
+        start_response(f"{answer.status} Answer", _headers(answer))
+        return [answer.body[: answer.sent]]
 
 
-def _work(service: LocalService, operation: str, members: dict[str, Any], region: str) -> Answer:
-    try:
-        result = service.perform(operation, members, region)
-    except Refusal as refusal:
-        return error_answer(refusal.code, refusal.message, refusal.status)
-    return Answer(status=200, body=json.dumps(result).encode())
+def _headers(answer: Answer) -> list[tuple[str, str]]:
+    headers = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
+    if answer.sent is not None:
+        headers.append(("Connection", "close"))
+    return headers
 
 
-def _with_request_id(answer: Answer) -> Answer:
-    return evolve(answer, headers={"x-amzn-RequestId": str(uuid4()), **answer.headers})
+def _reset(connection: socket.socket) -> None:
+    """Reset a connection instead of closing it, and have werkzeug forget it."""
+    # With a linger time of 0 a closed socket sends RST in place of FIN.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+    raise ConnectionResetError
 
 
-def _region(headers: Mapping[str, str]) -> str:
-    """The region that the request was signed for; signatures are not checked."""
-    credential = headers.get("authorization", "").partition("Credential=")[2]
-    scope = credential.partition(",")[0].split("/")
-    # access key / date / region / service / aws4_request
-    return scope[2] if len(scope) > 4 else "us-east-1"
+class _QuietHandler(MotoRequestHandler):
+    def connection_dropped(
+        self,
+        error: BaseException,  # noqa: ARG002 - werkzeug's signature
+        environ: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> None:
+        """Read no further request from a connection that was reset."""
+        self.close_connection = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: keys in URLs may name people."""

@@ -18,8 +18,8 @@ from moto.s3.exceptions import MissingBucket
 from ..results import Entity
 from .clock import ServiceClock
 from .detector import detect
-from .http import respond
 from .service import Limits, LocalService
+from .wire import respond
 
 ACCOUNT_ID = "123456789012"  # moto's own
 _NAME = "comprehendmedical"

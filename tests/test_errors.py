@@ -1,0 +1,537 @@
+"""The errors as values: their tree, their words, and what they keep to themselves."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comprehend_phi import InputDataConfig, JobProperties, JobStatus, OutputDataConfig, errors
+from comprehend_phi.errors import (
+    AccessDeniedException,
+    ActiveJobLimitExceeded,
+    ComprehendPHIError,
+    ExpiredTokenException,
+    IncompleteResultsError,
+    InternalServerException,
+    InvalidRequestException,
+    JobError,
+    JobFailed,
+    JobStopped,
+    MalformedResponseError,
+    RedactionError,
+    RequestValidationError,
+    ResourceNotFoundException,
+    ResultsError,
+    ServiceError,
+    ServiceUnavailableException,
+    ThrottlingException,
+    TooManyRequestsException,
+    TransportError,
+    ValidationException,
+    WaitTimeout,
+    mask,
+)
+
+CANARY = "Zinnia Quellwasser"
+TOKEN = "9e7a3c1e-2b1f-4b58-9c3a-5f2d1c0b9a87"
+
+
+def a_job(status: str = "FAILED", **fields: Any) -> JobProperties:
+    return JobProperties(job_id="0" * 32, job_status=JobStatus(status), **fields)
+
+
+SERVICE_ERRORS: list[type[ServiceError]] = [
+    ServiceError,
+    InternalServerException,
+    InvalidRequestException,
+    ResourceNotFoundException,
+    TooManyRequestsException,
+    ActiveJobLimitExceeded,
+    ValidationException,
+    ServiceUnavailableException,
+    ThrottlingException,
+    AccessDeniedException,
+    ExpiredTokenException,
+]
+
+
+def a_service_error(cls: type[ServiceError] = ServiceError, **fields: Any) -> ServiceError:
+    members: dict[str, Any] = {
+        "operation": "StartPHIDetectionJob",
+        "code": "TeapotException",
+        "message": "no coffee here",
+        "status_code": 418,
+        "request_id": "request-1",
+        "attempts": 3,
+        "outcome_unknown": True,
+        "client_request_token": TOKEN,
+        "retry_after": 1.5,
+        **fields,
+    }
+    return cls(**members)
+
+
+# One of each class, with every attribute set to something that is not its default.
+EXAMPLES: dict[str, ComprehendPHIError] = {
+    type(error).__name__: error
+    for error in (
+        ComprehendPHIError("words"),
+        RequestValidationError(owner="JobFilter", field="job_name", shape="JobName", reason="no"),
+        *map(a_service_error, SERVICE_ERRORS),
+        TransportError(
+            operation="StartPHIDetectionJob",
+            reason="the network failed",
+            attempts=4,
+            outcome_unknown=False,
+            retryable=False,
+            client_request_token=TOKEN,
+            retry_after=2.0,
+        ),
+        MalformedResponseError(
+            operation="StartPHIDetectionJob",
+            reason="the answer is not usable",
+            status_code=200,
+            request_id="request-2",
+            attempts=5,
+            outcome_unknown=False,
+            retryable=False,
+            client_request_token=TOKEN,
+            retry_after=3.0,
+        ),
+        JobError(a_job()),
+        JobFailed(a_job(message="no such bucket")),
+        JobStopped(a_job("STOPPED")),
+        WaitTimeout(a_job("IN_PROGRESS"), timeout=60.0, last_poll_error="throttled"),
+        ResultsError("there is no manifest", bucket="results.example", key="folder/Manifest"),
+        IncompleteResultsError("2 files are missing", bucket="results.example", missing=["a", "b"]),
+        RedactionError("entity 0 ends behind the text"),
+    )
+}
+each_error = pytest.mark.parametrize("error", EXAMPLES.values(), ids=EXAMPLES.keys())
+
+
+# --- The tree -------------------------------------------------------------------------------------
+
+
+def drawn_tree(drawing: str) -> dict[str, set[str]]:
+    """Each class of the drawing in a docstring with the classes that it is drawn below."""
+    line = re.compile(r" {4}(?P<stem>(?:│   |    )*)(?P<twig>[├└]── )?(?P<name>\w+)(?P<rest>.*)")
+    bases: dict[str, set[str]] = {}
+    path: list[str] = []
+    for text in drawing.splitlines():
+        match = line.fullmatch(text)
+        if match is None:
+            continue
+        depth = len(match["stem"]) // 4 + bool(match["twig"])
+        also = re.match(r" \(also (\w+)\)", match["rest"])
+        bases[match["name"]] = {*path[depth - 1 : depth], *(also.groups() if also else ())}
+        path = [*path[:depth], match["name"]]
+    return bases
+
+
+def real_tree() -> dict[str, set[str]]:
+    """The same, from the classes. Private ones in between are nobody's business."""
+
+    def public_bases(cls: type) -> set[str]:
+        return {
+            name
+            for base in cls.__bases__
+            for name in (public_bases(base) if base.__name__.startswith("_") else {base.__name__})
+        }
+
+    classes = (
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value)
+        and issubclass(value, ComprehendPHIError)
+        and not value.__name__.startswith("_")
+    )
+    tree = {cls.__name__: public_bases(cls) for cls in classes}
+    tree["ComprehendPHIError"] -= {"Exception"}
+    return tree
+
+
+def test_the_tree_is_as_drawn_in_the_docstring() -> None:
+    assert drawn_tree(errors.__doc__ or "") == real_tree()
+
+
+def test_the_reading_of_the_drawing_sees_depth_and_second_bases() -> None:
+    drawing = """Words.
+
+    Root
+    ├── A (also ValueError)   words
+    │   └── B                 words
+    └── C
+        └── D (also OSError)
+    """
+
+    assert drawn_tree(drawing) == {
+        "Root": set(),
+        "A": {"Root", "ValueError"},
+        "B": {"A"},
+        "C": {"Root"},
+        "D": {"C", "OSError"},
+    }
+
+
+def test_there_is_an_example_of_every_class() -> None:
+    assert EXAMPLES.keys() == real_tree().keys()
+
+
+@pytest.mark.parametrize(
+    ("cls", "builtin"), [(RequestValidationError, ValueError), (WaitTimeout, TimeoutError)]
+)
+def test_an_error_is_caught_as_the_builtin_that_it_is_too(
+    cls: type[ComprehendPHIError], builtin: type[Exception]
+) -> None:
+    with pytest.raises(builtin):
+        raise EXAMPLES[cls.__name__]
+
+
+# --- As values ------------------------------------------------------------------------------------
+
+def _pickled(protocol: int) -> Callable[[Any], Any]:
+    return lambda error: pickle.loads(pickle.dumps(error, protocol))
+
+
+ROUND_TRIPS: dict[str, Callable[[Any], Any]] = {
+    **{f"pickle {number}": _pickled(number) for number in range(pickle.HIGHEST_PROTOCOL + 1)},
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@each_error
+@pytest.mark.parametrize("round_trip", ROUND_TRIPS.values(), ids=ROUND_TRIPS.keys())
+def test_an_error_comes_back_whole(
+    error: ComprehendPHIError, round_trip: Callable[[Any], Any]
+) -> None:
+    back = round_trip(error)
+
+    assert back is not error
+    assert type(back) is type(error)
+    assert vars(back) == vars(error)
+    assert back.args == error.args
+    assert str(back) == str(error)
+    assert repr(back) == repr(error)
+    assert getattr(back, "retryable", None) == getattr(error, "retryable", None)
+
+
+def test_a_note_on_an_error_survives_pickling() -> None:
+    error = a_service_error()
+    # What add_note, new in Python 3.11, leaves behind.
+    error.__dict__["__notes__"] = ["seen on Monday"]
+
+    assert vars(pickle.loads(pickle.dumps(error)))["__notes__"] == ["seen on Monday"]
+
+
+@each_error
+def test_the_repr_is_the_class_and_its_words(error: ComprehendPHIError) -> None:
+    assert repr(error) == f"{type(error).__name__}({str(error)!r})"
+
+
+@each_error
+def test_the_words_are_one_sentence_or_more_on_one_line(error: ComprehendPHIError) -> None:
+    assert str(error).strip()
+    assert "\n" not in str(error)
+    assert ".." not in str(error).replace("(slot_timeout=...)", "")
+    assert "None" not in str(error)
+
+
+RETRYABLE = {
+    "ServiceError": False,
+    "InternalServerException": True,
+    "InvalidRequestException": False,
+    "ResourceNotFoundException": False,
+    "TooManyRequestsException": True,
+    "ActiveJobLimitExceeded": True,
+    "ValidationException": False,
+    "ServiceUnavailableException": True,
+    "ThrottlingException": True,
+    "AccessDeniedException": False,
+    "ExpiredTokenException": False,
+}
+
+
+@pytest.mark.parametrize("cls", SERVICE_ERRORS)
+def test_the_class_says_whether_it_is_retried(cls: type[ServiceError]) -> None:
+    assert cls.retryable is RETRYABLE[cls.__name__]
+    assert a_service_error(cls).retryable is RETRYABLE[cls.__name__]
+
+
+@pytest.mark.parametrize("cls", [TransportError, MalformedResponseError])
+def test_no_answer_is_retried_and_its_outcome_is_unknown_unless_told_otherwise(
+    cls: type[TransportError],
+) -> None:
+    error = cls(operation="StopPHIDetectionJob", reason="the network failed")
+
+    assert (error.retryable, error.outcome_unknown, error.attempts) == (True, True, 1)
+    assert (error.client_request_token, error.retry_after) == (None, None)
+
+
+# --- In words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", SERVICE_ERRORS)
+def test_a_service_error_shows_the_call_the_code_the_status_the_request_and_the_attempts(
+    cls: type[ServiceError],
+) -> None:
+    shown = str(a_service_error(cls, outcome_unknown=False))
+
+    assert shown.startswith(
+        "StartPHIDetectionJob: TeapotException: no coffee here"
+        " (HTTP 418, request id request-1, 3 attempts)."
+    )
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    error = ServiceError(operation="StopPHIDetectionJob", code="503", message="")
+
+    assert str(error) == "StopPHIDetectionJob: 503 (request id unknown, 1 attempt)."
+
+
+def test_a_malformed_response_shows_the_call_the_status_the_request_and_the_attempts() -> None:
+    assert str(EXAMPLES["MalformedResponseError"]) == (
+        "StartPHIDetectionJob: the answer is not usable"
+        " (HTTP 200, request id request-2, 5 attempts)."
+    )
+
+
+def test_a_transport_error_shows_the_call_and_the_attempts() -> None:
+    assert str(EXAMPLES["TransportError"]) == (
+        "StartPHIDetectionJob: the network failed (4 attempts)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("cls", "step"),
+    [
+        (InvalidRequestException, "Correct the request"),
+        (ResourceNotFoundException, "Check the job id, the account and the region"),
+        (ActiveJobLimitExceeded, "RetryPolicy(slot_timeout=...)"),
+        (ValidationException, "one filter at a time"),
+        (AccessDeniedException, "iam:PassRole"),
+        (ExpiredTokenException, "Refresh the credentials"),
+    ],
+)
+def test_an_error_that_the_caller_can_mend_says_how(cls: type[ServiceError], step: str) -> None:
+    assert step in str(a_service_error(cls, outcome_unknown=False))
+
+
+# Built anew for each test, since the retry loop writes on errors too.
+CALL_ERRORS: list[Callable[..., ServiceError | TransportError]] = [
+    partial(a_service_error, InternalServerException),
+    partial(TransportError, operation="Any", reason="reset"),
+    partial(MalformedResponseError, operation="Any", reason="cut"),
+]
+
+
+@pytest.mark.parametrize("make", CALL_ERRORS)
+def test_an_unknown_outcome_shows_the_token_and_that_it_is_safe_to_send_again(
+    make: Callable[..., ServiceError | TransportError],
+) -> None:
+    shown = str(make(outcome_unknown=True, client_request_token=TOKEN))
+
+    assert f"client_request_token {TOKEN}" in shown
+    assert "send the same request again" in shown
+    assert "starts no second job" in shown
+
+
+@pytest.mark.parametrize("make", CALL_ERRORS)
+@pytest.mark.parametrize(("unknown", "token"), [(False, TOKEN), (True, None), (False, None)])
+def test_no_advice_to_send_again_where_the_outcome_is_known_or_nothing_was_started(
+    make: Callable[..., ServiceError | TransportError], unknown: bool, token: str | None
+) -> None:
+    shown = str(make(outcome_unknown=unknown, client_request_token=token))
+
+    assert TOKEN not in shown
+    assert "send the same request again" not in shown
+
+
+def test_the_words_follow_what_the_retry_loop_writes_on_an_error() -> None:
+    error = a_service_error(ThrottlingException, attempts=1, outcome_unknown=False)
+    error.attempts, error.outcome_unknown = 8, True
+
+    assert "8 attempts" in str(error)
+    assert TOKEN in str(error)
+
+
+def test_a_refused_value_is_described_by_class_field_shape_and_rule() -> None:
+    error = EXAMPLES["RequestValidationError"]
+
+    assert isinstance(error, RequestValidationError)
+    assert str(error) == "JobFilter.job_name (JobName) no"
+    assert (error.owner, error.field) == ("JobFilter", "job_name")
+    assert (error.shape, error.reason) == ("JobName", "no")
+
+
+# --- How a job ended ------------------------------------------------------------------------------
+
+
+def test_a_failed_job_shows_the_services_reason_and_the_next_step() -> None:
+    shown = str(JobFailed(a_job(message="The bucket does not exist.")))
+
+    assert f"Job {'0' * 32} failed: The bucket does not exist." in shown
+    assert "start a new request" in shown
+
+
+@pytest.mark.parametrize("message", [None, ""])
+def test_a_job_that_failed_without_a_reason_says_so(message: str | None) -> None:
+    assert "failed: the service gave no reason." in str(JobFailed(a_job(message=message)))
+
+
+def test_a_failed_job_hides_its_name_and_its_keys_in_the_services_reason() -> None:
+    job = a_job(
+        job_name=CANARY,
+        message=f"{CANARY}: cannot list s3://notes.example/in/{CANARY}/, cannot write out/Zinnia",
+        input_data_config=InputDataConfig(s3_bucket="notes.example", s3_key=f"in/{CANARY}"),
+        output_data_config=OutputDataConfig(s3_bucket="notes.example", s3_key="out/Zinnia"),
+    )
+    error = JobFailed(job)
+
+    assert "cannot list s3://notes.example/***/, cannot write ***" in str(error)
+    assert "Zinnia" not in f"{error} {error!r} {error.args}"
+    # Whoever asks for the job itself gets it as it is.
+    assert error.job.message == job.message
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_failed_job_hides_its_keys_with_and_without_the_last_slash(end: str) -> None:
+    job = a_job(
+        message=f"cannot list s3://notes.example/{CANARY}",
+        input_data_config=InputDataConfig(s3_bucket="notes.example", s3_key=CANARY + end),
+    )
+
+    assert "Zinnia" not in str(JobFailed(job))
+
+
+def test_a_failed_job_without_locations_still_has_words() -> None:
+    job = a_job(message="gone", input_data_config=None, output_data_config=None)
+
+    assert "failed: gone." in str(JobFailed(job))
+
+
+def test_a_stopped_job_says_so() -> None:
+    assert str(JobStopped(a_job("STOPPED"))) == f"Job {'0' * 32} was stopped before it was done."
+
+
+def test_a_timeout_says_the_state_the_time_and_how_to_go_on() -> None:
+    shown = str(WaitTimeout(a_job("IN_PROGRESS"), timeout=90.0))
+
+    assert "was IN_PROGRESS after 90 seconds of waiting" in shown
+    assert f"client.job('{'0' * 32}').wait()" in shown
+    assert "poll failed" not in shown
+
+
+def test_a_timeout_says_how_the_last_poll_failed() -> None:
+    error = WaitTimeout(a_job("SUBMITTED"), timeout=1.0, last_poll_error="throttled")
+
+    assert "The last poll failed: throttled" in str(error)
+
+
+@pytest.mark.parametrize("cls", [JobError, JobFailed, JobStopped])
+def test_an_ended_job_is_carried_whole(cls: type[JobError]) -> None:
+    job = a_job(job_name=CANARY, message=CANARY)
+
+    assert cls(job).job is job
+    assert CANARY not in repr(cls(job).job)
+
+
+# --- Masking --------------------------------------------------------------------------------------
+
+CONSTRAINT = "failed to satisfy constraint: Member must have length less than or equal to 256"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Rate exceeded", "Rate exceeded"),
+        ("", ""),
+        (f"Value 'Zinnia' at 'jobName' {CONSTRAINT}", f"Value '***' at 'jobName' {CONSTRAINT}"),
+        (f"value 'Zinnia' at 'jobName' {CONSTRAINT}", f"value '***' at 'jobName' {CONSTRAINT}"),
+        ("Value '' at 'jobName' failed", "Value '***' at 'jobName' failed"),
+        ("Value 'Zin'nia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
+        ("Value 'Zin\nnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
+        ("Value '[Zin, nia]' at 'keys' failed", "Value '***' at 'keys' failed"),
+        # A value that reads like the words around it.
+        ("Value 'a' at 'Zinnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
+        ("Value 'Value 'Zinnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
+        # Without its end, and with an end that is cut.
+        ("Value 'Zinnia", "Value '***"),
+        ("Value 'Zinnia'", "Value '***"),
+        ("Value 'Zinnia' at", "Value '***"),
+        # No value is quoted here.
+        ("Value at 'jobName' failed", "Value at 'jobName' failed"),
+        ("Devalue 'd'", "Devalue 'd'"),
+    ],
+)
+def test_the_value_that_the_service_quotes_is_masked(text: str, masked: str) -> None:
+    assert mask(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2 validation errors detected: Value 'Zinnia' at 'jobName' failed; Value 'Zinnia/' at"
+        " 'inputDataConfig.s3Key' failed",
+        "2 validation errors detected: Value 'Zinnia' at 'jobName' failed; Value 'Zinnia",
+        "Value 'x' at 'jobName' failed; Value 'a' at 'Zinnia' at 'kMSKey' failed; value 'Zinnia'",
+    ],
+)
+def test_all_values_of_several_validation_errors_are_masked(text: str) -> None:
+    assert "Zinnia" not in mask(text)
+    assert "***" in mask(text)
+
+
+def test_a_value_that_imitates_the_words_is_masked_in_a_message_that_is_cut() -> None:
+    # Cut inside the value, so that its own `' at '` is the last one.
+    assert "Zinnia" not in mask("Value 'a' at 'Zinnia")
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "masked"),
+    [
+        ("no access to Zinnia/", ["Zinnia/"], "no access to ***"),
+        ("Zinnia, again Zinnia", ["Zinnia"], "***, again ***"),
+        # The longer first, or its rest would stay.
+        ("no Zinnia Quell here", ["Zinnia", "Zinnia Quell"], "no *** here"),
+        ("no Zinnia Quell here", ["Zinnia Quell", "Zinnia"], "no *** here"),
+        # Regular expressions' own characters are only characters.
+        ("no (Zin.ia) here", ["(Zin.ia)"], "no *** here"),
+        ("no Zinnia here", ["Zin.ia"], "no Zinnia here"),
+        ("a b c", [None, "", "b"], "a b c"),
+        ("the job", ["job"], "the job"),
+        ("the jobs", ["jobs"], "the ***"),
+    ],
+)
+def test_given_values_are_masked_wherever_they_stand(
+    text: str, values: list[str | None], masked: str
+) -> None:
+    assert mask(text, values) == masked
+
+
+def test_a_short_value_is_masked_where_the_service_quotes_it() -> None:
+    assert mask("Value 'Ann' at 'jobName' failed", ["Ann"]) == "Value '***' at 'jobName' failed"
+
+
+QUOTES = st.text(st.sampled_from("Value' atZinjobNme;\n"), max_size=60)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=8), QUOTES, QUOTES)
+def test_whatever_a_value_looks_like_a_whole_message_never_shows_it(
+    before: str, left: str, right: str
+) -> None:
+    value = f"{left}CANARY{right}"
+
+    assert "CANARY" not in mask(f"{before} Value '{value}' at 'jobName' {CONSTRAINT}")
+    assert "CANARY" not in mask(f"{before} {value} {CONSTRAINT}", [value])
