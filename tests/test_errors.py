@@ -199,6 +199,7 @@ def test_an_error_is_caught_as_the_builtin_that_it_is_too(
 
 # --- As values ------------------------------------------------------------------------------------
 
+
 def _pickled(protocol: int) -> Callable[[Any], Any]:
     return lambda error: pickle.loads(pickle.dumps(error, protocol))
 

@@ -9,7 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -670,7 +670,9 @@ def test_a_bad_job_id_is_refused_before_anything_is_sent(
 
 
 @contextmanager
-def process(program: str, *arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+def process(
+    program: str, *arguments: str, cwd: Path
+) -> Generator[subprocess.Popen[str], None, None]:
     """A Python process that runs `program`, with pipes to it; from elsewhere than the checkout."""
     with subprocess.Popen(
         [sys.executable, "-c", program, *arguments],

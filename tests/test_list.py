@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta, timezone
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from comprehend_phi import (
     InputDataConfig,
     JobFilter,
+    JobProperties,
     JobStatus,
     MalformedResponseError,
     OutputDataConfig,
@@ -93,8 +94,7 @@ def test_a_list_that_is_left_early_sends_no_more(client: PHIClient, server: Loca
     start(server.service, 6)
     jobs = client.list_phi_detection_jobs(page_size=2)
     assert len(list(islice(jobs, 3))) == 3
-    assert isinstance(jobs, Generator)
-    jobs.close()
+    cast("Generator[JobProperties, None, None]", jobs).close()
     assert list(jobs) == []
     assert len(pages(server.service)) == 2
 

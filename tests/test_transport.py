@@ -7,7 +7,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
@@ -123,7 +122,6 @@ def sends(data: bytes) -> Behave:
 def resets_after(data: bytes) -> Behave:
     def behave(connection: socket.socket, _stopping: threading.Event) -> None:
         connection.sendall(data)
-        time.sleep(0.05 if data else 0)  # the other side reads before the reset takes it away
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     return behave
@@ -239,11 +237,7 @@ CASES = (
     ),
     Case(
         "hundreds of headers",
-        sends(http("200 OK", JOB, headers=b"X-Name: " + SECRET.encode() + b"\r\n" * 1)[:-4])
-        if False
-        else sends(
-            http("200 OK", JOB, headers=b"".join(b"X-%d: a\r\n" % n for n in range(500)))
-        ),
+        sends(http("200 OK", JOB, headers=b"".join(b"X-%d: a\r\n" % n for n in range(500)))),
         TransportError,
     ),
     Case(

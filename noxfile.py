@@ -1,0 +1,31 @@
+"""The tests on every Python, and on the lowest versions of the dependencies."""
+
+import re
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["tests", "lowest"]
+nox.options.error_on_missing_interpreters = False
+
+_RUNTIME = re.compile(r'^  "([a-z0-9_-]+)>=([0-9.]+)",$', re.MULTILINE)
+
+
+@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """Run the tests on the installed package."""
+    session.install(".[testing]", "--group", "dev")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.10")
+def lowest(session: nox.Session) -> None:
+    """Run the tests on the lowest versions that the dependencies admit."""
+    pins = [f"{name}=={version}" for name, version in _RUNTIME.findall(_dependencies())]
+    session.install(".[testing]", "--group", "dev", *pins)
+    session.run("pytest", *session.posargs)
+
+
+def _dependencies() -> str:
+    text = Path("pyproject.toml").read_text(encoding="utf-8")
+    return text.partition("\ndependencies = [")[2].partition("]")[0]

@@ -1,0 +1,470 @@
+"""The boto3 client below ours: how it is built, what of the user's it honours, how it is closed."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import attrs
+import boto3
+import pytest
+from botocore.config import Config
+
+from comprehend_phi import (
+    DoubleRetryWarning,
+    InputDataConfig,
+    InternalServerException,
+    InvalidRequestException,
+    OutputDataConfig,
+    PHIClient,
+    RetryPolicy,
+    StartPHIDetectionJobRequest,
+    ThrottlingException,
+    TransportError,
+)
+from comprehend_phi.testing import FakeClock, LocalServer, faults
+
+START = "StartPHIDetectionJob"
+MakeClient = Callable[..., PHIClient]
+JOB_ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def request_() -> StartPHIDetectionJobRequest:
+    """A request that needs no bucket: a start does not look for one."""
+    return StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
+        output_data_config=OutputDataConfig(s3_bucket="clinic-results"),
+        data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+        kms_key="alias/notes",
+    )
+
+
+class Recorder(ThreadingHTTPServer):
+    """Answers every request with the same job and notes headers and connections."""
+
+    daemon_threads = False  # so that closing the server waits for its connections
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.headers: list[dict[str, str]] = []
+        self.opened = 0
+        self.closed = threading.Semaphore(0)
+        self.silent = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # which keeps connections open
+    server: Recorder
+
+    def handle(self) -> None:
+        self.server.opened += 1
+        super().handle()
+        self.server.closed.release()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
+        if self.server.silent.is_set():
+            self.rfile.read(1)  # which returns when the client has given up and closed
+            self.close_connection = True
+            return
+        body = json.dumps({"JobId": JOB_ID}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    # Clients that a test has built are closed before this ends, or it would wait for them.
+    with Recorder() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+# --- botocore's own retries and validation --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "retries",
+    [
+        None,
+        {"max_attempts": 5},
+        {"total_max_attempts": 5, "mode": "standard"},
+        {"max_attempts": 5, "mode": "adaptive"},
+    ],
+)
+def test_an_attempt_is_one_request_whatever_the_config_says_of_retries(
+    retries: Any,
+    server: LocalServer,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    server.service.script(*[faults.server_error()] * 6)
+    policy = RetryPolicy(max_attempts=2)
+    client = make_client(config=retries and Config(retries=retries), retry=policy)
+
+    with pytest.raises(InternalServerException):
+        client.start_phi_detection_job(request_)
+
+    assert server.service.attempts(START) == 2
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+def test_an_attempt_is_one_request_whatever_the_environment_says_of_retries(
+    mode: str,
+    server: LocalServer,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
+    monkeypatch.setenv("AWS_RETRY_MODE", mode)
+    server.service.script(*[faults.server_error()] * 6)
+    client = make_client(session=boto3.Session(), retry=RetryPolicy(max_attempts=2))
+
+    with pytest.raises(InternalServerException):
+        client.start_phi_detection_job(request_)
+
+    assert server.service.attempts(START) == 2
+
+
+def test_adaptive_mode_in_the_environment_does_not_slow_attempts_down(
+    server: LocalServer,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # After a throttle, botocore's adaptive mode lets each request wait for a token, on the real
+    # clock: no timeout of RetryPolicy would know of it.
+    monkeypatch.setenv("AWS_RETRY_MODE", "adaptive")
+    server.service.script(*[faults.throttle()] * 4)
+    client = make_client(session=boto3.Session())
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+
+    client.start_phi_detection_job(request_)
+
+    assert len(clock.sleeps) == 4
+    assert slept == []
+
+
+def test_botocore_does_not_judge_the_parameters(
+    server: LocalServer, client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    # attrs' switch is the way out when a limit has changed: then the service decides. botocore's
+    # own validation knows the minimum length of a name and would print the name.
+    with attrs.validators.disabled():
+        nameless = attrs.evolve(request_, job_name="")
+
+    with pytest.raises(InvalidRequestException):
+        client.start_phi_detection_job(nameless)
+
+    assert server.service.received[-1].members["JobName"] == ""
+
+
+# --- What the user says of the connection ---------------------------------------------------------
+
+
+def test_the_read_timeout_of_the_config_is_honoured(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    recorder.silent.set()  # without the timeout this would wait for botocore's own 60 seconds
+    with (
+        PHIClient(
+            endpoint_url=recorder.url,
+            config=Config(read_timeout=0.2),
+            retry=RetryPolicy(max_attempts=1),
+        ) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+    recorder.silent.clear()
+
+    assert "ReadTimeoutError" in str(caught.value)
+    assert caught.value.outcome_unknown
+
+
+def test_the_user_agent_of_the_config_is_sent(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    config = Config(user_agent_extra="ward-tool/7")
+    with PHIClient(endpoint_url=recorder.url, config=config) as client:
+        client.start_phi_detection_job(request_)
+
+    assert "ward-tool/7" in recorder.headers[0]["user-agent"]
+
+
+def test_the_config_that_was_handed_in_is_not_changed(recorder: Recorder) -> None:
+    config = Config(retries={"max_attempts": 5}, parameter_validation=True)
+
+    PHIClient(endpoint_url=recorder.url, config=config).close()
+
+    options: Any = config  # botocore sets its options as attributes
+    assert options.retries == {"max_attempts": 5}
+    assert options.parameter_validation is True
+
+
+def test_credentials_and_region_of_the_session_are_used(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    session = boto3.Session(
+        aws_access_key_id="AKIDOFSESSION", aws_secret_access_key="x", region_name="eu-west-2"
+    )
+    with PHIClient(session=session, endpoint_url=recorder.url) as client:
+        client.start_phi_detection_job(request_)
+
+    credential = recorder.headers[0]["authorization"]
+    assert re.search("Credential=AKIDOFSESSION/[0-9]+/eu-west-2/comprehendmedical/", credential)
+
+
+def test_the_region_that_is_named_wins_over_that_of_the_session(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    session = boto3.Session(region_name="eu-west-2")
+    with PHIClient(
+        session=session, region_name="ca-central-1", endpoint_url=recorder.url
+    ) as client:
+        client.start_phi_detection_job(request_)
+
+    assert "/ca-central-1/comprehendmedical/" in recorder.headers[0]["authorization"]
+
+
+def test_the_session_that_boto3_was_set_up_with_is_the_default(
+    recorder: Recorder,
+    request_: StartPHIDetectionJobRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # put back after the test
+    boto3.setup_default_session(region_name="ap-southeast-2")
+    with PHIClient(endpoint_url=recorder.url) as client:
+        client.start_phi_detection_job(request_)
+
+    assert "/ap-southeast-2/comprehendmedical/" in recorder.headers[0]["authorization"]
+
+
+# --- A client that was handed in ------------------------------------------------------------------
+
+QUIET = (
+    Config(retries={"total_max_attempts": 1}),
+    Config(retries={"max_attempts": 0}),
+    Config(retries={"total_max_attempts": 1, "mode": "standard"}),
+)
+LOUD = (
+    None,
+    Config(retries={"mode": "standard"}),
+    Config(retries={"max_attempts": 1}),
+    Config(retries={"total_max_attempts": 2}),
+)
+
+
+@pytest.fixture
+def make_boto3_client(recorder: Recorder) -> Iterator[Callable[..., Any]]:
+    """Builds boto3 clients of the recorder, or of another place; all are closed in the end."""
+    clients: list[Any] = []
+
+    def make(service: str = "comprehendmedical", **options: Any) -> Any:
+        session: Any = boto3.Session()
+        clients.append(session.client(service, **{"endpoint_url": recorder.url, **options}))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("config", LOUD)
+def test_a_client_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
+    config: Config | None,
+    make_boto3_client: Callable[..., Any],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    loud = make_boto3_client(config=config)
+
+    with pytest.warns(DoubleRetryWarning) as caught:
+        client = PHIClient(client=loud)
+        client.start_phi_detection_job(request_)
+
+    (warning,) = caught
+    assert Path(warning.filename) == Path(__file__)
+    line = Path(__file__).read_text().splitlines()[warning.lineno - 1].strip()
+    assert line == "client = PHIClient(client=loud)"
+
+
+@pytest.mark.parametrize("config", QUIET)
+def test_a_client_that_does_not_retry_is_not_warned_about(
+    config: Config, make_boto3_client: Callable[..., Any], request_: StartPHIDetectionJobRequest
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        PHIClient(client=make_boto3_client(config=config)).start_phi_detection_job(request_)
+
+    assert caught == []
+
+
+def test_a_client_that_was_handed_in_keeps_its_own_retries(
+    server: LocalServer,
+    make_boto3_client: Callable[..., Any],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    # It is used as it is: two of its requests make one attempt.
+    server.service.script(*[faults.reset_before()] * 2)
+    loud = make_boto3_client(
+        endpoint_url=server.endpoint_url, config=Config(retries={"total_max_attempts": 2})
+    )
+    with pytest.warns(DoubleRetryWarning):
+        client = PHIClient(client=loud, retry=RetryPolicy(max_attempts=1), clock=FakeClock())
+
+    with pytest.raises(TransportError) as caught:
+        client.start_phi_detection_job(request_)
+
+    assert caught.value.attempts == 1
+    received = server.service.received
+    assert [each.members["ClientRequestToken"] for each in received] == [
+        request_.client_request_token
+    ] * 2
+
+
+def test_a_client_that_was_handed_in_stays_open(
+    recorder: Recorder,
+    make_boto3_client: Callable[..., Any],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    theirs = make_boto3_client(config=QUIET[0])
+    with PHIClient(client=theirs) as client:
+        client.start_phi_detection_job(request_)
+
+    with PHIClient(client=theirs) as client:
+        client.start_phi_detection_job(request_)
+
+    # The second call went over the connection of the first.
+    assert len(recorder.headers) == 2
+    assert recorder.opened == 1
+
+
+def test_an_endpoint_beside_a_client_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="endpoint_url"):
+        PHIClient(client=make_boto3_client(config=QUIET[0]), endpoint_url="http://127.0.0.1:9")
+
+
+def test_a_client_of_another_service_sends_nothing_and_is_not_tried_again(
+    make_boto3_client: Callable[..., Any], request_: StartPHIDetectionJobRequest
+) -> None:
+    clock = FakeClock()
+    other = make_boto3_client("s3", config=QUIET[0])
+
+    with pytest.raises((TypeError, TransportError)) as caught:
+        PHIClient(client=other, clock=clock).start_phi_detection_job(request_)
+
+    # Design: other requests never sent are neither retryable nor of unknown outcome.
+    assert clock.sleeps == []
+    if isinstance(caught.value, TransportError):
+        assert not caught.value.retryable
+        assert not caught.value.outcome_unknown
+
+
+# --- Closing --------------------------------------------------------------------------------------
+
+
+def test_leaving_the_block_closes_the_connections(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    with PHIClient(endpoint_url=recorder.url) as client:
+        client.start_phi_detection_job(request_)
+        client.start_phi_detection_job(request_)
+        assert recorder.opened == 1
+        assert not recorder.closed.acquire(blocking=False)
+
+    # The server sees the end of the connection.
+    assert recorder.closed.acquire(timeout=30)
+
+
+def test_leaving_the_block_lets_an_error_through(recorder: Recorder) -> None:
+    with pytest.raises(ZeroDivisionError), PHIClient(endpoint_url=recorder.url):
+        raise ZeroDivisionError
+
+
+def test_closing_twice_is_closing_once(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    client = PHIClient(endpoint_url=recorder.url)
+    client.start_phi_detection_job(request_)
+
+    client.close()
+    client.close()
+
+    assert recorder.closed.acquire(timeout=30)
+
+
+# --- What cannot be built -------------------------------------------------------------------------
+
+
+def test_without_a_region_the_error_says_where_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+
+    with pytest.raises(TransportError, match=r"region_name or AWS_DEFAULT_REGION") as caught:
+        PHIClient(session=boto3.Session())
+
+    assert not caught.value.retryable
+    assert not caught.value.outcome_unknown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("url", ["zinnia quellwasser", "http://Zinnia Quellwasser/", "http://"])
+def test_an_endpoint_that_is_none_is_not_quoted(url: str) -> None:
+    with pytest.raises(TransportError, match="endpoint_url") as caught:
+        PHIClient(endpoint_url=url)
+
+    assert "quellwasser" not in f"{caught.value} {caught.value!r}".lower()
+    assert not caught.value.retryable
+    assert not caught.value.outcome_unknown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("region", ["Zinnia Quellwasser", "us_east_1!", "-"])
+def test_a_region_that_is_none_is_not_quoted(region: str) -> None:
+    with pytest.raises(TransportError, match="region_name") as caught:
+        PHIClient(region_name=region)
+
+    assert region not in f"{caught.value} {caught.value!r}" or region == "-"
+    assert not caught.value.retryable
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+# --- Sessions -------------------------------------------------------------------------------------
+
+
+def test_errors_of_two_sessions_are_of_the_same_class(
+    server: LocalServer, make_client: MakeClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    # boto3 makes the modelled exceptions anew for every session.
+    server.service.script(*[faults.throttle(), faults.error("InvalidRequestException")] * 2)
+    raised: list[list[type[BaseException]]] = []
+    for _ in range(2):
+        client = make_client(session=boto3.Session(), retry=RetryPolicy(max_attempts=1))
+        classes: list[type[BaseException]] = []
+        for expected in (ThrottlingException, InvalidRequestException):
+            with pytest.raises(expected) as caught:
+                client.start_phi_detection_job(request_)
+            classes.append(type(caught.value))
+        raised.append(classes)
+
+    assert raised == [[ThrottlingException, InvalidRequestException]] * 2
