@@ -1,0 +1,180 @@
+"""What raw boto3 does with the same calls: each row of the README's comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError, ParamValidationError
+
+from comprehend_phi import (
+    ActiveJobLimitExceeded,
+    InvalidRequestException,
+    MalformedResponseError,
+    PHIClient,
+    RequestValidationError,
+    StartPHIDetectionJobRequest,
+    TransportError,
+)
+from comprehend_phi.testing import LocalServer, faults
+
+MakeRequest = Callable[..., StartPHIDetectionJobRequest]
+CANARY = "Zinnia Quellwasser"
+
+
+@pytest.fixture
+def raw(server: LocalServer) -> Iterator[Any]:
+    """boto3 as it comes, but for its own retries: what is shown is what happens around a call."""
+    config = Config(retries={"total_max_attempts": 1})
+    client: Any = boto3.client("comprehendmedical", endpoint_url=server.endpoint_url, config=config)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def members(bucket: str) -> dict[str, Any]:
+    return {
+        "InputDataConfig": {"S3Bucket": bucket, "S3Key": "notes"},
+        "OutputDataConfig": {"S3Bucket": bucket},
+        "DataAccessRoleArn": "arn:aws:iam::123456789012:role/reads-notes",
+        "LanguageCode": "en",
+    }
+
+
+@pytest.mark.parametrize(
+    ("member", "field", "value"),
+    [
+        ("JobName", "job_name", "party \N{PARTY POPPER}"),
+        (
+            "DataAccessRoleArn",
+            "data_access_role_arn",
+            "arn:aws:iam::123456789012:user/somebody",
+        ),
+    ],
+)
+def test_boto3_sends_a_bad_value_that_we_refuse(
+    raw: Any,
+    members: dict[str, Any],
+    server: LocalServer,
+    make_request: MakeRequest,
+    member: str,
+    field: str,
+    value: str,
+) -> None:
+    with pytest.raises(ClientError):
+        raw.start_phi_detection_job(**{**members, member: value})
+    assert len(server.service.received) == 1
+
+    with pytest.raises(RequestValidationError):
+        make_request(**{field: value})
+
+
+def test_boto3_quotes_a_refused_value_that_we_do_not_show(
+    raw: Any, members: dict[str, Any], make_request: MakeRequest
+) -> None:
+    with pytest.raises(ParamValidationError) as theirs:
+        raw.start_phi_detection_job(**{**members, "JobName": [CANARY]})
+    assert CANARY in str(theirs.value)
+
+    with pytest.raises(RequestValidationError) as ours:
+        make_request(job_name=[CANARY])
+    assert CANARY not in str(ours.value)
+
+
+def test_five_tries_around_a_boto3_call_start_five_jobs_and_ours_one(
+    raw: Any,
+    members: dict[str, Any],
+    server: LocalServer,
+    once: PHIClient,
+    make_request: MakeRequest,
+) -> None:
+    server.service.script(*[faults.reset_after()] * 5)
+    for _ in range(5):
+        with pytest.raises(ConnectionClosedError):
+            raw.start_phi_detection_job(**members)
+    assert len(server.service.job_ids) == 5
+
+    request = make_request()
+    server.service.script(*[faults.reset_after()] * 4)
+    for _ in range(4):
+        with pytest.raises(TransportError):
+            once.start_phi_detection_job(request)
+    once.start_phi_detection_job(request)
+    assert len(server.service.job_ids) == 6
+
+
+@pytest.mark.parametrize("fault", [faults.empty_map(), faults.html(), faults.cut()])
+def test_boto3_takes_an_answer_without_a_job_id_for_a_success_and_we_do_not(
+    raw: Any,
+    members: dict[str, Any],
+    server: LocalServer,
+    once: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+    fault: faults.Fault,
+) -> None:
+    server.service.script(fault)
+    assert "JobId" not in raw.start_phi_detection_job(**members)
+
+    server.service.script(fault)
+    with pytest.raises(MalformedResponseError):
+        once.start_phi_detection_job(request_)
+
+
+def test_boto3_takes_a_cut_list_for_no_jobs_and_we_do_not(
+    raw: Any, server: LocalServer, once: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    once.start_phi_detection_job(request_)
+
+    server.service.script(faults.cut())
+    assert raw.list_phi_detection_jobs().get("ComprehendMedicalAsyncJobPropertiesList", []) == []
+
+    server.service.script(faults.cut())
+    with pytest.raises(MalformedResponseError):
+        list(once.list_phi_detection_jobs())
+
+
+def test_boto3_has_no_waiter_and_no_paginator_for_this_service(raw: Any) -> None:
+    assert raw.waiter_names == []
+    assert not raw.can_paginate("list_phi_detection_jobs")
+
+
+def test_boto3_does_not_tell_a_full_account_from_throttling_and_we_do(
+    raw: Any,
+    members: dict[str, Any],
+    server: LocalServer,
+    once: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    codes = set()
+    for fault in (faults.too_many_requests(), faults.job_limit()):
+        server.service.script(fault)
+        with pytest.raises(ClientError) as theirs:
+            raw.start_phi_detection_job(**members)
+        codes.add(theirs.value.response["Error"]["Code"])
+    assert codes == {"TooManyRequestsException"}
+
+    server.service.script(faults.job_limit())
+    with pytest.raises(ActiveJobLimitExceeded):
+        once.start_phi_detection_job(request_)
+
+
+def test_boto3_makes_its_errors_per_client_and_ours_are_the_same_everywhere(
+    raw: Any,
+    members: dict[str, Any],
+    server: LocalServer,
+    once: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    other: Any = boto3.session.Session().client(
+        "comprehendmedical", endpoint_url=server.endpoint_url
+    )
+    theirs = raw.exceptions.InvalidRequestException
+    assert theirs is not other.exceptions.InvalidRequestException
+    other.close()
+
+    server.service.script(faults.error("InvalidRequestException"))
+    with pytest.raises(InvalidRequestException):
+        once.start_phi_detection_job(request_)

@@ -1,0 +1,143 @@
+"""The examples of the README and of docs/ run as they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+import comprehend_phi
+from comprehend_phi import (
+    InputDataConfig,
+    Job,
+    OutputDataConfig,
+    PHIClient,
+    StartPHIDetectionJobRequest,
+    TransportError,
+    errors,
+)
+from comprehend_phi.testing import LocalService, faults, local_service
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+NOTE = b"Seen by Dr. Iris Example on 2031-02-03.\r\nPatient: Noor Sample, phone (555) 555-0142\r\n"
+
+
+def python_blocks(page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def service() -> Iterator[LocalService]:
+    """The buckets of the examples, and jobs that end at once so that no example waits."""
+    with local_service(job_seconds=0) as service:
+        s3: Any = boto3.client("s3")
+        s3.create_bucket(Bucket="hospital-notes")
+        s3.create_bucket(Bucket="phi-results")
+        s3.put_object(Bucket="hospital-notes", Key="2031/02/a note.txt", Body=NOTE)
+        s3.put_object(Bucket="hospital-notes", Key="2031/02/no text.txt", Body=b"\xff")
+        yield service
+
+
+def a_request() -> StartPHIDetectionJobRequest:
+    return StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="hospital-notes", s3_key="2031/02"),
+        output_data_config=OutputDataConfig(s3_bucket="phi-results"),
+        data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+        kms_key="alias/phi-results",
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
+    with PHIClient() as client:
+        request = a_request()
+        job = client.submit(request)
+        names: dict[str, Any] = {"client": client, "request": request, "job": job}
+        names.update(job_id=job.job_id, results=job.results())
+        for block in python_blocks(page):
+            exec(compile(block, page, "exec"), names)
+
+
+def test_the_quickstart_prints_what_it_says(
+    service: LocalService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quickstart, mistake, *_ = python_blocks("README.md")
+
+    names: dict[str, Any] = {}
+    exec(compile(quickstart, "README.md", "exec"), names)
+    exec(compile(mistake, "README.md", "exec"), names)
+
+    counts, unprocessed, refusal = capsys.readouterr().out.splitlines()
+    assert counts == "Counter({'NAME': 2, 'DATE': 1, 'PHONE_OR_FAX': 1})"
+    assert unprocessed == "2031/02/no text.txt INVALID_ENCODING"
+    assert f"print(error)  # {refusal}\n" in mistake
+    assert names["text"].startswith("Seen by Dr. [NAME] on [DATE]")
+
+
+@pytest.fixture
+def start_or_resume(service: LocalService) -> Callable[[PHIClient, str, Path], Job]:
+    """The program of the page on resuming."""
+    [block] = [b for b in python_blocks("docs/waiting-and-resuming.md") if "def start_or" in b]
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/waiting-and-resuming.md", "exec"), names)
+    program: Callable[[PHIClient, str, Path], Job] = names["start_or_resume"]
+    return program
+
+
+def test_the_resuming_program_starts_one_job_when_it_crashes_before_it_learns_the_job_id(
+    start_or_resume: Callable[[PHIClient, str, Path], Job], service: LocalService, tmp_path: Path
+) -> None:
+    state = tmp_path / "state.json"
+    service.script(faults.reset_after())
+    with PHIClient(retry=comprehend_phi.RetryPolicy(max_attempts=1)) as client:
+        with pytest.raises(TransportError):
+            start_or_resume(client, "2031/02", state)
+        job = start_or_resume(client, "2031/02", state)
+
+    assert service.job_ids == (job.job_id,)
+
+
+def test_the_resuming_program_starts_one_job_when_it_is_run_again_after_the_start(
+    start_or_resume: Callable[[PHIClient, str, Path], Job], service: LocalService, tmp_path: Path
+) -> None:
+    with PHIClient() as client:
+        first = start_or_resume(client, "2031/02", tmp_path / "state.json")
+        again = start_or_resume(client, "2031/02", tmp_path / "state.json")
+
+    assert first.job_id == again.job_id
+    assert service.attempts("StartPHIDetectionJob") == 1
+
+
+def test_the_readme_draws_the_tree_of_errors_as_the_module_does() -> None:
+    tree = (
+        (errors.__doc__ or "")
+        .partition("\n\n    ")[2]
+        .partition("\n\nThey")[0]
+        .replace("\n    ", "\n")
+    )
+
+    assert f"```text\n{tree}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_the_links_of_a_page_lead_to_files(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_two_commands_are_the_first_thing_after_the_introduction() -> None:
+    first_block = re.search(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    assert first_block is not None
+    assert [line.split()[1:3] for line in first_block[2].splitlines()] == [
+        ["make", "demo"],
+        ["make", "test"],
+    ]
