@@ -7,8 +7,8 @@ model: `//` in an S3 key, which AWS's guidelines for batch jobs exclude.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -17,14 +17,36 @@ from attrs import Attribute, frozen
 
 from .errors import RequestValidationError
 
+_Rule = Callable[[str], str | None]  # what is wrong with a value, or None
+
+
+def _character(value: str, index: int) -> str:
+    """The one character of a refused value that an error may show."""
+    code = ord(value[index])
+    name = unicodedata.name(value[index], "unnamed")
+    return f"the character at index {index} is U+{code:04X} ({name})"
+
+
+def _matches(pattern: str) -> _Rule:
+    """A rule for a pattern that reads the same in the model's regex dialect and in Python's."""
+    fullmatch = re.compile(pattern).fullmatch
+    return lambda value: None if fullmatch(value) else f"must match {pattern}"
+
+
+def _consists_of(characters: str, in_words: str) -> _Rule:
+    """A rule for a pattern that is one class of characters, repeated."""
+    bad = re.compile(f"[^{characters}]").search
+
+    def problem(value: str) -> str | None:
+        if (found := bad(value)) is None:
+            return None
+        return f"must consist of {in_words}; {_character(value, found.start())}"
+
+    return problem
+
+
 _ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
 _NAME_PUNCTUATION = frozenset("_.:/=+-%@")
-
-
-def _fullmatch(pattern: str) -> Callable[[str], str | None]:
-    """A rule for a pattern that reads the same in the model's regex dialect and in Python's."""
-    matches = re.compile(pattern).fullmatch
-    return lambda value: None if matches(value) else f"must match {pattern}"
 
 
 def _name_problem(value: str) -> str | None:
@@ -33,22 +55,24 @@ def _name_problem(value: str) -> str | None:
         return None
     for index, character in enumerate(value):
         # \p{L}, \p{Z} and \p{N} are the general categories that begin with these letters.
-        if unicodedata.category(character)[0] in "LZN" or character in _NAME_PUNCTUATION:
-            continue
-        name = unicodedata.name(character, "unnamed")
-        return (
-            "must consist of Unicode letters, separators and numbers and _.:/=+-%@;"
-            f" the character at index {index} is U+{ord(character):04X} ({name})"
-        )
+        if unicodedata.category(character)[0] not in "LZN" and character not in _NAME_PUNCTUATION:
+            return (
+                "must consist of Unicode letters, separators and numbers and _.:/=+-%@;"
+                f" {_character(value, index)}"
+            )
     return None
+
+
+def _line_problem(value: str) -> str | None:
+    """The rule of `.*`. Which line breaks beside LF the service's dialect excludes, nobody says."""
+    index = value.find("\n")
+    return f"must be one line; {_character(value, index)}" if index >= 0 else None
 
 
 def _s3_key_problem(value: str) -> str | None:
-    if (index := value.find("\n")) >= 0:
-        return f"must be one line; the character at index {index} is U+000A (LINE FEED)"
     if (index := value.find("//")) >= 0:
         return f"must not contain //, which AWS excludes from paths; there is one at index {index}"
-    return None
+    return _line_problem(value)
 
 
 @frozen
@@ -60,7 +84,7 @@ class StringShape:
     max_length: int | None = None
     pattern: str | None = None  # as the model spells it
     enum: tuple[str, ...] = ()
-    rule: Callable[[str], str | None] | None = None
+    rule: _Rule | None = None
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with `value`, in words that do not contain it; None when nothing is."""
@@ -109,7 +133,8 @@ class NumberShape:
         # Not the other way round: this way not-a-number is refused too.
         if not value >= self.minimum:
             return f"must be at least {self.minimum:g}"
-        if self.finite and math.isinf(value):
+        # Time is counted in floats; an integer may be larger than any of them.
+        if value > sys.float_info.max and (self.finite or isinstance(value, int)):
             return "must be finite"
         return None
 
@@ -141,14 +166,20 @@ _TOKEN_PATTERN = r"^[a-zA-Z0-9-]+$"  # noqa: S105 - the pattern of a token, not 
 _BUCKET_PATTERN = r"^[0-9a-z\.\-_]*(?!\.)$"
 _ROLE_PATTERN = r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"
 
-S3_BUCKET = StringShape("S3Bucket", 3, 63, _BUCKET_PATTERN, rule=_fullmatch(_BUCKET_PATTERN))
+S3_BUCKET = StringShape(
+    "S3Bucket", 3, 63, _BUCKET_PATTERN, rule=_consists_of(r"0-9a-z.\-_", "0-9, a-z and .-_")
+)
 S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
-IAM_ROLE_ARN = StringShape("IamRoleArn", 20, 2048, _ROLE_PATTERN, rule=_fullmatch(_ROLE_PATTERN))
+IAM_ROLE_ARN = StringShape("IamRoleArn", 20, 2048, _ROLE_PATTERN, rule=_matches(_ROLE_PATTERN))
 JOB_NAME = StringShape("JobName", 1, 256, _NAME_PATTERN, rule=_name_problem)
 JOB_ID = StringShape("JobId", 1, 32, _NAME_PATTERN, rule=_name_problem)
-KMS_KEY = StringShape("KMSKey", 1, 2048, ".*", rule=_fullmatch(".*"))
+KMS_KEY = StringShape("KMSKey", 1, 2048, ".*", rule=_line_problem)
 CLIENT_REQUEST_TOKEN = StringShape(
-    "ClientRequestTokenString", 1, 64, _TOKEN_PATTERN, rule=_fullmatch(_TOKEN_PATTERN)
+    "ClientRequestTokenString",
+    1,
+    64,
+    _TOKEN_PATTERN,
+    rule=_consists_of("a-zA-Z0-9-", "a-z, A-Z, 0-9 and -"),
 )
 LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))
 MAX_RESULTS = IntegerShape("MaxResultsInteger", 1, 500)

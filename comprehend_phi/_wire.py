@@ -238,6 +238,9 @@ _NEVER_CONNECTED = frozenset(
     {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"}
 )
 
+# What comes out of botocore's parser when a body is not UTF-8, not a map, or has impossible times.
+_PARSING = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+
 # What counts as an error code is our rule: anything else in its place is a stranger's body.
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
@@ -268,26 +271,15 @@ def error_from(cause: Exception, operation: str, request: Members) -> ServiceErr
             outcome_unknown=kind not in _NEVER_CONNECTED,
             **call,
         )
-    if isinstance(
-        cause,
-        # The built-in ones come out of botocore's parser when a body is not UTF-8 or not a map.
-        (
-            ResponseParserError,
-            IncompleteReadError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-        ),
-    ):
-        return MalformedResponseError(reason=f"the answer cannot be decoded ({kind})", **call)
-    if isinstance(cause, BotoCoreError):
+    if isinstance(cause, BotoCoreError) and not isinstance(cause, IncompleteReadError):
         return TransportError(
             reason=f"the request was not sent ({kind}); check credentials and configuration",
             outcome_unknown=False,
             retryable=False,
             **call,
         )
+    if isinstance(cause, (ResponseParserError, IncompleteReadError, *_PARSING)):
+        return MalformedResponseError(reason=f"the answer cannot be decoded ({kind})", **call)
     return TransportError(
         reason=f"something other than botocore failed during the call ({kind})",
         retryable=False,
@@ -307,13 +299,14 @@ def _from_answer(
         "request_id": metadata.get("RequestId"),
         "retry_after": _retry_after(headers),
     }
-    code = str(answer["Error"].get("Code"))
+    error = answer.get("Error", {})
     # Without a code, botocore puts the HTTP status there and a stranger's body into Message.
+    code = str(error.get("Code") or "")
     named = _CODE.fullmatch(code) is not None
-    message = mask(str(answer["Error"].get("Message")), _private_values(request)) if named else ""
+    words = str(error.get("Message") or "") if named else ""
 
     cls = _ERRORS.get(code)
-    if cls is TooManyRequestsException and _ACTIVE_JOB_LIMIT in message:
+    if cls is TooManyRequestsException and _ACTIVE_JOB_LIMIT in words:
         cls = ActiveJobLimitExceeded
     if cls is None and status == _TOO_MANY_REQUESTS:
         cls = ThrottlingException
@@ -323,7 +316,7 @@ def _from_answer(
     cls = cls or ServiceError
     return cls(
         code=code if named else str(status),
-        message=message,
+        message=mask(words, _private_values(request)),
         # A server that failed may have failed after the work.
         outcome_unknown=cls in (InternalServerException, ServiceUnavailableException),
         **call,
@@ -358,6 +351,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return float(seconds)
     try:
         wait = parsedate_to_datetime(seconds) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())

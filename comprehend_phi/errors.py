@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from .models import JobProperties
 
 # AWS's validation messages read: Value '...' at 'jobName' failed to satisfy constraint. The value
-# may itself contain what looks like the end, so all is masked up to the last one.
-_QUOTED_VALUE = re.compile(r"\b([Vv]alue) '(?:.*(?=' at ')|.*)", re.DOTALL)
+# may itself contain what looks like that end, so all is masked up to the last one.
+_QUOTED_VALUE = re.compile(r"\b([Vv]alue) '(?:.*(?=' at '[\w.\[\]]+' failed)|.*)", re.DOTALL)
 
 # Shorter ones are masked only where AWS quotes them: they would blot out half of every sentence.
 _SHORTEST_MASKED = 4
@@ -47,7 +47,9 @@ _SHORTEST_MASKED = 4
 
 def mask(text: str, values: Iterable[str | None] = ()) -> str:
     """The service's `text` without the values that it quotes and without any of `values`."""
-    for value in sorted(filter(None, values), key=len, reverse=True):
+    # The service shows keys with and without their last slash.
+    forms = {form for value in values if value for form in (value, value.rstrip("/"))}
+    for value in sorted(forms, key=len, reverse=True):
         if len(value) >= _SHORTEST_MASKED:
             text = text.replace(value, "***")
     return _QUOTED_VALUE.sub(r"\1 '***", text)
@@ -351,7 +353,7 @@ class JobError(ComprehendPHIError):
         job: the properties of the job as the last poll saw them.
     """
 
-    _what: ClassVar[str]
+    _what: ClassVar[str] = "did not come to a good end"
 
     def __init__(self, job: JobProperties) -> None:
         super().__init__()

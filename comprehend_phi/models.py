@@ -21,6 +21,7 @@ from attrs import Attribute, field, frozen
 
 from . import _shapes
 from ._shapes import Obeys, StringShape, refuse
+from .errors import RequestValidationError
 
 
 @frozen
@@ -51,16 +52,16 @@ def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> 
     refuse(instance, attribute, "Timestamp", reason)
 
 
-def _only_one_filter(instance: JobFilter, attribute: Attribute[Any], _value: Any) -> None:
+def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: Any) -> None:
     # A validator of the last field, so that attrs' switch turns it off with the other rules.
     fields = ("job_name", "job_status", "submit_time_before", "submit_time_after")
     given = [name for name in fields if getattr(instance, name) is not None]
     if len(given) > 1:
-        refuse(
-            instance,
-            attribute,
-            "ComprehendMedicalAsyncJobFilter",
-            f"belongs to a filter that sets {' and '.join(given)}; the service takes one at a time",
+        raise RequestValidationError(
+            owner="JobFilter",
+            field=given[1],
+            shape="ComprehendMedicalAsyncJobFilter",
+            reason=f"cannot be set beside {given[0]}: the service takes one at a time",
         )
 
 
