@@ -36,27 +36,49 @@ def in_turns(
 
 
 def print_table(
-    title: str, taken: Mapping[str, Seconds], comparisons: Sequence[Comparison], *, unit: str
+    title: str,
+    taken: Mapping[str, Seconds],
+    comparisons: Sequence[Comparison],
+    *,
+    unit: str,
+    idle: Seconds | None = None,
 ) -> None:
-    """Print the median of each candidate and both ratios of each comparison.
+    """Print the median of each candidate and the ratios of each comparison.
 
-    The ratio of the medians is what the targets are about. The median of the ratios within each
-    round says the same by another way; where the two disagree, the machine was too noisy.
+    The ratio of the medians is what the targets are about. Beside it stand the median of the ratios
+    within each round, and the ratio of the fastest rounds: other processes can only add to a time,
+    never take from it. Where the three disagree, the machine was too busy to tell.
+
+    Args:
+        title: what was measured.
+        taken: the seconds of each candidate, one figure per round.
+        comparisons: the lines to print below the baselines, which are printed once each.
+        unit: the unit of the medians, ms or us.
+        idle: what each round takes without any candidate, to be left out of every figure.
     """
     scale = {"ms": 1e3, "us": 1e6}[unit]
-    wide = max(map(len, taken))
+    baselines = dict.fromkeys(line.baseline for line in comparisons)
+    names = [*baselines, *(line.name for line in comparisons)]
+    wide = max(map(len, names))
+    rest = idle or [0.0] * len(taken[names[0]])
+
+    def middle(name: str) -> float:
+        return median(taken[name]) - median(rest)
+
+    def fastest(name: str) -> float:
+        return min(taken[name]) - min(rest)
+
     print(title)
-    print(f"  {'':{wide}}  {'median':>9}  {'beside':{wide}}  {'ratio':>5}  {'paired':>6}  target")
-    baselines = [name for name in taken if name not in {line.name for line in comparisons}]
+    print(f"  {'':{wide}}  {'median':>8}  {'beside':{wide}}  ratio  paired  fastest  target")
     for name in baselines:
-        print(f"  {name:{wide}}  {median(taken[name]) * scale:>6.1f} {unit}")
+        print(f"  {name:{wide}}  {middle(name) * scale:5.1f} {unit}")
     for name, baseline, target in comparisons:
-        ratio = median(taken[name]) / median(taken[baseline])
-        pairs = zip(taken[name], taken[baseline], strict=True)
-        paired = median(ours / theirs for ours, theirs in pairs)
+        ratio = middle(name) / middle(baseline)
+        rounds = zip(taken[name], taken[baseline], rest, strict=True)
+        paired = median((ours - none) / (theirs - none) for ours, theirs, none in rounds)
         line = (
-            f"  {name:{wide}}  {median(taken[name]) * scale:>6.1f} {unit}"
-            f"  {baseline:{wide}}  {ratio:>5.3f}  {paired:>6.3f}"
+            f"  {name:{wide}}  {middle(name) * scale:5.1f} {unit}  {baseline:{wide}}"
+            f"  {ratio:5.3f}  {paired:6.3f}  {fastest(name) / fastest(baseline):7.3f}"
         )
         if target is not None:
             line += f"  at most {target:.2f}: {'met' if ratio <= target else 'MISSED'}"

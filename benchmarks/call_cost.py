@@ -25,9 +25,12 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
+
+# mypy looks from the repository, a script from its own folder.
+from _measure import Comparison, in_turns, print_table  # type: ignore[import-not-found]
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
@@ -38,11 +41,6 @@ from comprehend_phi import (
     PHIClient,
     StartPHIDetectionJobRequest,
 )
-
-if TYPE_CHECKING:
-    from benchmarks._measure import Comparison, in_turns, print_table
-else:  # a script finds what lies beside it, a type checker what lies in the repository
-    from _measure import Comparison, in_turns, print_table
 
 ROUNDS = 300
 WARM_UPS = 12

@@ -15,12 +15,9 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks._measure import Comparison, in_turns, print_table
-else:  # a script finds what lies beside it, a type checker what lies in the repository
-    from _measure import Comparison, in_turns, print_table
+# mypy looks from the repository, a script from its own folder.
+from _measure import Comparison, in_turns, print_table  # type: ignore[import-not-found]
 
 ROUNDS = 60
 WARM_UPS = 6
@@ -44,16 +41,12 @@ def main() -> None:
         rounds=ROUNDS,
         warm_ups=WARM_UPS,
     )
-    empty = taken.pop(EMPTY)
-    imports = {
-        code: [whole - start for whole, start in zip(seconds, empty, strict=True)]
-        for code, seconds in taken.items()
-    }
     print_table(
         f"CPU time of an import in a fresh interpreter, {ROUNDS} rounds",
-        imports,
+        taken,
         [Comparison(OURS, THEIRS, target=0.40)],
         unit="ms",
+        idle=taken[EMPTY],
     )
 
 

@@ -148,12 +148,13 @@ def test_boto3_does_not_tell_a_full_account_from_throttling_and_we_do(
     once: PHIClient,
     request_: StartPHIDetectionJobRequest,
 ) -> None:
-    codes = set()
+    codes: set[str] = set()
     for fault in (faults.too_many_requests(), faults.job_limit()):
         server.service.script(fault)
         with pytest.raises(ClientError) as theirs:
             raw.start_phi_detection_job(**members)
-        codes.add(theirs.value.response["Error"]["Code"])
+        answer: Any = theirs.value.response
+        codes.add(answer["Error"]["Code"])
     assert codes == {"TooManyRequestsException"}
 
     server.service.script(faults.job_limit())

@@ -1,0 +1,227 @@
+"""What it costs to decode a result file, in CPU time and in memory.
+
+The file is one .out document of 3.5 KB as the service writes it: 21 entities, some with a trait.
+Three ways make values of it:
+
+- this package's, into immutable typed entities, its check for UTF-8 included;
+- `orjson.loads`, the fastest general JSON library, into dicts that know no types;
+- `json.loads` and attrs classes, what a typed program is written with today.
+
+Before anything is measured, the values are held against each other. The calls are timed in blocks,
+all in this process, with the garbage collector frozen and off: its pauses would fall on whichever
+candidate is running. So the figures leave out that the collector has to look at every dict, and at
+no entity.
+
+Memory is what `tracemalloc` counts for 200,000 entities that are held at the same time, as a
+program does that reads all results before it looks at them, scaled to a million.
+
+Needs orjson.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import tracemalloc
+from collections.abc import Callable, Sequence
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import orjson
+
+from comprehend_phi import results
+
+if TYPE_CHECKING:
+    from benchmarks._measure import Comparison, in_turns, print_table
+else:  # a script finds what lies beside it, a type checker what lies in the repository
+    from _measure import Comparison, in_turns, print_table
+
+ROUNDS = 120
+WARM_UPS = 6
+CALLS = 100  # in a block
+OURS, ORJSON, ATTRS = "comprehend_phi", "orjson.loads", "json.loads and attrs"
+
+DOCUMENT_BYTES = 3_500
+HELD = 200_000  # entities
+MILLION = 1_000_000
+
+FASTER_THAN_ORJSON = 1.2
+SHARE_OF_DICTS = 0.50
+
+Decode = Callable[[bytes], Any]
+
+
+@attrs.frozen
+class Trait:
+    """A trait as a program of its own would write it."""
+
+    name: str
+    score: float
+
+
+@attrs.frozen
+class Entity:
+    """An entity as a program of its own would write it."""
+
+    id: int
+    begin_offset: int
+    end_offset: int
+    score: float
+    text: str
+    category: str
+    type: str
+    traits: tuple[Trait, ...]
+
+
+def document() -> bytes:
+    """A .out file of about 3.5 KB."""
+    found = (
+        ("NAME", "Ottoline Marsh"),
+        ("PHONE_OR_FAX", "(555) 555-0142"),
+        ("DATE", "03/14/2031"),
+        ("ADDRESS", "12 Invented Lane, Exampleton"),
+        ("ID", "555-0199"),
+        ("AGE", "47"),
+        ("PROFESSION", "clockmaker"),
+    )
+    entities: list[dict[str, Any]] = []
+    position = 17
+    while len(_file(entities)) < DOCUMENT_BYTES:
+        type_, text = found[len(entities) % len(found)]
+        entities.append(
+            {
+                "Id": len(entities),
+                "BeginOffset": position,
+                "EndOffset": position + len(text),
+                "Score": 0.9973849058151245 - len(entities) / 1_000,
+                "Text": text,
+                "Category": "PROTECTED_HEALTH_INFORMATION",
+                "Type": type_,
+                "Traits": [{"Name": "NEGATION", "Score": 0.83}] if type_ == "AGE" else [],
+            }
+        )
+        position += len(text) + 31
+    return _file(entities)
+
+
+def _file(entities: list[dict[str, Any]]) -> bytes:
+    content = {"Entities": entities, "UnmappedAttributes": [], "ModelVersion": "0.1.0"}
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def by_us(body: bytes) -> Sequence[results.Entity]:
+    """What `JobResults` does with the bytes of a document."""
+    file = results._decode(  # noqa: SLF001 - what is measured is the very code that runs
+        body,  # pyright: ignore[reportPrivateUsage]
+        results._OutputFile,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        bucket="results",
+        key="note.txt.out",
+    )
+    return file.entities
+
+
+def by_orjson(body: bytes) -> Any:
+    """Dicts, with names and types to be known by whoever reads them."""
+    return orjson.loads(body)["Entities"]
+
+
+def by_attrs(body: bytes) -> Sequence[Entity]:
+    """The standard library's decoder, and classes filled by hand."""
+    return tuple(
+        Entity(
+            id=entity["Id"],
+            begin_offset=entity["BeginOffset"],
+            end_offset=entity["EndOffset"],
+            score=entity["Score"],
+            text=entity["Text"],
+            category=entity["Category"],
+            type=entity["Type"],
+            traits=tuple(Trait(trait["Name"], trait["Score"]) for trait in entity["Traits"]),
+        )
+        for entity in json.loads(body)["Entities"]
+    )
+
+
+CANDIDATES: dict[str, Decode] = {ORJSON: by_orjson, ATTRS: by_attrs, OURS: by_us}
+
+
+def values(entities: Any) -> list[tuple[Any, ...]]:
+    """The same of all three: what they made of the document."""
+    fields = ("id", "begin_offset", "end_offset", "score", "text", "category", "type")
+    names = ("Id", "BeginOffset", "EndOffset", "Score", "Text", "Category", "Type")
+    return [
+        tuple(entity[name] for name in names)
+        if isinstance(entity, dict)
+        else tuple(getattr(entity, field) for field in fields)
+        for entity in entities
+    ]
+
+
+def timed(decode: Decode, body: bytes) -> Callable[[], float]:
+    """A measurement of the CPU seconds of one decoding, as the mean of a block of them."""
+
+    def block() -> float:
+        gc.collect()  # what the last block left, at nobody's expense
+        began = process_time()
+        for _ in range(CALLS):
+            decode(body)
+        return (process_time() - began) / CALLS
+
+    return block
+
+
+def bytes_per_million(decode: Decode, body: bytes) -> float:
+    """The memory of a million entities."""
+    count = 0
+    held: list[Any] = []
+    tracemalloc.start()
+    while count < HELD:
+        held.append(decode(body))
+        count += len(held[-1])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return taken / count * MILLION
+
+
+def main() -> None:
+    """Compare the values, measure and print."""
+    body = document()
+    expected = values(by_orjson(body))
+    if any(values(decode(body)) != expected for decode in CANDIDATES.values()):
+        raise SystemExit("the values are not the same: there is nothing to compare")
+
+    memory = {name: bytes_per_million(decode, body) for name, decode in CANDIDATES.items()}
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    taken = in_turns(
+        {name: timed(decode, body) for name, decode in CANDIDATES.items()},
+        rounds=ROUNDS,
+        warm_ups=WARM_UPS,
+    )
+    print_table(
+        f"CPU time to decode a document of {len(body):,} bytes with {len(expected)} entities,"
+        f" {ROUNDS} rounds of {CALLS}",
+        taken,
+        [
+            Comparison(OURS, ORJSON, target=1 / FASTER_THAN_ORJSON),
+            Comparison(OURS, ATTRS),
+        ],
+        unit="us",
+    )
+    print(f"Memory of a million entities, scaled from {HELD:,}")
+    wide = max(map(len, memory))
+    for name, size in memory.items():
+        line = f"  {name:{wide}}  {size / 1e6:>6.0f} MB"
+        if name != ORJSON:
+            ratio = size / memory[ORJSON]
+            line += f"  {ORJSON:{wide}}  {ratio:>5.3f}"
+            if name == OURS:
+                met = "met" if ratio <= SHARE_OF_DICTS else "MISSED"
+                line += f"  at most {SHARE_OF_DICTS:.2f}: {met}"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What it costs a client to fetch and decode the documents of a job, in CPU time per document.
+
+The documents, 3.5 KB each, lie below a static nginx on this machine, in processes of its own: no
+Python S3 is fast enough not to be what is measured. It checks no signature, but all candidates
+sign. CPU time is that of this whole process, all its threads included, those of Rust as well.
+
+- comprehend_phi, as it comes: `Job.results()` through boto3;
+- comprehend_phi with the extra `fast`: the same through obstore;
+- boto3 and json: `get_object` in as many threads, `json.loads` and attrs classes.
+
+nginx notes who asked, and before anything is measured that is looked at: a silent way round
+obstore would be no comparison. The description of the job is answered within this process, as in
+call_cost.py.
+
+Needs nginx, and obstore for the line that is about it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+
+from comprehend_phi import PHIClient
+
+if TYPE_CHECKING:
+    from benchmarks._measure import Comparison, in_turns, print_table
+    from benchmarks.results_decode import by_attrs, document
+else:  # a script finds what lies beside it, a type checker what lies in the repository
+    from _measure import Comparison, in_turns, print_table
+    from results_decode import by_attrs, document
+
+ROUNDS = 18
+WARM_UPS = 6
+DOCUMENTS = 200
+THREADS = 10  # boto3's pool of connections, and so the threads of all candidates
+OURS, FAST, THEIRS = "comprehend_phi", "comprehend_phi[fast]", "boto3, json and attrs"
+
+REGION, BUCKET = "us-east-1", "results"
+JOB_ID = "0123456789abcdef0123456789abcdef"
+FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
+
+NGINX = """
+daemon off;
+{user}
+error_log stderr crit;
+pid {folder}/pid;
+events {{}}
+http {{
+    log_format agents '$http_user_agent';
+    access_log {folder}/agents agents;
+    keepalive_requests 1000000;
+    default_type application/octet-stream;
+    client_body_temp_path {folder}/a;
+    proxy_temp_path {folder}/b;
+    fastcgi_temp_path {folder}/c;
+    uwsgi_temp_path {folder}/d;
+    scgi_temp_path {folder}/e;
+    server {{
+        listen 127.0.0.1:{port};
+        root {folder}/root;
+    }}
+}}
+"""
+
+
+@contextmanager
+def serving(nginx: str, folder: Path) -> Iterator[str]:
+    """The files below `folder`/root over HTTP; gives the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    user = "user root;" if os.geteuid() == 0 else ""  # nobody else may read the folder
+    config = folder / "config"
+    config.write_text(NGINX.format(folder=folder, port=port, user=user))
+    server = subprocess.Popen([nginx, "-p", str(folder), "-c", str(config)])  # noqa: S603 - ours
+    try:
+        for _ in range(100):
+            if server.poll() is not None:
+                raise SystemExit("nginx did not start")
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def lay(root: Path) -> None:
+    """The results of a job as the service lays them out."""
+    folder = root / BUCKET / FOLDER
+    folder.mkdir(parents=True)
+    body = document()
+    for number in range(DOCUMENTS):
+        (folder / f"{number}.txt.out").write_bytes(body)
+    summary = {
+        "Status": "COMPLETED",
+        "SuccessFilesCount": DOCUMENTS,
+        "SuccessfulFilesListLocation": "success",
+        "UnprocessedFilesListLocation": "failed",
+    }
+    files = [
+        {"Input": f"{number}.txt", "Output": f"{number}.txt.out"} for number in range(DOCUMENTS)
+    ]
+    (folder / "Manifest").write_text(json.dumps({"Summary": summary}))
+    (folder / "success").write_text(json.dumps({"Files": files}))
+    (folder / "failed").write_text(json.dumps({"Files": []}))
+
+
+class Body:
+    """The description of the job, with the one method by which botocore reads it from urllib3."""
+
+    CONTENT = json.dumps(
+        {
+            "ComprehendMedicalAsyncJobProperties": {
+                "JobId": JOB_ID,
+                "JobStatus": "COMPLETED",
+                "InputDataConfig": {"S3Bucket": BUCKET},
+                "OutputDataConfig": {"S3Bucket": BUCKET, "S3Key": FOLDER},
+            }
+        }
+    ).encode()
+
+    def stream(self) -> Iterator[bytes]:
+        """The whole of it at once."""
+        yield self.CONTENT
+
+
+def describe(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+    """The handler of `before-send`: what it returns is taken for the service's response."""
+    headers = HTTPHeaders()
+    headers["Content-Type"] = "application/x-amz-json-1.1"
+    headers["Content-Length"] = str(len(Body.CONTENT))
+    return AWSResponse(request.url, 200, headers, Body())
+
+
+def by_us(client: PHIClient, *, fast: bool) -> int:
+    """Every document of the job by this package; returns how many entities they have."""
+    obstore = sys.modules.get("obstore")
+    if not fast:
+        # As where it is not installed; any import of it fails then.
+        sys.modules["obstore"] = None  # type: ignore[assignment]
+    try:
+        results = client.job(JOB_ID).results()
+    finally:
+        if not fast:
+            del sys.modules["obstore"]
+            if obstore is not None:
+                sys.modules["obstore"] = obstore
+    return sum(len(found.entities) for found in results)
+
+
+def by_boto3(client: Any) -> int:
+    """Every document of the job by raw boto3, the keys being known."""
+
+    def read(number: int) -> int:
+        answer = client.get_object(Bucket=BUCKET, Key=f"{FOLDER}{number}.txt.out")
+        return len(by_attrs(answer["Body"].read()))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(read, range(DOCUMENTS)))
+
+
+def candidates() -> dict[str, Callable[[], int]]:
+    """The ways to read all documents of the job."""
+    # Any: the stubs type a client for each of hundreds of services, and no answer to an event.
+    session: Any = boto3.Session("AKIDEXAMPLE", "no secret, an example", region_name=REGION)
+    session.events.register("before-send.comprehendmedical", describe)
+    s3 = session.client("s3")
+    ours = PHIClient(session=session)
+    ways: dict[str, Callable[[], int]] = {
+        THEIRS: lambda: by_boto3(s3),
+        OURS: lambda: by_us(ours, fast=False),
+    }
+    if find_spec("obstore") is None:
+        print(f"{FAST}: skipped, obstore is not installed")
+    else:
+        ways[FAST] = lambda: by_us(ours, fast=True)
+    return ways
+
+
+def check(ways: dict[str, Callable[[], int]], agents: Path) -> None:
+    """All read the same, each in its own way."""
+    counts: set[int] = set()
+    for name, read in ways.items():
+        seen = len(agents.read_text().splitlines())
+        counts.add(read())
+        asked = agents.read_text().splitlines()[seen:]
+        through_boto3 = sum("Boto3" in agent for agent in asked)
+        if len(asked) < DOCUMENTS or through_boto3 != (0 if name == FAST else len(asked)):
+            raise SystemExit(f"{name} did not fetch the way that it is to be measured")
+    if len(counts) != 1:
+        raise SystemExit("the entities are not the same: there is nothing to compare")
+
+
+def timed(read: Callable[[], int]) -> Callable[[], float]:
+    """A measurement of the CPU seconds of one document, as the mean of them all."""
+
+    def block() -> float:
+        gc.collect()  # what the last block left, at nobody's expense
+        began = process_time()
+        read()
+        return (process_time() - began) / DOCUMENTS
+
+    return block
+
+
+def main() -> None:
+    """Check, measure and print."""
+    nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if nginx is None:
+        print("results_fetch: skipped, there is no nginx here (Debian: nginx-light)")
+        return
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        lay(folder / "root")
+        with serving(nginx, folder) as url:
+            os.environ["AWS_ENDPOINT_URL_S3"] = url
+            ways = candidates()
+            check(ways, folder / "agents")
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+            taken = in_turns(
+                {way: timed(read) for way, read in ways.items()}, rounds=ROUNDS, warm_ups=WARM_UPS
+            )
+    lines = [Comparison(OURS, THEIRS, target=1.0)]
+    if FAST in taken:
+        lines.append(Comparison(FAST, THEIRS, target=0.10))
+    print_table(
+        f"CPU time to fetch and decode a document of {len(document()):,} bytes,"
+        f" {ROUNDS} rounds of {DOCUMENTS}",
+        taken,
+        lines,
+        unit="us",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""What `comprehend_phi` offers, what importing it costs, and which module knows which."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tokenize
+from importlib.metadata import version
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+import comprehend_phi
+from comprehend_phi import errors
+
+PACKAGE = Path(comprehend_phi.__file__).parent
+CHANGELOG = Path(__file__).parent.parent / "CHANGELOG.md"
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_sorted_and_each_is_there_once() -> None:
+    assert comprehend_phi.__all__ == sorted(set(comprehend_phi.__all__))
+
+
+@pytest.mark.parametrize("name", comprehend_phi.__all__)
+def test_each_public_name_is_there(name: str) -> None:
+    assert getattr(comprehend_phi, name) is not None
+    assert name in dir(comprehend_phi)
+
+
+def test_nothing_of_ours_is_there_that_is_not_public() -> None:
+    unlisted = {
+        name
+        for name, value in vars(comprehend_phi).items()
+        if not name.startswith("_")
+        and not isinstance(value, ModuleType)
+        and getattr(value, "__module__", "").startswith("comprehend_phi")
+    }
+
+    assert unlisted - set(comprehend_phi.__all__) == set()
+
+
+def test_every_error_and_warning_is_public() -> None:
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value)
+        and issubclass(value, Exception)
+        and value.__module__ == errors.__name__
+        and not name.startswith("_")
+    }
+
+    assert raised - set(comprehend_phi.__all__) == set()
+
+
+def test_a_misspelt_name_raises_attribute_error() -> None:
+    name = "PHICleint"
+
+    with pytest.raises(AttributeError, match="'comprehend_phi' has no attribute 'PHICleint'"):
+        getattr(comprehend_phi, name)
+    assert not hasattr(comprehend_phi, name)
+
+
+def test_a_star_import_brings_the_public_names() -> None:
+    names: dict[str, Any] = {}
+    exec("from comprehend_phi import *", names)
+
+    assert set(comprehend_phi.__all__) <= names.keys()
+
+
+# --- Docstrings -----------------------------------------------------------------------------------
+
+PUBLIC: dict[str, Any] = {
+    name: getattr(comprehend_phi, name)
+    for name in comprehend_phi.__all__
+    if not name.startswith("__")
+}
+
+
+def _methods(cls: type) -> dict[str, Any]:
+    return {
+        name: member
+        for name, member in vars(cls).items()
+        if not name.startswith("_")
+        and isinstance(member, (FunctionType, property, classmethod, staticmethod))
+    }
+
+
+METHODS = {
+    f"{name}.{method}": member
+    for name, cls in PUBLIC.items()
+    if inspect.isclass(cls)
+    for method, member in _methods(cls).items()
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
+    doc = PUBLIC[name].__doc__ or ""
+
+    assert doc.strip()
+    # What dataclass-like libraries make up is none.
+    assert not doc.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_public_method_has_a_docstring(name: str) -> None:
+    assert (METHODS[name].__doc__ or "").strip()
+
+
+def test_the_methods_of_the_client_are_among_those_held_to_have_a_docstring() -> None:
+    assert {"PHIClient.submit", "Job.wait", "JobStatus.is_terminal"} <= METHODS.keys()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_every_module_has_a_docstring(path: Path) -> None:
+    with tokenize.open(path) as file:
+        assert ast.get_docstring(ast.parse(file.read()))
+
+
+# --- Importing ------------------------------------------------------------------------------------
+
+
+def run(code: str, directory: Path) -> str:
+    """What a fresh interpreter prints, started where no checkout can be in the way."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAVY = {"boto3", "botocore", "tenacity", "msgspec", "moto", "asyncio", "flask", "obstore"}
+LOADED = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+
+
+def test_importing_the_package_loads_no_library_that_takes_long(tmp_path: Path) -> None:
+    # Where the interpreter starts with one of them loaded, nobody can tell.
+    assert not HEAVY & set(run(LOADED, tmp_path).split())
+
+    loaded = set(run(f"import comprehend_phi; {LOADED}", tmp_path).split())
+
+    assert "comprehend_phi" in loaded
+    assert not HEAVY & loaded
+
+
+def test_building_a_request_loads_no_library_that_takes_long(tmp_path: Path) -> None:
+    code = (
+        "import comprehend_phi as c; c.StartPHIDetectionJobRequest("
+        "input_data_config=c.InputDataConfig(s3_bucket='notes'),"
+        "output_data_config=c.OutputDataConfig(s3_bucket='notes'),"
+        "data_access_role_arn='arn:aws:iam::123456789012:role/r', job_name='\\u00e9t\\u00e9');"
+    )
+
+    assert not HEAVY & set(run(f"{code} {LOADED}", tmp_path).split())
+
+
+# A lazy name never becomes an attribute of the package: the module that has it is asked each time.
+LAZY = sorted(set(comprehend_phi.__all__) - vars(comprehend_phi).keys())
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_a_lazy_name_can_be_the_first_that_is_imported(name: str, tmp_path: Path) -> None:
+    assert run(f"from comprehend_phi import {name}; print('done')", tmp_path) == "done\n"
+
+
+def test_a_lazy_name_is_the_one_of_its_module() -> None:
+    from comprehend_phi.results import Entity, Trait
+
+    assert comprehend_phi.Entity is Entity
+    assert comprehend_phi.Trait is Trait
+    assert {"Entity", "Trait", "__version__"} <= set(LAZY)
+
+
+# --- Version --------------------------------------------------------------------------------------
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert comprehend_phi.__version__ == version("comprehend_phi")
+
+
+def test_the_newest_heading_of_the_changelog_is_the_version() -> None:
+    headings = re.findall(r"^## \[?([^\]\s]+)", CHANGELOG.read_text("utf-8"), re.MULTILINE)
+
+    unreleased = ".dev" in comprehend_phi.__version__
+    assert headings[0] == ("Unreleased" if unreleased else comprehend_phi.__version__)
+
+
+# --- Who knows whom -------------------------------------------------------------------------------
+
+
+def imported(path: Path, *, at_run_time: bool = True) -> set[str]:
+    """The absolute names of the modules that the module at `path` imports, anywhere in it.
+
+    What stands below `if TYPE_CHECKING` is left out with `at_run_time`.
+    """
+    package = ("comprehend_phi", *path.relative_to(PACKAGE).parent.parts)
+    found: set[str] = set()
+
+    def look(node: ast.AST) -> None:
+        if at_run_time and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            children: list[ast.AST] = list(node.orelse)
+        else:
+            children = list(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *([node.module] if node.module else [])))
+            found.add(module)
+            found.update(f"{module}.{alias.name}" for alias in node.names)
+        for child in children:
+            look(child)
+
+    with tokenize.open(path) as file:
+        look(ast.parse(file.read()))
+    return found
+
+
+def imports(name: str, *, at_run_time: bool = True) -> set[str]:
+    """The modules of ours that the module `name` of the package imports."""
+    ours = {path.stem for path in PACKAGE.glob("*.py")} | {"testing"}
+    found = imported(PACKAGE / f"{name}.py", at_run_time=at_run_time)
+    parts = (module.split(".") for module in found)
+    return {part[1] for part in parts if part[0] == "comprehend_phi" and part[1:2]} & ours
+
+
+CORE = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def test_the_reading_of_imports_sees_every_kind_of_them() -> None:
+    module = PACKAGE / "testing" / "__init__.py"
+    assert any(name.startswith("comprehend_phi.testing.") for name in imported(module))
+    assert {"_shapes", "errors"} <= imports("models") | imports("_shapes")
+    assert "boto3" in imported(PACKAGE / "_connection.py")
+    # `errors` names JobProperties for the type checker only.
+    assert "models" in imports("errors", at_run_time=False)
+
+
+ORDER = ["errors", "_shapes", "models", "_wire", "_operations", "client"]
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_one_way(name: str) -> None:
+    above = ORDER[ORDER.index(name) + 1 :]
+
+    assert imports(name) & {*above, "aio", "cli"} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "stranger"),
+    [
+        ("errors", set(CORE)),
+        ("_shapes", set(CORE) - {"errors"}),
+        ("models", set(CORE) - {"errors", "_shapes"}),
+        ("_wire", set(CORE) - {"errors", "models"}),
+        ("_operations", set(CORE) - {"errors", "models", "_wire"}),
+        ("jobs", {"client", "aio", "_operations", "_wire", "_connection"}),
+        ("retry", {"client", "aio", "jobs", "_operations", "_wire", "_connection"}),
+        ("results", {"client", "aio", "jobs", "_operations", "_wire", "retry"}),
+    ],
+)
+def test_a_module_does_not_know(name: str, stranger: set[str]) -> None:
+    assert imports(name) & stranger == set()
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_knows_neither_moto_nor_the_testing_part(name: str) -> None:
+    found = imported(PACKAGE / f"{name}.py", at_run_time=False)
+
+    assert not [
+        module
+        for module in found
+        if module.split(".")[0] in {"moto", "flask", "pytest"}
+        or module.split(".")[:2] == ["comprehend_phi", "testing"]
+    ]
+
+
+# The service's spelling: what a second module would have to know to bypass `_wire`.
+@pytest.mark.parametrize("name", [*(set(CORE) - {"_wire", "_shapes", "results", "_storage"})])
+def test_only_wire_knows_the_services_spelling(name: str) -> None:
+    with tokenize.open(PACKAGE / f"{name}.py") as file:
+        tree = ast.parse(file.read())
+    strings = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+    members = {"JobId", "S3Bucket", "S3Key", "JobStatus", "KMSKey", "ClientRequestToken", "JobName"}
+    shapes = {"JobStatus"} if name == "models" else set[str]()
+    assert strings & members <= shapes
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()

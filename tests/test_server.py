@@ -1,0 +1,425 @@
+"""The local service over HTTP, as boto3, the AWS CLI and anybody with a socket see it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from comprehend_phi import PHIClient, StartPHIDetectionJobRequest
+from comprehend_phi.testing import FakeClock, Limits, LocalServer, faults
+
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+LIST = "ListPHIDetectionJobs"
+
+untyped_boto3: Any = boto3  # its stubs know some services only
+
+# --- boto3 ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def raw_client(url: str, **options: Any) -> Generator[Any, None, None]:
+    """boto3 as it comes, but for the endpoint."""
+    client = untyped_boto3.client("comprehendmedical", endpoint_url=url, **options)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def raw(server: LocalServer) -> Generator[Any, None, None]:
+    with raw_client(server.endpoint_url) as client:
+        yield client
+
+
+def start(client: Any, bucket: str, **members: Any) -> str:
+    job_id: str = client.start_phi_detection_job(
+        InputDataConfig={"S3Bucket": bucket, "S3Key": "notes"},
+        OutputDataConfig={"S3Bucket": bucket, "S3Key": "results"},
+        DataAccessRoleArn=ROLE,
+        LanguageCode="en",
+        **members,
+    )["JobId"]
+    return job_id
+
+
+def test_boto3_takes_a_job_from_start_to_results(
+    raw: Any, s3: Any, bucket: str, clock: FakeClock
+) -> None:
+    job_id = start(raw, bucket, JobName="nightly")
+    described = raw.describe_phi_detection_job(JobId=job_id)["ComprehendMedicalAsyncJobProperties"]
+    assert (described["JobStatus"], described["JobName"]) == ("SUBMITTED", "nightly")
+    assert described["SubmitTime"] == clock.now()
+    clock.sleep(300)
+    # Without another request to Comprehend Medical: the results are in S3 when the time is over.
+    folder = f"results/123456789012-PHIDetection-{job_id}/"
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=folder)["Contents"]
+    assert {f"{folder}note.txt.out", f"{folder}Manifest"} <= {item["Key"] for item in listed}
+    body = s3.get_object(Bucket=bucket, Key=f"{folder}note.txt.out")["Body"].read()
+    assert [entity["Type"] for entity in json.loads(body)["Entities"]] == ["NAME", "PHONE_OR_FAX"]
+
+
+def test_boto3_lists_jobs_page_by_page(raw: Any, bucket: str) -> None:
+    ids = [start(raw, bucket) for _ in range(3)]
+    page = raw.list_phi_detection_jobs(MaxResults=2)
+    rest = raw.list_phi_detection_jobs(MaxResults=2, NextToken=page["NextToken"])
+    assert "NextToken" not in rest
+    name = "ComprehendMedicalAsyncJobPropertiesList"
+    assert [job["JobId"] for job in (*page[name], *rest[name])] == ids[::-1]
+
+
+def test_boto3_filters_by_time(raw: Any, bucket: str, clock: FakeClock) -> None:
+    early = start(raw, bucket)
+    clock.sleep(10)
+    start(raw, bucket)
+    answer = raw.list_phi_detection_jobs(Filter={"SubmitTimeBefore": clock.now()})
+    assert [job["JobId"] for job in answer["ComprehendMedicalAsyncJobPropertiesList"]] == [early]
+
+
+def test_boto3_stops_a_job(raw: Any, bucket: str) -> None:
+    job_id = start(raw, bucket)
+    assert raw.stop_phi_detection_job(JobId=job_id)["JobId"] == job_id
+    described = raw.describe_phi_detection_job(JobId=job_id)
+    assert described["ComprehendMedicalAsyncJobProperties"]["JobStatus"] == "STOP_REQUESTED"
+
+
+def test_boto3_raises_the_errors_of_the_service_model(raw: Any) -> None:
+    with pytest.raises(raw.exceptions.ResourceNotFoundException) as missing:
+        raw.describe_phi_detection_job(JobId="0" * 32)
+    metadata = missing.value.response["ResponseMetadata"]
+    assert metadata["RequestId"]
+    assert metadata["HTTPStatusCode"] == 400
+
+
+def test_boto3_sees_regions_apart(server: LocalServer, raw: Any, bucket: str) -> None:
+    job_id = start(raw, bucket)
+    with raw_client(server.endpoint_url, region_name="eu-west-1") as elsewhere:
+        with pytest.raises(ClientError, match="ResourceNotFoundException"):
+            elsewhere.describe_phi_detection_job(JobId=job_id)
+        assert elsewhere.list_phi_detection_jobs()["ComprehendMedicalAsyncJobPropertiesList"] == []
+
+
+def test_s3_stores_what_it_is_given(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a/b c.bin", Body=bytes(range(256)))
+    assert s3.get_object(Bucket=bucket, Key="a/b c.bin")["Body"].read() == bytes(range(256))
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix="a/")["Contents"]
+    assert [item["Key"] for item in listed] == ["a/b c.bin"]
+
+
+def test_twenty_boto3_clients_at_a_time(clock: FakeClock) -> None:
+    limits = Limits(active_jobs=1000)
+    with LocalServer(clock=clock, job_seconds=300, limits=limits) as server:
+        bucket = f"bucket-{uuid4().hex}"
+        s3 = untyped_boto3.client("s3", endpoint_url=server.endpoint_url)
+        s3.create_bucket(Bucket=bucket)
+        s3.close()
+        clients = [
+            untyped_boto3.client("comprehendmedical", endpoint_url=server.endpoint_url)
+            for _ in range(20)
+        ]
+
+        def work(number: int) -> list[str]:
+            client = clients[number]
+            token = f"token-{number}"
+            ids = [start(client, bucket, ClientRequestToken=f"{token}-{one}") for one in range(5)]
+            again = [start(client, bucket, ClientRequestToken=f"{token}-{one}") for one in range(5)]
+            assert ids == again
+            for job_id in ids:
+                client.describe_phi_detection_job(JobId=job_id)
+            client.list_phi_detection_jobs(MaxResults=10)
+            client.stop_phi_detection_job(JobId=ids[0])
+            return ids
+
+        with ThreadPoolExecutor(20) as pool:
+            ids = [job_id for ids in pool.map(work, range(20)) for job_id in ids]
+        for client in clients:
+            client.close()
+        assert len(set(ids)) == 100
+        assert set(server.service.job_ids) == set(ids)
+        assert server.service.attempts("StartPHIDetectionJob") == 200
+
+
+def test_twenty_threads_with_one_token_start_one_job(
+    raw: Any, server: LocalServer, bucket: str
+) -> None:
+    def again(_: int) -> str:
+        return start(raw, bucket, ClientRequestToken="one")
+
+    with ThreadPoolExecutor(20) as pool:
+        ids = set(pool.map(again, range(40)))
+    assert ids == set(server.service.job_ids)
+    assert len(ids) == 1
+
+
+# --- Sockets --------------------------------------------------------------------------------------
+
+
+def call(server: LocalServer, operation: str = LIST) -> bytes:
+    """The bytes of a request."""
+    return (
+        f"POST / HTTP/1.1\r\nHost: {server.endpoint_url.removeprefix('http://')}\r\n"
+        f"X-Amz-Target: ComprehendMedical_20181030.{operation}\r\n"
+        "Content-Type: application/x-amz-json-1.1\r\nContent-Length: 2\r\n\r\n{}"
+    ).encode()
+
+
+@contextmanager
+def connect(server: LocalServer) -> Generator[socket.socket, None, None]:
+    address = ("127.0.0.1", int(server.endpoint_url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=30) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("fault", [faults.reset_before(), faults.reset_after()])
+def test_a_reset_is_a_reset_and_not_a_close(server: LocalServer, fault: faults.Fault) -> None:
+    server.service.script(fault)
+    with connect(server) as connection:
+        connection.sendall(call(server))
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "jobs"), [(faults.reset_before(), 0), (faults.reset_after(), 1), (faults.cut(), 1)]
+)
+def test_a_reset_comes_before_or_after_the_work(
+    server: LocalServer, bucket: str, fault: faults.Fault, jobs: int
+) -> None:
+    server.service.script(fault)
+    once = Config(retries={"total_max_attempts": 1})
+    # botocore does not notice a cut body: it answers without a JobId.
+    lost = pytest.raises((ConnectionClosedError, KeyError))
+    with raw_client(server.endpoint_url, config=once) as client, lost:
+        start(client, bucket)
+    assert len(server.service.job_ids) == jobs
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_a_cut_answer_promises_more_than_it_brings(server: LocalServer, keep: float) -> None:
+    whole = b'{"ComprehendMedicalAsyncJobPropertiesList": []}'
+    server.service.script(faults.cut(keep))
+    connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
+    headers = {"X-Amz-Target": f"ComprehendMedical_20181030.{LIST}"}
+    try:
+        connection.request("POST", "/", b"{}", headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(whole)))
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            answer.read()
+    finally:
+        connection.close()
+    assert cut.value.partial == whole[: int(len(whole) * keep)]
+
+
+def test_a_scripted_answer_is_sent_as_it_stands(server: LocalServer) -> None:
+    server.service.script(faults.answer(418, b"\xff tea", {"X-Pot": "short", "Retry-After": "3"}))
+    connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
+    headers = {"X-Amz-Target": f"ComprehendMedical_20181030.{LIST}"}
+    try:
+        connection.request("POST", "/", b"{}", headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (418, b"\xff tea")
+    finally:
+        connection.close()
+    assert (answer.headers["X-Pot"], answer.headers["Retry-After"]) == ("short", "3")
+
+
+def test_a_slow_answer_takes_the_time_of_the_services_clock(
+    raw: Any, server: LocalServer, clock: FakeClock
+) -> None:
+    server.service.script(faults.slow(25.0))
+    raw.list_phi_detection_jobs()
+    assert clock.sleeps == [25.0]
+
+
+def test_the_server_listens_on_127_0_0_1_alone(server: LocalServer) -> None:
+    assert server.endpoint_url.startswith("http://127.0.0.1:")
+    port = int(server.endpoint_url.rpartition(":")[2])
+    # Whoever listens on all interfaces is found at every address of the loopback network too.
+    with pytest.raises(OSError, match=r"."):
+        socket.create_connection(("127.0.0.2", port), timeout=5).close()
+
+
+def test_a_server_that_was_left_listens_no_more(clock: FakeClock) -> None:
+    with LocalServer(clock=clock) as server:
+        port = int(server.endpoint_url.rpartition(":")[2])
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_a_server_that_was_left_leaves_its_port(clock: FakeClock) -> None:
+    with LocalServer(clock=clock) as server:
+        port = int(server.endpoint_url.rpartition(":")[2])
+    with LocalServer(clock=clock, port=port) as server, raw_client(server.endpoint_url) as client:
+        client.list_phi_detection_jobs()
+
+
+def test_two_servers_have_jobs_of_their_own(
+    client: PHIClient,
+    make_client: Callable[..., PHIClient],
+    clock: FakeClock,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    client.submit(request_)
+    with LocalServer(clock=clock) as other:
+        assert list(make_client(endpoint_url=other.endpoint_url).list_phi_detection_jobs()) == []
+
+
+def test_the_server_logs_nothing(
+    client: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+    s3: Any,
+    bucket: str,
+    server: LocalServer,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server.service.script(faults.reset_before(), faults.cut())
+    client.submit(request_)
+    s3.put_object(Bucket=bucket, Key="notes/Zinnia.txt", Body=b"")
+    assert capfd.readouterr() == ("", "")
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def command(*arguments: str, cwd: Path) -> Generator[tuple[subprocess.Popen[str], str], None, None]:
+    """The server as a process of its own, and its URL; from elsewhere than the checkout."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "comprehend_phi.testing.server", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
+            if found is None:
+                _, error = process.communicate(timeout=30)
+                raise AssertionError(f"no URL in {line!r}; {error}")
+            yield process, found[0]
+        finally:
+            process.kill()
+
+
+def test_the_command_serves_until_interrupted(tmp_path: Path) -> None:
+    with command("--port", "0", "--job-seconds", "0.2", cwd=tmp_path) as (process, url):
+        s3 = untyped_boto3.client("s3", endpoint_url=url)
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="notes/note.txt", Body=b"Patient: Ada Example")
+        with raw_client(url) as client:
+            job_id = start(client, "bucket")
+            job: dict[str, Any] = {}
+            # The server has a clock of its own; each question is some of its milliseconds.
+            while job.get("JobStatus") != "COMPLETED":
+                answer = client.describe_phi_detection_job(JobId=job_id)
+                job = answer["ComprehendMedicalAsyncJobProperties"]
+                assert job["JobStatus"] in ("SUBMITTED", "IN_PROGRESS", "COMPLETED")
+        assert (job["EndTime"] - job["SubmitTime"]).total_seconds() == pytest.approx(0.2)
+        body = s3.get_object(Bucket="bucket", Key=job["ManifestFilePath"])["Body"].read()
+        assert json.loads(body)["Summary"]["SuccessFilesCount"] == 1
+        s3.close()
+        process.send_signal(signal.SIGINT)
+        rest, error = process.communicate(timeout=30)
+        assert (process.returncode, rest, error) == (0, "", "")
+
+
+@pytest.mark.parametrize("arguments", [["--port", "many"], ["--job-seconds", "soon"], ["extra"]])
+def test_the_command_refuses_what_it_does_not_know(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from comprehend_phi.testing.server import main
+
+    with pytest.raises(SystemExit) as refused:
+        main(arguments)
+    assert refused.value.code == 2
+    assert "usage: python -m comprehend_phi.testing.server" in capsys.readouterr().err
+
+
+# --- The AWS CLI ----------------------------------------------------------------------------------
+
+
+def find_aws() -> str | None:
+    beside = Path(sys.executable).with_name("aws")
+    return str(beside) if beside.exists() else shutil.which("aws")
+
+
+AWS = find_aws()
+needs_aws = pytest.mark.skipif(
+    AWS is None, reason="the AWS CLI is neither beside this Python nor on the PATH"
+)
+
+
+@pytest.fixture
+def aws(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs the AWS CLI, unchanged but for the endpoint; returns what it prints."""
+    monkeypatch.setenv("AWS_PAGER", "")
+    monkeypatch.setenv("AWS_DEFAULT_OUTPUT", "json")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(AWS), "--endpoint-url", server.endpoint_url, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@needs_aws
+def test_the_aws_cli_takes_a_job_from_its_notes_to_its_results(
+    aws: Callable[..., str], bucket: str, clock: FakeClock, tmp_path: Path
+) -> None:
+    (tmp_path / "note.txt").write_text("Patient: Ada Example")
+    aws("s3", "cp", "note.txt", f"s3://{bucket}/notes/of the cli.txt")
+    location = f"S3Bucket={bucket},S3Key="
+    answer = aws(
+        *("comprehendmedical", "start-phi-detection-job"),
+        *("--input-data-config", f"{location}notes"),
+        *("--output-data-config", f"{location}results"),
+        *("--data-access-role-arn", ROLE),
+        *("--language-code", "en"),
+    )
+    job_id = json.loads(answer)["JobId"]
+    clock.sleep(300)
+    answer = aws("comprehendmedical", "describe-phi-detection-job", "--job-id", job_id)
+    assert json.loads(answer)["ComprehendMedicalAsyncJobProperties"]["JobStatus"] == "COMPLETED"
+    listing = aws("s3", "ls", "--recursive", f"s3://{bucket}/results/")
+    assert f"results/123456789012-PHIDetection-{job_id}/of the cli.txt.out" in listing
+
+
+@needs_aws
+def test_the_aws_cli_lists_and_stops_jobs(
+    aws: Callable[..., str], client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    job = client.submit(request_)
+    answer = aws("comprehendmedical", "list-phi-detection-jobs", "--filter", "JobStatus=SUBMITTED")
+    listed = json.loads(answer)["ComprehendMedicalAsyncJobPropertiesList"]
+    assert [one["JobId"] for one in listed] == [job.job_id]
+    answer = aws("comprehendmedical", "stop-phi-detection-job", "--job-id", job.job_id)
+    assert json.loads(answer)["JobId"] == job.job_id
+    assert job.properties().job_status == "STOP_REQUESTED"

@@ -1,0 +1,638 @@
+"""The bytes of S3 objects: what the network and S3 do to them, and many of them at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from comprehend_phi import (
+    ExpiredTokenException,
+    PHIClient,
+    ResultsError,
+    RetryPolicy,
+    ServiceError,
+    ThrottlingException,
+    TransportError,
+)
+from comprehend_phi._storage import Boto3Storage, MissingObject, ordered_map
+from comprehend_phi.results import JobResults
+from comprehend_phi.testing import FakeClock, LocalServer, faults
+
+BUCKET, KEY = "a-bucket", "notes/a b.txt.out"
+WHERE = f"s3://{BUCKET}/{KEY}"
+BODY = b'{"Entities": []}' * 1_000
+
+# In what S3 answers where it should not; it belongs into no error.
+CANARY = "Zinnia"
+
+
+# --- An S3 that does as it is told ----------------------------------------------------------------
+
+
+class Answer(NamedTuple):
+    """What is sent, and what becomes of the connection afterwards."""
+
+    data: bytes
+    end: str = "keep"  # or "close", or "reset"
+
+
+def answer(status: int, body: bytes, headers: str = "", *, length: int | None = None) -> bytes:
+    length = len(body) if length is None else length
+    head = f"HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+def ok(body: bytes = BODY, headers: str = "") -> Answer:
+    return Answer(answer(200, body, headers))
+
+
+def error(status: int, code: str) -> Answer:
+    body = f"<Error><Code>{code}</Code><Message>It says {CANARY}</Message></Error>"
+    return Answer(answer(status, body.encode()))
+
+
+def cut(body: bytes = BODY, keep: int = 20) -> Answer:
+    return Answer(answer(200, body[:keep], length=len(body)), "close")
+
+
+def reset(body: bytes = BODY, keep: int = 20) -> Answer:
+    return Answer(answer(200, body[:keep], length=len(body)), "reset")
+
+
+def listing(*keys: str, following: str = "") -> Answer:
+    contents = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
+    more = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+    return ok(
+        f"<ListBucketResult><IsTruncated>{str(bool(following)).lower()}</IsTruncated>"
+        f"<KeyCount>{len(keys)}</KeyCount>{contents}{more}</ListBucketResult>".encode()
+    )
+
+
+class S3(socketserver.ThreadingTCPServer):
+    """Sends the scripted answers in their order, the last of them for ever.
+
+    Attributes:
+        answers: what it will send; a callable makes it of the key that was asked for.
+        requests: the paths of the requests, with their queries.
+        connections: how many were ever opened.
+        closed: set when one was closed by the other side.
+        most: how many were open at one time.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: deque[Answer | Callable[[str], Answer]] = deque()
+        self.requests: list[str] = []
+        self.connections = self.open = self.most = 0
+        self.closed = threading.Event()
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def script(self, *answers: Answer | Callable[[str], Answer]) -> None:
+        self.answers = deque(answers)
+
+    def next_answer(self, path: str) -> Answer:
+        with self.lock:
+            self.requests.append(path)
+            chosen = self.answers[0] if len(self.answers) == 1 else self.answers.popleft()
+        return chosen if isinstance(chosen, Answer) else chosen(unquote(path).split("/", 2)[2])
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+    server: S3
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.lock:
+            self.server.connections += 1
+            self.server.open += 1
+            self.server.most = max(self.server.most, self.server.open)
+
+    def handle(self) -> None:
+        while request := self.rfile.readline():
+            while self.rfile.readline().strip():  # headers
+                pass
+            data, end = self.server.next_answer(request.split()[1].decode())
+            self.wfile.write(data)
+            if end == "reset":
+                # With a linger time of 0 a closed socket sends RST in place of FIN.
+                linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            if end != "keep":
+                return
+        self.server.closed.set()
+
+    def finish(self) -> None:
+        super().finish()
+        with self.server.lock:
+            self.server.open -= 1
+
+
+@pytest.fixture
+def s3() -> Iterator[S3]:
+    server = S3()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def boto3_client(s3: S3) -> Iterator[Any]:
+    # Any: the stubs type a client for each of hundreds of services.
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    # Only our retries, which wait by the fake clock; botocore's would really sleep.
+    config = Config(retries={"total_max_attempts": 1})
+    client = session.client("s3", endpoint_url=s3.url, config=config)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def storage(boto3_client: Any, clock: FakeClock) -> Boto3Storage:
+    return Boto3Storage(boto3_client, RetryPolicy(max_attempts=4), clock)
+
+
+def assert_keeps_quiet(error: BaseException) -> None:
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    shown = [str(error), repr(error), repr(error.args), *traceback.format_exception(error)]
+    assert not [text for text in shown if CANARY in text]
+
+
+# --- One object -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [BODY, b"", b"\0\xff\r\n"], ids=["long", "empty", "binary"])
+def test_the_bytes_of_an_object_are_read(s3: S3, storage: Boto3Storage, body: bytes) -> None:
+    s3.script(ok(body))
+    assert storage.read(BUCKET, KEY) == body
+    assert [unquote(path) for path in s3.requests] == [f"/{BUCKET}/{KEY}"]
+
+
+def test_a_missing_key_is_told_apart_from_other_errors(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(error(404, "NoSuchKey"))
+    with pytest.raises(MissingObject) as caught:
+        storage.read(BUCKET, KEY)
+    assert WHERE in str(caught.value)
+    assert len(s3.requests) == 1
+    assert_keeps_quiet(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [(403, "AccessDenied", "s3:ListBucket"), (404, "NoSuchBucket", "no such bucket")],
+)
+def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
+    s3: S3, storage: Boto3Storage, status: int, code: str, words: str
+) -> None:
+    s3.script(error(status, code))
+    with pytest.raises(ResultsError, match=words) as caught:
+        storage.read(BUCKET, KEY)
+    assert not isinstance(caught.value, MissingObject)
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, KEY)
+    assert WHERE in str(caught.value)
+    assert len(s3.requests) == 1
+    assert_keeps_quiet(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "ExpiredToken", ExpiredTokenException),
+        (403, "SignatureDoesNotMatch", ServiceError),
+        (403, "InvalidAccessKeyId", ServiceError),
+    ],
+)
+def test_a_refusal_of_the_caller_is_an_error_of_the_service(
+    s3: S3, storage: Boto3Storage, status: int, code: str, kind: type[ServiceError]
+) -> None:
+    s3.script(error(status, code))
+    with pytest.raises(kind) as caught:
+        storage.read(BUCKET, KEY)
+    assert (caught.value.operation, caught.value.code) == ("GetObject", code)
+    assert len(s3.requests) == 1
+
+
+TRANSIENT = {
+    "SlowDown": error(503, "SlowDown"),
+    "InternalError": error(500, "InternalError"),
+    "ServiceUnavailable": error(503, "ServiceUnavailable"),
+    "an empty 503": Answer(answer(503, b"")),
+    "reset before the answer": Answer(b"", "reset"),
+    "closed before the answer": Answer(b"", "close"),
+    "reset within the body": reset(),
+    "cut within the body": cut(),
+    "cut before the body": cut(keep=0),
+    "cut by one byte": cut(keep=len(BODY) - 1),
+}
+
+
+@pytest.mark.parametrize("name", TRANSIENT)
+def test_what_passes_is_tried_again(
+    s3: S3, storage: Boto3Storage, clock: FakeClock, name: str
+) -> None:
+    s3.script(TRANSIENT[name], TRANSIENT[name], ok())
+    assert storage.read(BUCKET, KEY) == BODY
+    assert len(s3.requests) == 3
+    assert len(clock.sleeps) == 2
+
+
+@pytest.mark.parametrize("name", TRANSIENT)
+def test_what_does_not_pass_is_told_in_the_end(s3: S3, storage: Boto3Storage, name: str) -> None:
+    s3.script(TRANSIENT[name])
+    with pytest.raises((ResultsError, ServiceError, TransportError)) as caught:
+        storage.read(BUCKET, KEY)
+    assert not isinstance(caught.value, MissingObject)
+    assert len(s3.requests) == 4
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("keep", [0, 20, len(BODY) - 1])
+def test_a_body_that_is_always_cut_names_bucket_and_key(
+    s3: S3, storage: Boto3Storage, keep: int
+) -> None:
+    s3.script(cut(keep=keep))
+    with pytest.raises(ResultsError) as caught:
+        storage.read(BUCKET, KEY)
+    assert WHERE in str(caught.value)
+    assert_keeps_quiet(caught.value)
+
+
+def checksum(value: int) -> str:
+    """The header by which S3 lets the reader check a body."""
+    return f"x-amz-checksum-crc32: {base64.b64encode(value.to_bytes(4, 'big')).decode()}\r\n"
+
+
+def test_a_body_that_was_changed_on_the_way_is_tried_again(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(ok(BODY, checksum(1)), ok())
+    assert storage.read(BUCKET, KEY) == BODY
+
+
+def test_a_body_that_is_always_changed_names_bucket_and_key(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(ok(BODY, checksum(1)))
+    with pytest.raises(ResultsError) as caught:
+        storage.read(BUCKET, KEY)
+    assert WHERE in str(caught.value)
+    assert_keeps_quiet(caught.value)
+
+
+def test_missing_credentials_are_told_at_once(
+    s3: S3, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    session: Any = boto3.Session()
+    client = session.client("s3", endpoint_url=s3.url)
+    storage = Boto3Storage(client, RetryPolicy(), clock)
+    with pytest.raises(TransportError) as caught:
+        storage.read(BUCKET, KEY)
+    client.close()
+    assert not caught.value.retryable
+    assert s3.requests == []
+
+
+# --- Lists ----------------------------------------------------------------------------------------
+
+
+def test_keys_come_from_every_page(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing("a", "b", following="x"), listing("c", following="y"), listing("d"))
+    assert storage.keys(BUCKET, "notes/") == ["a", "b", "c", "d"]
+    assert len(s3.requests) == 3
+
+
+def test_a_page_that_is_throttled_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing("a", following="x"), error(503, "SlowDown"), listing("a"))
+    assert storage.keys(BUCKET, "notes/") == ["a"]
+
+
+def test_an_empty_folder_has_no_keys(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing())
+    assert storage.keys(BUCKET, "notes/") == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(cut(listing("a").data.partition(b"\r\n\r\n")[2], keep=40), id="cut"),
+        pytest.param(cut(listing("a").data.partition(b"\r\n\r\n")[2], keep=0), id="nothing"),
+        pytest.param(ok(b""), id="empty"),
+        pytest.param(ok(b"<html><body>It works!</body></html>"), id="a proxy's page"),
+    ],
+)
+@pytest.mark.parametrize("ask", ["keys", "folders"])
+def test_a_list_that_is_none_is_not_an_empty_one(
+    s3: S3, storage: Boto3Storage, broken: Answer, ask: str
+) -> None:
+    s3.script(broken)
+    with pytest.raises((ResultsError, TransportError)):
+        getattr(storage, ask)(BUCKET, "notes/")
+
+
+@pytest.mark.parametrize("ask", ["keys", "folders"])
+def test_a_list_that_is_denied_names_the_folder(s3: S3, storage: Boto3Storage, ask: str) -> None:
+    s3.script(error(403, "AccessDenied"))
+    with pytest.raises(ResultsError, match="s3:ListBucket") as caught:
+        getattr(storage, ask)(BUCKET, "notes/")
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
+
+
+# --- Through a client -----------------------------------------------------------------------------
+
+JOB_ID = "0123456789abcdef0123456789abcdef"
+FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
+
+
+def documents(count: int) -> Callable[[str], Answer]:
+    """A job with so many documents, by the key that is asked for."""
+
+    def answer_to(key: str) -> Answer:
+        name = key.removeprefix(FOLDER)
+        contents: dict[str, Any] = {
+            "Manifest": {
+                "Summary": {
+                    "Status": "COMPLETED",
+                    "SuccessfulFilesListLocation": "success",
+                    "UnprocessedFilesListLocation": "failed",
+                }
+            },
+            "success": {"Files": [f"{number}.txt" for number in range(count)]},
+            "failed": {"Files": []},
+        }
+        return ok(json.dumps(contents.get(name, {"Entities": []})).encode())
+
+    return answer_to
+
+
+def results_of(server: LocalServer, client: PHIClient) -> JobResults:
+    location = {"S3Bucket": BUCKET, "S3Key": FOLDER}
+    job = {
+        "JobId": JOB_ID,
+        "JobStatus": "COMPLETED",
+        "InputDataConfig": {"S3Bucket": BUCKET},
+        "OutputDataConfig": location,
+    }
+    body = json.dumps({"ComprehendMedicalAsyncJobProperties": job}).encode()
+    server.service.script(faults.answer(200, body), operation="DescribePHIDetectionJob")
+    return client.job(JOB_ID).results()
+
+
+@pytest.fixture
+def s3_endpoint(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 is where AWS's own setting says."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
+
+
+@pytest.mark.usefixtures("s3_endpoint")
+def test_as_many_objects_are_fetched_at_a_time_as_there_are_connections(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
+) -> None:
+    client = make_client(config=Config(max_pool_connections=3))
+    gate = threading.Barrier(3)
+    plain = documents(30)
+
+    def together(key: str) -> Answer:
+        # Comes back only when three requests are under way at the same time.
+        if key.endswith(".out"):
+            gate.wait(timeout=30)
+        return plain(key)
+
+    s3.script(together)
+    assert sum(1 for _ in results_of(server, client)) == 30
+    # More threads than connections would open and drop one per request.
+    assert s3.connections == 3
+    assert s3.most == 3
+
+
+@pytest.mark.usefixtures("s3_endpoint")
+def test_the_s3_client_that_we_build_retries_as_botocore_does(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
+) -> None:
+    client = make_client(retry=RetryPolicy(max_attempts=1))
+    s3.script(error(503, "SlowDown"), documents(1))
+    assert results_of(server, client).manifest.status == "COMPLETED"
+    assert len(s3.requests) == 2
+
+
+@pytest.mark.usefixtures("s3_endpoint")
+def test_the_retries_of_a_config_are_those_of_the_s3_client(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
+) -> None:
+    client = make_client(
+        retry=RetryPolicy(max_attempts=1), config=Config(retries={"total_max_attempts": 1})
+    )
+    s3.script(error(503, "SlowDown"))
+    with pytest.raises(ThrottlingException):
+        _ = results_of(server, client).manifest
+    assert len(s3.requests) == 1
+
+
+@pytest.mark.usefixtures("s3_endpoint")
+def test_closing_closes_the_s3_client_that_we_built(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
+) -> None:
+    client = make_client()
+    s3.script(documents(1))
+    assert results_of(server, client).manifest.status == "COMPLETED"
+    client.close()
+    assert s3.closed.wait(timeout=30)
+
+
+def test_an_s3_client_that_was_handed_in_is_used_and_left_open(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
+) -> None:
+    client = make_client(s3_client=boto3_client)
+    s3.script(documents(0))
+    assert list(results_of(server, client)) == []
+    client.close()
+    boto3_client.get_object(Bucket=BUCKET, Key="Manifest")["Body"].read()
+    # Had it been closed, this had taken another one.
+    assert s3.connections == s3.most
+
+
+def test_a_document_that_is_denied_raises_at_once(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
+) -> None:
+    plain = documents(200)
+
+    def denies(key: str) -> Answer:
+        return error(403, "AccessDenied") if key.endswith("/3.txt.out") else plain(key)
+
+    s3.script(denies)
+    came: list[Any] = []
+    with pytest.raises(ResultsError, match="s3:ListBucket") as caught:
+        came.extend(results_of(server, make_client(s3_client=boto3_client)))
+    assert len(came) == 3
+    assert caught.value.key == f"{FOLDER}3.txt.out"
+    assert len(s3.requests) < 60
+
+
+# --- Many at a time -------------------------------------------------------------------------------
+
+Calls = Generator["Future[int]", None, None]
+
+
+def our_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("comprehend_phi")]
+
+
+class Counted:
+    """Numbers for ever, and how many were drawn and begun."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        self.begun = 0
+        self._lock = threading.Lock()
+
+    def items(self) -> Iterator[int]:
+        while True:
+            self.drawn += 1
+            yield self.drawn
+
+    def call(self, item: int) -> int:
+        with self._lock:
+            self.begun += 1
+        return item
+
+
+def results_from(calls: Iterable[Future[int]]) -> list[int]:
+    return [call.result() for call in calls]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 100])
+def test_results_come_in_the_order_of_the_items(threads: int, count: int) -> None:
+    assert results_from(ordered_map(abs, range(count), threads=threads)) == list(range(count))
+
+
+def test_a_slow_call_does_not_change_the_order() -> None:
+    others_done = threading.Event()
+
+    def call(item: int) -> int:
+        if item == 0:
+            assert others_done.wait(timeout=30)
+        elif item == 3:
+            others_done.set()
+        return item
+
+    assert results_from(ordered_map(call, range(6), threads=2)) == list(range(6))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("taken", [1, 2, 20])
+def test_few_calls_are_begun_and_not_taken(threads: int, taken: int) -> None:
+    counted = Counted()
+    calls = ordered_map(counted.call, counted.items(), threads=threads)
+    assert results_from(next(calls) for _ in range(taken)) == list(range(1, taken + 1))
+    assert counted.drawn == taken + 2 * threads
+    calls.close()
+    assert counted.begun <= taken + 2 * threads
+
+
+def test_no_more_calls_run_at_a_time_than_there_are_threads() -> None:
+    gate = threading.Barrier(4)
+    lock = threading.Lock()
+    running = most = 0
+
+    def call(item: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(timeout=30)  # for all four to be under way
+        with lock:
+            running -= 1
+        return item
+
+    assert results_from(ordered_map(call, range(40), threads=4)) == list(range(40))
+    assert most == 4
+
+
+def test_an_exception_comes_in_its_place() -> None:
+    def call(item: int) -> int:
+        return 12 // item
+
+    calls = list(ordered_map(call, [3, 0, 2], threads=2))
+    assert calls[0].result() == 4
+    with pytest.raises(ZeroDivisionError):
+        calls[1].result()
+    assert calls[2].result() == 6
+
+
+def test_closing_begins_no_more_calls() -> None:
+    counted = Counted()
+    calls: Calls = ordered_map(counted.call, counted.items(), threads=2)
+    next(calls)
+    calls.close()
+    drawn, begun = counted.drawn, counted.begun
+    assert list(calls) == []
+    assert (counted.drawn, counted.begun) == (drawn, begun)
+    assert our_threads() == []
+
+
+def test_closing_cancels_what_has_not_begun_and_waits_for_what_has() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    second_begun, closing = threading.Event(), threading.Event()
+
+    def call(item: int) -> int:
+        begun.append(item)
+        if item == 1:
+            second_begun.set()
+            assert closing.wait(timeout=30)
+        ended.append(item)
+        return item
+
+    calls = ordered_map(call, range(100), threads=1)
+    next(calls)
+    assert second_begun.wait(timeout=30)
+    # `close` cancels before it waits; only then may the call under way go on.
+    closer = threading.Thread(target=calls.close)
+    closer.start()
+    while not waits_for_threads(closer):
+        closer.join(0.01)
+    closing.set()
+    closer.join()
+    assert ended == [0, 1]
+    assert begun == [0, 1]
+    assert our_threads() == []
+
+
+def waits_for_threads(closer: threading.Thread) -> bool:
+    """Whether a thread is in `ThreadPoolExecutor.shutdown`, which nothing tells from outside."""
+    assert closer.ident is not None
+    frame = sys._current_frames().get(closer.ident)
+    while frame is not None and frame.f_code is not ThreadPoolExecutor.shutdown.__code__:
+        frame = frame.f_back
+    return frame is not None or not closer.is_alive()
+
+
+def test_items_that_fail_end_the_calls() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        list(ordered_map(abs, items(), threads=2))
+    assert our_threads() == []

@@ -1,0 +1,243 @@
+"""What a user's type checker sees. This file is checked, never run.
+
+Right uses say which type they have; wrong uses carry an ignore comment for the very error that they
+must be, and both checkers report a comment that has nothing left to ignore.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import attrs
+from typing_extensions import assert_type
+
+import comprehend_phi
+from comprehend_phi import (
+    ActiveJobLimitExceeded,
+    ComprehendPHIError,
+    Document,
+    Entity,
+    InputDataConfig,
+    Job,
+    JobError,
+    JobFilter,
+    JobProperties,
+    JobResults,
+    JobStatus,
+    Manifest,
+    OutputDataConfig,
+    PHIClient,
+    RequestValidationError,
+    RetryPolicy,
+    ServiceError,
+    StartPHIDetectionJobRequest,
+    StartPHIDetectionJobResponse,
+    TransportError,
+    UnprocessedFile,
+    WaitPolicy,
+    WaitTimeout,
+    redact,
+)
+from comprehend_phi.testing import FakeClock
+
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+SOURCE = InputDataConfig(s3_bucket="notes.example", s3_key="in")
+TARGET = OutputDataConfig(s3_bucket="results.example")
+REQUEST = StartPHIDetectionJobRequest(
+    input_data_config=SOURCE,
+    output_data_config=TARGET,
+    data_access_role_arn=ROLE,
+    language_code="en",
+    job_name="monday",
+    kms_key="alias/notes",
+    client_request_token="token-1",
+)
+
+
+def takes_a_string(_: str) -> None: ...
+
+
+def takes_a_timeout(_: TimeoutError) -> None: ...
+
+
+def takes_an_exception(_: Exception) -> None: ...
+
+
+# --- Right uses -----------------------------------------------------------------------------------
+
+
+def requests() -> None:
+    assert_type(SOURCE.s3_bucket, str)
+    assert_type(SOURCE.s3_key, "str | None")
+    assert_type(REQUEST.input_data_config, InputDataConfig)
+    assert_type(REQUEST.output_data_config, OutputDataConfig)
+    assert_type(REQUEST.job_name, "str | None")
+    assert_type(REQUEST.client_request_token, str)
+    assert_type(attrs.evolve(REQUEST, job_name=None), StartPHIDetectionJobRequest)
+    JobFilter(job_status=JobStatus.FAILED)
+
+
+def clients() -> None:
+    with PHIClient(region_name="us-east-1", retry=RetryPolicy(max_attempts=1)) as client:
+        assert_type(client, PHIClient)
+        assert_type(client.start_phi_detection_job(REQUEST), StartPHIDetectionJobResponse)
+        assert_type(client.start_phi_detection_job(REQUEST).job_id, str)
+        assert_type(client.describe_phi_detection_job("0"), JobProperties)
+        assert_type(client.list_phi_detection_jobs(), Iterator[JobProperties])
+        assert_type(
+            client.list_phi_detection_jobs(JobFilter(), page_size=7), Iterator[JobProperties]
+        )
+        assert_type(next(client.list_phi_detection_jobs(filter=JobFilter())), JobProperties)
+        assert_type(client.stop_phi_detection_job("0"), str)
+        assert_type(client.submit(REQUEST), Job)
+        assert_type(client.job("0"), Job)
+    PHIClient(clock=FakeClock())
+
+
+def jobs(job: Job) -> None:
+    seen: list[JobStatus] = []
+
+    def note(properties: JobProperties) -> None:
+        seen.append(properties.job_status)
+
+    assert_type(job.job_id, str)
+    assert_type(job.properties(), JobProperties)
+    assert_type(job.stop(), str)
+    assert_type(job.wait(), JobProperties)
+    assert_type(job.wait(WaitPolicy(timeout=None), note), JobProperties)
+    # Whatever the callback returns is nobody's business.
+    job.wait(on_poll=lambda properties: properties.job_status.is_terminal)
+    job.wait(on_poll=print)
+
+
+def properties(job: JobProperties) -> None:
+    assert_type(job.job_id, str)
+    assert_type(job.job_status, JobStatus)
+    assert_type(job.job_status.is_terminal, bool)
+    assert_type(job.message, "str | None")
+    assert_type(job.submit_time, "datetime | None")
+    assert_type(job.input_data_config, "InputDataConfig | None")
+    # A state may be compared with its string, and is one.
+    assert_type(job.job_status == "COMPLETED", bool)
+    assert_type(job.job_status == JobStatus.COMPLETED, bool)
+    assert_type(job.job_status is JobStatus.COMPLETED, bool)
+    takes_a_string(job.job_status)
+
+
+def results(job: Job) -> None:
+    found = job.results()
+    assert_type(found, JobResults)
+    assert_type(found.manifest, Manifest)
+    assert_type(found.unprocessed, tuple[UnprocessedFile, ...])
+    for document in found:
+        assert_type(document, Document)
+        for entity in document.entities:
+            assert_type(entity, Entity)
+        assert_type(redact("text", document.entities), str)
+
+
+def failures(client: PHIClient) -> None:
+    try:
+        client.submit(REQUEST).wait()
+    except RequestValidationError as error:
+        assert_type((error.field, error.reason), tuple[str, str])
+    except ActiveJobLimitExceeded as error:
+        assert_type(error.retry_after, "float | None")
+    except ServiceError as error:
+        assert_type((error.code, error.retryable), tuple[str, bool])
+        assert_type(error.request_id, "str | None")
+    except TransportError as error:
+        assert_type((error.outcome_unknown, error.attempts), tuple[bool, int])
+        assert_type(error.client_request_token, "str | None")
+    except WaitTimeout as error:
+        takes_a_timeout(error)
+    except JobError as error:
+        assert_type(error.job, JobProperties)
+    except ComprehendPHIError as error:
+        takes_an_exception(error)
+
+
+def version() -> None:
+    assert_type(comprehend_phi.__version__, str)
+
+
+# --- Wrong uses -----------------------------------------------------------------------------------
+
+
+def positional_arguments() -> None:
+    InputDataConfig("notes.example")  # type: ignore[call-arg]
+    OutputDataConfig("notes.example")  # type: ignore[call-arg]
+    StartPHIDetectionJobRequest(SOURCE, TARGET, ROLE)  # type: ignore[call-arg]
+    JobFilter("monday")  # type: ignore[call-arg]
+    RetryPolicy(3)  # type: ignore[call-arg]
+    WaitPolicy(10.0)  # type: ignore[call-arg]
+    PHIClient("us-east-1")  # type: ignore[call-arg]
+
+
+def missing_members() -> None:
+    InputDataConfig()  # type: ignore[call-arg]
+    InputDataConfig(s3_key="in")  # type: ignore[call-arg]
+    StartPHIDetectionJobRequest(  # type: ignore[call-arg]
+        input_data_config=SOURCE, output_data_config=TARGET
+    )
+
+
+def misspelt_members() -> None:
+    InputDataConfig(s3_bucket="notes.example", s3key="in")  # type: ignore[call-arg]
+    JobFilter(status=JobStatus.FAILED)  # type: ignore[call-arg]
+    RetryPolicy(max_attempt=3)  # type: ignore[call-arg]
+    WaitPolicy(time_out=3.0)  # type: ignore[call-arg]
+    _ = REQUEST.jobname  # type: ignore[attr-defined]
+
+
+def assignments(job: JobProperties, policy: RetryPolicy) -> None:
+    SOURCE.s3_key = "out"  # type: ignore[misc]
+    REQUEST.job_name = "tuesday"  # type: ignore[misc]
+    REQUEST.client_request_token = "token-2"  # type: ignore[misc]
+    job.job_status = JobStatus.FAILED  # type: ignore[misc]
+    policy.max_attempts = 3  # type: ignore[misc]
+
+
+def misspelt_names() -> None:
+    _ = comprehend_phi.PHICleint  # type: ignore[attr-defined]
+    _ = JobStatus.COMPLETE  # type: ignore[attr-defined]
+    _ = comprehend_phi.JobStatus.DONE  # type: ignore[attr-defined]
+
+
+def wrong_types(client: PHIClient, job: Job) -> None:
+    InputDataConfig(s3_bucket=None)  # type: ignore[arg-type]
+    InputDataConfig(s3_bucket=b"notes.example")  # type: ignore[arg-type]
+    StartPHIDetectionJobRequest(
+        input_data_config=TARGET,  # type: ignore[arg-type]
+        output_data_config={"S3Bucket": "notes.example"},  # type: ignore[arg-type]
+        data_access_role_arn=ROLE,
+        language_code=1,  # type: ignore[arg-type]
+    )
+    JobFilter(job_status="FAILED")  # type: ignore[arg-type]
+    JobFilter(submit_time_after="today")  # type: ignore[arg-type]
+    RetryPolicy(max_attempts=1.5)  # type: ignore[arg-type]
+    RetryPolicy(slot_timeout=None)  # type: ignore[arg-type]
+    client.describe_phi_detection_job(7)  # type: ignore[arg-type]
+    client.submit({"JobName": "monday"})  # type: ignore[arg-type]
+    client.list_phi_detection_jobs(JobFilter(), 100)  # type: ignore[call-arg]
+    client.list_phi_detection_jobs("monday")  # type: ignore[arg-type]
+    len(client.list_phi_detection_jobs())  # type: ignore[arg-type]
+    job.wait(30.0)  # type: ignore[arg-type]
+    PHIClient(clock=datetime)  # type: ignore[arg-type]
+
+
+def wrong_callbacks(job: Job) -> None:
+    def takes_a_state(status: JobStatus) -> None: ...
+
+    def takes_nothing() -> None: ...
+
+    job.wait(on_poll=takes_a_state)  # type: ignore[arg-type]
+    job.wait(on_poll=takes_nothing)  # type: ignore[arg-type]
+
+
+def what_may_be_absent(job: JobProperties) -> None:
+    job.message.upper()  # type: ignore[union-attr]
+    _ = job.output_data_config.s3_key  # type: ignore[union-attr]
