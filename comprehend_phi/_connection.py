@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,9 @@ class Connection:
         chosen = client not in self._own or self._config is not None
         if chosen or "moto" in sys.modules or find_spec("obstore") is None:
             return slow
-        return ObstoreStorage(slow, client, self._session or boto3.DEFAULT_SESSION)
+        with suppress(Exception):  # such as a session without credentials: boto3 will say so
+            return ObstoreStorage(slow, client, self._session or boto3.DEFAULT_SESSION)
+        return slow
 
     def close(self) -> None:
         """Close the connections of the clients that were built here; never a user's client."""

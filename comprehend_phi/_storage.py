@@ -66,11 +66,16 @@ class Boto3Storage:
 
         def get() -> bytes:
             answer = self._client.get_object(Bucket=bucket, Key=key)
-            with closing(answer["Body"]) as body:
-                content: bytes = body.read()
-            if len(content) != answer["ContentLength"]:
-                raise _wire.Malformed("its body is shorter than its length")
-            return content
+            try:
+                with closing(answer["Body"]) as body:
+                    content: bytes = body.read()
+            except Exception as cause:  # noqa: BLE001 - cut, reset, or not what its checksum says
+                reason = f"its body cannot be read ({type(cause).__name__})"
+            else:
+                if len(content) == answer["ContentLength"]:
+                    return content
+                reason = "its body is shorter than its length"
+            raise _wire.Malformed(reason)
 
         return self._call("GetObject", get, bucket, key)
 
@@ -84,8 +89,15 @@ class Boto3Storage:
 
     def _list(self, entries: str, name: str, **members: str) -> list[str]:
         def list_all() -> list[str]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(**members)
-            return [entry[name] for page in pages for entry in page.get(entries, ())]
+            found: list[str] = []
+            for page in self._client.get_paginator("list_objects_v2").paginate(**members):
+                listed = page.get(entries, [])
+                others = page.get("CommonPrefixes" if entries == "Contents" else "Contents", [])
+                # An answer that is cut or none of S3's would read as "no keys".
+                if page.get("KeyCount") != len(listed) + len(others):
+                    raise _wire.Malformed("its keys are not as many as it says")
+                found += [entry[name] for entry in listed]
+            return found
 
         return self._call("ListObjectsV2", list_all, members["Bucket"], members["Prefix"])
 

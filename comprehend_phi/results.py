@@ -199,6 +199,8 @@ def _decode(body: bytes, kind: type[_T], *, bucket: str, key: str) -> _T:
         reason = f"the file is not of the documented form: {error}"
     except msgspec.DecodeError:
         reason = "the file is not JSON"
+    except RecursionError:
+        reason = "the file is nested too deeply"
     raise ResultsError(reason, bucket=bucket, key=key)
 
 
@@ -209,6 +211,7 @@ _decoders: dict[type, Callable[[bytes], Any]] = {
 
 # --- Reading them ---------------------------------------------------------------------------------
 
+_PHI = "PROTECTED_HEALTH_INFORMATION"
 _PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
@@ -251,7 +254,10 @@ class JobResults:
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
         path = self._job.manifest_file_path
-        candidates = [f"{self._folder}Manifest", *([self._key_of(path)] if path else [])]
+        # As a dict: each once, in this order.
+        candidates = dict.fromkeys(
+            [f"{self._folder}Manifest", *([self._key_of(path)] if path else [])]
+        )
         for key in candidates:
             try:
                 body = self._storage.read(self._bucket, key)
@@ -266,7 +272,7 @@ class JobResults:
             raise IncompleteResultsError(
                 f"job {self._job.job_id} is {self._job.job_status}, but its manifest is missing",
                 bucket=self._bucket,
-                missing=candidates,
+                missing=list(candidates),
             )
         raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
 
@@ -319,6 +325,10 @@ class JobResults:
     def _document(self, file: _File) -> Document:
         body = self._storage.read(self._bucket, file.output_key)
         content = _decode(body, _OutputFile, bucket=self._bucket, key=file.output_key)
+        for entity in content.entities:
+            # Nearly all say the same here: one string for all spares 77 bytes each.
+            if entity.category == _PHI:
+                msgspec.structs.force_setattr(entity, "category", _PHI)
         return Document(
             input_key=file.input_key,
             output_key=file.output_key,
@@ -353,13 +363,14 @@ class JobResults:
         self._hold_against_manifest(missing)
 
     def _hold_against_manifest(self, missing: Sequence[str]) -> None:
-        manifest, listed, unprocessed = self.manifest, len(self._files), len(self.unprocessed)
+        manifest, listed = self.manifest, len(self._files)
         if missing:
             raise IncompleteResultsError(
                 f"{len(missing)} of {listed} documents are missing",
                 bucket=self._bucket,
                 missing=missing,
             )
+        unprocessed = len(self.unprocessed)
         differences = [
             f"the manifest counts {promised} {what}, there are {found}"
             for what, promised, found in (
@@ -383,9 +394,9 @@ class JobResults:
         listed = self._listed("success", self.manifest.successful_files_list_location)
         if listed is None:
             return tuple(
-                _File(self._input_folder + self._path_of(key), key)
+                _File(self._full_input_key(self._path_of(key), key), key)
                 for key in self._all_keys
-                if key.endswith(".out") and not key.startswith(f"{self._folder}Manifest_")
+                if key.endswith(".out") and not key.startswith(self._lists_folder)
             )
         files: dict[str, _File] = {}
         for file in listed:
@@ -399,8 +410,7 @@ class JobResults:
         if location:
             keys = [self._key_of(location)]
         else:
-            lists = f"{self._folder}Manifest_"
-            keys = [k for k in self._all_keys if k.startswith(lists) and f"/{kind}/" in k]
+            keys = [k for k in self._all_keys if k.startswith(f"{self._lists_folder}{kind}/")]
             if not keys:
                 return None
         files: list[_Listed] = []
@@ -444,8 +454,15 @@ class JobResults:
             if folder.endswith(ending):
                 return folder
         raise ResultsError(
-            f"job {self._job.job_id} has no folder here", bucket=self._bucket, key=shown
+            f"job {self._job.job_id} is {self._job.job_status} and has no folder here",
+            bucket=self._bucket,
+            key=shown,
         )
+
+    @cached_property
+    def _lists_folder(self) -> str:
+        """Below which the lists of processed and unprocessed files lie."""
+        return f"{self._folder}Manifest_{self._folder[:-1].rpartition('/')[2]}/"
 
     @cached_property
     def _input_folder(self) -> str:
@@ -466,6 +483,8 @@ class JobResults:
         return output_key.removeprefix(self._folder).removesuffix(".out")
 
     def _path_below_input(self, name: str) -> str:
+        if name == self._input.s3_key:  # which then names the one file
+            return name.rpartition("/")[2]
         return name.removeprefix(self._input_folder)
 
     def _full_input_key(self, name: str, output_key: str | None = None) -> str:
@@ -473,8 +492,11 @@ class JobResults:
 
         A relative path that happens to begin like the input key is told apart by the output's key.
         """
+        input_key = self._input.s3_key or ""
+        if name in (input_key, input_key.rpartition("/")[2]):  # the input key names the one file
+            return input_key
         relative = output_key is not None and name == self._path_of(output_key)
-        if name == self._input.s3_key or (name.startswith(self._input_folder) and not relative):
+        if name.startswith(self._input_folder) and not relative:
             return name
         return self._input_folder + name
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
@@ -118,9 +118,9 @@ class S3(socketserver.ThreadingTCPServer):
 
 class _Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
-    server: S3
 
     def handle(self) -> None:
+        s3 = cast("S3", self.server)
         while request := self.rfile.readline():
             headers: dict[str, str] = {}
             while line := self.rfile.readline().strip():
@@ -129,10 +129,10 @@ class _Handler(socketserver.StreamRequestHandler):
             key = unquote(request.split()[1].decode()).split("/", 2)[2]
             agent = "boto3" if "boto" in headers["user-agent"].lower() else "obstore"
             credential = headers["authorization"].partition("Credential=")[2].partition("/")[0]
-            self.server.asked.append((key, agent, credential))
-            body = self.server.objects.get(key)
+            s3.asked.append((key, agent, credential))
+            body = s3.objects.get(key)
             status = 200
-            if key in self.server.denied:
+            if key in s3.denied:
                 status, body = 403, b"<Error><Code>AccessDenied</Code></Error>"
             elif body is None:
                 status, body = 404, b"<Error><Code>NoSuchKey</Code></Error>"
@@ -140,7 +140,7 @@ class _Handler(socketserver.StreamRequestHandler):
             # obstore asks for these two.
             more = 'Last-Modified: Thu, 02 Jan 2031 03:04:05 GMT\r\nETag: "0"\r\n'
             head = f"HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n{more}\r\n".encode()
-            if key in self.server.cut and agent == "obstore":
+            if key in s3.cut and agent == "obstore":
                 self.wfile.write(head + body[:9])
                 return
             self.wfile.write(head + body)

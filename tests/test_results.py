@@ -11,7 +11,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -129,7 +129,7 @@ class Laid:
         )
 
     def results(
-        self, *, status: str = "COMPLETED", client: PHIClient | None = None, **members: Any
+        self, *, status: str = "COMPLETED", without: str | None = None, **members: Any
     ) -> JobResults:
         job = {
             "JobId": self.job_id,
@@ -138,10 +138,10 @@ class Laid:
             "OutputDataConfig": {"S3Bucket": self.bucket, "S3Key": self.folder},
             **members,
         }
-        job = {name: value for name, value in job.items() if value is not None}
+        job = {name: value for name, value in job.items() if name != without}
         answer = json.dumps({"ComprehendMedicalAsyncJobProperties": job}).encode()
         self._server.service.script(faults.answer(200, answer), operation="DescribePHIDetectionJob")
-        return (client or self._client).job(self.job_id).results()
+        return self._client.job(self.job_id).results()
 
 
 # One server and one client of each kind for the whole module: building them costs more than most
@@ -453,7 +453,7 @@ def test_a_job_without_a_folder_is_told(laid: Laid) -> None:
 @pytest.mark.parametrize("member", ["InputDataConfig", "OutputDataConfig"])
 def test_a_description_without_locations_is_told(laid: Laid, member: str) -> None:
     with pytest.raises(ResultsError, match="does not say where"):
-        laid.results(**{member: None})
+        laid.results(without=member)
 
 
 # --- Lists ----------------------------------------------------------------------------------------
@@ -1145,7 +1145,7 @@ COMMON: list[tuple[str, Callable[[bytes], bytes], str]] = [
         "",
     ),
 ]
-DAMAGE = [
+COMMON_DAMAGE = [
     pytest.param(kind, damage(json.dumps(whole).encode()), reason, id=f"{kind}: {name}")
     for kind, whole in WHOLE.items()
     for name, damage, reason in COMMON
@@ -1164,7 +1164,7 @@ def misshapen(kind: str, *contents: Any) -> list[Any]:
     ]
 
 
-DAMAGE += misshapen(
+MISSHAPEN_MANIFESTS = misshapen(
     "manifest",
     {"Summary": [CANARY]},
     {"Summary": CANARY},
@@ -1182,9 +1182,11 @@ DAMAGE += misshapen(
     {"Summary": {"Status": "COMPLETED", "SuccessfulFilesListLocation": [CANARY]}},
     {"Summary": {"Status": "COMPLETED", "FailedJobErrorMessage": {"x": CANARY}}},
 )
-for kind_ in ("success", "failed"):
-    DAMAGE += misshapen(
-        kind_,
+MISSHAPEN_LISTS = [
+    case
+    for kind in ("success", "failed")
+    for case in misshapen(
+        kind,
         {"Files": CANARY},
         {"Files": {CANARY: CANARY}},
         {"Files": None},
@@ -1198,7 +1200,18 @@ for kind_ in ("success", "failed"):
         {"Files": [{"Input": "fine", "ErrorCode": [CANARY]}]},
         {"Files": [{"Input": "fine", "ErrorMessage": 5}]},
     )
-DAMAGE += misshapen(
+]
+WRONG_TYPES: dict[str, list[Any]] = {
+    "Id": [CANARY, None, 1.5],
+    "BeginOffset": ["9", None, 9.5, True],
+    "EndOffset": ["27", None, [CANARY]],
+    "Score": [CANARY, None, [0.5]],
+    "Text": [5, None, [CANARY], {CANARY: CANARY}],
+    "Category": [None, [CANARY]],
+    "Type": [None, 5, [CANARY]],
+    "Traits": [CANARY, None, {CANARY: CANARY}, [CANARY], [{}], [{"Name": CANARY}]],
+}
+MISSHAPEN_DOCUMENTS = misshapen(
     "document",
     {"Entities": CANARY},
     {"Entities": None, "X": CANARY},
@@ -1208,17 +1221,8 @@ DAMAGE += misshapen(
     {"Entities": [found(), [CANARY]]},
     {"Entities": [], "ModelVersion": [CANARY]},
     *(
-        {"Entities": [found(), found(**{name: value})]}
-        for name, values in {
-            "Id": (CANARY, None, 1.5),
-            "BeginOffset": ("9", None, 9.5, True),
-            "EndOffset": ("27", None, [CANARY]),
-            "Score": (CANARY, None, [0.5]),
-            "Text": (5, None, [CANARY], {CANARY: CANARY}),
-            "Category": (None, [CANARY]),
-            "Type": (None, 5, [CANARY]),
-            "Traits": (CANARY, None, {CANARY: CANARY}, [CANARY], [{}], [{"Name": CANARY}]),
-        }.items()
+        {"Entities": [found(), {**found(), name: value}]}
+        for name, values in WRONG_TYPES.items()
         for value in values
     ),
     *(
@@ -1228,7 +1232,10 @@ DAMAGE += misshapen(
 )
 
 
-@pytest.mark.parametrize(("kind", "body", "reason"), DAMAGE)
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [*COMMON_DAMAGE, *MISSHAPEN_MANIFESTS, *MISSHAPEN_LISTS, *MISSHAPEN_DOCUMENTS],
+)
 def test_a_damaged_file_is_told_without_a_word_of_it(
     laid: Laid, kind: str, body: bytes, reason: str
 ) -> None:
@@ -1437,15 +1444,15 @@ class Objects(socketserver.ThreadingTCPServer):
 
 class _ObjectHandler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
-    server: Objects
 
     def handle(self) -> None:
+        objects = cast("Objects", self.server)
         while request := self.rfile.readline():
             while self.rfile.readline().strip():  # headers
                 pass
             key = unquote(request.split()[1].decode()).split("/", 2)[2]
-            self.server.keys.append(key)
-            body = self.server.body(key)
+            objects.keys.append(key)
+            body = objects.body(key)
             status = "200 OK"
             if body is None:
                 status, body = "404 Not Found", b"<Error><Code>NoSuchKey</Code></Error>"

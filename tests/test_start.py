@@ -291,10 +291,10 @@ def slow_server() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def impatient(slow_server: LocalServer, make_client: MakeClient) -> MakeClient:
-    def make(max_attempts: int) -> PHIClient:
+    def make(max_attempts: int, read_timeout: float) -> PHIClient:
         return make_client(
             endpoint_url=slow_server.endpoint_url,
-            config=Config(read_timeout=0.2),
+            config=Config(read_timeout=read_timeout),
             retry=RetryPolicy(max_attempts=max_attempts),
         )
 
@@ -304,28 +304,32 @@ def impatient(slow_server: LocalServer, make_client: MakeClient) -> MakeClient:
 def test_an_answer_that_comes_too_late_is_followed_by_an_attempt_with_the_same_token(
     slow_server: LocalServer, impatient: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
-    slow_server.service.script(faults.slow(0.5))
+    # Long enough for the second answer on a busy machine.
+    slow_server.service.script(faults.slow(3.0))
 
-    response = impatient(2).start_phi_detection_job(request_)
+    response = impatient(2, 2.0).start_phi_detection_job(request_)
 
     assert tokens(slow_server) == [request_.client_request_token] * 2
     assert slow_server.service.job_ids == (response.job_id,)
 
 
 def test_answers_that_come_too_late_are_a_transport_error(
-    slow_server: LocalServer, impatient: MakeClient, request_: StartPHIDetectionJobRequest
+    slow_server: LocalServer,
+    impatient: MakeClient,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
 ) -> None:
     slow_server.service.script(*[faults.slow(0.5)] * 3)
-    client = impatient(3)
 
-    error = start_error(client, request_, TransportError)
+    error = start_error(impatient(3, 0.2), request_, TransportError)
 
     assert error.attempts == 3
     assert error.outcome_unknown
     assert error.retryable
     assert error.client_request_token == request_.client_request_token
     assert (error.__cause__, error.__context__) == (None, None)
-    again = client.start_phi_detection_job(request_)
+    patient = make_client(endpoint_url=slow_server.endpoint_url)
+    again = patient.start_phi_detection_job(request_)
     assert slow_server.service.job_ids == (again.job_id,)
     assert tokens(slow_server) == [request_.client_request_token] * 4
 

@@ -13,7 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
 import boto3
@@ -117,20 +117,20 @@ class S3(socketserver.ThreadingTCPServer):
 
 class _Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
-    server: S3
 
     def setup(self) -> None:
         super().setup()
-        with self.server.lock:
-            self.server.connections += 1
-            self.server.open += 1
-            self.server.most = max(self.server.most, self.server.open)
+        self.s3 = cast("S3", self.server)
+        with self.s3.lock:
+            self.s3.connections += 1
+            self.s3.open += 1
+            self.s3.most = max(self.s3.most, self.s3.open)
 
     def handle(self) -> None:
         while request := self.rfile.readline():
             while self.rfile.readline().strip():  # headers
                 pass
-            data, end = self.server.next_answer(request.split()[1].decode())
+            data, end = self.s3.next_answer(request.split()[1].decode())
             self.wfile.write(data)
             if end == "reset":
                 # With a linger time of 0 a closed socket sends RST in place of FIN.
@@ -138,12 +138,12 @@ class _Handler(socketserver.StreamRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             if end != "keep":
                 return
-        self.server.closed.set()
+        self.s3.closed.set()
 
     def finish(self) -> None:
         super().finish()
-        with self.server.lock:
-            self.server.open -= 1
+        with self.s3.lock:
+            self.s3.open -= 1
 
 
 @pytest.fixture
@@ -622,7 +622,7 @@ def test_closing_cancels_what_has_not_begun_and_waits_for_what_has() -> None:
 def waits_for_threads(closer: threading.Thread) -> bool:
     """Whether a thread is in `ThreadPoolExecutor.shutdown`, which nothing tells from outside."""
     assert closer.ident is not None
-    frame = sys._current_frames().get(closer.ident)
+    frame = sys._current_frames().get(closer.ident)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and frame.f_code is not ThreadPoolExecutor.shutdown.__code__:
         frame = frame.f_back
     return frame is not None or not closer.is_alive()
