@@ -18,12 +18,15 @@ test: .venv/package .venv/tools
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	# From elsewhere, so that what is verified is the installed package and not the checkout.
 	cd .venv && PYTHONSAFEPATH=1 bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes comprehend_phi
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 bench: .venv/package
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/call_cost.py
+	$(BIN)/python benchmarks/results_decode.py
+	$(BIN)/python benchmarks/results_fetch.py
+	$(BIN)/python benchmarks/redaction_speed.py
 
 format: .venv/tools
 	$(BIN)/ruff check --fix

@@ -28,9 +28,7 @@ from time import process_time
 from typing import Any
 
 import boto3
-
-# mypy looks from the repository, a script from its own folder.
-from _measure import Comparison, in_turns, print_table  # type: ignore[import-not-found]
+from _measure import Comparison, in_turns, print_table
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config

@@ -16,8 +16,7 @@ import os
 import sys
 from functools import partial
 
-# mypy looks from the repository, a script from its own folder.
-from _measure import Comparison, in_turns, print_table  # type: ignore[import-not-found]
+from _measure import Comparison, in_turns, print_table
 
 ROUNDS = 60
 WARM_UPS = 6

@@ -16,15 +16,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from time import process_time
-from typing import TYPE_CHECKING
+
+from _measure import Comparison, in_turns, print_table
 
 from comprehend_phi import redact
 from comprehend_phi.results import Entity
-
-if TYPE_CHECKING:
-    from benchmarks._measure import Comparison, in_turns, print_table
-else:  # a script finds what lies beside it, a type checker what lies in the repository
-    from _measure import Comparison, in_turns, print_table
 
 WARM_UPS = 6
 OURS, PIECES, SLICES = "redact", "pieces, no checks", "slices, no checks"

@@ -25,17 +25,13 @@ import json
 import tracemalloc
 from collections.abc import Callable, Sequence
 from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import orjson
+from _measure import Comparison, in_turns, print_table
 
 from comprehend_phi import results
-
-if TYPE_CHECKING:
-    from benchmarks._measure import Comparison, in_turns, print_table
-else:  # a script finds what lies beside it, a type checker what lies in the repository
-    from _measure import Comparison, in_turns, print_table
 
 ROUNDS = 120
 WARM_UPS = 6

@@ -25,27 +25,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
+from _measure import Comparison, in_turns, print_table
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
+from results_decode import by_attrs, document
 
 from comprehend_phi import PHIClient
-
-if TYPE_CHECKING:
-    from benchmarks._measure import Comparison, in_turns, print_table
-    from benchmarks.results_decode import by_attrs, document
-else:  # a script finds what lies beside it, a type checker what lies in the repository
-    from _measure import Comparison, in_turns, print_table
-    from results_decode import by_attrs, document
 
 ROUNDS = 18
 WARM_UPS = 6
@@ -82,7 +77,7 @@ http {{
 
 
 @contextmanager
-def serving(nginx: str, folder: Path) -> Iterator[str]:
+def serving(nginx: str, folder: Path) -> Generator[str, None, None]:
     """The files below `folder`/root over HTTP; gives the URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -43,6 +43,8 @@ class Connection:
         if client is not None:
             if endpoint_url is not None:
                 raise TypeError("client= is used as it is: give its own endpoint_url to it instead")
+            if not hasattr(client, "start_phi_detection_job"):
+                raise TypeError("client= must be a boto3 client for comprehendmedical")
             _warn_of_retries(client)
         self._session = session
         self._config = config
@@ -93,7 +95,12 @@ class Connection:
         if service == "s3":
             config = Config(retries={"mode": "standard"}).merge(theirs)
         else:
-            ours = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
+            ours = Config(
+                # "standard" takes the place of an "adaptive" in the environment, which waits by
+                # itself even for a single attempt.
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                parameter_validation=False,
+            )
             config = theirs.merge(ours)
         # Without a session, boto3's default one: what setup_default_session configured holds.
         session: Any = self._session or boto3

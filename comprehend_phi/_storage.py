@@ -178,8 +178,8 @@ def _results_error(
         return ResultsError(error.reason, bucket=bucket, key=key)
     if isinstance(error, AccessDeniedException):
         reason = (
-            "access denied; S3 answers the same for a key that does not exist, unless the caller"
-            " has s3:ListBucket"
+            "access denied: the caller needs s3:GetObject and, where KMS encrypts, kms:Decrypt; S3"
+            " answers the same for a key that does not exist, unless the caller has s3:ListBucket"
         )
         return ResultsError(reason, bucket=bucket, key=key)
     if error.code == "NoSuchBucket":

@@ -244,6 +244,12 @@ _PARSING = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 # What counts as an error code is our rule: anything else in its place is a stranger's body.
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
+
+# The same as HTTP 408 under any status: the server did not get to read the request in time.
+_TIMED_OUT = frozenset({"RequestTimeout", "RequestTimeoutException"})
+
+# Our rule: who asks for a longer wait is not meant to be waited for. Seconds.
+_LONGEST_WAIT = 3600.0
 _BAD_REQUEST, _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 400, 408, 429, 500
 
 
@@ -310,8 +316,9 @@ def _from_answer(
         cls = ActiveJobLimitExceeded
     if cls is None and status == _TOO_MANY_REQUESTS:
         cls = ThrottlingException
-    if cls is None and (status == _REQUEST_TIMEOUT or not _is_refusal(status)):
-        reason = f"error {code}, which is not known" if named else "an error without a code"
+    timed_out = status == _REQUEST_TIMEOUT or code in _TIMED_OUT
+    if cls is None and (timed_out or not _is_refusal(status)):
+        reason = f"error {code}" if named else "an error without a code"
         return MalformedResponseError(reason=f"the service answered with {reason}", **call)
     cls = cls or ServiceError
     return cls(
@@ -338,19 +345,19 @@ def _private_values(request: Members) -> tuple[str | None, ...]:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer asks to wait.
+    """The seconds that an answer asks to wait, at most an hour.
 
     `x-amz-retry-after` counts milliseconds; `Retry-After` is seconds or a date (RFC 9110, 10.2.3),
     which is held against the answer's own `Date`, so that this machine's clock does not matter.
     """
     milliseconds = headers.get("x-amz-retry-after", "").strip()
     if _DIGITS.fullmatch(milliseconds):
-        return int(milliseconds) / 1000
+        return min(_LONGEST_WAIT, int(milliseconds) / 1000)
     seconds = headers.get("retry-after", "").strip()
     if _DIGITS.fullmatch(seconds):
-        return float(seconds)
+        return min(_LONGEST_WAIT, float(seconds))
     try:
         wait = parsedate_to_datetime(seconds) - parsedate_to_datetime(headers.get("date", ""))
     except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, wait.total_seconds())
+    return min(_LONGEST_WAIT, max(0.0, wait.total_seconds()))

@@ -58,7 +58,7 @@ class PHIClient:
 
     Raises:
         TransportError: boto3 cannot build the client, for want of a region for example.
-        TypeError: `endpoint_url` beside `client`.
+        TypeError: `endpoint_url` beside `client`, or a client of another service.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class PHIClient:
     def list_phi_detection_jobs(
         self, filter: JobFilter | None = None, *, page_size: int = 100
     ) -> Iterator[JobProperties]:
-        """The jobs of the account in this region, newest first unless the filter says otherwise.
+        """The jobs of the account in this region, in the service's order.
 
         Nothing is sent before the first job is asked for; then a page at a time, each retried on
         its own.

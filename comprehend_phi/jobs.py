@@ -77,6 +77,7 @@ class Wait:
         self._clock = clock
         self._start = clock.monotonic()
         self._polls = 0
+        self._aims_at_timeout = False
         self._job: JobProperties | None = None
         self._error: ServiceError | TransportError | None = None
 
@@ -90,11 +91,19 @@ class Wait:
             self._job, self._error = news, None
         else:
             self._error = news
+        timeout = self._policy.timeout
+        elapsed = self._clock.monotonic() - self._start
+        if self._aims_at_timeout and timeout is not None:
+            # Where the clock's floats are coarse, it may stand a hair before the timeout for ever.
+            elapsed = max(elapsed, timeout)
         delay = next_poll(
             self._policy,
             status=self._job.job_status if self._job and not self._error else None,
             polls=self._polls,
-            elapsed=self._clock.monotonic() - self._start,
+            elapsed=elapsed,
+        )
+        self._aims_at_timeout = (
+            delay is not None and timeout is not None and delay >= timeout - elapsed
         )
         _log.info(
             "DescribePHIDetectionJob: %s on poll %d, %s",

@@ -144,8 +144,8 @@ class StartPHIDetectionJobRequest:
 
     The request carries its own `client_request_token`, made with the object: sending the same
     object again, or an object with the same token from another process, starts no second job.
-    `attrs.evolve` keeps the token, so a changed copy still stands for the same start, and the
-    service refuses it. Ask for a new one when another job is meant:
+    `attrs.evolve` keeps the token, so a changed copy still stands for the same start; what AWS
+    answers to it is not documented. Ask for a new token when another job is meant:
 
         attrs.evolve(request, job_name="again", client_request_token=str(uuid.uuid4()))
 

@@ -254,10 +254,9 @@ class JobResults:
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
         path = self._job.manifest_file_path
-        # As a dict: each once, in this order.
-        candidates = dict.fromkeys(
-            [f"{self._folder}Manifest", *([self._key_of(path)] if path else [])]
-        )
+        candidates = [f"{self._folder}Manifest"]
+        if path and self._key_of(path) not in candidates:
+            candidates.append(self._key_of(path))
         for key in candidates:
             try:
                 body = self._storage.read(self._bucket, key)
@@ -272,7 +271,7 @@ class JobResults:
             raise IncompleteResultsError(
                 f"job {self._job.job_id} is {self._job.job_status}, but its manifest is missing",
                 bucket=self._bucket,
-                missing=list(candidates),
+                missing=candidates,
             )
         raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
 
@@ -280,6 +279,12 @@ class JobResults:
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, and why."""
         listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
+        promised = self.manifest.unprocessed_files_count
+        if promised is not None and promised != len(listed):
+            raise IncompleteResultsError(
+                f"the manifest counts {promised} unprocessed files, there are {len(listed)}",
+                bucket=self._bucket,
+            )
         return tuple(
             UnprocessedFile(
                 input_key=self._full_input_key(_without_bucket(file.input)),
@@ -375,7 +380,6 @@ class JobResults:
             f"the manifest counts {promised} {what}, there are {found}"
             for what, promised, found in (
                 ("processed files", manifest.success_files_count, listed),
-                ("unprocessed files", manifest.unprocessed_files_count, unprocessed),
                 (
                     "input files",
                     # A stopped or failed job need not have come to every file.
@@ -493,7 +497,8 @@ class JobResults:
         A relative path that happens to begin like the input key is told apart by the output's key.
         """
         input_key = self._input.s3_key or ""
-        if name in (input_key, input_key.rpartition("/")[2]):  # the input key names the one file
+        only = self.manifest.input_file_count == 1 and name == input_key.rpartition("/")[2]
+        if name == input_key or only:  # the input key names the one file
             return input_key
         relative = output_key is not None and name == self._path_of(output_key)
         if name.startswith(self._input_folder) and not relative:

@@ -308,3 +308,7 @@ def test_only_wire_knows_the_services_spelling(name: str) -> None:
 
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+def test_the_installed_package_is_what_is_tested() -> None:
+    assert Path(sys.prefix) in Path(comprehend_phi.__file__).parents

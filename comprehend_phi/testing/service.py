@@ -6,6 +6,7 @@ so; the list of these rules is in `docs/local-service.md`.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -149,13 +150,13 @@ class LocalService:
         """Let every job move on to where the clock says; every request does it too."""
         with self._lock:
             now = self.clock.now()
+            for job in self._jobs.values():
+                self._move_on(job, now)
             for job in [job for job in self._jobs.values() if now >= job.expires]:
                 del self._jobs[job.job_id]
             self._tokens = {
                 token: job for token, job in self._tokens.items() if job.job_id in self._jobs
             }
-            for job in self._jobs.values():
-                self._move_on(job, now)
 
     # --- What the adapters ask ---
 
@@ -185,7 +186,7 @@ class LocalService:
             raise Refusal("UnknownOperationException", f"This service has no {operation}.")
         with self._lock:
             self.settle()
-            return operations[operation](members, region)
+            return operations[operation](_without_nulls(members), region)
 
     # --- The operations ---
 
@@ -230,6 +231,9 @@ class LocalService:
         wanted: Mapping[str, Any] = members.get("Filter") or {}
         if len(wanted) > 1:  # our rule
             raise Refusal("ValidationException", "Only one filter can be set at a time.")
+        for name in ("SubmitTimeBefore", "SubmitTimeAfter"):
+            if not isinstance(wanted.get(name, 0), (int, float)):
+                raise Refusal("SerializationException", f"Filter.{name} is not a timestamp.")
         before, after = wanted.get("SubmitTimeBefore"), wanted.get("SubmitTimeAfter")
         jobs = [
             job
@@ -245,7 +249,7 @@ class LocalService:
         sign = 1 if before is not None else -1
         jobs.sort(key=lambda job: sign * job.order)
         if (token := members.get("NextToken")) is not None:
-            if not (isinstance(token, str) and token.lstrip("-").isdecimal()):
+            if not (isinstance(token, str) and re.fullmatch(r"-?[0-9]{1,9}", token)):
                 raise Refusal("ValidationException", "The NextToken is not one of this service.")
             jobs = [job for job in jobs if sign * job.order > int(token)]
         page = jobs[: members.get("MaxResults", 100)]
@@ -372,6 +376,15 @@ class LocalService:
         # Below an output key: our rule. Without one, AWS documents the name alone.
         key = job.request["OutputDataConfig"].get("S3Key", "").rstrip("/")
         return f"{key}/{self._name(job)}/" if key else f"{self._name(job)}/"
+
+
+def _without_nulls(members: Mapping[str, Any]) -> dict[str, Any]:
+    """A request as the service reads it: a member that is null is one that is not there."""
+    return {
+        name: _without_nulls(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        for name, value in members.items()
+        if value is not None
+    }
 
 
 # --- Validation, in the words that AWS uses -------------------------------------------------------
