@@ -108,8 +108,9 @@ def _file(entities: list[dict[str, Any]]) -> bytes:
 
 def by_us(body: bytes) -> Sequence[results.Entity]:
     """What `JobResults` does with the bytes of a document."""
-    file = results._decode(  # noqa: SLF001 - what is measured is the very code that runs
-        body,  # pyright: ignore[reportPrivateUsage]
+    # What is measured is the very code that runs.
+    file = results._decode(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        body,
         results._OutputFile,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         bucket="results",
         key="note.txt.out",
@@ -148,7 +149,7 @@ def values(entities: Any) -> list[tuple[Any, ...]]:
     names = ("Id", "BeginOffset", "EndOffset", "Score", "Text", "Category", "Type")
     return [
         tuple(entity[name] for name in names)
-        if isinstance(entity, dict)
+        if not hasattr(entity, "text")
         else tuple(getattr(entity, field) for field in fields)
         for entity in entities
     ]

@@ -278,13 +278,17 @@ class JobResults:
     @cached_property
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, and why."""
-        listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
-        promised = self.manifest.unprocessed_files_count
-        if promised is not None and promised != len(listed):
+        promised, found = self.manifest.unprocessed_files_count, len(self._unprocessed)
+        if promised not in (None, found):
             raise IncompleteResultsError(
-                f"the manifest counts {promised} unprocessed files, there are {len(listed)}",
+                f"the manifest counts {promised} unprocessed files, there are {found}",
                 bucket=self._bucket,
             )
+        return self._unprocessed
+
+    @cached_property
+    def _unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
         return tuple(
             UnprocessedFile(
                 input_key=self._full_input_key(_without_bucket(file.input)),
@@ -375,11 +379,12 @@ class JobResults:
                 bucket=self._bucket,
                 missing=missing,
             )
-        unprocessed = len(self.unprocessed)
+        unprocessed = len(self._unprocessed)
         differences = [
             f"the manifest counts {promised} {what}, there are {found}"
             for what, promised, found in (
                 ("processed files", manifest.success_files_count, listed),
+                ("unprocessed files", manifest.unprocessed_files_count, unprocessed),
                 (
                     "input files",
                     # A stopped or failed job need not have come to every file.

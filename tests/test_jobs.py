@@ -38,7 +38,7 @@ from comprehend_phi import (
     WaitPolicy,
     WaitTimeout,
 )
-from comprehend_phi.jobs import next_poll
+from comprehend_phi.jobs import Wait, next_poll
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults
 
 MakeClient = Callable[..., PHIClient]
@@ -150,12 +150,10 @@ def test_a_wait_comes_to_its_timeout_wherever_the_clock_stands(
     # A clock's reading is rounded, so that the rest to the timeout may be too small to move it.
     clock = FakeClock()
     clock.sleep(start)
-    begin = clock.monotonic()
-    policy = WaitPolicy(timeout=timeout)
+    wait = Wait(WaitPolicy(timeout=timeout), clock)
+    news = JobProperties(job_id="0", job_status=JobStatus.IN_PROGRESS)
     polls = 1
-    while (
-        delay := next_poll(policy, status=None, polls=polls, elapsed=clock.monotonic() - begin)
-    ) is not None:
+    while (delay := wait.next_delay(news)) is not None:
         clock.sleep(delay)
         polls += 1
         # 22 polls by the policy, and one for the rounding.

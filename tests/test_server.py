@@ -309,6 +309,8 @@ def command(*arguments: str, cwd: Path) -> Generator[tuple[subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
+        # A shell that runs the tests in the background has them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - and no more
     ) as process:
         try:
             assert process.stdout is not None
