@@ -16,8 +16,8 @@ test: .venv/package .venv/tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	# From elsewhere, so that what is verified is the installed package and not the checkout.
-	cd .venv && PYTHONSAFEPATH=1 bin/pyright --pythonpath bin/python --ignoreexternal --verifytypes comprehend_phi
+	# With --verifytypes, pyright goes by the first python on the PATH alone.
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes comprehend_phi
 	$(BIN)/pytest -n auto
 
 bench: .venv/package

@@ -438,7 +438,7 @@ class IncompleteResultsError(ResultsError):
 
     def __init__(self, reason: str, *, bucket: str, missing: Sequence[str] = ()) -> None:
         super().__init__(reason, bucket=bucket)
-        self.missing = tuple(missing)
+        self.missing: tuple[str, ...] = tuple(missing)
 
     def __str__(self) -> str:
         shown = ", ".join(self.missing[: self._SHOWN])

@@ -61,7 +61,7 @@ class LocalServer:
         job_seconds: float = 1.0,
         limits: Limits | None = None,
     ) -> None:
-        self.service = LocalService(
+        self.service: LocalService = LocalService(
             MotoStorage(),
             clock=clock,
             detector=detector,
@@ -77,7 +77,7 @@ class LocalServer:
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
         )
-        self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint_url: str = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
