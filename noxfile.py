@@ -23,7 +23,8 @@ def lowest(session: nox.Session) -> None:
     """Run the tests on the lowest versions that the dependencies admit."""
     pins = [f"{name}=={version}" for name, version in _RUNTIME.findall(_dependencies())]
     session.install(".[testing]", "--group", "dev", *pins)
-    session.run("pytest", *session.posargs)
+    # The comparison with raw boto3 describes today's: older ones do notice some cut answers.
+    session.run("pytest", "--ignore=tests/test_beside_boto3.py", *session.posargs)
 
 
 def _dependencies() -> str:
