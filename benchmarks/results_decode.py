@@ -108,7 +108,7 @@ def _file(entities: list[dict[str, Any]]) -> bytes:
 
 def by_us(body: bytes) -> Sequence[results.Entity]:
     """What `JobResults` does with the bytes of a document."""
-    # What is measured is the very code that runs.
+    # Private names, since what is measured has to be the very code that runs.
     file = results._decode(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         body,
         results._OutputFile,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

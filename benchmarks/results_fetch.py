@@ -152,7 +152,8 @@ def by_us(client: PHIClient, *, fast: bool) -> int:
     """Every document of the job by this package; returns how many entities they have."""
     obstore = sys.modules.get("obstore")
     if not fast:
-        # As where it is not installed; any import of it fails then.
+        # As where it is not installed: None here makes any import of it fail, which is documented,
+        # though typeshed knows modules alone.
         sys.modules["obstore"] = None  # type: ignore[assignment]
     try:
         results = client.job(JOB_ID).results()

@@ -187,11 +187,12 @@ class _OutputFile(msgspec.Struct, rename="pascal"):
 
 def _decode(body: bytes, kind: type[_T], *, bucket: str, key: str) -> _T:
     """The content of a file. Raises ResultsError, which neither shows nor chains a byte of it."""
+    decode: Callable[[bytes], _T] = _decoders[kind]
     try:
         # msgspec does not look into members that it does not know.
         if not body.isascii():
             body.decode("utf-8")
-        return _decoders[kind](body)  # type: ignore[no-any-return]
+        return decode(body)
     except UnicodeDecodeError as error:
         reason = f"the file is not UTF-8 (byte {error.start})"
     except msgspec.ValidationError as error:

@@ -38,7 +38,7 @@ def main() -> None:
     """Run the demo."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
     # The local service checks no signature, but boto3 wants something to sign with.
-    os.environ.update(AWS_ACCESS_KEY_ID="demo", AWS_SECRET_ACCESS_KEY="demo")  # noqa: S106
+    os.environ.update(AWS_ACCESS_KEY_ID="demo", AWS_SECRET_ACCESS_KEY="demo")  # noqa: S106 - opens nothing
     with LocalServer(job_seconds=1.5) as server:
         print(f"Local Comprehend Medical and S3 at {server.endpoint_url}")
         s3 = boto3.client("s3", endpoint_url=server.endpoint_url, region_name="us-east-1")

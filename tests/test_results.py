@@ -1540,9 +1540,9 @@ def test_many_documents_take_constant_memory(many: Many) -> None:
 
 def test_a_slow_reader_keeps_the_fetching_waiting(many: Many) -> None:
     results = many.results()
-    documents = iter(results)
+    documents: Any = iter(results)
     list(islice(documents, 30))
-    documents.close()  # type: ignore[attr-defined]
+    documents.close()
     # 10 connections, so 21 begun and not taken, and two manifest files.
     assert len(many.objects.keys) <= 2 + 30 + 21
 

@@ -101,7 +101,8 @@ class LocalServer:
         if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(TARGET_PREFIX):
             # A job that ended meanwhile has written its results before anybody looks for them.
             self.service.settle()
-            return self._s3(environ, start_response)  # type: ignore[no-any-return]
+            stored: Iterable[bytes] = self._s3(environ, start_response)
+            return stored
         headers = {
             "x-amz-target": environ["HTTP_X_AMZ_TARGET"],
             "authorization": environ.get("HTTP_AUTHORIZATION", ""),
@@ -135,7 +136,7 @@ class _QuietHandler(MotoRequestHandler):
     def connection_dropped(
         self,
         error: BaseException,  # noqa: ARG002 - werkzeug's signature
-        environ: dict[str, Any] | None = None,  # noqa: ARG002
+        environ: dict[str, Any] | None = None,  # noqa: ARG002 - likewise
     ) -> None:
         """Read no further request from a connection that was reset."""
         self.close_connection = True
