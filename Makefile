@@ -40,7 +40,7 @@ format: .venv/tools
 
 # Not editable: what the tests see is what users get.
 .venv/package: .venv/pip $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[testing]'
+	$(BIN)/python -m pip install --quiet '.[cli,testing]'
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall .
 	touch $@
 

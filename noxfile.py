@@ -14,7 +14,7 @@ _RUNTIME = re.compile(r'^  "([a-z0-9_-]+)>=([0-9.]+)",$', re.MULTILINE)
 @nox.session(python=["3.10", "3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
     """Run the tests on the installed package."""
-    session.install(".[testing]", "--group", "dev")
+    session.install(".[cli,testing]", "--group", "dev")
     session.run("pytest", *session.posargs)
 
 
@@ -22,7 +22,7 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the tests on the lowest versions that the dependencies admit."""
     pins = [f"{name}=={version}" for name, version in _RUNTIME.findall(_dependencies())]
-    session.install(".[testing]", "--group", "dev", *pins)
+    session.install(".[cli,testing]", "--group", "dev", *pins)
     # The comparison with raw boto3 describes today's: older ones do notice some cut answers.
     session.run("pytest", "--ignore=tests/test_beside_boto3.py", *session.posargs)
 
