@@ -33,7 +33,7 @@ from .errors import (
     ValidationException,
     WaitTimeout,
 )
-from .jobs import Job, WaitPolicy
+from .jobs import AsyncJob, Job, WaitPolicy
 from .models import (
     InputDataConfig,
     JobFilter,
@@ -46,8 +46,10 @@ from .models import (
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from .aio import AsyncPHIClient
     from .redaction import redact
     from .results import (
+        AsyncJobResults,
         Document,
         Entity,
         JobResults,
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedException",
     "ActiveJobLimitExceeded",
+    "AsyncJob",
+    "AsyncJobResults",
+    "AsyncPHIClient",
     "Clock",
     "ComprehendPHIError",
     "Document",
@@ -110,8 +115,10 @@ __all__ = [
 
 # Type checkers see the imports above; for them, a module __getattr__ would let misspelt names pass.
 if not TYPE_CHECKING:
-    # Their modules import msgspec, which a program that only starts jobs does not need.
+    # Their modules import msgspec or asyncio, which many programs that only start jobs do not need.
     _LAZY = {
+        "AsyncJobResults": "results",
+        "AsyncPHIClient": "aio",
         "Document": "results",
         "Entity": "results",
         "JobResults": "results",

@@ -27,7 +27,8 @@ class Connection:
 
     The first, where we build it, neither retries nor validates by itself: our retries keep one
     token and our validation does not print values. The second keeps botocore's standard retries.
-    Clients that were handed in are used as they are.
+    Clients that were handed in are used as they are. `connections` is how many connections those
+    built here keep where the `config` does not say; None leaves it to botocore.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Connection:
         config: Config | None,
         client: BaseClient | None,
         s3_client: BaseClient | None,
+        connections: int | None = None,
     ) -> None:
         if client is not None:
             if endpoint_url is not None:
@@ -48,6 +50,7 @@ class Connection:
             _warn_of_retries(client)
         self._session = session
         self._config = config
+        self._connections = connections
         self._own: list[Any] = []
         self._lock = threading.Lock()
         self.client: Any = client or self._build("comprehendmedical", region_name, endpoint_url)
@@ -92,6 +95,8 @@ class Connection:
         from botocore.exceptions import BotoCoreError
 
         theirs = self._config or Config()
+        if self._connections is not None:
+            theirs = Config(max_pool_connections=self._connections).merge(theirs)
         if service == "s3":
             config = Config(retries={"mode": "standard"}).merge(theirs)
         else:

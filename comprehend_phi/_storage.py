@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -194,19 +194,32 @@ def ordered_map(
 ) -> Generator[Future[_Result], None, None]:
     """The calls of `function`, one per item and in their order, to take the results from.
 
-    At most twice as many calls as threads have begun and not yet been taken, so that memory stays
-    bounded however slow the taker is. Closing the iterator starts no more calls and returns when
+    They run in threads of their own. Closing the iterator starts no more calls and returns when
     those under way have ended.
     """
-    with ThreadPoolExecutor(threads, thread_name_prefix="comprehend_phi") as pool:
-        window: deque[Future[_Result]] = deque()
-        try:
-            for item in items:
-                window.append(pool.submit(function, item))
-                if len(window) > 2 * threads:
-                    yield window.popleft()
-            while window:
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="comprehend_phi") as pool,
+        closing(submitted(pool, function, items, threads=threads)) as calls,
+    ):
+        yield from calls
+
+
+def submitted(
+    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int
+) -> Generator[Future[_Result], None, None]:
+    """The calls of `function` in a pool of so many threads, one per item and in their order.
+
+    At most twice as many calls as threads have begun and not yet been taken, so that memory stays
+    bounded however slow the taker is. Closing the iterator starts no more calls and waits for none.
+    """
+    window: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            window.append(pool.submit(function, item))
+            if len(window) > 2 * threads:
                 yield window.popleft()
-        finally:
-            for future in window:
-                future.cancel()
+        while window:
+            yield window.popleft()
+    finally:
+        for future in window:
+            future.cancel()

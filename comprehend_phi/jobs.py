@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
@@ -19,7 +20,7 @@ from .errors import JobFailed, JobStopped, ServiceError, TransportError, WaitTim
 from .models import JobProperties, JobStatus
 
 if TYPE_CHECKING:
-    from .results import JobResults
+    from .results import AsyncJobResults, JobResults
 
 _log = logging.getLogger("comprehend_phi")
 
@@ -216,6 +217,78 @@ class Job:
     def _poll(self) -> JobProperties | ServiceError | TransportError:
         try:
             return self.properties()
+        except (ServiceError, TransportError) as error:
+            if not error.retryable:
+                raise
+            return error
+
+
+class _AsyncClient(Protocol):
+    """What an asynchronous job asks of a client."""
+
+    async def describe_phi_detection_job(self, job_id: str) -> JobProperties: ...
+
+    async def stop_phi_detection_job(self, job_id: str) -> str: ...
+
+    async def results(self, job_id: str) -> AsyncJobResults: ...
+
+
+class AsyncJob:
+    """A job at the service. `AsyncPHIClient.submit` and `AsyncPHIClient.job` make these.
+
+    Its methods raise what those of `Job` do.
+
+    Attributes:
+        job_id: all that any process needs to find the job again.
+    """
+
+    def __init__(self, job_id: str, client: _AsyncClient, clock: Clock) -> None:
+        self.job_id = job_id
+        self._client = client
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"AsyncJob({self.job_id!r})"
+
+    async def properties(self) -> JobProperties:
+        """What the service knows of the job now."""
+        return await self._client.describe_phi_detection_job(self.job_id)
+
+    async def stop(self) -> str:
+        """Ask for the job to be stopped; returns its id. `wait` then ends with `JobStopped`."""
+        return await self._client.stop_phi_detection_job(self.job_id)
+
+    async def results(self) -> AsyncJobResults:
+        """What the job found, its manifest loaded; the documents are read as they are asked for."""
+        return await self._client.results(self.job_id)
+
+    async def wait(
+        self,
+        policy: WaitPolicy = WaitPolicy(),
+        on_poll: Callable[[JobProperties], object] | None = None,
+    ) -> JobProperties:
+        """Poll until the job ends, as `Job.wait` does; cancelling it leaves the job as it is.
+
+        Args:
+            policy: how often to poll, and for how long.
+            on_poll: called with the properties after every poll that brought some; what it returns
+                is awaited if it can be.
+        """
+        wait = Wait(policy, self._clock)
+        while True:
+            news = await self._poll()
+            if on_poll is not None and isinstance(news, JobProperties):
+                told = on_poll(news)
+                if isawaitable(told):
+                    await told
+            delay = wait.next_delay(news)
+            if delay is None:
+                return wait.ending()
+            await self._clock.sleep_async(delay)
+
+    async def _poll(self) -> JobProperties | ServiceError | TransportError:
+        try:
+            return await self.properties()
         except (ServiceError, TransportError) as error:
             if not error.retryable:
                 raise

@@ -1,35 +1,24 @@
-"""What a job found: its manifest, its documents, and the files that it did not process.
-
-The lists that the manifest names say which files there are; where they are missing, the output
-folder is listed.
-"""
+"""What a job found: its documents as a stream, its manifest, and the files it did not process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from concurrent.futures import Executor
 from contextlib import closing
-from functools import cached_property
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import TypeVar
 
-from ._documents import (
-    Document,
-    Entity,
-    Listed,
-    Manifest,
-    Trait,
-    UnprocessedFile,
-    decode_list,
-    decode_manifest,
-    decode_output,
-    entity_counts,
-)
-from ._layout import Layout, find_folder, folder_key
-from ._storage import MissingObject, Storage, ordered_map
-from .errors import IncompleteResultsError, RedactionError, ResultsError
-from .models import JobProperties, JobStatus
+from ._documents import Document, Entity, Manifest, Trait, UnprocessedFile, entity_counts
+from ._reader import File, Reader
+from ._storage import MissingObject, Storage, ordered_map, submitted
+from ._threads import in_thread
+from .errors import ResultsError
+from .models import JobProperties
 from .redaction import redact
 
 __all__ = [
+    "AsyncJobResults",
     "Document",
     "Entity",
     "JobResults",
@@ -40,12 +29,6 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
-
-
-class _File(NamedTuple):
-    input_key: str
-    output_key: str
 
 
 class JobResults:
@@ -63,223 +46,143 @@ class JobResults:
     """
 
     def __init__(self, job: JobProperties, storage: Storage) -> None:
-        if not job.job_status.is_terminal:
-            raise ResultsError(
-                f"job {job.job_id} is {job.job_status}: it has results when it has ended, so wait"
-                " for it first"
-            )
-        if job.input_data_config is None or job.output_data_config is None:
-            raise ResultsError(f"the service does not say where job {job.job_id} reads and writes")
-        self._job = job
-        self._storage = storage
-        self._input = job.input_data_config
-        self._bucket = job.output_data_config.s3_bucket
-        self._output_key = job.output_data_config.s3_key or ""
+        self._job_id = job.job_id
+        self._reader = Reader(job, storage)
 
     def __repr__(self) -> str:
-        return f"JobResults({self._job.job_id!r})"
+        return f"JobResults({self._job_id!r})"
 
-    @cached_property
+    @property
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
-        path = self._job.manifest_file_path
-        candidates = [f"{self._layout.folder}Manifest"]
-        if path and self._layout.key_of(path) not in candidates:
-            candidates.append(self._layout.key_of(path))
-        for key in candidates:
-            try:
-                body = self._storage.read(self._bucket, key)
-            except MissingObject:
-                continue
-            return decode_manifest(body, bucket=self._bucket, key=key)
-        if self._job.job_status in _PROMISED:
-            raise IncompleteResultsError(
-                f"job {self._job.job_id} is {self._job.job_status}, but its manifest is missing",
-                bucket=self._bucket,
-                missing=candidates,
-            )
-        raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
+        return self._reader.manifest
 
-    @cached_property
+    @property
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, and why."""
-        promised, found = self.manifest.unprocessed_files_count, len(self._unprocessed)
-        if promised not in (None, found):
-            raise IncompleteResultsError(
-                f"the manifest counts {promised} unprocessed files, there are {found}",
-                bucket=self._bucket,
-            )
-        return self._unprocessed
-
-    @cached_property
-    def _unprocessed(self) -> tuple[UnprocessedFile, ...]:
-        listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
-        return tuple(
-            UnprocessedFile(
-                input_key=self._layout.input_key_of(file.input, only=self._has_one_input),
-                error_code=file.error_code,
-                error_message=file.error_message,
-            )
-            for file in listed
-        )
+        return self._reader.unprocessed
 
     def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - it can be closed
-        return self._read(self._document)
+        return self._read(self._reader.document)
+
+    def with_text(self) -> Generator[tuple[Document, str], None, None]:
+        """Every document and the text that it is about, for showing them to a person.
+
+        The text is read from the input bucket and decoded strictly as UTF-8, its line ends
+        untouched.
+
+        Raises:
+            ResultsError: a source is gone or not UTF-8; and whatever iterating raises.
+        """
+        return self._read(self._reader.with_text)
 
     def redacted(
         self, *, min_score: float = 0.0, replacement: str = "[{type}]"
     ) -> Generator[tuple[str, str], None, None]:
         """The input key and the redacted text of every document, as `redact` makes it.
 
-        The source is read from the input bucket and decoded strictly as UTF-8, its line ends
-        untouched.
-
         Raises:
+            RequestValidationError: an argument is not what `redact` takes; raised at once.
             RedactionError: entities do not fit the source, which may have changed since the job.
-            ResultsError: a source is gone or not UTF-8; and whatever iterating raises.
+            ResultsError: as `with_text` does; and whatever iterating raises.
         """
+        return self._read(_redacted(self._reader, min_score, replacement))
 
-        def redacted(file: _File) -> tuple[str, str]:
-            entities = self._document(file).entities
-            text = self._source(file.input_key)
-            try:
-                return file.input_key, redact(
-                    text, entities, min_score=min_score, replacement=replacement
-                )
-            except RedactionError as error:
-                reason = str(error)
-            raise RedactionError(f"s3://{self._input.s3_bucket}/{file.input_key}: {reason}")
-
-        # A bad argument is refused here, not after the first file was read.
-        redact("", (), min_score=min_score, replacement=replacement)
-        return self._read(redacted)
-
-    # --- One file ---
-
-    def _document(self, file: _File) -> Document:
-        body = self._storage.read(self._bucket, file.output_key)
-        content = decode_output(body, bucket=self._bucket, key=file.output_key)
-        return Document(
-            input_key=file.input_key,
-            output_key=file.output_key,
-            entities=content.entities,
-            model_version=content.model_version,
-        )
-
-    def _source(self, key: str) -> str:
-        bucket = self._input.s3_bucket
-        try:
-            body = self._storage.read(bucket, key)
-            return body.decode("utf-8")
-        except MissingObject:
-            reason = "the source of the document is gone"
-        except UnicodeDecodeError as error:
-            reason = f"the source is not UTF-8 (byte {error.start})"
-        raise ResultsError(reason, bucket=bucket, key=key)
-
-    # --- All files ---
-
-    def _read(self, read: Callable[[_File], _T]) -> Generator[_T, None, None]:
-        files = self._files
+    def _read(self, read: Callable[[File], _T]) -> Generator[_T, None, None]:
+        reader = self._reader
         missing: list[str] = []
-        with closing(ordered_map(read, files, threads=self._storage.connections)) as calls:
-            for file, call in zip(files, calls, strict=True):
+        with closing(ordered_map(read, reader.files, threads=reader.connections)) as calls:
+            for file, call in zip(reader.files, calls, strict=True):
                 try:
                     result = call.result()
                 except MissingObject:
                     missing.append(file.output_key)
                 else:
                     yield result
-        self._hold_against_manifest(missing)
+        reader.hold_against_manifest(missing)
 
-    def _hold_against_manifest(self, missing: Sequence[str]) -> None:
-        manifest, listed = self.manifest, len(self._files)
-        if missing:
-            raise IncompleteResultsError(
-                f"{len(missing)} of {listed} documents are missing",
-                bucket=self._bucket,
-                missing=missing,
-            )
-        unprocessed = len(self._unprocessed)
-        differences = [
-            f"the manifest counts {promised} {what}, there are {found}"
-            for what, promised, found in (
-                ("processed files", manifest.success_files_count, listed),
-                ("unprocessed files", manifest.unprocessed_files_count, unprocessed),
-                (
-                    "input files",
-                    # A stopped or failed job need not have come to every file.
-                    manifest.input_file_count if self._job.job_status in _PROMISED else None,
-                    listed + unprocessed,
-                ),
-            )
-            if promised is not None and promised != found
-        ]
-        if differences:
-            raise IncompleteResultsError("; ".join(differences), bucket=self._bucket)
 
-    @cached_property
-    def _files(self) -> tuple[_File, ...]:
-        """The processed files, each once, in the order of the list."""
-        layout = self._layout
-        listed = self._listed("success", self.manifest.successful_files_list_location)
-        if listed is None:
-            names = {key: layout.path_of(key) for key in self._all_keys if layout.is_output(key)}
-        else:
-            names = {
-                layout.key_of(file.output)
-                if file.output
-                else layout.output_key_of(file.input): file.input
-                for file in listed
-            }
-        return tuple(
-            _File(layout.input_key_of(name, output_key=key, only=self._has_one_input), key)
-            for key, name in names.items()
-        )
+class AsyncJobResults:
+    """The results of one job for asynchronous programs. `AsyncJob.results` makes these.
 
-    def _listed(self, kind: str, location: str | None) -> list[Listed] | None:
-        """What the manifest's list of this kind names; None where there is no list."""
-        if location:
-            keys = [self._layout.key_of(location)]
-        else:
-            folder = f"{self._layout.lists_folder}{kind}/"
-            keys = [key for key in self._all_keys if key.startswith(folder)]
-            if not keys:
-                return None
-        files: list[Listed] = []
-        for key in keys:
-            try:
-                body = self._storage.read(self._bucket, key)
-            except MissingObject:
-                missing = key
-            else:
-                files += decode_list(body, bucket=self._bucket, key=key)
-                continue
-            raise IncompleteResultsError(
-                f"the manifest's list of {kind} files is missing",
-                bucket=self._bucket,
-                missing=[missing],
-            )
-        return files
+    The manifest and the list of unprocessed files are loaded. `async for` yields every `Document`
+    once, as iterating over `JobResults` does, and raises the same. Who leaves the loop early should
+    close the iterator, as `contextlib.aclosing` does: that ends the fetching.
+    """
 
-    @cached_property
-    def _all_keys(self) -> list[str]:
-        return self._storage.keys(self._bucket, self._layout.folder)
+    def __init__(
+        self, job_id: str, reader: Reader, pool: Executor, listing_error: ResultsError | None
+    ) -> None:
+        self._job_id = job_id
+        self._reader = reader
+        self._pool = pool
+        self._listing_error = listing_error
 
-    @cached_property
-    def _has_one_input(self) -> bool:
-        return self.manifest.input_file_count == 1
+    def __repr__(self) -> str:
+        return f"AsyncJobResults({self._job_id!r})"
 
-    @cached_property
-    def _layout(self) -> Layout:
-        job_id, output_key = self._job.job_id, self._output_key
-        folder = find_folder(
-            job_id, output_key, lambda key: self._storage.folders(self._bucket, key)
-        )
-        if folder is None:
-            raise ResultsError(
-                f"job {job_id} is {self._job.job_status} and has no folder here",
-                bucket=self._bucket,
-                key=folder_key(output_key),
-            )
-        return Layout(folder, self._input.s3_key or "")
+    @property
+    def manifest(self) -> Manifest:
+        """The service's summary of the job."""
+        return self._reader.manifest
+
+    @property
+    def unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        """The files that the service did not process, and why.
+
+        Raises:
+            ResultsError: their list is missing or broken, or is not as long as the manifest says.
+        """
+        if self._listing_error is not None:
+            raise self._listing_error
+        return self._reader.unprocessed
+
+    def __aiter__(self) -> AsyncIterator[Document]:
+        return self._read(self._reader.document)
+
+    def with_text(self) -> AsyncGenerator[tuple[Document, str], None]:
+        """Every document and the text that it is about, as `JobResults.with_text`."""
+        return self._read(self._reader.with_text)
+
+    def redacted(
+        self, *, min_score: float = 0.0, replacement: str = "[{type}]"
+    ) -> AsyncGenerator[tuple[str, str], None]:
+        """The input key and the redacted text of every document, as `JobResults.redacted`."""
+        return self._read(_redacted(self._reader, min_score, replacement))
+
+    async def _read(self, read: Callable[[File], _T]) -> AsyncGenerator[_T, None]:
+        reader = self._reader
+        files = await in_thread(self._pool, lambda: reader.files)
+        missing: list[str] = []
+        with closing(submitted(self._pool, read, files, threads=reader.connections)) as calls:
+            for file, call in zip(files, calls, strict=True):
+                try:
+                    result = await asyncio.wrap_future(call)
+                except MissingObject:
+                    missing.append(file.output_key)
+                else:
+                    yield result
+        await in_thread(self._pool, lambda: reader.hold_against_manifest(missing))
+
+
+async def load(job: JobProperties, storage: Storage, pool: Executor) -> AsyncJobResults:
+    """The results of a job with their manifest loaded. Raises what `JobResults.manifest` does."""
+    reader = Reader(job, storage)
+
+    def read() -> ResultsError | None:
+        _ = reader.manifest
+        try:
+            _ = reader.unprocessed
+        except ResultsError as error:
+            return error  # the documents can be read all the same; `unprocessed` tells of it
+        return None
+
+    return AsyncJobResults(job.job_id, reader, pool, await in_thread(pool, read))
+
+
+def _redacted(
+    reader: Reader, min_score: float, replacement: str
+) -> Callable[[File], tuple[str, str]]:
+    # A bad argument is refused here, not after the first file was read.
+    redact("", (), min_score=min_score, replacement=replacement)
+    return partial(reader.redacted, min_score=min_score, replacement=replacement)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import field, frozen
@@ -86,6 +86,34 @@ def call(
             raise
 
     return Retrying(sleep=clock.sleep, reraise=True, **tries.hooks())(next_attempt)
+
+
+async def call_async(
+    attempt: Callable[[], Awaitable[_T]],
+    policy: RetryPolicy,
+    clock: Clock,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> _T:
+    """As `call`, for attempts that are awaited; waits between them end at once when cancelled."""
+    tries = _Tries(policy, clock, uniform)
+    try:
+        return await attempt()
+    except (ServiceError, TransportError) as error:
+        tries.note(error)
+
+    from tenacity import AsyncRetrying
+
+    async def next_attempt() -> _T:
+        if tries.first_failure_is_pending():
+            raise tries.error
+        try:
+            return await attempt()
+        except (ServiceError, TransportError) as error:
+            tries.note(error)
+            raise
+
+    retrying = AsyncRetrying(sleep=clock.sleep_async, reraise=True, **tries.hooks())
+    return await retrying(next_attempt)
 
 
 class _Tries:

@@ -1,0 +1,238 @@
+"""The files of one job's results: which there are, what is in each, and whether all are there.
+
+The lists that the manifest names say which files there are; where they are missing, the output
+folder is listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from ._documents import (
+    Document,
+    Listed,
+    Manifest,
+    UnprocessedFile,
+    decode_list,
+    decode_manifest,
+    decode_output,
+)
+from ._layout import Layout, find_folder, folder_key
+from ._storage import MissingObject, Storage
+from .errors import IncompleteResultsError, RedactionError, ResultsError
+from .models import JobProperties, JobStatus
+from .redaction import redact
+
+_PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
+
+
+class File(NamedTuple):
+    """A processed file: its key in the input bucket, and that of its document."""
+
+    input_key: str
+    output_key: str
+
+
+class Reader:
+    """Reads the files of one job, each on demand; the two kinds of results say in which order.
+
+    Its methods block, and may be called from several threads.
+
+    Attributes:
+        connections: how many files can be fetched at the same time.
+    """
+
+    def __init__(self, job: JobProperties, storage: Storage) -> None:
+        if not job.job_status.is_terminal:
+            raise ResultsError(
+                f"job {job.job_id} is {job.job_status}: it has results when it has ended, so wait"
+                " for it first"
+            )
+        if job.input_data_config is None or job.output_data_config is None:
+            raise ResultsError(f"the service does not say where job {job.job_id} reads and writes")
+        self._job = job
+        self._storage = storage
+        self.connections = storage.connections
+        self._input = job.input_data_config
+        self._bucket = job.output_data_config.s3_bucket
+        self._output_key = job.output_data_config.s3_key or ""
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The service's summary of the job."""
+        path = self._job.manifest_file_path
+        candidates = [f"{self._layout.folder}Manifest"]
+        if path and self._layout.key_of(path) not in candidates:
+            candidates.append(self._layout.key_of(path))
+        for key in candidates:
+            try:
+                body = self._storage.read(self._bucket, key)
+            except MissingObject:
+                continue
+            return decode_manifest(body, bucket=self._bucket, key=key)
+        if self._job.job_status in _PROMISED:
+            raise IncompleteResultsError(
+                f"job {self._job.job_id} is {self._job.job_status}, but its manifest is missing",
+                bucket=self._bucket,
+                missing=candidates,
+            )
+        raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
+
+    @cached_property
+    def unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        """The files that the service did not process, and why."""
+        promised, found = self.manifest.unprocessed_files_count, len(self._unprocessed)
+        if promised not in (None, found):
+            raise IncompleteResultsError(
+                f"the manifest counts {promised} unprocessed files, there are {found}",
+                bucket=self._bucket,
+            )
+        return self._unprocessed
+
+    @cached_property
+    def _unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
+        return tuple(
+            UnprocessedFile(
+                input_key=self._layout.input_key_of(file.input, only=self._has_one_input),
+                error_code=file.error_code,
+                error_message=file.error_message,
+            )
+            for file in listed
+        )
+
+    @cached_property
+    def files(self) -> tuple[File, ...]:
+        """The processed files, each once, in the order of the list."""
+        layout = self._layout
+        listed = self._listed("success", self.manifest.successful_files_list_location)
+        if listed is None:
+            names = {key: layout.path_of(key) for key in self._all_keys if layout.is_output(key)}
+        else:
+            names = {
+                layout.key_of(file.output)
+                if file.output
+                else layout.output_key_of(file.input): file.input
+                for file in listed
+            }
+        return tuple(
+            File(layout.input_key_of(name, output_key=key, only=self._has_one_input), key)
+            for key, name in names.items()
+        )
+
+    def document(self, file: File) -> Document:
+        """What was found in one file. Raises MissingObject where its document is not there."""
+        body = self._storage.read(self._bucket, file.output_key)
+        content = decode_output(body, bucket=self._bucket, key=file.output_key)
+        return Document(
+            input_key=file.input_key,
+            output_key=file.output_key,
+            entities=content.entities,
+            model_version=content.model_version,
+        )
+
+    def with_text(self, file: File) -> tuple[Document, str]:
+        """What was found in one file, and the file itself."""
+        return self.document(file), self._source(file.input_key)
+
+    def redacted(self, file: File, *, min_score: float, replacement: str) -> tuple[str, str]:
+        """The key of one file and its text without what was found in it."""
+        document, text = self.with_text(file)
+        try:
+            return file.input_key, redact(
+                text, document.entities, min_score=min_score, replacement=replacement
+            )
+        except RedactionError as error:
+            reason = str(error)
+        raise RedactionError(f"s3://{self._input.s3_bucket}/{file.input_key}: {reason}")
+
+    def _source(self, key: str) -> str:
+        bucket = self._input.s3_bucket
+        try:
+            body = self._storage.read(bucket, key)
+            return body.decode("utf-8")
+        except MissingObject:
+            reason = "the source of the document is gone"
+        except UnicodeDecodeError as error:
+            reason = f"the source is not UTF-8 (byte {error.start})"
+        raise ResultsError(reason, bucket=bucket, key=key)
+
+    def hold_against_manifest(self, missing: Sequence[str]) -> None:
+        """Raise IncompleteResultsError unless all that the manifest promises was read.
+
+        Args:
+            missing: the output keys of documents that were not there.
+        """
+        manifest, listed = self.manifest, len(self.files)
+        if missing:
+            raise IncompleteResultsError(
+                f"{len(missing)} of {listed} documents are missing",
+                bucket=self._bucket,
+                missing=missing,
+            )
+        unprocessed = len(self._unprocessed)
+        differences = [
+            f"the manifest counts {promised} {what}, there are {found}"
+            for what, promised, found in (
+                ("processed files", manifest.success_files_count, listed),
+                ("unprocessed files", manifest.unprocessed_files_count, unprocessed),
+                (
+                    "input files",
+                    # A stopped or failed job need not have come to every file.
+                    manifest.input_file_count if self._job.job_status in _PROMISED else None,
+                    listed + unprocessed,
+                ),
+            )
+            if promised is not None and promised != found
+        ]
+        if differences:
+            raise IncompleteResultsError("; ".join(differences), bucket=self._bucket)
+
+    def _listed(self, kind: str, location: str | None) -> list[Listed] | None:
+        """What the manifest's list of this kind names; None where there is no list."""
+        if location:
+            keys = [self._layout.key_of(location)]
+        else:
+            folder = f"{self._layout.lists_folder}{kind}/"
+            keys = [key for key in self._all_keys if key.startswith(folder)]
+            if not keys:
+                return None
+        files: list[Listed] = []
+        for key in keys:
+            try:
+                body = self._storage.read(self._bucket, key)
+            except MissingObject:
+                missing = key
+            else:
+                files += decode_list(body, bucket=self._bucket, key=key)
+                continue
+            raise IncompleteResultsError(
+                f"the manifest's list of {kind} files is missing",
+                bucket=self._bucket,
+                missing=[missing],
+            )
+        return files
+
+    @cached_property
+    def _all_keys(self) -> list[str]:
+        return self._storage.keys(self._bucket, self._layout.folder)
+
+    @cached_property
+    def _has_one_input(self) -> bool:
+        return self.manifest.input_file_count == 1
+
+    @cached_property
+    def _layout(self) -> Layout:
+        job_id, output_key = self._job.job_id, self._output_key
+        folder = find_folder(
+            job_id, output_key, lambda key: self._storage.folders(self._bucket, key)
+        )
+        if folder is None:
+            raise ResultsError(
+                f"job {job_id} is {self._job.job_status} and has no folder here",
+                bucket=self._bucket,
+                key=folder_key(output_key),
+            )
+        return Layout(folder, self._input.s3_key or "")

@@ -1,0 +1,205 @@
+"""The asynchronous client: the same operations, retries, waits and results, awaited.
+
+boto3 runs in threads of the client's own. What a call waits for between its attempts, and a job
+between its polls, are asynchronous sleeps and need no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from . import _operations, retry
+from ._clock import Clock, SystemClock
+from ._connection import Connection, warn_of_plain_text
+from ._threads import ThreadClock, Threads, in_thread
+from .jobs import AsyncJob
+from .models import (
+    DescribePHIDetectionJobRequest,
+    JobFilter,
+    JobProperties,
+    ListPHIDetectionJobsRequest,
+    StartPHIDetectionJobRequest,
+    StartPHIDetectionJobResponse,
+    StopPHIDetectionJobRequest,
+)
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from boto3.session import Session
+    from botocore.client import BaseClient
+    from botocore.config import Config
+    from typing_extensions import Self
+
+    from .results import AsyncJobResults
+
+__all__ = ["AsyncJob", "AsyncPHIClient"]
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_DEFAULT_RETRY = RetryPolicy()
+_SYSTEM_CLOCK = SystemClock()
+_CONNECTIONS = 25
+
+
+class AsyncPHIClient:
+    """`PHIClient` for asynchronous programs: the same promises, arguments, answers and errors.
+
+    Usable with `async with`, which closes its connections and ends its threads. Building it builds
+    the boto3 client, which takes a good part of a second: do it before the program serves.
+
+    As many calls are under way at a time as there are connections; others wait for their turn.
+    There are 25, or `max_pool_connections` of the `config` or of the `client` that is given.
+
+    Cancelling a call between its attempts, or before its turn, ends it at once. A request that is
+    being sent cannot be taken back: cancelling then ends the await, and whether the service did
+    what it was asked is open. After a cancelled start, send the same request again: its
+    `client_request_token` makes sure that there is one job, and the answer has its id.
+
+    Args:
+        region_name, endpoint_url, session, config, client, s3_client: as for `PHIClient`.
+        retry: how single calls are tried again.
+        clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
+
+    Raises:
+        TransportError: boto3 cannot build the client, for want of a region for example.
+        TypeError: `endpoint_url` beside `client`, or a client of another service.
+    """
+
+    def __init__(
+        self,
+        *,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        session: Session | None = None,
+        config: Config | None = None,
+        client: BaseClient | None = None,
+        s3_client: BaseClient | None = None,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        clock: Clock = _SYSTEM_CLOCK,
+    ) -> None:
+        self._retry = retry
+        self._clock = clock
+        self._connection = Connection(
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            session=session,
+            config=config,
+            client=client,
+            s3_client=s3_client,
+            connections=_CONNECTIONS,
+        )
+        self._threads = Threads()
+        self._calls = self._threads.pool(self._connection.client.meta.config.max_pool_connections)
+        self._fetches: ThreadPoolExecutor | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what `PHIClient.close` does, and end the threads when their calls have ended."""
+        await self._threads.end()
+        self._connection.close()
+
+    async def start_phi_detection_job(
+        self, request: StartPHIDetectionJobRequest
+    ) -> StartPHIDetectionJobResponse:
+        """Start the job that `request` stands for, once, however often this is called with it.
+
+        Raises and warns as `PHIClient.start_phi_detection_job` does.
+        """
+        warn_of_plain_text(request)
+        return await self._call(_operations.START, request)
+
+    async def describe_phi_detection_job(self, job_id: str) -> JobProperties:
+        """What the service knows of a job now.
+
+        Raises as `PHIClient.describe_phi_detection_job` does.
+        """
+        request = DescribePHIDetectionJobRequest(job_id=job_id)
+        return await self._call(_operations.DESCRIBE, request)
+
+    def list_phi_detection_jobs(
+        self, filter: JobFilter | None = None, *, page_size: int = 100
+    ) -> AsyncGenerator[JobProperties, None]:
+        """The jobs of the account in this region, in the service's order, for `async for`.
+
+        Nothing is sent before the first job is asked for; then a page at a time, each retried on
+        its own. Takes and raises what `PHIClient.list_phi_detection_jobs` does.
+        """
+        first = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
+        return self._pages(first)
+
+    async def _pages(
+        self, request: ListPHIDetectionJobsRequest | None
+    ) -> AsyncGenerator[JobProperties, None]:
+        pages = _operations.Pages()
+        while request is not None:
+            page = await self._call(_operations.LIST, request)
+            for job in page.jobs:
+                yield job
+            request = pages.following(request, page)
+
+    async def stop_phi_detection_job(self, job_id: str) -> str:
+        """Ask for a job to be stopped; returns its id.
+
+        Raises as `PHIClient.stop_phi_detection_job` does.
+        """
+        return await self._call(_operations.STOP, StopPHIDetectionJobRequest(job_id=job_id))
+
+    async def submit(self, request: StartPHIDetectionJobRequest) -> AsyncJob:
+        """Start a job and return it as one object.
+
+        Raises and warns as `start_phi_detection_job` does.
+        """
+        warn_of_plain_text(request)
+        response = await self._call(_operations.START, request)
+        return AsyncJob(response.job_id, self, self._clock)
+
+    def job(self, job_id: str) -> AsyncJob:
+        """The job with this id, in any process, without asking the service; not a coroutine.
+
+        Raises:
+            RequestValidationError: `job_id` cannot be one.
+        """
+        return AsyncJob(DescribePHIDetectionJobRequest(job_id=job_id).job_id, self, self._clock)
+
+    async def results(self, job_id: str) -> AsyncJobResults:
+        """What a job found, its manifest loaded; `AsyncJob.results` is the same.
+
+        Raises as `PHIClient.results` does, and what loading the manifest raises:
+
+            IncompleteResultsError: the job ended well, but its manifest is missing.
+            ResultsError: the job left no manifest, or it is not what it should be.
+            ServiceError, TransportError: S3 could not be reached or refused.
+        """
+        from .results import load
+
+        job = await self.describe_phi_detection_job(job_id)
+        clock = ThreadClock(self._clock, self._threads)
+        connect = partial(self._connection.storage, self._retry, clock)
+        storage = await in_thread(self._calls, connect)
+        if self._fetches is None:
+            self._fetches = self._threads.pool(storage.connections)
+        return await load(job, storage, self._fetches)
+
+    async def _call(
+        self, operation: _operations.Operation[_Request, _Response], request: _Request
+    ) -> _Response:
+        attempt = partial(operation.attempt, self._connection.client, request)
+        return await retry.call_async(
+            lambda: in_thread(self._calls, attempt), self._retry, self._clock
+        )
