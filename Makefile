@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := pyproject.toml README.md $(shell find comprehend_phi -name '*.py' -o -name py.typed)
+SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
 .PHONY: demo test bench format clean
 

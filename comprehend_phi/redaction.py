@@ -54,14 +54,13 @@ def redact(
     _require("min_score", "score", _score_problem(min_score))
     _require("replacement", _REPLACEMENT.name, _REPLACEMENT.problem(replacement))
     found = list(entities)
-    for entity in found:
-        _require_fit(text, entity)
+    require_fit(text, found, consequence="Nothing was redacted.")
 
     pieces: list[str] = []
     position = 0
-    for group in _overlapping(entity for entity in found if _score(entity) >= min_score):
+    for group in overlapping(entity for entity in found if usable_score(entity) >= min_score):
         pieces.append(text[position : group[0].begin_offset])
-        pieces.append(replacement.format(type=min(group, key=_rank).type))
+        pieces.append(replacement.format(type=min(group, key=rank).type))
         position = max(entity.end_offset for entity in group)
     pieces.append(text[position:])
     return "".join(pieces)
@@ -88,13 +87,15 @@ def _replacement_problem(value: str) -> str | None:
 _REPLACEMENT = StringShape("format string", rule=_replacement_problem)
 
 
-def _require_fit(text: str, entity: Entity) -> None:
-    if problem := _misfit(text, entity):
-        raise RedactionError(
-            f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset} {problem}."
-            " Nothing was redacted. Take the entities of this very file, decode it as UTF-8 and"
-            " keep its line ends."
-        )
+def require_fit(text: str, entities: Iterable[Entity], *, consequence: str) -> None:
+    """Raise RedactionError, with `consequence` in it, for an entity that does not fit the text."""
+    for entity in entities:
+        if problem := _misfit(text, entity):
+            raise RedactionError(
+                f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
+                f" {problem}. {consequence} Take the entities of this very file, decode it as UTF-8"
+                " and keep its line ends."
+            )
 
 
 def _misfit(text: str, entity: Entity) -> str | None:
@@ -113,12 +114,13 @@ def _misfit(text: str, entity: Entity) -> str | None:
     return None
 
 
-def _score(entity: Entity) -> float:
+def usable_score(entity: Entity) -> float:
+    """The entity's score, or 1 where it is none."""
     # A score that makes no sense must not be the reason why a name stays readable.
     return entity.score if 0 <= entity.score <= 1 else 1.0
 
 
-def _overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:
+def overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:
     """The entities in groups whose spans hang together, both in the order of the text."""
     group: list[Entity] = []
     end = 0
@@ -132,8 +134,8 @@ def _overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:
         yield group
 
 
-def _rank(entity: Entity) -> tuple[int, float, int, int, str]:
+def rank(entity: Entity) -> tuple[int, float, int, int, str]:
     """Sorts the entity that names the mark first."""
     length = entity.end_offset - entity.begin_offset
     # The type is there for entities that share even their id, so that their order cannot matter.
-    return -length, -_score(entity), entity.begin_offset, entity.id, entity.type
+    return -length, -usable_score(entity), entity.begin_offset, entity.id, entity.type
