@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .errors import RedactionError
@@ -59,7 +60,7 @@ def render(
         rows.append(_row(document, text))
         types.update(entity.type for entity in document.entities)
     style, script = _asset("page.css"), _asset("page.js")
-    return _template().render(
+    page: str = _template().render(
         title=title,
         data={"documents": rows},
         types=types.most_common(),
@@ -69,6 +70,7 @@ def render(
         style_hash=_source_of(style),
         script_hash=_source_of(script),
     )
+    return page
 
 
 def _row(document: Document, text: str) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _mark(text: str, group: list[Entity]) -> dict[str, Any]:
     """
     cuts = sorted({cut for entity in group for cut in (entity.begin_offset, entity.end_offset)})
     segments: list[tuple[str, int]] = []
-    for begin, end in zip(cuts, cuts[1:]):  # noqa: B905 - one is shorter on purpose
+    for begin, end in pairwise(cuts):
         # In the order of their ranks the last one is the shortest.
         innermost = max(
             number

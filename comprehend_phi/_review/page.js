@@ -92,6 +92,7 @@
       .map((entity) => `${entity.type}, score ${inDigits(entity.score)}`)
       .join("\n");
     element.classList.toggle("revealed", isRevealed);
+    element.classList.toggle("merged", isRevealed && mark.entities.length > 1);
     element.classList.toggle("filtered", !isShown(mark));
     element.setAttribute("aria-pressed", isRevealed);
     element.setAttribute("aria-label", isRevealed ? `${types}: ${text}` : `${types}, masked`);
@@ -341,6 +342,7 @@
   const help = byId("help");
   const showHelp = () => (help.open ? help.close() : help.showModal());
   byId("keys").addEventListener("click", showHelp);
+  byId("close").addEventListener("click", showHelp);
 
   const keys = {
     j: () => step(1),
