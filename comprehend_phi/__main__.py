@@ -1,0 +1,23 @@
+"""`python -m comprehend_phi`; the script `comprehend-phi` is the same."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit; where its libraries are missing, say what brings them."""
+    try:
+        from . import cli
+    except ModuleNotFoundError as cause:
+        missing = cause.name
+    else:
+        sys.exit(cli.main())
+    sys.stderr.write(
+        f"comprehend-phi: there is no {missing}; install it: pip install 'comprehend_phi[cli]'\n"
+    )
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""Where the command line's jobs run, at AWS or in this process, and what can end a command.
+
+The only module outside `testing` that knows the local service, which it imports when asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from ._cli_output import emit_json, job_members, note, path_below
+from .client import PHIClient
+from .errors import (
+    ActiveJobLimitExceeded,
+    JobError,
+    ServiceError,
+    TransportError,
+    WaitTimeout,
+)
+from .jobs import Job
+from .models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from ._clock import Clock
+
+DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 4, 130, 141
+
+
+class Ended(Exception):
+    """The command ends here, with an exit code and lines for the person."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__(code, *lines)
+        self.code = code
+        self.lines = lines
+
+
+@frozen
+class Connection:
+    """The options that say which service is meant."""
+
+    region: str | None = None
+    profile: str | None = None
+    endpoint_url: str | None = None
+
+    def client(self, *, clock: Clock, slot_timeout: float = 0.0) -> PHIClient:
+        """A client of that service."""
+        return PHIClient(
+            region_name=self.region,
+            endpoint_url=self.endpoint_url,
+            session=self._session(),
+            retry=RetryPolicy(slot_timeout=slot_timeout),
+            clock=clock,
+        )
+
+    def _session(self) -> Any:
+        if self.profile is None:
+            return None
+        import boto3
+        from botocore.exceptions import ProfileNotFound
+
+        try:
+            return boto3.Session(profile_name=self.profile)
+        except ProfileNotFound:
+            pass
+        raise Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
+
+    def how_to_go_on(self, job_id: str) -> str:
+        """How a job at that service is waited for again."""
+        options = {
+            "--region": self.region,
+            "--profile": self.profile,
+            "--endpoint-url": self.endpoint_url,
+        }
+        given = (part for name, value in options.items() if value for part in (name, value))
+        command = shlex.join(["comprehend-phi", "wait", job_id, *given])
+        return f"The job goes on; to wait for it again: {command}"
+
+
+@frozen
+class StartOptions:
+    """The options of a start that are the same at AWS and locally."""
+
+    role_arn: str | None
+    kms_key: str | None
+    job_name: str | None
+    token: str | None
+
+    def request(
+        self, source: InputDataConfig, destination: OutputDataConfig
+    ) -> StartPHIDetectionJobRequest:
+        """The request for a job."""
+        if self.role_arn is None:
+            raise Ended(USAGE, "--role-arn is missing, and so is COMPREHEND_PHI_ROLE_ARN")
+        members: dict[str, Any] = {} if self.token is None else {"client_request_token": self.token}
+        return StartPHIDetectionJobRequest(
+            input_data_config=source,
+            output_data_config=destination,
+            data_access_role_arn=self.role_arn,
+            kms_key=self.kms_key,
+            job_name=self.job_name,
+            **members,
+        )
+
+
+@frozen
+class Place:
+    """Where a job runs.
+
+    Attributes:
+        client: a client of the service there.
+        request: what starts the job.
+        how_to_go_on: what to tell somebody who has the job's id and stops waiting.
+        fetch: brings the results to where they were asked for.
+    """
+
+    client: PHIClient
+    request: StartPHIDetectionJobRequest
+    how_to_go_on: Callable[[str], str]
+    fetch: Callable[[], None]
+
+
+# --- At AWS ---------------------------------------------------------------------------------------
+
+
+def request_for(
+    source: str, destination: str, options: StartOptions
+) -> StartPHIDetectionJobRequest:
+    """The request for a job from one `s3://` URI to another."""
+    bucket, key = _location("SOURCE", source)
+    source_config = InputDataConfig(s3_bucket=bucket, s3_key=key)
+    bucket, key = _location("DESTINATION", destination)
+    return options.request(source_config, OutputDataConfig(s3_bucket=bucket, s3_key=key))
+
+
+def _location(argument: str, uri: str) -> tuple[str, str | None]:
+    if not uri.startswith("s3://"):
+        raise Ended(USAGE, f"{argument} must be like s3://bucket/prefix, or a folder with --local")
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key or None
+
+
+@contextmanager
+def at_aws(
+    connection: Connection,
+    request: StartPHIDetectionJobRequest,
+    clock: Clock,
+    slot_timeout: float,
+) -> Generator[Place, None, None]:
+    """The service that the connection's options say."""
+    with connection.client(clock=clock, slot_timeout=slot_timeout) as client:
+        # The results stay where the service wrote them.
+        yield Place(client, request, connection.how_to_go_on, fetch=lambda: None)
+
+
+# --- In this process ------------------------------------------------------------------------------
+
+
+@contextmanager
+def locally(
+    source: Path, destination: Path, options: StartOptions, clock: Clock
+) -> Generator[Place, None, None]:
+    """A local service in this process, with every file of the folder `source` in its S3."""
+    if not source.is_dir():
+        raise Ended(USAGE, "SOURCE must be a folder that exists, as --local is given")
+    # Without keys in the locations, the keys are the paths below the folders.
+    source_config = InputDataConfig(s3_bucket="source")
+    destination_config = OutputDataConfig(s3_bucket="destination")
+    role_arn = options.role_arn or "arn:aws:iam::123456789012:role/local"
+    options = StartOptions(
+        role_arn, options.kms_key or "alias/local", options.job_name, options.token
+    )
+    request = options.request(source_config, destination_config)
+    LocalServer = _local_server()  # noqa: N806 - a class
+
+    from botocore.config import Config
+
+    session = _session_of_nobody()
+    config = Config(proxies={})  # else the environment's, which may not leave this host out
+    with LocalServer() as server:
+        s3 = session.client("s3", endpoint_url=server.endpoint_url, config=config)
+        try:
+            for bucket in (source_config.s3_bucket, destination_config.s3_bucket):
+                s3.create_bucket(Bucket=bucket)
+            for path in sorted(path for path in source.rglob("*") if path.is_file()):
+                s3.put_object(
+                    Bucket=source_config.s3_bucket,
+                    Key=_key(path.relative_to(source)),
+                    Body=path.read_bytes(),
+                )
+            with PHIClient(
+                session=session,
+                endpoint_url=server.endpoint_url,
+                config=config,
+                s3_client=s3,
+                clock=clock,
+            ) as client:
+                yield Place(
+                    client,
+                    request,
+                    how_to_go_on=lambda _: "The job has ended with this program: it was local.",
+                    fetch=lambda: _download(s3, destination_config.s3_bucket, destination),
+                )
+        finally:
+            s3.close()
+
+
+def _local_server() -> Any:
+    try:
+        from .testing import LocalServer
+    except ModuleNotFoundError as cause:
+        missing = cause.name
+    else:
+        return LocalServer
+    raise Ended(
+        USAGE,
+        f"--local: there is no {missing}; install it: pip install 'comprehend_phi[cli,testing]'",
+    )
+
+
+def _session_of_nobody() -> Any:
+    """A boto3 session that knows nothing of this machine's accounts, profiles and settings."""
+    import boto3
+    from botocore.session import Session
+
+    unset = (None, None, None, None)
+    nowhere = (None, None, os.devnull, None)
+    variables = {"profile": unset, "config_file": nowhere, "credentials_file": nowhere}
+    return boto3.Session(
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - opens nothing
+        region_name="us-east-1",
+        botocore_session=Session(session_vars=variables),
+    )
+
+
+def _key(path: Path) -> str:
+    key = path.as_posix()
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        pass
+    else:
+        return key
+    raise Ended(FAILED, "SOURCE has a file whose name is not UTF-8: it cannot be a key in S3")
+
+
+def _download(s3: Any, bucket: str, folder: Path) -> None:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for key in [entry["Key"] for entry in page.get("Contents", [])]:
+            path = path_below(folder, key, bucket=bucket, key=key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+# --- The course of a job --------------------------------------------------------------------------
+
+
+def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
+    """Start a job; its token is on stderr before anything is sent."""
+    token = request.client_request_token
+    again = f"To send it again and start no second job: the same command with --token {token}"
+    note(f"Request token: {token}")
+    try:
+        return client.submit(request)
+    except KeyboardInterrupt:
+        ended = Ended(INTERRUPTED, "Interrupted: the job may have been started.", again)
+    except ActiveJobLimitExceeded as error:
+        ended = Ended(FAILED, f"{error}", "--slot-timeout SECONDS waits for a free slot.", again)
+    except (ServiceError, TransportError) as error:
+        if not error.outcome_unknown:
+            raise
+        ended = Ended(FAILED, f"{error}", again)
+    raise ended
+
+
+@contextmanager
+def interruptible(
+    job_id: str, how_to_go_on: Callable[[str], str], *, as_json: bool
+) -> Generator[None, None, None]:
+    """Say how to go on with a job where the block is interrupted or runs out of time.
+
+    With `as_json`, a job that comes to no good end is printed all the same.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        ended = Ended(INTERRUPTED, f"Interrupted. Job {job_id}", how_to_go_on(job_id))
+    except WaitTimeout as error:
+        unheard = error.last_poll_error
+        ended = Ended(
+            TIMED_OUT,
+            f"Job {job_id} was {error.job.job_status} after {error.timeout:g} seconds of waiting."
+            + (f" The last poll failed: {unheard}" if unheard else ""),
+            how_to_go_on(job_id),
+        )
+        if as_json:
+            emit_json(job_members(error.job))
+    except JobError as error:
+        if as_json:
+            emit_json(job_members(error.job))
+        raise
+    else:
+        return
+    raise ended

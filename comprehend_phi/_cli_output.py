@@ -1,0 +1,329 @@
+"""What the command line prints and writes.
+
+Results go to stdout, all else to stderr. Where either is no terminal it gets plain lines, which are
+never cut or wrapped. What comes from the service or from S3 is shown without its control
+characters: they could steer the terminal, and an error is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from attrs import asdict
+
+from ._clock import SystemClock
+from ._layout import folder_key
+from .errors import ResultsError, mask
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.live import Live
+    from rich.text import Text
+    from typing_extensions import Self
+
+    from .models import InputDataConfig, JobProperties
+    from .results import Document, UnprocessedFile
+
+
+class ClosedPipe(Exception):
+    """Nobody reads any more what is printed."""
+
+
+def emit(text: str) -> None:
+    """Print one line of a result."""
+    _echo(text, err=False)
+
+
+def emit_json(value: object) -> None:
+    """Print one line of JSON, in ASCII: it arrives whole whatever the encoding of stdout."""
+    _echo(json.dumps(value), err=False)
+
+
+def note(text: str) -> None:
+    """Print one line for the person who waits; it has arrived when this returns."""
+    _echo(printable(text), err=True)
+
+
+def _echo(text: str, *, err: bool) -> None:
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        pass
+    else:
+        return
+    raise ClosedPipe
+
+
+def printable(text: str) -> str:
+    """The text with an escape in the place of each control character."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: drawn on a terminal, plain columns elsewhere."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(*headings, box=SIMPLE_HEAD)
+        for row in shown:
+            drawn.add_row(*(Text(cell, overflow="fold") for cell in row))
+        Console().print(drawn)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *shown, strict=True)]
+    for line in ([*headings], *shown):
+        emit(columns(line, widths))
+
+
+def columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a table."""
+    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+# --- What is known of jobs and files --------------------------------------------------------------
+
+
+def job_members(job: JobProperties, *, show_names: bool = False) -> dict[str, Any]:
+    """The properties of a job as JSON knows them; name and keys only where they are asked for."""
+    members = asdict(job, value_serializer=lambda _job, _field, value: _plain(value))
+    if show_names:
+        return members
+    locations = [members["input_data_config"], members["output_data_config"]]
+    keys = [location.pop("s3_key") for location in locations if location]
+    name, path = members.pop("job_name"), members.pop("manifest_file_path")
+    if job.message is not None:
+        members["message"] = mask(job.message, (name, path, *keys))
+    return members
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def show_job(job: JobProperties, *, show_names: bool) -> None:
+    """Print the properties of a job, one a line."""
+    members = job_members(job, show_names=show_names)
+    width = max(map(len, members))
+    for name in ("input_data_config", "output_data_config"):
+        if members[name] is not None:
+            members[name] = "s3://" + "/".join(filter(None, members[name].values()))
+    for name, value in members.items():
+        if value is not None:
+            emit(columns((name, printable(str(value))), (width, 0)))
+
+
+def list_as_lines(jobs: Iterable[JobProperties], *, show_names: bool) -> None:
+    """Print jobs as they arrive, one a line."""
+    widths = (32, 15, 25, 25, 0)
+    emit(columns(("JOB ID", "STATUS", "SUBMITTED", "ENDED", "NAME" if show_names else ""), widths))
+    for job in jobs:
+        times = (
+            time.isoformat(timespec="seconds") if time else ""
+            for time in (job.submit_time, job.end_time)
+        )
+        name = job.job_name or "" if show_names else ""
+        cells = (job.job_id, str(job.job_status), *times, name)
+        emit(columns([printable(cell) for cell in cells], widths))
+
+
+def unprocessed_members(file: UnprocessedFile) -> dict[str, Any]:
+    """An unprocessed file as JSON knows it."""
+    return {
+        "input_key": file.input_key,
+        "error_code": file.error_code,
+        "error_message": file.error_message,
+    }
+
+
+def document_members(document: Document, *, show_text: bool) -> dict[str, Any]:
+    """A document as JSON knows it; the text of its entities only where it is asked for."""
+    return {
+        "input_key": document.input_key,
+        "model_version": document.model_version,
+        "entities": [
+            {
+                "id": entity.id,
+                "begin_offset": entity.begin_offset,
+                "end_offset": entity.end_offset,
+                "score": entity.score,
+                **({"text": entity.text} if show_text else {}),
+                "category": entity.category,
+                "type": entity.type,
+                "traits": [{"name": trait.name, "score": trait.score} for trait in entity.traits],
+            }
+            for entity in document.entities
+        ],
+    }
+
+
+def show_counts(documents: int, counts: Mapping[str, int]) -> None:
+    """Print how many entities of each type there are, the most frequent first."""
+    total = sum(counts.values())
+    emit(f"{amount(total, 'entity', 'entities')} in {amount(documents, 'document', 'documents')}")
+    if counts:
+        rows = [(kind, str(number)) for kind, number in Counter(counts).most_common()]
+        table(("TYPE", "COUNT"), rows)
+
+
+def show_unprocessed(files: Sequence[UnprocessedFile]) -> None:
+    """Print which files were not processed, and why; nothing where all were."""
+    if files:
+        emit(f"{amount(len(files), 'file was', 'files were')} not processed")
+        table(
+            ("FILE", "CODE", "REASON"),
+            [(file.input_key, file.error_code or "", file.error_message or "") for file in files],
+        )
+
+
+def amount(number: int, one: str, many: str) -> str:
+    """A number and what it counts."""
+    return f"{number} {one if number == 1 else many}"
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def path_below(folder: Path, name: str, *, bucket: str, key: str) -> Path:
+    """Where below `folder` the file of a key belongs.
+
+    Args:
+        folder: what nothing may be written outside of.
+        name: the part of the key that becomes a path.
+        bucket: for the error.
+        key: for the error.
+
+    Raises:
+        ResultsError: it would lie outside, or be no path.
+    """
+    parts = name.split("/")
+    path = folder.joinpath(*parts)
+    # The second refuses empty parts and, on Windows, drives and backslashes; the last, links.
+    if (
+        ".." in parts
+        or any(Path(part).name != part for part in parts)
+        or "\0" in name
+        or not path.resolve().is_relative_to(folder.resolve())
+    ):
+        raise ResultsError(
+            "this key leads out of the folder, so nothing was written for it",
+            bucket=bucket,
+            key=key,
+        )
+    return path
+
+
+def write_redacted(
+    redacted: Iterable[tuple[str, str]], folder: Path, source: InputDataConfig
+) -> Iterator[tuple[str, Path]]:
+    """Write redacted texts below `folder`, at their paths below the job's input key.
+
+    Yields:
+        The key and the path of each file that was written.
+    """
+    input_key = source.s3_key or ""
+    for key, text in redacted:
+        # An input key that names one object is the only key there is.
+        name = key.rpartition("/")[2] if key == input_key else key
+        name = name.removeprefix(folder_key(input_key))
+        path = path_below(folder, name, bucket=source.s3_bucket, key=key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # newline="" keeps the line ends as they were.
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        yield key, path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # An older file keeps its permissions when it is opened, so it goes first.
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+# --- Waiting --------------------------------------------------------------------------------------
+
+
+class WatchedClock(SystemClock):
+    """The time of this machine, which tells when the sleep under way ends.
+
+    Attributes:
+        wakes: the monotonic time at which it ends.
+    """
+
+    wakes: float = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread for `seconds`."""
+        self.wakes = self.monotonic() + seconds
+        super().sleep(seconds)
+
+
+class Progress:
+    """How a wait goes, on stderr: a line per state, and on a terminal a live one below them."""
+
+    def __init__(self, clock: WatchedClock) -> None:
+        self._clock = clock
+        self._start = clock.monotonic()
+        self._status = ""
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(stderr=True)
+            if not console.is_dumb_terminal:
+                self._live = Live(self, console=console, transient=True)
+                self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def seen(self, job: JobProperties) -> None:
+        """Take in what a poll brought."""
+        if job.job_status == self._status:
+            return
+        self._status = str(job.job_status)
+        line = printable(f"{self._status} after {self._elapsed()}")
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            note(line)
+
+    def __rich__(self) -> Text:
+        """The live line."""
+        from rich.text import Text
+
+        rest = self._clock.wakes - self._clock.monotonic()
+        poll = f"next poll in {rest:.0f} s" if rest > 0 else "polling"
+        return Text(f"{printable(self._status)} {self._elapsed()} elapsed, {poll}".strip())
+
+    def _elapsed(self) -> str:
+        seconds = round(self._clock.monotonic() - self._start)
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,682 @@
+"""The command line. Needs the extra `cli`; `comprehend-phi --help` tells what it does.
+
+A command returns its exit code, or raises; `main` turns what was raised into one line and a code.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._cli_jobs import (
+    CLOSED_PIPE,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PARTIAL,
+    USAGE,
+    Connection,
+    Ended,
+    StartOptions,
+    at_aws,
+    interruptible,
+    locally,
+    request_for,
+    submit,
+)
+from ._cli_output import (
+    ClosedPipe,
+    Progress,
+    WatchedClock,
+    amount,
+    document_members,
+    emit,
+    emit_json,
+    job_members,
+    list_as_lines,
+    note,
+    show_counts,
+    show_job,
+    show_unprocessed,
+    unprocessed_members,
+    write_private,
+    write_redacted,
+)
+from .client import PHIClient
+from .errors import ComprehendPHIError, PlaintextOutputWarning, RequestValidationError, mask
+from .jobs import Job, WaitPolicy
+from .models import JobFilter, JobProperties, JobStatus
+
+if TYPE_CHECKING:
+    from .results import JobResults
+
+_LOCAL_POLL_SECONDS = 0.25
+
+# A backspace alone on its line keeps click from filling the paragraph.
+_EPILOG = """\b
+Exit codes:
+    0  done
+    1  failed
+    2  wrong usage
+    3  partial success: some files were not processed
+    4  timed out
+  130  interrupted
+  141  nobody reads the output any more
+"""
+
+app = typer.Typer(
+    add_completion=False,
+    epilog=_EPILOG,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+# --- Options that several commands have -----------------------------------------------------------
+
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", show_default=False)]
+Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region.")]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="The profile in AWS's own settings.")
+]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint-url",
+        metavar="URL",
+        help="Where Comprehend Medical is, when not at AWS. S3 follows AWS_ENDPOINT_URL_S3.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+RoleArn = Annotated[
+    str | None,
+    typer.Option(
+        "--role-arn",
+        metavar="ARN",
+        envvar="COMPREHEND_PHI_ROLE_ARN",
+        help="The role with which the service reads the notes and writes the results. Required.",
+    ),
+]
+KmsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--kms-key",
+        metavar="KEY",
+        help="The key that encrypts the results; without it they are written in plain text.",
+    ),
+]
+JobName = Annotated[
+    str | None, typer.Option("--job-name", metavar="NAME", help="A name to list the job by.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="The request token of an earlier try: the same request with it starts no second job.",
+    ),
+]
+SlotTimeout = Annotated[
+    float,
+    typer.Option(
+        "--slot-timeout",
+        metavar="SECONDS",
+        help="How long to wait for a free job slot where all are taken.",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="How long to wait; without it, until the job has ended.",
+    ),
+]
+PollSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--poll-seconds",
+        metavar="SECONDS",
+        help="The time between two polls; without it 10 at first, then more and more, up to 60.",
+    ),
+]
+ShowNames = Annotated[
+    bool, typer.Option("--show-names", help="Show job names and keys, which may name people.")
+]
+
+
+# --- Commands -------------------------------------------------------------------------------------
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        emit(f"comprehend-phi {version('comprehend_phi')}")
+        raise typer.Exit
+
+
+@app.callback()
+def comprehend_phi(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find and redact protected health information with Amazon Comprehend Medical.
+
+    Results go to stdout, progress and notes to stderr. The text that was found is shown by
+    `results --show-text` and on the page of `review`, nowhere else.
+    """
+
+
+@app.command(epilog=_EPILOG)
+def detect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="The notes: s3://bucket/prefix, or a folder with --local."
+        ),
+    ],
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="DESTINATION",
+            help="For the results: s3://bucket/prefix, or a folder with --local.",
+        ),
+    ],
+    role_arn: RoleArn = None,
+    kms_key: KmsKey = None,
+    job_name: JobName = None,
+    token: Token = None,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local",
+            help="Use folders and the local service, without AWS. Its detector is a stand-in for"
+            " tests and demos, never for real notes.",
+        ),
+    ] = False,
+    redact: Annotated[
+        Path | None,
+        typer.Option("--redact", metavar="FOLDER", help="Write redacted copies there."),
+    ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option("--review", metavar="FILE", help="Write a page for a reviewer there."),
+    ] = None,
+    timeout: Timeout = None,
+    poll_seconds: PollSeconds = None,
+    slot_timeout: SlotTimeout = 0.0,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Start a job, wait for it and count what it found."""
+    render = None if review is None else _page_renderer()
+    connection = Connection(region, profile, endpoint_url)
+    options = StartOptions(role_arn, kms_key, job_name, token)
+    clock = WatchedClock()
+    if local:
+        if connection != Connection():
+            raise Ended(USAGE, "--local takes no --region, --profile or --endpoint-url")
+        if redact is not None and redact.resolve() == Path(source).resolve():
+            raise Ended(USAGE, "--redact would write over the notes in SOURCE")
+        policy = _wait_policy(
+            timeout, _LOCAL_POLL_SECONDS if poll_seconds is None else poll_seconds
+        )
+        place = locally(Path(source), Path(destination), options, clock)
+    else:
+        policy = _wait_policy(timeout, poll_seconds)
+        place = at_aws(connection, request_for(source, destination, options), clock, slot_timeout)
+
+    with place as here:
+        job = submit(here.client, here.request)
+        note(f"Job {job.job_id} started")
+        with interruptible(job.job_id, here.how_to_go_on, as_json=as_json):
+            properties = _wait(job, policy, clock)
+            here.fetch()
+            results = job.results()
+            documents, counts = _count(results)
+            if redact is not None:
+                _write_redacted(results.redacted(), redact, properties)
+            if review is not None and render is not None:
+                write_private(review, render(results, job.job_id))
+            unprocessed, code = results.unprocessed, _code(results)
+    if as_json:
+        emit_json(
+            {
+                **job_members(properties),
+                "client_request_token": here.request.client_request_token,
+                "document_count": documents,
+                "entity_counts": dict(counts.most_common()),
+                "unprocessed": [unprocessed_members(file) for file in unprocessed],
+                "redacted": None if redact is None else str(redact),
+                "review": None if review is None else str(review),
+            }
+        )
+        return code
+    show_counts(documents, counts)
+    show_unprocessed(unprocessed)
+    if local:
+        emit(f"The job's output is in {destination}")
+    if redact is not None:
+        emit(f"Redacted copies are in {redact}")
+    if review is not None:
+        emit(f"The page for a reviewer is {review}; it has the notes in full")
+    return code
+
+
+@app.command(epilog=_EPILOG)
+def start(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The notes: s3://bucket/prefix.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help="For the results: s3://bucket/prefix.")
+    ],
+    role_arn: RoleArn = None,
+    kms_key: KmsKey = None,
+    job_name: JobName = None,
+    token: Token = None,
+    slot_timeout: SlotTimeout = 0.0,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Start a job and print its id."""
+    options = StartOptions(role_arn, kms_key, job_name, token)
+    request = request_for(source, destination, options)
+    connection = Connection(region, profile, endpoint_url)
+    with at_aws(connection, request, WatchedClock(), slot_timeout) as here:
+        job_id = submit(here.client, request).job_id
+    if as_json:
+        emit_json({"job_id": job_id, "client_request_token": request.client_request_token})
+    else:
+        emit(job_id)
+    return DONE
+
+
+@app.command(epilog=_EPILOG)
+def status(
+    job_id: JobId,
+    show_names: ShowNames = False,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show what the service knows of a job; done whatever its state is."""
+    with _client(region, profile, endpoint_url) as client:
+        properties = client.describe_phi_detection_job(job_id)
+    if as_json:
+        emit_json(job_members(properties, show_names=show_names))
+    else:
+        show_job(properties, show_names=show_names)
+    return DONE
+
+
+@app.command("list", epilog=_EPILOG)
+def list_jobs(
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Jobs of exactly this name.")
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="Jobs in this state.")
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="TIME", help="Jobs submitted before it, oldest first."),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="TIME", help="Jobs submitted after it, newest first."),
+    ] = None,
+    show_names: ShowNames = False,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """List the jobs of the account in the region; the service takes one filter at a time.
+
+    A TIME is a date or a moment such as 2031-02-03T04:05:06, in UTC unless it has an offset.
+    """
+    filter = JobFilter(
+        job_name=name,
+        job_status=None if state is None else JobStatus(state.upper()),
+        submit_time_before=_moment("--before", before),
+        submit_time_after=_moment("--after", after),
+    )
+    with _client(region, profile, endpoint_url) as client:
+        jobs = client.list_phi_detection_jobs(filter)
+        if as_json:
+            for job in jobs:
+                emit_json(job_members(job, show_names=show_names))
+        else:
+            list_as_lines(jobs, show_names=show_names)
+    return DONE
+
+
+@app.command(epilog=_EPILOG)
+def wait(
+    job_id: JobId,
+    timeout: Timeout = None,
+    poll_seconds: PollSeconds = None,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Wait until a job has ended, and print how it ended."""
+    connection = Connection(region, profile, endpoint_url)
+    policy = _wait_policy(timeout, poll_seconds)
+    clock = WatchedClock()
+    with connection.client(clock=clock) as client:
+        job = client.job(job_id)
+        with interruptible(job_id, connection.how_to_go_on, as_json=as_json):
+            properties = _wait(job, policy, clock)
+    if as_json:
+        emit_json(job_members(properties))
+    else:
+        emit(str(properties.job_status))
+    return PARTIAL if properties.job_status is JobStatus.PARTIAL_SUCCESS else DONE
+
+
+@app.command(epilog=_EPILOG)
+def stop(
+    job_id: JobId,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Ask for a job to be stopped; `wait` tells when it is."""
+    with _client(region, profile, endpoint_url) as client:
+        stopped = client.stop_phi_detection_job(job_id)
+    if as_json:
+        emit_json({"job_id": stopped})
+    else:
+        emit(stopped)
+    return DONE
+
+
+@app.command(epilog=_EPILOG)
+def results(
+    job_id: JobId,
+    show_text: Annotated[
+        bool, typer.Option("--show-text", help="Show the text that was found: this is PHI.")
+    ] = False,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,  # noqa: ARG001 - there is no other form
+) -> int:
+    """Print what a job found, one JSON object for each document."""
+    with _client(region, profile, endpoint_url) as client:
+        found = client.results(job_id)
+        with closing(iter(found)) as documents:
+            for document in documents:
+                emit_json(document_members(document, show_text=show_text))
+        return _tell_unprocessed(found)
+
+
+@app.command(epilog=_EPILOG)
+def redact(
+    job_id: JobId,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="For the redacted copies.")],
+    min_score: Annotated[
+        float,
+        typer.Option(
+            "--min-score", metavar="SCORE", help="Entities with a lower score stay readable."
+        ),
+    ] = 0.0,
+    replacement: Annotated[
+        str,
+        typer.Option("--replacement", metavar="TEXT", help="What takes the place of an entity."),
+    ] = "[{type}]",
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write redacted copies of a job's notes, at their paths below the job's prefix."""
+    with _client(region, profile, endpoint_url) as client:
+        properties = client.describe_phi_detection_job(job_id)
+        found = client.results(job_id)
+        copies = found.redacted(min_score=min_score, replacement=replacement)
+        number = _write_redacted(copies, folder, properties, as_json=as_json)
+        code = _tell_unprocessed(found)
+    if not as_json:
+        emit(f"{amount(number, 'redacted copy is', 'redacted copies are')} in {folder}")
+    return code
+
+
+@app.command(epilog=_EPILOG)
+def review(
+    job_id: JobId,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="For the page, in HTML.")],
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write a page on which a person can review what a job found. It has the notes in full."""
+    render = _page_renderer()
+    with _client(region, profile, endpoint_url) as client:
+        found = client.results(job_id)
+        write_private(file, render(found, job_id))
+        code = _tell_unprocessed(found)
+    if as_json:
+        emit_json({"job_id": job_id, "review": str(file)})
+    else:
+        emit(f"The page for a reviewer is {file}; it has the notes in full")
+    return code
+
+
+# --- What commands share --------------------------------------------------------------------------
+
+
+def _client(region: str | None, profile: str | None, endpoint_url: str | None) -> PHIClient:
+    return Connection(region, profile, endpoint_url).client(clock=WatchedClock())
+
+
+def _wait_policy(timeout: float | None, poll_seconds: float | None) -> WaitPolicy:
+    if poll_seconds is None:
+        return WaitPolicy(timeout=timeout)
+    return WaitPolicy(delay=poll_seconds, max_delay=poll_seconds, multiplier=1.0, timeout=timeout)
+
+
+def _wait(job: Job, policy: WaitPolicy, clock: WatchedClock) -> JobProperties:
+    with Progress(clock) as progress:
+        return job.wait(policy, on_poll=progress.seen)
+
+
+def _count(found: JobResults) -> tuple[int, Counter[str]]:
+    """How many documents there are, and entities of each type in them."""
+    documents = 0
+    counts: Counter[str] = Counter()
+    with closing(iter(found)) as stream:
+        for document in stream:
+            documents += 1
+            counts.update(entity.type for entity in document.entities)
+    return documents, counts
+
+
+def _write_redacted(
+    copies: Generator[tuple[str, str], None, None],
+    folder: Path,
+    job: JobProperties,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Write redacted copies; returns how many, and tells each where `as_json` asks for it."""
+    number = 0
+    source = job.input_data_config
+    assert source is not None  # noqa: S101 - the results of a job without it cannot be read
+    with closing(copies):
+        for key, path in write_redacted(copies, folder, source):
+            number += 1
+            if as_json:
+                emit_json({"input_key": key, "path": str(path)})
+    return number
+
+
+def _page_renderer() -> Callable[[JobResults, str], str]:
+    """What makes the page for a reviewer; asked for first, so that no job starts without it."""
+    try:
+        from .review import render
+    except ImportError as error:
+        reason = str(error)
+    else:
+        return lambda found, job_id: render(
+            found.with_text(), title=f"Job {job_id}", unprocessed=found.unprocessed
+        )
+    raise Ended(USAGE, reason)
+
+
+def _tell_unprocessed(found: JobResults) -> int:
+    """Note which files were not processed; returns the exit code."""
+    for file in found.unprocessed:
+        why = ": ".join(filter(None, (file.error_code, file.error_message)))
+        note(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
+    return _code(found)
+
+
+def _code(found: JobResults) -> int:
+    ended_early = found.manifest.status in (JobStatus.FAILED, JobStatus.STOPPED)
+    return PARTIAL if found.unprocessed or ended_early else DONE
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        # Python 3.10 knows no Z.
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        pass
+    else:
+        return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    raise Ended(USAGE, f"{option} must be a date or a moment such as 2031-02-03T04:05:06")
+
+
+# --- How a command ends ---------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal cannot show is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
+    try:
+        code, lines = _run(arguments)
+        for index, line in enumerate(lines):
+            note(f"comprehend-phi: {line}" if index == 0 else line)
+        sys.stdout.flush()
+    except (ClosedPipe, BrokenPipeError, SystemExit):
+        # SystemExit: how typer's own printing, as of help, takes a closed pipe.
+        # What is left in the buffers must not be written to the pipe at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return CLOSED_PIPE
+    return code
+
+
+def _run(arguments: Sequence[str]) -> tuple[int, Sequence[str]]:
+    try:
+        code: int | None = app(arguments, prog_name="comprehend-phi", standalone_mode=False)
+    except Ended as ended:
+        return ended.code, ended.lines
+    except ClosedPipe:
+        raise
+    except RequestValidationError as error:
+        return USAGE, [_in_options(error)]
+    except ComprehendPHIError as error:
+        return FAILED, [str(error)]
+    except PlaintextOutputWarning:
+        return FAILED, [f"No job was started. {_PLAINTEXT}"]
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED, ["Interrupted"]
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return FAILED, [f"{error.strerror or type(error).__name__}{where}"]
+    except Exception as error:  # noqa: BLE001 - a traceback could show the text of a note
+        if (format_message := getattr(error, "format_message", None)) is not None:
+            return USAGE, [_without_values(format_message(), arguments)]
+        return FAILED, [f"unexpected {type(error).__name__}; this is a bug, please report it"]
+    # typer turns Ctrl-C into this code, some versions of it into Abort.
+    return code or DONE, ["Interrupted"] if code == INTERRUPTED else []
+
+
+_PLAINTEXT = (
+    "Without --kms-key the service writes its results, which quote the protected health"
+    " information, in plain text."
+)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
+    note(f"Warning: {_PLAINTEXT if category is PlaintextOutputWarning else message}")
+
+
+_OPTIONS = {
+    "data_access_role_arn": "--role-arn",
+    "kms_key": "--kms-key",
+    "client_request_token": "--token",
+    "job_id": "JOB_ID",
+    "timeout": "--timeout",
+    "delay": "--poll-seconds",
+    "slot_timeout": "--slot-timeout",
+    "min_score": "--min-score",
+    "replacement": "--replacement",
+}
+_FILTERS = {
+    "job_name": "--name",
+    "job_status": "--status",
+    "submit_time_before": "--before",
+    "submit_time_after": "--after",
+}
+
+
+def _in_options(error: RequestValidationError) -> str:
+    """The error with the names of options in the place of fields."""
+    if error.owner in ("InputDataConfig", "OutputDataConfig"):
+        argument = "SOURCE" if error.owner == "InputDataConfig" else "DESTINATION"
+        return f"{argument} ({error.shape}) {error.reason}"
+    names = _FILTERS if error.owner == "JobFilter" else {**_OPTIONS, "job_name": "--job-name"}
+    reason = error.reason
+    if error.owner == "JobFilter":
+        for field, option in _FILTERS.items():
+            reason = reason.replace(f"beside {field}", f"beside {option}")
+    return f"{names.get(error.field, error.field)} ({error.shape}) {reason}"
+
+
+def _without_values(message: str, arguments: Sequence[str]) -> str:
+    """The message of click without what was typed as a value; a command's name may be shown."""
+    values = [
+        part for argument in arguments[1:] for part in (argument, *argument.split("=", 1)[1:])
+    ]
+    values = [value for value in values if not value.startswith("-")]
+    for value in values:
+        for form in (value, repr(value)[1:-1]):
+            message = message.replace(f"'{form}'", "'***'")
+    message = mask(message, values)
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} Try --help."
