@@ -4,14 +4,15 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
-.PHONY: demo test bench format clean
+.PHONY: demo test bench format chromium clean
 
 demo: .venv/package
 	$(BIN)/python examples/demo.py
 
-test: .venv/package .venv/tools
+test: .venv/package .venv/tools chromium
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -47,6 +48,20 @@ format: .venv/tools
 .venv/tools: .venv/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
+
+# The tests of the review page look at it in a browser. Where it cannot be installed, they say so.
+chromium:
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
+	elif ! command -v apt-get >/dev/null; then \
+	  echo "No Chromium, and no apt-get to install it: the tests of the review page will skip."; \
+	elif [ "$$(id -u)" != 0 ]; then \
+	  echo "The tests of the review page need: sudo apt-get install chromium chromium-driver"; \
+	else \
+	  echo "Installing Chromium for the tests of the review page"; \
+	  $(APT_INSTALL) chromium chromium-driver >/dev/null 2>&1 \
+	    || { apt-get update -qq && $(APT_INSTALL) chromium chromium-driver >/dev/null; } \
+	    || echo "Chromium could not be installed: the tests of the review page will fail."; \
+	fi
 
 clean:
 	rm -rf .venv .nox demo-output

@@ -62,7 +62,7 @@
     byId("note").scrollTop = 0;
     byId("key").textContent = key;
     const types = tally(marks().flatMap((mark) => mark.entities.map((entity) => entity.type)));
-    const counts = types.map(([type, count]) => `${count} ${type}`);
+    const counts = types.map(([type, count]) => `${count}\u00a0${type}`);
     if (total === 0) counts.push("Nothing was found in this document");
     if (model !== null) counts.push(`model ${model}`);
     byId("counts").textContent = counts.join(" \u00b7 ");
