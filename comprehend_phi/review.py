@@ -23,8 +23,8 @@ from .redaction import overlapping, rank, require_fit, usable_score
 
 try:
     from jinja2 import Environment, StrictUndefined
-except ModuleNotFoundError as error:
-    raise ImportError("the review page needs jinja2: pip install 'comprehend_phi[cli]'") from error
+except ModuleNotFoundError:
+    raise ImportError("the review page needs jinja2: pip install 'comprehend_phi[cli]'") from None
 
 if TYPE_CHECKING:
     from .results import Document, Entity, UnprocessedFile

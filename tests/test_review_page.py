@@ -36,7 +36,8 @@ def chromium() -> Iterator[webdriver.Chrome]:
     options.binary_location = binary
     for argument in (
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-        "--window-size=1280,900",
+        *("--window-size=1280,900", "--no-first-run", "--disable-extensions"),
+        *("--disable-background-networking", "--disable-component-update"),
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
@@ -69,6 +70,11 @@ class Page:
 
     def press(self, *keys: str) -> None:
         webdriver.ActionChains(self.browser).send_keys(*keys).perform()
+
+    def log(self, kind: str) -> list[str]:
+        """What this log of the browser's has got since it was asked last."""
+        browser: Any = self.browser
+        return [entry["message"] for entry in browser.get_log(kind)]
 
     def find(self, selector: str) -> WebElement:
         return self.browser.find_element(By.CSS_SELECTOR, selector)
@@ -674,8 +680,7 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
 
 def errors(page: Page) -> list[str]:
     """What the browser has complained about since it was asked last."""
-    logged: list[dict[str, Any]] = page.browser.get_log("browser")
-    return [entry["message"] for entry in logged]
+    return page.log("browser")
 
 
 HOSTILE = (
@@ -704,8 +709,7 @@ def test_markup_in_a_note_runs_nothing_and_is_shown_as_text(page: Page) -> None:
 
 def requests(page: Page) -> set[str]:
     """The addresses asked for since this was asked last."""
-    log: list[dict[str, Any]] = page.browser.get_log("performance")
-    messages = [json.loads(entry["message"])["message"] for entry in log]
+    messages = [json.loads(message)["message"] for message in page.log("performance")]
     return {
         message["params"]["request"]["url"]
         for message in messages

@@ -226,7 +226,7 @@
 
   function createRow(index, place, height) {
     const { key, total, marks } = documents[index];
-    const isFiltered = hiddenTypes.size > 0 || minimum > 0;
+    const isFiltered = total > 0 && (hiddenTypes.size > 0 || minimum > 0);
     const passing = isFiltered ? marks.flatMap((mark) => mark.entities.filter(passes)).length : total;
     const row = create("div", "row");
     row.id = `row-${index}`;
