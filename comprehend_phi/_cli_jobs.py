@@ -267,8 +267,8 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
     """Start a job; its token is on stderr before anything is sent."""
     token = request.client_request_token
     again = f"To send it again and start no second job: the same command with --token {token}"
-    note(f"Request token: {token}")
     try:
+        note(f"Request token: {token}")
         return client.submit(request)
     except KeyboardInterrupt:
         ended = Ended(INTERRUPTED, "Interrupted: the job may have been started.", again)
@@ -292,7 +292,9 @@ def interruptible(
     try:
         yield
     except KeyboardInterrupt:
-        ended = Ended(INTERRUPTED, f"Interrupted. Job {job_id}", how_to_go_on(job_id))
+        ended = Ended(
+            INTERRUPTED, f"Interrupted in the wait for job {job_id}", how_to_go_on(job_id)
+        )
     except WaitTimeout as error:
         unheard = error.last_poll_error
         ended = Ended(

@@ -210,11 +210,12 @@ def path_below(folder: Path, name: str, *, bucket: str, key: str) -> Path:
     """
     parts = name.split("/")
     path = folder.joinpath(*parts)
-    # The second refuses empty parts and, on Windows, drives and backslashes; the last, links.
     if (
-        ".." in parts
+        not {"", ".", ".."}.isdisjoint(parts)
+        # On Windows, what has a drive or backslashes in it.
         or any(Path(part).name != part for part in parts)
         or "\0" in name
+        # A link on the way.
         or not path.resolve().is_relative_to(folder.resolve())
     ):
         raise ResultsError(

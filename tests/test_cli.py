@@ -1,0 +1,1045 @@
+"""The command line, as a shell sees it: each command is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from attrs import frozen
+
+from comprehend_phi import (
+    InputDataConfig,
+    Job,
+    OutputDataConfig,
+    PHIClient,
+    ResultsError,
+    StartPHIDetectionJobRequest,
+    WaitPolicy,
+    cli,
+)
+from comprehend_phi._cli_output import path_below
+from comprehend_phi.testing import LocalServer, faults
+
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+KEY = "alias/phi-results"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+# In every note, every job name and every rejected value: no command may print it unasked.
+CANARY = "Zinnia Quellwasser"
+NOTE = f"Patient: {CANARY}, seen on 2031-02-03.\r\nPhone (555) 555-0142\n"
+REDACTED = "Patient: [NAME], seen on [DATE].\r\nPhone [PHONE_OR_FAX]\n"
+
+CODES = {
+    "done": 0,
+    "failed": 1,
+    "wrong usage": 2,
+    "partial success": 3,
+    "timed out": 4,
+    "interrupted": 130,
+    "nobody reads": 141,
+}
+
+
+@frozen
+class Done:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one object that was printed."""
+        [line] = self.out.splitlines()
+        return json.loads(line)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The objects that were printed, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong."""
+        [line] = [line for line in self.err.splitlines() if line.startswith("comprehend-phi: ")]
+        return line.removeprefix("comprehend-phi: ")
+
+
+@frozen
+class Shell:
+    """Runs commands on one local service, with one bucket.
+
+    No command prints a traceback, a control sequence or the canary, whatever it is for.
+    """
+
+    server: LocalServer
+    client: PHIClient
+    s3: Any
+    bucket: str
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return self.server.endpoint_url
+
+    def environment(self, **env: str) -> dict[str, str]:
+        """The variables of a command; an empty one is not there."""
+        variables = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            **CREDENTIALS,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL_S3": self.url,
+            **env,
+        }
+        return {name: value for name, value in variables.items() if value}
+
+    def popen(self, *arguments: str, python: tuple[str, ...] = (), **env: str) -> Any:
+        return subprocess.Popen(
+            [sys.executable, *(python or ("-m", "comprehend_phi")), *arguments],
+            cwd=self.home,
+            env=self.environment(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that runs the tests in the background has them ignore interrupts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - and no more
+        )
+
+    def run(
+        self, *arguments: str, shows: bool = False, python: tuple[str, ...] = (), **env: str
+    ) -> Done:
+        """The command as it is typed, in a process of its own."""
+        with self.popen(*arguments, python=python, **env) as process:
+            return finished(process, shows=shows)
+
+    def __call__(self, *arguments: str, shows: bool = False) -> Done:
+        """A command that calls the service, in a process of its own."""
+        return self.run(*arguments, "--endpoint-url", self.url, shows=shows)
+
+    def start(self, key: str, *options: str) -> tuple[str, ...]:
+        """The arguments of a start, but for the KMS key."""
+        locations = (f"s3://{self.bucket}/{key}", f"s3://{self.bucket}/results")
+        return (*locations, "--role-arn", ROLE, "--job-name", f"Notes of {CANARY}", *options)
+
+    def put(self, key: str, body: str | bytes = NOTE) -> None:
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def new_job(self, key: str) -> Job:
+        """A job that somebody started elsewhere."""
+        request = StartPHIDetectionJobRequest(
+            input_data_config=InputDataConfig(s3_bucket=self.bucket, s3_key=key),
+            output_data_config=OutputDataConfig(s3_bucket=self.bucket, s3_key="results"),
+            data_access_role_arn=ROLE,
+            kms_key=KEY,
+            job_name=f"Notes of {CANARY}",
+        )
+        return self.client.submit(request)
+
+    def ended_job(self, key: str) -> str:
+        """The id of such a job that has ended."""
+        job = self.new_job(key)
+        job.wait(WaitPolicy(delay=0.02))
+        return job.job_id
+
+
+def finished(process: Any, *, shows: bool = False) -> Done:
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return checked(Done(process.returncode, out, err), shows=shows)
+
+
+def checked(done: Done, *, shows: bool = False) -> Done:
+    assert "Traceback" not in done.err
+    assert "Exception ignored" not in done.err
+    assert "\x1b" not in done.out + done.err
+    if not shows:
+        assert not leaks(done.out + done.err)
+    return done
+
+
+def leaks(text: str) -> bool:
+    return any(word in text for word in (*CANARY.split(), "555-0142"))
+
+
+@contextmanager
+def shell_on(server: LocalServer, home: Path) -> Generator[Shell, None, None]:
+    session = boto3.Session(
+        aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1"
+    )
+    s3: Any = session.client("s3", endpoint_url=server.endpoint_url)
+    bucket = f"bucket-{uuid4().hex}"
+    s3.create_bucket(Bucket=bucket)
+    with PHIClient(session=session, endpoint_url=server.endpoint_url, s3_client=s3) as client:
+        yield Shell(server, client, s3, bucket, home)
+    s3.close()
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Commands on a service whose jobs take a moment."""
+    home = tmp_path_factory.mktemp("home")
+    with LocalServer(job_seconds=0.05) as server, shell_on(server, home) as shell:
+        shell.put("good/one.txt")
+        shell.put("good/ward 3/two.txt")
+        shell.put("mixed/one.txt")
+        shell.put("mixed/a\x1b[31m.txt", b"\xff")
+        shell.put("bad/none.txt", b"\xff")
+        yield shell
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Commands on a service whose jobs take an hour."""
+    home = tmp_path_factory.mktemp("slow")
+    with LocalServer(job_seconds=3600) as server, shell_on(server, home) as shell:
+        shell.put("notes/one.txt")
+        yield shell
+
+
+@pytest.fixture(scope="module")
+def slow_job(slow: Shell) -> str:
+    return slow.new_job("notes").job_id
+
+
+@pytest.fixture
+def quick(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    """Runs a command in this process: the hundredth process would show nothing new."""
+    monkeypatch.chdir(shell.home)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", shell.url)
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        code = cli.main(arguments)
+        out, err = capsys.readouterr()
+        return checked(Done(code, out, err))
+
+    return run
+
+
+# --- The program ----------------------------------------------------------------------------------
+
+COMMANDS = ("detect", "start", "status", "list", "wait", "stop", "results", "redact", "review")
+
+
+def test_help_names_every_command_and_every_exit_code(shell: Shell) -> None:
+    done = shell.run("--help")
+
+    assert (done.code, done.err) == (0, "")
+    assert [name for name in COMMANDS if f"\n  {name} " not in done.out] == []
+    for meaning, code in CODES.items():
+        assert re.search(rf"\n +{code}  {meaning}", done.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_tells_its_options_and_exit_codes_and_speaks_json(
+    command: str, quick: Callable[..., Done]
+) -> None:
+    done = quick(command, "--help")
+
+    assert done.code == 0
+    for option in ("--json", "--region", "--profile", "--endpoint-url"):
+        assert f"\n  {option} " in done.out
+    assert "timed out" in done.out
+
+
+def test_the_script_is_the_module(shell: Shell) -> None:
+    script = Path(sys.executable).with_name("comprehend-phi")
+    done = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("comprehend-phi 0.")
+    assert done.stdout == shell.run("--version").out
+
+
+def loaded(shell: Shell, code: str) -> set[str]:
+    ending = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = shell.run(python=("-c", code + ending))
+    assert done.code == 0
+    return set(done.out.splitlines()[-1].split())
+
+
+def test_the_package_loads_nothing_of_the_command_line(shell: Shell) -> None:
+    assert not {"typer", "click", "rich", "jinja2"} & loaded(shell, "import comprehend_phi")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_do_not_load_boto3(option: str, shell: Shell) -> None:
+    found = loaded(shell, f"from comprehend_phi import cli; cli.main(['{option}'])")
+
+    assert "typer" in found
+    assert not {"boto3", "botocore", "moto", "jinja2"} & found
+
+
+def without(module: str) -> tuple[str, ...]:
+    """A Python in which this module is not installed."""
+    code = f"import sys; sys.modules['{module}'] = None"
+    return ("-c", f"{code}; from comprehend_phi.__main__ import main; main()")
+
+
+def test_without_the_extra_it_says_what_to_install(shell: Shell) -> None:
+    done = shell.run("--version", python=without("typer"))
+
+    assert done.code == 2
+    assert done.err == (
+        "comprehend-phi: there is no typer; install it: pip install 'comprehend_phi[cli]'\n"
+    )
+
+
+def test_without_the_extra_testing_local_says_what_to_install(shell: Shell) -> None:
+    done = shell.run("detect", "--local", ".", "out", python=without("moto"))
+
+    assert done.code == 2
+    assert "pip install 'comprehend_phi[cli,testing]'" in done.error
+
+
+def test_without_jinja2_no_job_is_started_for_a_review(shell: Shell) -> None:
+    before = shell.server.service.job_ids
+    done = shell.run(
+        "detect", *shell.start("good"), "--review", "page.html", python=without("jinja2")
+    )
+
+    assert done.code == 2
+    assert "pip install 'comprehend_phi[cli]'" in done.error
+    assert shell.server.service.job_ids == before
+
+
+# --- detect ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def detected(shell: Shell) -> Done:
+    files = ("--redact", "redacted", "--review", "pages/review.html")
+    return shell(
+        "detect", *shell.start("mixed", "--kms-key", KEY), *files, "--poll-seconds", "0.02"
+    )
+
+
+def test_detect_counts_the_entities_by_type(detected: Done) -> None:
+    lines = detected.out.splitlines()
+
+    assert lines[0] == "3 entities in 1 document"
+    assert lines[1].split() == ["TYPE", "COUNT"]
+    counts = {tuple(line.split()) for line in lines[2:5]}
+    assert counts == {("NAME", "1"), ("DATE", "1"), ("PHONE_OR_FAX", "1")}
+
+
+def test_detect_exits_with_3_and_shows_the_files_that_were_not_processed(detected: Done) -> None:
+    assert detected.code == 3
+    lines = detected.out.splitlines()
+    index = lines.index("1 file was not processed")
+    # A key is shown without what could steer a terminal.
+    assert re.match(r"mixed/a\\x1b\[31m\.txt +INVALID_ENCODING +The file is", lines[index + 2])
+
+
+def test_detect_tells_token_job_and_states_on_stderr(detected: Done, shell: Shell) -> None:
+    token, job, *states = detected.err.splitlines()
+
+    assert re.fullmatch(r"Request token: [0-9a-f-]{36}", token)
+    [job_id] = re.findall(r"^Job ([0-9a-f]{32}) started$", job)
+    assert job_id in shell.server.service.job_ids
+    assert re.fullmatch(r"PARTIAL_SUCCESS after 0:00:\d\d", states[-1])
+    assert {state.split()[0] for state in states[:-1]} <= {"SUBMITTED", "IN_PROGRESS"}
+
+
+def test_detect_writes_redacted_copies_that_keep_their_line_ends(
+    detected: Done, shell: Shell
+) -> None:
+    copies = shell.home / "redacted"
+
+    assert [path.name for path in copies.rglob("*")] == ["one.txt"]
+    assert (copies / "one.txt").read_bytes() == REDACTED.encode()
+    assert "Redacted copies are in redacted" in detected.out
+
+
+def test_detect_writes_a_page_that_only_its_owner_can_read(detected: Done, shell: Shell) -> None:
+    page = shell.home / "pages" / "review.html"
+
+    assert page.read_text("utf-8").lower().startswith("<!doctype html>")
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "pages/review.html; it has the notes in full" in detected.out
+
+
+def test_detect_as_json_is_one_object(shell: Shell) -> None:
+    options = ("--kms-key", KEY, "--token", "my-token", "--poll-seconds", "0.02", "--json")
+    done = shell("detect", *shell.start("mixed", *options))
+
+    assert done.code == 3
+    assert done.err.startswith("Request token: my-token\n")
+    assert done.json["job_status"] == "PARTIAL_SUCCESS"
+    assert done.json["client_request_token"] == "my-token"
+    assert done.json["document_count"] == 1
+    assert done.json["entity_counts"] == {"NAME": 1, "DATE": 1, "PHONE_OR_FAX": 1}
+    [file] = done.json["unprocessed"]
+    assert file["input_key"] == "mixed/a\x1b[31m.txt"
+    assert file["error_code"] == "INVALID_ENCODING"
+
+
+def test_detect_exits_with_1_when_the_job_fails_and_says_why(shell: Shell) -> None:
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--json")
+    done = shell("detect", *shell.start("bad", *options))
+
+    assert done.code == 1
+    assert "failed: None of the input files could be processed" in done.error
+    assert done.json["job_status"] == "FAILED"
+
+
+# --- The other commands ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def job_id(shell: Shell) -> str:
+    """A job of which every file was processed."""
+    return shell.ended_job("good")
+
+
+@pytest.fixture(scope="module")
+def partial_job_id(shell: Shell) -> str:
+    """A job of which one file was not processed."""
+    return shell.ended_job("mixed")
+
+
+@pytest.fixture
+def on(shell: Shell) -> tuple[str, str]:
+    """The option that leads to the service."""
+    return "--endpoint-url", shell.url
+
+
+def test_start_sends_what_it_was_given_and_prints_the_id_of_the_job(shell: Shell) -> None:
+    done = shell("start", *shell.start("good/", "--kms-key", KEY, "--token", "t-1"))
+
+    assert (done.code, done.out) == (0, f"{shell.server.service.job_ids[-1]}\n")
+    assert done.err == "Request token: t-1\n"
+    request = [r for r in shell.server.service.received if r.operation.startswith("Start")][-1]
+    assert request.members == {
+        "InputDataConfig": {"S3Bucket": shell.bucket, "S3Key": "good/"},
+        "OutputDataConfig": {"S3Bucket": shell.bucket, "S3Key": "results"},
+        "DataAccessRoleArn": ROLE,
+        "KMSKey": KEY,
+        "JobName": f"Notes of {CANARY}",
+        "LanguageCode": "en",
+        "ClientRequestToken": "t-1",
+    }
+
+
+def test_start_as_json_has_id_and_token(
+    shell: Shell,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COMPREHEND_PHI_ROLE_ARN", ROLE)
+    locations = (f"s3://{shell.bucket}", f"s3://{shell.bucket}/")
+    done = quick("start", *locations, "--kms-key", KEY, "--token", "t-2", "--json", *on)
+
+    job_id = shell.server.service.job_ids[-1]
+    assert done.json == {"job_id": job_id, "client_request_token": "t-2"}
+
+
+def test_status_shows_a_job_without_its_name_and_keys(shell: Shell, job_id: str) -> None:
+    done = shell("status", job_id)
+    rows = dict(line.split(maxsplit=1) for line in done.out.splitlines())
+
+    assert done.code == 0
+    assert (rows["job_id"], rows["job_status"]) == (job_id, "COMPLETED")
+    assert rows["input_data_config"] == f"s3://{shell.bucket}"
+    assert not {"job_name", "manifest_file_path"} & rows.keys()
+
+
+def test_status_shows_names_and_keys_where_they_are_asked_for(shell: Shell, job_id: str) -> None:
+    job = shell("status", job_id, "--show-names", "--json", shows=True).json
+
+    assert job["job_name"] == f"Notes of {CANARY}"
+    assert job["input_data_config"] == {"s3_bucket": shell.bucket, "s3_key": "good"}
+    assert job["submit_time"].endswith("+00:00")
+
+
+def test_list_has_a_line_per_job(shell: Shell, job_id: str, partial_job_id: str) -> None:
+    heading, *lines = shell("list").out.splitlines()
+
+    assert heading.split() == ["JOB", "ID", "STATUS", "SUBMITTED", "ENDED"]
+    listed = {tuple(line.split()[:2]) for line in lines}
+    assert {(job_id, "COMPLETED"), (partial_job_id, "PARTIAL_SUCCESS")} <= listed
+
+
+@pytest.mark.parametrize(
+    ("filter", "finds"),
+    [
+        (("--status", "completed"), (True, False)),
+        (("--name", f"Notes of {CANARY}"), (True, True)),
+        (("--before", "2001-02-03"), (False, False)),
+        (("--after", "2001-02-03T04:05:06Z"), (True, True)),
+    ],
+)
+def test_list_as_json_filters(
+    filter: tuple[str, str],
+    finds: tuple[bool, bool],
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    job_id: str,
+    partial_job_id: str,
+) -> None:
+    done = quick("list", *filter, "--json", *on)
+
+    assert done.code == 0
+    found = {job["job_id"] for job in done.lines}
+    assert (job_id in found, partial_job_id in found) == finds
+
+
+def test_wait_prints_how_the_job_ended(shell: Shell, job_id: str) -> None:
+    done = shell("wait", job_id)
+
+    assert (done.code, done.out) == (0, "COMPLETED\n")
+    assert done.err.startswith("COMPLETED after ")
+
+
+def test_wait_exits_with_3_after_partial_success(shell: Shell, partial_job_id: str) -> None:
+    done = shell("wait", partial_job_id, "--json")
+
+    assert done.code == 3
+    assert done.json["job_status"] == "PARTIAL_SUCCESS"
+
+
+def test_wait_exits_with_1_when_the_job_was_stopped(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str]
+) -> None:
+    job = shell.new_job("good")
+    job.stop()
+    done = quick("wait", job.job_id, "--poll-seconds", "0.02", "--json", *on)
+
+    assert done.code == 1
+    assert done.json["job_status"] == "STOPPED"
+    assert done.error == f"Job {job.job_id} was stopped before it was done."
+
+
+def test_stop_asks_for_the_job_to_be_stopped(slow: Shell) -> None:
+    job = slow.new_job("notes")
+    done = slow("stop", job.job_id, "--json")
+
+    assert done.json == {"job_id": job.job_id}
+    assert job.properties().job_status == "STOP_REQUESTED"
+
+
+def test_stopping_a_job_that_has_ended_fails_in_one_line(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str
+) -> None:
+    done = quick("stop", job_id, *on)
+
+    assert (done.code, done.out) == (1, "")
+    assert "InvalidRequestException" in done.error
+
+
+def test_results_has_a_line_per_document_without_text(shell: Shell, job_id: str) -> None:
+    done = shell("results", job_id)
+
+    assert (done.code, done.err) == (0, "")
+    assert [line["input_key"] for line in done.lines] == ["good/one.txt", "good/ward 3/two.txt"]
+    [name, *_] = done.lines[0]["entities"]
+    assert (name["type"], name["begin_offset"], name["end_offset"]) == ("NAME", 9, 27)
+    assert "text" not in name
+    assert done.lines[0]["model_version"] == "0.1.0"
+
+
+def test_results_shows_the_text_where_it_is_asked_for(shell: Shell, job_id: str) -> None:
+    done = shell("results", job_id, "--show-text", "--json", shows=True)
+
+    assert done.lines[0]["entities"][0]["text"] == CANARY
+
+
+def test_results_exits_with_3_and_notes_the_files_that_were_not_processed(
+    quick: Callable[..., Done], on: tuple[str, str], partial_job_id: str
+) -> None:
+    done = quick("results", partial_job_id, *on)
+
+    assert done.code == 3
+    assert len(done.lines) == 1
+    noted = r"Not processed: mixed/a\\x1b\[31m\.txt \(INVALID_ENCODING: .*\)\n"
+    assert re.fullmatch(noted, done.err)
+
+
+def test_results_of_a_job_that_goes_on_fail_in_one_line(
+    slow: Shell, slow_job: str, quick: Callable[..., Done]
+) -> None:
+    done = quick("results", slow_job, "--endpoint-url", slow.url)
+
+    assert (done.code, done.out) == (1, "")
+    assert "it has results when it has ended" in done.error
+
+
+def test_results_that_are_not_complete_exit_with_1_after_what_is_there(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str]
+) -> None:
+    job_id = shell.ended_job("good")
+    gone = f"results/123456789012-PHIDetection-{job_id}/one.txt.out"
+    shell.s3.delete_object(Bucket=shell.bucket, Key=gone)
+
+    done = quick("results", job_id, *on)
+
+    assert done.code == 1
+    assert [line["input_key"] for line in done.lines] == ["good/ward 3/two.txt"]
+    assert f"1 of 2 documents are missing: {gone}" in done.error
+
+
+def test_redact_writes_copies_at_their_paths(shell: Shell, job_id: str, tmp_path: Path) -> None:
+    done = shell("redact", job_id, str(tmp_path / "copies"))
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"2 redacted copies are in {tmp_path / 'copies'}\n"
+    for name in ("one.txt", "ward 3/two.txt"):
+        assert (tmp_path / "copies" / name).read_bytes() == REDACTED.encode()
+
+
+def test_redact_as_json_has_a_line_per_copy(shell: Shell, job_id: str, tmp_path: Path) -> None:
+    done = shell("redact", job_id, str(tmp_path), "--replacement", "<{type}>", "--json")
+
+    assert done.lines == [
+        {"input_key": "good/one.txt", "path": str(tmp_path / "one.txt")},
+        {"input_key": "good/ward 3/two.txt", "path": str(tmp_path / "ward 3" / "two.txt")},
+    ]
+    assert (tmp_path / "one.txt").read_text("utf-8").startswith("Patient: <NAME>, ")
+
+
+def test_redact_of_a_job_over_one_file_writes_that_file(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    done = quick("redact", shell.ended_job("good/one.txt"), str(tmp_path), *on)
+
+    assert done.code == 0
+    assert (tmp_path / "one.txt").read_bytes() == REDACTED.encode()
+
+
+def test_redact_refuses_a_note_that_has_changed(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    shell.put("changed/one.txt")
+    job_id = shell.ended_job("changed")
+    shell.put("changed/one.txt", f"Not {NOTE}")
+
+    done = quick("redact", job_id, str(tmp_path), *on)
+
+    assert done.code == 1
+    assert "changed/one.txt: Entity" in done.error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../../out.txt", "a/../out.txt", "./out.txt"])
+def test_redact_writes_nothing_outside_the_folder(
+    name: str, shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    prefix = f"escape-{uuid4().hex}"
+    shell.put(f"{prefix}/{name}")
+
+    done = quick("redact", shell.ended_job(prefix), str(tmp_path / "a" / "copies"), *on)
+
+    assert done.code == 1
+    assert f"s3://{shell.bucket}/{prefix}/{name}: this key leads out of the folder" in done.error
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["/etc/out.txt", "a//out.txt", "a\0.txt"])
+def test_a_name_that_is_no_path_below_the_folder_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="this key leads out of the folder"):
+        path_below(tmp_path, name, bucket="bucket", key=name)
+
+
+def test_redact_follows_no_link_out_of_the_folder(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "ward 3").symlink_to(tmp_path / "elsewhere")
+
+    done = quick("redact", job_id, str(tmp_path / "copies"), *on)
+
+    assert done.code == 1
+    assert "this key leads out of the folder" in done.error
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_fails_in_one_line(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+
+    done = quick("redact", job_id, str(tmp_path / "file"), *on)
+
+    assert done.code == 1
+    assert str(tmp_path / "file") in done.error
+
+
+def test_review_writes_a_page(shell: Shell, partial_job_id: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.touch(0o644)
+
+    done = shell("review", partial_job_id, str(page), "--json")
+
+    assert done.code == 3
+    assert done.json == {"job_id": partial_job_id, "review": str(page)}
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "INVALID_ENCODING" in page.read_text("utf-8")
+
+
+# --- Wrong usage ----------------------------------------------------------------------------------
+
+LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Missing command."),
+        (("detcet",), "No such command 'detcet'."),
+        (("detect",), "Missing argument 'SOURCE'."),
+        (("wait", "1", "--bogus"), "No such option: --bogus"),
+        (("wait", "1", "--timeout", "Zinnia"), "Invalid value for '--timeout': "),
+        (("wait", "1", "--timeout=Zinnia"), "Invalid value for '--timeout': "),
+        (("wait", "1", "Zinnia"), "Got unexpected extra argument"),
+        (("wait", "1", "--timeout", "-1"), "--timeout (seconds) must be at least 0"),
+        (("wait", "Zinnia!"), "JOB_ID (JobId) must consist of"),
+        (("wait", "1", "--profile", "Zinnia"), "--profile: "),
+        (("start", *LOCATIONS), "--role-arn is missing"),
+        (("start", *LOCATIONS, "--role-arn", "Zinnia"), "--role-arn (IamRoleArn) must have"),
+        (("start", *LOCATIONS, "--role-arn", ROLE, "--token", "Zinnia!"), "--token (Client"),
+        (("start", *LOCATIONS, "--role-arn", ROLE, "--job-name", "Zinnia!"), "--job-name (JobN"),
+        (("start", "Zinnia", LOCATIONS[1]), "SOURCE must be like s3://bucket/prefix"),
+        (("start", "s3://Zinnia/", LOCATIONS[1]), "SOURCE (S3Bucket) must consist of"),
+        (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
+        (("detect", "--local", "Zinnia", "out"), "SOURCE must be a folder that exists"),
+        (("detect", "--local", ".", "out", "--region", "x"), "--local takes no --region"),
+        (("detect", "--local", ".", "out", "--redact", "./"), "--redact would write over"),
+        (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
+        (("list", "--name", "a", "--status", "FAILED"), "--status (Comprehend"),
+        (("list", "--before", "Zinnia"), "--before must be a date"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
+    arguments: tuple[str, ...], says: str, quick: Callable[..., Done]
+) -> None:
+    done = quick(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(says)
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_process_that_was_used_wrongly_exits_with_2(shell: Shell) -> None:
+    done = shell.run("start", *LOCATIONS, "--job-name", f"{CANARY}!", "--role-arn", ROLE)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith("--job-name (JobName) must consist of Unicode letters")
+
+
+def test_a_mark_that_is_none_is_wrong_usage(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    done = quick("redact", job_id, str(tmp_path), "--replacement", "{Zinnia}", *on)
+
+    assert done.code == 2
+    assert done.error.startswith("--replacement (format string) must have no other field")
+
+
+# --- Failures -------------------------------------------------------------------------------------
+
+
+def test_an_unknown_job_fails_in_one_line(shell: Shell) -> None:
+    done = shell("status", "0" * 32)
+
+    assert (done.code, done.out) == (1, "")
+    assert done.error.startswith("DescribePHIDetectionJob: ResourceNotFoundException: ")
+
+
+def test_no_region_fails_in_one_line(shell: Shell) -> None:
+    done = shell.run("status", "0" * 32, AWS_DEFAULT_REGION="")
+
+    assert done.code == 1
+    assert "check region_name or AWS_DEFAULT_REGION" in done.error
+
+
+def test_what_nobody_expected_shows_its_type_alone(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "boto3.py").write_text(f"raise ValueError('{CANARY}')")
+
+    done = shell.run("status", "1", PYTHONPATH=str(tmp_path))
+
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "comprehend-phi: unexpected ValueError; this is a bug, please report it\n"
+
+
+def test_without_a_key_it_warns_in_one_line(shell: Shell) -> None:
+    done = shell("start", *shell.start("good"))
+
+    assert done.code == 0
+    [_, warning] = done.err.splitlines()
+    assert warning.startswith("Warning: Without --kms-key the service writes its results")
+
+
+def test_without_a_key_no_job_starts_where_warnings_are_errors(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str]
+) -> None:
+    before = shell.server.service.job_ids
+    done = quick("start", *shell.start("good"), *on)  # pytest makes errors of warnings
+
+    assert done.code == 1
+    assert done.error.startswith("No job was started. Without --kms-key")
+    assert shell.server.service.job_ids == before
+
+
+# --- Tokens ---------------------------------------------------------------------------------------
+
+
+def test_the_token_of_a_start_with_unknown_outcome_starts_no_second_job(slow: Shell) -> None:
+    command = ("start", *slow.start("notes", "--kms-key", KEY))
+    before = len(slow.server.service.job_ids)
+    # The first attempt starts the job, and its answer is lost; the second is not let through.
+    slow.server.service.script(
+        faults.reset_after(), faults.error("AccessDeniedException", "Not now")
+    )
+
+    lost = slow(*command)
+    [token] = re.findall(r"^Request token: (.*)$", lost.err, re.MULTILINE)
+    again = slow(*command, "--token", token)
+
+    assert (lost.code, lost.out) == (1, "")
+    assert lost.err.endswith(f"the same command with --token {token}\n")
+    assert (again.code, again.out) == (0, f"{slow.server.service.job_ids[-1]}\n")
+    assert len(slow.server.service.job_ids) == before + 1
+
+
+def test_the_token_is_told_before_anything_is_answered(shell: Shell) -> None:
+    nowhere = "http://127.0.0.1:9"
+    command = ("start", *shell.start("good", "--kms-key", KEY), "--endpoint-url", nowhere)
+    with shell.popen(*command) as process:
+        told = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        done = finished(process)
+
+    [token] = re.findall(r"^Request token: ([0-9a-f-]{36})$", told)
+    assert done.code == 130
+    assert done.err.endswith(f"the same command with --token {token}\n")
+
+
+def test_all_slots_taken_is_told_with_the_option_that_waits(
+    slow: Shell, quick: Callable[..., Done]
+) -> None:
+    slow.server.service.script(faults.job_limit())
+    arguments = slow.start("notes", "--kms-key", KEY)
+    done = quick("start", *arguments, "--endpoint-url", slow.url)
+
+    assert done.code == 1
+    assert "\n--slot-timeout SECONDS waits for a free slot." in done.err
+
+
+# --- Waiting that ends early ----------------------------------------------------------------------
+
+
+def test_a_wait_that_times_out_exits_with_4_and_says_how_to_go_on(
+    slow: Shell, slow_job: str
+) -> None:
+    done = slow("wait", slow_job, "--timeout", "0.1", "--json", "--region", "us-east-1")
+
+    assert done.code == 4
+    assert done.json["job_id"] == slow_job
+    assert re.match(rf"Job {slow_job} was \w+ after 0.1 seconds of waiting\.", done.error)
+    assert done.err.splitlines()[-1] == (
+        "The job goes on; to wait for it again: comprehend-phi wait"
+        f" {slow_job} --region us-east-1 --endpoint-url {slow.url}"
+    )
+
+
+def interrupted(process: Any) -> Done:
+    """The process, interrupted in its wait."""
+    while not process.stderr.readline().startswith(("SUBMITTED", "IN_PROGRESS")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    return finished(process)
+
+
+def test_an_interrupted_wait_exits_with_130_and_says_how_to_go_on(
+    slow: Shell, slow_job: str
+) -> None:
+    with slow.popen("wait", slow_job, "--endpoint-url", slow.url) as process:
+        done = interrupted(process)
+
+    assert (done.code, done.out) == (130, "")
+    assert done.err.splitlines() == [
+        f"comprehend-phi: Interrupted in the wait for job {slow_job}",
+        f"The job goes on; to wait for it again: comprehend-phi wait {slow_job}"
+        f" --endpoint-url {slow.url}",
+    ]
+
+
+def test_an_interrupted_detect_says_how_to_wait_for_its_job(slow: Shell) -> None:
+    command = ("detect", *slow.start("notes", "--kms-key", KEY), "--endpoint-url", slow.url)
+    with slow.popen(*command) as process:
+        done = interrupted(process)
+
+    assert done.code == 130
+    job_id = slow.server.service.job_ids[-1]
+    assert f"comprehend-phi wait {job_id} --endpoint-url {slow.url}" in done.err
+
+
+def test_an_interrupted_local_job_has_ended(shell: Shell, notes: Path) -> None:
+    command = ("detect", "--local", str(notes), "out", "--poll-seconds", "3600")
+    with shell.popen(*command) as process:
+        done = interrupted(process)
+
+    assert done.code == 130
+    assert "The job has ended with this program" in done.err
+    assert "comprehend-phi wait" not in done.err
+
+
+# --- Pipes and terminals --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_pipe_ends_quietly_with_141(stream: str, shell: Shell, job_id: str) -> None:
+    with shell.popen("wait", job_id, "--json", "--endpoint-url", shell.url) as process:
+        getattr(process, stream).close()
+        rest = (process.stderr if stream == "stdout" else process.stdout).read()
+        code = process.wait(60)
+
+    assert code == 141
+    assert "Traceback" not in rest
+    assert "Exception" not in rest
+
+
+def test_help_into_a_closed_pipe_ends_quietly_with_141(shell: Shell) -> None:
+    with shell.popen("--help") as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 141
+
+
+def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
+    """What a terminal gets."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "comprehend_phi", *arguments, "--endpoint-url", shell.url],
+        cwd=shell.home,
+        env=shell.environment(**{"TERM": "xterm-256color", "COLUMNS": "60", **env}),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while select.select([ours], [], [], 60)[0]:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # how Linux says that the other side is closed
+                break
+        os.close(ours)
+        assert process.wait(60) in (0, 3)
+    text = shown.decode()
+    assert not leaks(text)
+    return text
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
+
+
+def test_on_a_terminal_the_wait_shows_state_elapsed_time_and_next_poll(shell: Shell) -> None:
+    job = shell.new_job("good")
+    shown = on_a_terminal(shell, "wait", job.job_id, "--poll-seconds", "0.6", NO_COLOR="1")
+
+    assert re.search(r"[A-Z]+ 0:00:\d\d elapsed, ", shown)
+    assert re.search(r"COMPLETED after 0:00:\d\d\r\n", shown)
+    assert not COLOUR.search(shown)
+
+
+def test_a_dumb_terminal_gets_plain_lines(shell: Shell, job_id: str) -> None:
+    shown = on_a_terminal(shell, "wait", job_id, TERM="dumb")
+
+    assert "\x1b" not in shown
+    assert re.fullmatch(r"COMPLETED after 0:00:\d\d\r\nCOMPLETED\r\n", shown)
+
+
+def test_tables_on_a_terminal_are_not_cut(shell: Shell) -> None:
+    shell.put(f"wide/{'Q' * 90}.txt", b"\xff")
+    shell.put("wide/one.txt")
+    options = ("--kms-key", KEY, "--poll-seconds", "0.05")
+    shown = on_a_terminal(shell, "detect", *shell.start("wide", *options), NO_COLOR="1")
+
+    assert "TYPE" in shown
+    assert shown.count("Q") == 90
+    assert not COLOUR.search(shown)
+
+
+# --- Without AWS ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("notes")
+    (folder / "ward 3" / "Äpfel").mkdir(parents=True)
+    (folder / "one.txt").write_bytes(NOTE.encode())
+    (folder / "ward 3" / "Äpfel" / "100% #2.txt").write_bytes(NOTE.encode())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(shell: Shell, notes: Path) -> Done:
+    """A local run on a machine whose own settings would lead elsewhere, or nowhere."""
+    nowhere = "http://127.0.0.1:9"
+    files = ("--redact", "local/redacted", "--review", "local/review.html")
+    return shell.run(
+        "detect",
+        "--local",
+        str(notes),
+        "local/out",
+        *files,
+        AWS_PROFILE="nobody",
+        AWS_ENDPOINT_URL=nowhere,
+        AWS_ENDPOINT_URL_S3=nowhere,
+        HTTP_PROXY=nowhere,
+        http_proxy=nowhere,
+        AWS_DEFAULT_REGION="",
+        AWS_ACCESS_KEY_ID="",
+        PYTHONWARNINGS="error",
+    )
+
+
+def test_a_local_job_needs_nothing_of_aws(local: Done) -> None:
+    assert local.code == 0
+    assert local.out.startswith("6 entities in 2 documents\n")
+
+
+def test_a_local_job_leaves_the_files_that_aws_would(local: Done, shell: Shell) -> None:
+    [folder] = (shell.home / "local" / "out").iterdir()
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    assert re.fullmatch(r"123456789012-PHIDetection-[0-9a-f]{32}", folder.name)
+    assert files == {
+        "Manifest",
+        "one.txt.out",
+        "ward 3/Äpfel/100% #2.txt.out",
+        f"Manifest_{folder.name}/success/files",
+        f"Manifest_{folder.name}/failed/files",
+    }
+
+
+def test_a_local_job_has_its_redacted_copies_and_its_page(local: Done, shell: Shell) -> None:
+    copies = shell.home / "local" / "redacted"
+
+    for name in ("one.txt", "ward 3/Äpfel/100% #2.txt"):
+        assert (copies / name).read_bytes() == REDACTED.encode()
+    assert (shell.home / "local" / "review.html").is_file()
