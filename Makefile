@@ -4,13 +4,16 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := demo-output
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
 .PHONY: demo test bench format chromium clean
 
 demo: .venv/package
-	$(BIN)/python examples/demo.py
+	# One of the notes is too large: not all files are processed, and that is exit code 3.
+	$(BIN)/comprehend-phi detect --local examples/notes $(DEMO)/results \
+	  --redact $(DEMO)/redacted --review $(DEMO)/review.html || test $$? -eq 3
 
 test: .venv/package .venv/tools chromium
 	$(BIN)/ruff check
