@@ -35,10 +35,14 @@ class Threads:
         self._lock = threading.Lock()
         self._ended = False
 
-    def pool(self, threads: int) -> ThreadPoolExecutor:
-        """So many threads, which `end` ends."""
+    def require_open(self) -> None:
+        """Raise RuntimeError when the threads have been ended."""
         if self._ended:
             raise RuntimeError("this client is closed: build another one")
+
+    def pool(self, threads: int) -> ThreadPoolExecutor:
+        """So many threads, which `end` ends."""
+        self.require_open()
         self._pools.append(ThreadPoolExecutor(threads, thread_name_prefix="comprehend_phi"))
         return self._pools[-1]
 
@@ -52,10 +56,15 @@ class Threads:
         # Joining blocks, so it happens in a thread, which then is the last one.
         last = ThreadPoolExecutor(1, thread_name_prefix="comprehend_phi")
         try:
-            for pool in self._pools:
-                await in_thread(last, pool.shutdown)
-        finally:
+            await in_thread(last, self._join)
+        except BaseException:  # cancelled; the joining goes on
             last.shutdown(wait=False)
+            raise
+        last.shutdown()
+
+    def _join(self) -> None:
+        for pool in self._pools:
+            pool.shutdown()
 
     def sleep(self, clock: Clock, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         """Block this thread while `clock` sleeps in the event loop.

@@ -199,6 +199,7 @@ class AsyncPHIClient:
     async def _call(
         self, operation: _operations.Operation[_Request, _Response], request: _Request
     ) -> _Response:
+        self._threads.require_open()
         attempt = partial(operation.attempt, self._connection.client, request)
         return await retry.call_async(
             lambda: in_thread(self._calls, attempt), self._retry, self._clock

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import boto3
@@ -12,13 +14,20 @@ import pytest
 from hypothesis import settings
 
 from comprehend_phi import (
+    AsyncJob,
+    AsyncPHIClient,
     InputDataConfig,
+    JobProperties,
     OutputDataConfig,
     PHIClient,
     RetryPolicy,
     StartPHIDetectionJobRequest,
+    WaitPolicy,
 )
 from comprehend_phi.testing import FakeClock, LocalServer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # A slow machine is no failure; and the gate finds the same in every run, while a developer's runs
 # look further.
@@ -58,14 +67,123 @@ def server(clock: FakeClock) -> Iterator[LocalServer]:
         yield server
 
 
+# --- Both clients behind one face -----------------------------------------------------------------
+
+_T = TypeVar("_T")
+
+
+class Awaited:
+    """AsyncPHIClient with the face of PHIClient, so that one table of tests is there for both.
+
+    Its event loop runs in a thread, so that many threads may call it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._client = AsyncPHIClient(**options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def result_of(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def each_of(self, items: AsyncIterator[_T]) -> Iterator[_T]:
+        while True:
+            try:
+                item = self.result_of(anext_of(items))
+            except StopAsyncIteration:
+                return
+            yield item
+
+    def close(self) -> None:
+        self.result_of(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def start_phi_detection_job(self, request: StartPHIDetectionJobRequest) -> Any:
+        return self.result_of(self._client.start_phi_detection_job(request))
+
+    def describe_phi_detection_job(self, job_id: str) -> JobProperties:
+        return self.result_of(self._client.describe_phi_detection_job(job_id))
+
+    def list_phi_detection_jobs(self, *args: Any, **options: Any) -> Iterator[JobProperties]:
+        return self.each_of(self._client.list_phi_detection_jobs(*args, **options))
+
+    def stop_phi_detection_job(self, job_id: str) -> str:
+        return self.result_of(self._client.stop_phi_detection_job(job_id))
+
+    def submit(self, request: StartPHIDetectionJobRequest) -> AwaitedJob:
+        return AwaitedJob(self, self.result_of(self._client.submit(request)))
+
+    def job(self, job_id: str) -> AwaitedJob:
+        return AwaitedJob(self, self._client.job(job_id))
+
+
+class AwaitedJob:
+    """AsyncJob with the face of Job."""
+
+    def __init__(self, client: Awaited, job: AsyncJob) -> None:
+        self.job_id = job.job_id
+        self._client = client
+        self._job = job
+
+    def __repr__(self) -> str:
+        return repr(self._job).removeprefix("Async")
+
+    def properties(self) -> JobProperties:
+        return self._client.result_of(self._job.properties())
+
+    def stop(self) -> str:
+        return self._client.result_of(self._job.stop())
+
+    def wait(
+        self,
+        policy: WaitPolicy | None = None,
+        on_poll: Callable[[JobProperties], object] | None = None,
+    ) -> JobProperties:
+        async def polled(job: JobProperties) -> None:
+            # In another thread, since it may well ask this client something.
+            if on_poll is not None:
+                await asyncio.to_thread(on_poll, job)
+
+        return self._client.result_of(self._job.wait(policy or WaitPolicy(), polled))
+
+
+async def anext_of(items: AsyncIterator[_T]) -> _T:
+    """What `anext` gives; in a coroutine, which `StopAsyncIteration` may leave."""
+    return await items.__anext__()
+
+
 @pytest.fixture
-def make_client(server: LocalServer, clock: FakeClock) -> Iterator[Callable[..., PHIClient]]:
+def client_class() -> Callable[..., Any]:
+    """The client to test; modules whose tests are there for both hand on `each_client_class`."""
+    return PHIClient
+
+
+@pytest.fixture(params=[PHIClient, Awaited], ids=["sync", "async"])
+def each_client_class(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """One client after the other."""
+    built: Callable[..., Any] = request.param
+    return built
+
+
+@pytest.fixture
+def make_client(
+    server: LocalServer, clock: FakeClock, client_class: Callable[..., Any]
+) -> Iterator[Callable[..., PHIClient]]:
     """Builds clients of `server` that never really sleep; all are closed in the end."""
     clients: list[PHIClient] = []
 
     def make(**options: Any) -> PHIClient:
         options = {"endpoint_url": server.endpoint_url, "clock": clock, **options}
-        clients.append(PHIClient(**options))
+        clients.append(client_class(**options))
         return clients[-1]
 
     yield make

@@ -50,6 +50,13 @@ STOP = "StopPHIDetectionJob"
 
 JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
 
+
+@pytest.fixture
+def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
+    """Both clients: the same attempts, tokens, errors and endings."""
+    return each_client_class
+
+
 # --- The next step --------------------------------------------------------------------------------
 
 ENDS = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS, JobStatus.FAILED, JobStatus.STOPPED)
@@ -637,7 +644,6 @@ def test_a_stop_whose_answer_was_lost_is_sent_again(
 def test_a_job_is_found_by_its_id_without_asking_the_service(
     client: PHIClient, server: LocalServer
 ) -> None:
-    assert isinstance(client.job(JOB_ID), Job)
     assert client.job(JOB_ID).job_id == JOB_ID
     assert list(server.service.received) == []
 

@@ -66,6 +66,12 @@ def page(next_token: str | None = None, *job_ids: str) -> Fault:
     return faults.answer(200, json.dumps(body).encode())
 
 
+@pytest.fixture
+def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
+    """Both clients: the same attempts, tokens, errors and endings."""
+    return each_client_class
+
+
 # --- Lazily ---------------------------------------------------------------------------------------
 
 

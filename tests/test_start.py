@@ -84,6 +84,12 @@ def make_request() -> MakeRequest:
     return make
 
 
+@pytest.fixture
+def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
+    """Both clients: the same attempts, tokens, errors and endings."""
+    return each_client_class
+
+
 # --- The faults that are retried ------------------------------------------------------------------
 
 
@@ -788,23 +794,29 @@ def line_of(warning: warnings.WarningMessage) -> str:
 
 
 def test_a_start_without_kms_key_warns_once_at_the_line_of_the_caller(
-    server: LocalServer, client: PHIClient, make_request: MakeRequest
+    server: LocalServer, clock: FakeClock, make_request: MakeRequest
 ) -> None:
     plain = make_request(kms_key=None)
     server.service.script(faults.throttle(), faults.reset_after())
 
-    with pytest.warns(PlaintextOutputWarning) as caught:
+    with (
+        PHIClient(endpoint_url=server.endpoint_url, clock=clock) as client,
+        pytest.warns(PlaintextOutputWarning) as caught,
+    ):
         client.start_phi_detection_job(plain)
 
     assert [line_of(each) for each in caught] == ["client.start_phi_detection_job(plain)"]
 
 
 def test_submit_warns_once_at_the_line_of_the_caller(
-    client: PHIClient, make_request: MakeRequest
+    server: LocalServer, make_request: MakeRequest
 ) -> None:
     plain = make_request(kms_key=None)
 
-    with pytest.warns(PlaintextOutputWarning) as caught:
+    with (
+        PHIClient(endpoint_url=server.endpoint_url) as client,
+        pytest.warns(PlaintextOutputWarning) as caught,
+    ):
         client.submit(plain)
 
     assert [line_of(each) for each in caught] == ["client.submit(plain)"]

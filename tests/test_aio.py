@@ -1,0 +1,736 @@
+"""What is asynchronous about AsyncPHIClient; the tests of both clients cover what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from comprehend_phi import (
+    AsyncJob,
+    AsyncPHIClient,
+    Document,
+    IncompleteResultsError,
+    Job,
+    JobProperties,
+    JobResults,
+    JobStatus,
+    PHIClient,
+    PlaintextOutputWarning,
+    RequestValidationError,
+    ResourceNotFoundException,
+    ResultsError,
+    RetryPolicy,
+    StartPHIDetectionJobRequest,
+    ThrottlingException,
+)
+from comprehend_phi.aio import AsyncJob as AsyncJobOfAio
+from comprehend_phi.results import AsyncJobResults
+from comprehend_phi.testing import FakeClock, Fault, LocalServer, WallClock, faults
+
+START = "StartPHIDetectionJob"
+DESCRIBE = "DescribePHIDetectionJob"
+JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
+
+Connect = Callable[..., AsyncPHIClient]
+MakeRequest = Callable[..., StartPHIDetectionJobRequest]
+_T = TypeVar("_T")
+
+
+def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run to the end in debug mode; no thread of ours is left."""
+    try:
+        return asyncio.run(coroutine, debug=True)
+    finally:
+        gc.collect()  # what was never awaited warns now
+        assert our_threads() == []
+
+
+def our_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("comprehend_phi")]
+
+
+@pytest.fixture
+def connect(server: LocalServer, clock: FakeClock, s3: Any) -> Connect:
+    """Builds clients of `server` that never really sleep."""
+
+    def build(**options: Any) -> AsyncPHIClient:
+        usual: dict[str, Any] = {
+            "endpoint_url": server.endpoint_url,
+            "s3_client": s3,
+            "clock": clock,
+        }
+        return AsyncPHIClient(**{**usual, **options})
+
+    return build
+
+
+class ClockThatWaits(FakeClock):
+    """Its asynchronous sleeps last until they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asleep = asyncio.Event()
+        self.cancelled = 0
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.asleep.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+# --- The twins ------------------------------------------------------------------------------------
+
+TWINS = ((PHIClient, AsyncPHIClient), (Job, AsyncJob), (JobResults, AsyncJobResults))
+
+
+def public(cls: type) -> dict[str, Any]:
+    return {name: member for name, member in vars(cls).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("sync", "twin"), TWINS)
+def test_the_twins_have_the_same_members(sync: type, twin: type) -> None:
+    assert set(public(sync)) == set(public(twin))
+
+
+@pytest.mark.parametrize(("sync", "twin"), TWINS[:2])
+def test_the_twins_take_the_same_arguments(sync: type, twin: type) -> None:
+    for name in ("__init__", *public(sync)):
+        ours, theirs = (inspect.signature(getattr(cls, name)) for cls in (sync, twin))
+        assert described(ours) == described(theirs)
+
+
+def described(signature: inspect.Signature) -> list[tuple[Any, ...]]:
+    """The parameters; of a clock as the default, only its class."""
+    return [
+        (p.name, p.kind, type(p.default) if p.name == "clock" else p.default)
+        for p in signature.parameters.values()
+    ]
+
+
+def test_what_asks_the_service_is_a_coroutine() -> None:
+    methods = {**public(AsyncPHIClient), **public(AsyncJob)}
+    plain = {name for name, method in methods.items() if not inspect.iscoroutinefunction(method)}
+    assert plain == {"job", "list_phi_detection_jobs"}
+
+
+def test_aio_has_the_job_too() -> None:
+    assert AsyncJobOfAio is AsyncJob
+
+
+# --- A job from one end to the other --------------------------------------------------------------
+
+
+def test_a_job_is_submitted_waited_for_and_read(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            done = await job.wait()
+            results = await job.results()
+
+            assert done.job_status is JobStatus.COMPLETED
+            assert results.manifest.success_files_count == 1
+            assert results.unprocessed == ()
+            assert [d.input_key async for d in results] == ["notes/note.txt"]
+            assert [d.input_key async for d in results] == ["notes/note.txt"]  # again
+            [(key, text)] = [each async for each in results.redacted(replacement="*")]
+            assert (key, text) == ("notes/note.txt", "Patient: *, phone *")
+            [(document, source)] = [each async for each in results.with_text()]
+            assert source[document.entities[0].begin_offset :].startswith("Ada Example")
+            assert [each.job_id async for each in client.list_phi_detection_jobs()] == [job.job_id]
+            assert repr(results) == f"AsyncJobResults({job.job_id!r})"
+
+    run(main())
+
+
+def test_on_poll_may_be_a_coroutine_function_or_not(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    seen: list[JobStatus] = []
+
+    async def tell(job: JobProperties) -> None:
+        await asyncio.sleep(0)
+        seen.append(job.job_status)
+
+    async def main() -> None:
+        async with connect() as client:
+            await (await client.submit(request_)).wait(on_poll=tell)
+            assert seen[0] == "SUBMITTED"
+            assert seen[-1] == "COMPLETED"
+            count = len(seen)
+            [job] = [each async for each in client.list_phi_detection_jobs()]
+            await client.job(job.job_id).wait(on_poll=lambda job: seen.append(job.job_status))
+            assert seen[count:] == ["COMPLETED"]
+
+    run(main())
+
+
+def test_a_start_that_is_awaited_warns_at_the_line_of_the_caller(
+    connect: Connect, make_request: MakeRequest
+) -> None:
+    plain = make_request(kms_key=None)
+
+    async def main() -> list[warnings.WarningMessage]:
+        async with connect() as client:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                await client.submit(plain)
+                await client.start_phi_detection_job(plain)
+        return caught
+
+    caught = run(main())
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    assert {(each.category, each.filename) for each in caught} == {
+        (PlaintextOutputWarning, __file__)
+    }
+    assert [lines[each.lineno - 1].strip() for each in caught] == [
+        "await client.submit(plain)",
+        "await client.start_phi_detection_job(plain)",
+    ]
+
+
+# --- Threads --------------------------------------------------------------------------------------
+
+
+class Gate(WallClock):
+    """The clock of a service whose slow answers wait until the gate is opened."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.inside = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        self.open.wait(60)
+        with self._lock:
+            self.inside -= 1
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def gated(gate: Gate) -> Iterator[LocalServer]:
+    """A service that answers describes, all of them of no job, when `gate` is opened."""
+    with LocalServer(clock=gate) as server:
+        server.service.script(*[faults.slow(1.0)] * 50, operation=DESCRIBE)
+        yield server
+        gate.open.set()
+
+
+async def describe(client: AsyncPHIClient) -> None:
+    with pytest.raises(ResourceNotFoundException):
+        await client.describe_phi_detection_job(JOB_ID)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give other tasks and threads their turn until it holds."""
+    while not condition():  # noqa: ASYNC110 - it is threads that change it, and they tell nobody
+        await asyncio.sleep(0)
+
+
+def test_the_event_loop_runs_on_while_all_threads_wait_for_the_service(
+    gate: Gate, gated: LocalServer
+) -> None:
+    async def main() -> None:
+        async with AsyncPHIClient(endpoint_url=gated.endpoint_url) as client:
+            calls = [asyncio.create_task(describe(client)) for _ in range(50)]
+            # Were a call to block the loop, this would never come to an end.
+            await until(lambda: gate.inside == 25)
+            assert not any(call.done() for call in calls)
+            gate.open.set()
+            await asyncio.gather(*calls)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("config", "connections"),
+    [
+        (None, 25),
+        (Config(connect_timeout=3), 25),
+        (Config(max_pool_connections=3), 3),
+        (Config(max_pool_connections=1), 1),
+    ],
+)
+def test_as_many_calls_are_under_way_as_there_are_connections(
+    gate: Gate, gated: LocalServer, config: Config | None, connections: int
+) -> None:
+    async def main() -> None:
+        async with AsyncPHIClient(endpoint_url=gated.endpoint_url, config=config) as client:
+            calls = asyncio.gather(*[describe(client) for _ in range(30)])
+            await until(lambda: gate.inside == connections)
+            gate.open.set()
+            await calls
+
+    run(main())
+    assert gate.most == connections
+
+
+def test_the_default_threads_of_the_loop_are_not_used(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        blocked = threading.Event()
+        # More than the default executor has: whoever needs it, waits for ever.
+        taken = [asyncio.create_task(asyncio.to_thread(blocked.wait, 60)) for _ in range(40)]
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            assert len([each async for each in await job.results()]) == 1
+        blocked.set()
+        await asyncio.gather(*taken)
+
+    run(main())
+
+
+def test_what_a_task_keeps_in_context_variables_holds_in_the_threads(
+    server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    trace: ContextVar[str] = ContextVar("trace", default="none")
+    seen: list[str] = []
+    boto3_client: Any = boto3.client(
+        "comprehendmedical",
+        endpoint_url=server.endpoint_url,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+    def note(**_event: Any) -> None:
+        seen.append(trace.get())
+
+    boto3_client.meta.events.register("before-send", note)
+
+    async def main() -> None:
+        async with AsyncPHIClient(client=boto3_client) as client:
+            trace.set("of this task")
+            await client.start_phi_detection_job(request_)
+
+    run(main())
+    boto3_client.close()
+    assert seen == ["of this task"]
+
+
+def test_closing_waits_for_the_call_under_way_without_blocking_the_loop(
+    gate: Gate, gated: LocalServer
+) -> None:
+    async def main() -> None:
+        client = AsyncPHIClient(endpoint_url=gated.endpoint_url)
+        call = asyncio.create_task(describe(client))
+        await until(lambda: gate.inside == 1)
+        closing = asyncio.create_task(client.close())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        gate.open.set()
+        await closing
+        await call
+
+    run(main())
+
+
+def test_a_closed_client_says_so(connect: Connect) -> None:
+    async def main() -> None:
+        client = connect()
+        await client.close()
+        await client.close()  # a second time is harmless
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await client.describe_phi_detection_job(JOB_ID)
+
+    run(main())
+
+
+# --- Cancelling -----------------------------------------------------------------------------------
+
+
+def test_cancelling_a_wait_takes_effect_at_once(
+    connect: Connect, server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        clock = ClockThatWaits()
+        async with connect(clock=clock) as client:
+            job = await client.submit(request_)
+            wait = asyncio.create_task(job.wait())
+            await clock.asleep.wait()
+            wait.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await wait
+            assert clock.cancelled == 1
+            # The job goes on, and can be waited for again.
+            assert (await job.properties()).job_status == "SUBMITTED"
+
+    run(main())
+
+
+def test_wait_for_ends_a_wait_with_its_own_timeout(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect(clock=ClockThatWaits()) as client:
+            job = await client.submit(request_)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(job.wait(), 0.05)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry"),
+    [
+        (faults.throttle(), RetryPolicy()),
+        (faults.job_limit(), RetryPolicy(slot_timeout=3600)),
+    ],
+    ids=["backoff", "job slot"],
+)
+def test_cancelling_what_is_between_two_attempts_takes_effect_at_once(
+    connect: Connect,
+    server: LocalServer,
+    request_: StartPHIDetectionJobRequest,
+    fault: Fault,
+    retry: RetryPolicy,
+) -> None:
+    server.service.script(*[fault] * 8)
+
+    async def main() -> None:
+        clock = ClockThatWaits()
+        async with connect(clock=clock, retry=retry) as client:
+            start = asyncio.create_task(client.start_phi_detection_job(request_))
+            await clock.asleep.wait()
+            start.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await start
+        assert clock.cancelled == 1
+        assert server.service.attempts(START) == 1
+
+    run(main())
+
+
+def test_a_backoff_and_a_wait_need_no_thread(
+    connect: Connect, server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        config = Config(max_pool_connections=1)
+        clock = ClockThatWaits()
+        async with connect(clock=clock, config=config) as client:
+            job = await client.submit(request_)
+            server.service.script(faults.throttle(), operation=DESCRIBE)
+            asleep = [asyncio.create_task(job.properties())]
+            await clock.asleep.wait()
+            clock.asleep.clear()
+            asleep.append(asyncio.create_task(job.wait()))
+            await clock.asleep.wait()
+            # The one thread is free for others.
+            assert (await client.submit(request_)).job_id == job.job_id
+            for task in asleep:
+                task.cancel()
+            await asyncio.wait(asleep)
+            assert [task.cancelled() for task in asleep] == [True, True]
+
+    run(main())
+
+
+def test_a_call_that_is_cancelled_before_its_turn_is_not_sent(
+    gate: Gate, gated: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    config = Config(max_pool_connections=1)
+
+    async def main() -> None:
+        async with AsyncPHIClient(endpoint_url=gated.endpoint_url, config=config) as client:
+            first = asyncio.create_task(describe(client))
+            await until(lambda: gate.inside == 1)
+            second = asyncio.create_task(client.start_phi_detection_job(request_))
+            await asyncio.sleep(0)
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            gate.open.set()
+            await first
+
+    run(main())
+    assert gated.service.attempts(START) == 0
+
+
+def test_a_start_that_is_cancelled_on_its_way_is_found_again_by_its_token(
+    gate: Gate, gated: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    gated.service.script(faults.slow(1.0), operation=START)
+
+    async def main() -> None:
+        async with AsyncPHIClient(endpoint_url=gated.endpoint_url) as client:
+            start = asyncio.create_task(client.start_phi_detection_job(request_))
+            await until(lambda: gate.inside == 1)
+            start.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await start
+            gate.open.set()
+            again = await client.start_phi_detection_job(request_)
+        assert gated.service.job_ids == (again.job_id,)
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="task groups came with Python 3.11")
+def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
+    connect: Connect, server: LocalServer, make_request: MakeRequest
+) -> None:
+    async def main() -> None:
+        clock = ClockThatWaits()
+        async with connect(clock=clock, retry=RetryPolicy(max_attempts=1)) as client:
+            jobs = [await client.submit(make_request()) for _ in range(3)]
+
+            async def fail() -> None:
+                await clock.asleep.wait()
+                server.service.script(faults.throttle(), operation=START)
+                await client.submit(make_request())
+
+            async def together() -> None:
+                async with asyncio.TaskGroup() as group:
+                    for job in jobs:
+                        group.create_task(job.wait())
+                    group.create_task(fail())
+
+            with pytest.raises(ExceptionGroup) as caught:  # noqa: F821 - Python 3.11 and later
+                await together()
+            assert [type(each) for each in caught.value.exceptions] == [ThrottlingException]
+            assert clock.cancelled == len(jobs)
+
+    run(main())
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(s3: Any, bucket: str) -> int:
+    """More notes than the window of a reader holds."""
+    for number in range(1, 60):
+        s3.put_object(Bucket=bucket, Key=f"notes/{number}.txt", Body=b"Seen by Dr. Ada Example")
+    return 60
+
+
+def test_leaving_the_documents_early_ends_the_fetching(
+    connect: Connect, many: int, s3: Any, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> int:
+        gets: list[str] = []
+
+        def note(params: dict[str, Any], **_event: Any) -> None:
+            gets.append(params["url_path"])
+
+        s3.meta.events.register("before-call.s3.GetObject", note)
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            async with aclosing(aiter_of(await job.results())) as documents:
+                await documents.__anext__()
+            begun = len(gets)
+        return max(begun, len(gets))
+
+    assert run(main()) <= 3 + 1 + 21  # the manifest and two lists; 10 connections, so 21 ahead
+
+
+def aiter_of(results: AsyncJobResults) -> Any:
+    return results.__aiter__()
+
+
+def test_a_cancelled_reader_ends_at_once(
+    connect: Connect, many: int, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            read: list[Document] = []
+
+            async def reading() -> None:
+                async with aclosing(aiter_of(results)) as documents:
+                    async for document in documents:
+                        read.append(document)
+                        await asyncio.sleep(0)
+
+            task = asyncio.create_task(reading())
+            await until(lambda: len(read) > 3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert len(read) < many
+            # And again, to the end.
+            assert len([each async for each in results]) == many
+
+    run(main())
+
+
+def test_a_missing_document_is_told_after_all_others_came(
+    connect: Connect, many: int, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            [lost] = [d.output_key async for d in results if d.input_key == "notes/7.txt"]
+            s3.delete_object(Bucket=bucket, Key=lost)
+            read: list[Document] = []
+
+            async def reading() -> None:
+                async for document in results:
+                    read.append(document)
+
+            with pytest.raises(IncompleteResultsError) as caught:
+                await reading()
+            assert len(read) == many - 1
+            assert lost in str(caught.value)
+
+    run(main())
+
+
+def test_unprocessed_files_whose_list_is_missing_are_told_of_when_asked_for(
+    connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
+
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            assert (await job.wait()).job_status is JobStatus.PARTIAL_SUCCESS
+            [lost] = [
+                each["Key"]
+                for each in s3.list_objects_v2(Bucket=bucket)["Contents"]
+                if "/failed/" in each["Key"]
+            ]
+            s3.delete_object(Bucket=bucket, Key=lost)
+            results = await job.results()
+            for _ in range(2):
+                with pytest.raises(IncompleteResultsError):
+                    _ = results.unprocessed
+
+    run(main())
+
+
+def test_results_of_a_job_that_runs_are_refused(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            with pytest.raises(ResultsError, match="wait for it first"):
+                await job.results()
+
+    run(main())
+
+
+def test_a_bad_mark_is_refused_before_anything_is_read(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            with pytest.raises(RequestValidationError):
+                results.redacted(replacement="{name}")
+
+    run(main())
+
+
+def test_closing_ends_the_sleeps_of_threads(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    nowhere: Any = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+        clock = ClockThatWaits()
+        client = connect(clock=clock, s3_client=nowhere)
+        reading = asyncio.create_task(client.results(job.job_id))
+        await clock.asleep.wait()  # before the second attempt at the manifest
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await client.close()  # would never return if it waited for the sleep to end
+        assert clock.cancelled == 1
+
+    run(main())
+    nowhere.close()
+
+
+# --- Whole programs -------------------------------------------------------------------------------
+
+FLAGS = ("-W", "error", "-X", "dev")
+PROGRAM = """
+import asyncio, sys
+from comprehend_phi import (
+    AsyncPHIClient, InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest, WaitPolicy
+)
+
+async def main(url, bucket):
+    # A slow machine is no failure.
+    asyncio.get_running_loop().slow_callback_duration = 60
+    request = StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket=bucket, s3_key="notes"),
+        output_data_config=OutputDataConfig(s3_bucket=bucket, s3_key="results"),
+        data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+        kms_key="alias/notes",
+    )
+    async with AsyncPHIClient(endpoint_url=url) as client:
+        job = await client.submit(request)
+        done = await job.wait(WaitPolicy(delay=0.05))
+        print(done.job_status, [d.input_key async for d in await job.results()])
+
+asyncio.run(main(*sys.argv[1:]), debug=True)
+"""
+
+
+def test_a_program_ends_quietly_in_debug_mode_with_warnings_as_errors(s3: Any, bucket: str) -> None:
+    with LocalServer(job_seconds=0.1) as server:
+        done = subprocess.run(
+            [
+                sys.executable,
+                *["-W", "error", "-X", "dev", "-c"],
+                PROGRAM,
+                server.endpoint_url,
+                bucket,
+            ],
+            env={**os.environ, "AWS_ENDPOINT_URL_S3": server.endpoint_url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == ""
+    assert done.stdout == "COMPLETED ['notes/note.txt']\n"
+    assert done.returncode == 0
