@@ -598,11 +598,13 @@ def test_letters_in_the_search_field_are_letters(page: Page) -> None:
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
 
 
-def test_the_question_mark_shows_and_hides_the_keys(page: Page) -> None:
+def test_the_question_mark_shows_and_hides_the_keys_which_rest_meanwhile(page: Page) -> None:
     page.open([NOTE])
 
     page.press("?")
     assert "next, previous entity" in page.text("#help")
+    page.press("a")
+    assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
     page.press("?")
     assert not page.find("#help").is_displayed()
 
