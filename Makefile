@@ -63,7 +63,7 @@ chromium:
 	  echo "Installing Chromium for the tests of the review page"; \
 	  $(APT_INSTALL) chromium chromium-driver >/dev/null 2>&1 \
 	    || { apt-get update -qq && $(APT_INSTALL) chromium chromium-driver >/dev/null; } \
-	    || echo "Chromium could not be installed: the tests of the review page will fail."; \
+	    || echo "Chromium could not be installed: the tests of the review page will skip."; \
 	fi
 
 clean:

@@ -54,7 +54,7 @@ class Reader:
             raise ResultsError(f"the service does not say where job {job.job_id} reads and writes")
         self._job = job
         self._storage = storage
-        self.connections = storage.connections
+        self.connections: int = storage.connections
         self._input = job.input_data_config
         self._bucket = job.output_data_config.s3_bucket
         self._output_key = job.output_data_config.s3_key or ""

@@ -74,7 +74,7 @@ Exit codes:
   141  nobody reads the output any more
 """
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     add_completion=False,
     epilog=_EPILOG,
     pretty_exceptions_enable=False,

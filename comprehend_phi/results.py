@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Executor
 from contextlib import closing
 from functools import partial
@@ -137,7 +137,7 @@ class AsyncJobResults:
             raise self._listing_error
         return self._reader.unprocessed
 
-    def __aiter__(self) -> AsyncIterator[Document]:
+    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - it can be closed
         return self._read(self._reader.document)
 
     def with_text(self) -> AsyncGenerator[tuple[Document, str], None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from starlette.testclient import TestClient
 
 import comprehend_phi
 from comprehend_phi import (
@@ -142,3 +143,57 @@ def test_the_two_commands_are_the_first_thing_after_the_introduction() -> None:
         ["make", "demo"],
         ["make", "test"],
     ]
+
+
+@pytest.fixture
+def web_service(service: LocalService) -> Iterator[TestClient]:
+    """The web service of docs/async.md, in this process."""
+    names: dict[str, Any] = {}
+    for block in python_blocks("docs/async.md"):
+        if "Starlette(" in block:
+            exec(compile(block, "docs/async.md", "exec"), names)
+    with TestClient(names["app"]) as http:
+        yield http
+
+
+def test_the_web_service_starts_a_job_and_reports_its_status(web_service: TestClient) -> None:
+    started = web_service.post("/folders/2031/02", headers={"Idempotency-Key": "key-1"})
+    assert started.status_code == 202
+
+    reported = web_service.get(f"/jobs/{started.json()['job_id']}")
+    assert reported.json() == {"status": "PARTIAL_SUCCESS", "ended": True}
+
+
+def test_the_web_service_starts_one_job_for_a_key_that_is_sent_twice(
+    web_service: TestClient, service: LocalService
+) -> None:
+    headers = {"Idempotency-Key": "key-1"}
+    answers = [web_service.post("/folders/2031/02", headers=headers) for _ in range(2)]
+    assert service.job_ids == (answers[0].json()["job_id"],)
+    assert answers[0].json() == answers[1].json()
+
+
+@pytest.mark.parametrize(
+    ("key", "status"), [("", 422), ("no key\u00e4".encode("latin-1"), 422), ("x" * 65, 422)]
+)
+def test_the_web_service_refuses_a_bad_key_without_quoting_it(
+    web_service: TestClient, service: LocalService, key: str, status: int
+) -> None:
+    answer = web_service.post("/folders/2031/02", headers={"Idempotency-Key": key})
+    assert answer.status_code == status
+    assert "client_request_token" in answer.json()["error"]
+    assert "no key" not in answer.text
+    assert service.job_ids == ()
+
+
+def test_the_web_service_asks_to_come_back_when_all_slots_are_taken(
+    web_service: TestClient, service: LocalService
+) -> None:
+    service.script(faults.job_limit())
+    answer = web_service.post("/folders/2031/02", headers={"Idempotency-Key": "key-1"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+
+
+@pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no!id"])
+def test_the_web_service_knows_no_other_jobs(web_service: TestClient, job_id: str) -> None:
+    assert web_service.get(f"/jobs/{job_id}").status_code == 404

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from comprehend_phi import (
     AccessDeniedException,
     InputDataConfig,
-    Job,
     JobFailed,
     JobProperties,
     JobStatus,

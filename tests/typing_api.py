@@ -17,6 +17,9 @@ from typing_extensions import assert_type
 import comprehend_phi
 from comprehend_phi import (
     ActiveJobLimitExceeded,
+    AsyncJob,
+    AsyncJobResults,
+    AsyncPHIClient,
     ComprehendPHIError,
     Document,
     Entity,
@@ -113,6 +116,35 @@ def jobs(job: Job) -> None:
     job.wait(on_poll=print)
 
 
+async def asynchronous_clients() -> None:
+    async with AsyncPHIClient(region_name="us-east-1", retry=RetryPolicy()) as client:
+        assert_type(client, AsyncPHIClient)
+        assert_type(await client.start_phi_detection_job(REQUEST), StartPHIDetectionJobResponse)
+        assert_type(await client.describe_phi_detection_job("0"), JobProperties)
+        assert_type([job async for job in client.list_phi_detection_jobs()], list[JobProperties])
+        assert_type(await client.stop_phi_detection_job("0"), str)
+        assert_type(await client.submit(REQUEST), AsyncJob)
+        assert_type(client.job("0"), AsyncJob)
+        await client.close()
+
+
+async def asynchronous_jobs(job: AsyncJob) -> None:
+    async def note(properties: JobProperties) -> None: ...
+
+    assert_type(await job.properties(), JobProperties)
+    assert_type(await job.stop(), str)
+    assert_type(await job.wait(WaitPolicy(timeout=None), print), JobProperties)
+    await job.wait(on_poll=note)
+    results = await job.results()
+    assert_type(results, AsyncJobResults)
+    assert_type(results.manifest, Manifest)
+    assert_type(results.unprocessed, tuple[UnprocessedFile, ...])
+    assert_type([document async for document in results], list[Document])
+    assert_type([pair async for pair in results.redacted()], list[tuple[str, str]])
+    assert_type([pair async for pair in results.with_text()], list[tuple[Document, str]])
+    await results.__aiter__().aclose()
+
+
 def properties(job: JobProperties) -> None:
     assert_type(job.job_id, str)
     assert_type(job.job_status, JobStatus)
@@ -137,6 +169,10 @@ def results(job: Job) -> None:
         for entity in document.entities:
             assert_type(entity, Entity)
         assert_type(redact("text", document.entities), str)
+    for document, text in found.with_text():
+        assert_type((document, text), tuple[Document, str])
+    iter(found).close()  # ends the fetching
+    found.redacted().close()
 
 
 def failures(client: PHIClient) -> None:
