@@ -31,6 +31,7 @@ bench: .venv/package
 	$(BIN)/python benchmarks/results_decode.py
 	$(BIN)/python benchmarks/results_fetch.py
 	$(BIN)/python benchmarks/redaction_speed.py
+	$(BIN)/python benchmarks/async_calls.py
 
 format: .venv/tools
 	$(BIN)/ruff check --fix

@@ -1,14 +1,12 @@
 """The command line. Needs the extra `cli`; `comprehend-phi --help` tells what it does.
 
-A command returns its exit code, or raises; `main` turns what was raised into one line and a code.
+A command returns its exit code, or raises; `_cli_ending` turns what was raised into one line and a
+code.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -18,11 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._cli_ending import run
 from ._cli_jobs import (
-    CLOSED_PIPE,
     DONE,
-    FAILED,
-    INTERRUPTED,
     PARTIAL,
     USAGE,
     Connection,
@@ -34,8 +30,22 @@ from ._cli_jobs import (
     request_for,
     submit,
 )
+from ._cli_options import (
+    AsJson,
+    EndpointUrl,
+    JobId,
+    JobName,
+    KmsKey,
+    PollSeconds,
+    Profile,
+    Region,
+    RoleArn,
+    ShowNames,
+    SlotTimeout,
+    Timeout,
+    Token,
+)
 from ._cli_output import (
-    ClosedPipe,
     Progress,
     WatchedClock,
     amount,
@@ -53,7 +63,6 @@ from ._cli_output import (
     write_redacted,
 )
 from .client import PHIClient
-from .errors import ComprehendPHIError, PlaintextOutputWarning, RequestValidationError, mask
 from .jobs import Job, WaitPolicy
 from .models import JobFilter, JobProperties, JobStatus
 
@@ -80,79 +89,6 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-# --- Options that several commands have -----------------------------------------------------------
-
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", show_default=False)]
-Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region.")]
-Profile = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="The profile in AWS's own settings.")
-]
-EndpointUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--endpoint-url",
-        metavar="URL",
-        help="Where Comprehend Medical is, when not at AWS. S3 follows AWS_ENDPOINT_URL_S3.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-RoleArn = Annotated[
-    str | None,
-    typer.Option(
-        "--role-arn",
-        metavar="ARN",
-        envvar="COMPREHEND_PHI_ROLE_ARN",
-        help="The role with which the service reads the notes and writes the results. Required.",
-    ),
-]
-KmsKey = Annotated[
-    str | None,
-    typer.Option(
-        "--kms-key",
-        metavar="KEY",
-        help="The key that encrypts the results; without it they are written in plain text.",
-    ),
-]
-JobName = Annotated[
-    str | None, typer.Option("--job-name", metavar="NAME", help="A name to list the job by.")
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        metavar="TOKEN",
-        help="The request token of an earlier try: the same request with it starts no second job.",
-    ),
-]
-SlotTimeout = Annotated[
-    float,
-    typer.Option(
-        "--slot-timeout",
-        metavar="SECONDS",
-        help="How long to wait for a free job slot where all are taken.",
-    ),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        help="How long to wait; without it, until the job has ended.",
-    ),
-]
-PollSeconds = Annotated[
-    float | None,
-    typer.Option(
-        "--poll-seconds",
-        metavar="SECONDS",
-        help="The time between two polls; without it 10 at first, then more and more, up to 60.",
-    ),
-]
-ShowNames = Annotated[
-    bool, typer.Option("--show-names", help="Show job names and keys, which may name people.")
-]
 
 
 # --- Commands -------------------------------------------------------------------------------------
@@ -573,110 +509,6 @@ def _moment(option: str, text: str | None) -> datetime | None:
     raise Ended(USAGE, f"{option} must be a date or a moment such as 2031-02-03T04:05:06")
 
 
-# --- How a command ends ---------------------------------------------------------------------------
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # What a terminal cannot show is no reason to fail.
-            stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _show_warning
-    try:
-        code, lines = _run(arguments)
-        for index, line in enumerate(lines):
-            note(f"comprehend-phi: {line}" if index == 0 else line)
-        sys.stdout.flush()
-    except (ClosedPipe, BrokenPipeError, SystemExit):
-        # SystemExit: how typer's own printing, as of help, takes a closed pipe.
-        # What is left in the buffers must not be written to the pipe at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.dup2(nowhere, sys.stderr.fileno())
-        return CLOSED_PIPE
-    return code
-
-
-def _run(arguments: Sequence[str]) -> tuple[int, Sequence[str]]:
-    try:
-        code: int | None = app(arguments, prog_name="comprehend-phi", standalone_mode=False)
-    except Ended as ended:
-        return ended.code, ended.lines
-    except ClosedPipe:
-        raise
-    except RequestValidationError as error:
-        return USAGE, [_in_options(error)]
-    except ComprehendPHIError as error:
-        return FAILED, [str(error)]
-    except PlaintextOutputWarning:
-        return FAILED, [f"No job was started. {_PLAINTEXT}"]
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED, ["Interrupted"]
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return FAILED, [f"{error.strerror or type(error).__name__}{where}"]
-    except Exception as error:  # noqa: BLE001 - a traceback could show the text of a note
-        if (format_message := getattr(error, "format_message", None)) is not None:
-            return USAGE, [_without_values(format_message(), arguments)]
-        return FAILED, [f"unexpected {type(error).__name__}; this is a bug, please report it"]
-    # typer turns Ctrl-C into this code, some versions of it into Abort.
-    return code or DONE, ["Interrupted"] if code == INTERRUPTED else []
-
-
-_PLAINTEXT = (
-    "Without --kms-key the service writes its results, which quote the protected health"
-    " information, in plain text."
-)
-
-
-def _show_warning(
-    message: Warning | str, category: type[Warning], *_: object, **__: object
-) -> None:
-    note(f"Warning: {_PLAINTEXT if category is PlaintextOutputWarning else message}")
-
-
-_OPTIONS = {
-    "data_access_role_arn": "--role-arn",
-    "kms_key": "--kms-key",
-    "client_request_token": "--token",
-    "job_id": "JOB_ID",
-    "timeout": "--timeout",
-    "delay": "--poll-seconds",
-    "slot_timeout": "--slot-timeout",
-    "min_score": "--min-score",
-    "replacement": "--replacement",
-}
-_FILTERS = {
-    "job_name": "--name",
-    "job_status": "--status",
-    "submit_time_before": "--before",
-    "submit_time_after": "--after",
-}
-
-
-def _in_options(error: RequestValidationError) -> str:
-    """The error with the names of options in the place of fields."""
-    if error.owner in ("InputDataConfig", "OutputDataConfig"):
-        argument = "SOURCE" if error.owner == "InputDataConfig" else "DESTINATION"
-        return f"{argument} ({error.shape}) {error.reason}"
-    names = _FILTERS if error.owner == "JobFilter" else {**_OPTIONS, "job_name": "--job-name"}
-    reason = error.reason
-    if error.owner == "JobFilter":
-        for field, option in _FILTERS.items():
-            reason = reason.replace(f"beside {field}", f"beside {option}")
-    return f"{names.get(error.field, error.field)} ({error.shape}) {reason}"
-
-
-def _without_values(message: str, arguments: Sequence[str]) -> str:
-    """The message of click without what was typed as a value; a command's name may be shown."""
-    values = [
-        part for argument in arguments[1:] for part in (argument, *argument.split("=", 1)[1:])
-    ]
-    values = [value for value in values if not value.startswith("-")]
-    for value in values:
-        for form in (value, repr(value)[1:-1]):
-            message = message.replace(f"'{form}'", "'***'")
-    message = mask(message, values)
-    return f"{message}{'' if message.endswith(('.', '?')) else '.'} Try --help."
+    return run(app, sys.argv[1:] if arguments is None else list(arguments))

@@ -1,0 +1,123 @@
+"""How a command ends: with an exit code, and one clear line where something was raised.
+
+No traceback is ever shown, since it could show the text of a note.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+from ._cli_jobs import CLOSED_PIPE, DONE, FAILED, INTERRUPTED, USAGE, Ended
+from ._cli_output import ClosedPipe, note
+from .errors import ComprehendPHIError, PlaintextOutputWarning, RequestValidationError, mask
+
+
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run a command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal cannot show is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
+    try:
+        code, lines = _run(app, arguments)
+        for index, line in enumerate(lines):
+            note(f"comprehend-phi: {line}" if index == 0 else line)
+        sys.stdout.flush()
+    except (ClosedPipe, BrokenPipeError, SystemExit):
+        # SystemExit: how typer's own printing, as of help, takes a closed pipe.
+        # What is left in the buffers must not be written to the pipe at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return CLOSED_PIPE
+    return code
+
+
+def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]]:
+    try:
+        code: int | None = app(arguments, prog_name="comprehend-phi", standalone_mode=False)
+    except Ended as ended:
+        return ended.code, ended.lines
+    except ClosedPipe:
+        raise
+    except RequestValidationError as error:
+        return USAGE, [_in_options(error)]
+    except ComprehendPHIError as error:
+        return FAILED, [str(error)]
+    except PlaintextOutputWarning:
+        return FAILED, [f"No job was started. {_PLAINTEXT}"]
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED, ["Interrupted"]
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return FAILED, [f"{error.strerror or type(error).__name__}{where}"]
+    except Exception as error:  # noqa: BLE001 - a traceback could show the text of a note
+        if (format_message := getattr(error, "format_message", None)) is not None:
+            return USAGE, [_without_values(format_message(), arguments)]
+        return FAILED, [f"unexpected {type(error).__name__}; this is a bug, please report it"]
+    # typer turns Ctrl-C into this code, some versions of it into Abort.
+    return code or DONE, ["Interrupted"] if code == INTERRUPTED else []
+
+
+_PLAINTEXT = (
+    "Without --kms-key the service writes its results, which quote the protected health"
+    " information, in plain text."
+)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
+    note(f"Warning: {_PLAINTEXT if category is PlaintextOutputWarning else message}")
+
+
+_OPTIONS = {
+    "data_access_role_arn": "--role-arn",
+    "kms_key": "--kms-key",
+    "client_request_token": "--token",
+    "job_id": "JOB_ID",
+    "timeout": "--timeout",
+    "delay": "--poll-seconds",
+    "slot_timeout": "--slot-timeout",
+    "min_score": "--min-score",
+    "replacement": "--replacement",
+}
+_FILTERS = {
+    "job_name": "--name",
+    "job_status": "--status",
+    "submit_time_before": "--before",
+    "submit_time_after": "--after",
+}
+
+
+def _in_options(error: RequestValidationError) -> str:
+    """The error with the names of options in the place of fields."""
+    if error.owner in ("InputDataConfig", "OutputDataConfig"):
+        argument = "SOURCE" if error.owner == "InputDataConfig" else "DESTINATION"
+        return f"{argument} ({error.shape}) {error.reason}"
+    names = _FILTERS if error.owner == "JobFilter" else {**_OPTIONS, "job_name": "--job-name"}
+    reason = error.reason
+    if error.owner == "JobFilter":
+        for field, option in _FILTERS.items():
+            reason = reason.replace(f"beside {field}", f"beside {option}")
+    return f"{names.get(error.field, error.field)} ({error.shape}) {reason}"
+
+
+def _without_values(message: str, arguments: Sequence[str]) -> str:
+    """The message of click without what was typed as a value; a command's name may be shown."""
+    values = [
+        part for argument in arguments[1:] for part in (argument, *argument.split("=", 1)[1:])
+    ]
+    values = [value for value in values if not value.startswith("-")]
+    for value in values:
+        for form in (value, repr(value)[1:-1]):
+            message = message.replace(f"'{form}'", "'***'")
+    message = mask(message, values)
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} Try --help."
