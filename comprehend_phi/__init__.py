@@ -46,6 +46,7 @@ from .models import (
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from ._logs import quiet_botocore
     from .aio import AsyncPHIClient
     from .redaction import redact
     from .results import (
@@ -110,12 +111,13 @@ __all__ = [
     "WaitTimeout",
     "__version__",
     "entity_counts",
+    "quiet_botocore",
     "redact",
 ]
 
 # Type checkers see the imports above; for them, a module __getattr__ would let misspelt names pass.
 if not TYPE_CHECKING:
-    # Their modules import msgspec or asyncio, which many programs that only start jobs do not need.
+    # Their modules import what many programs that only start jobs do not need, such as msgspec.
     _LAZY = {
         "AsyncJobResults": "results",
         "AsyncPHIClient": "aio",
@@ -126,6 +128,7 @@ if not TYPE_CHECKING:
         "Trait": "results",
         "UnprocessedFile": "results",
         "entity_counts": "results",
+        "quiet_botocore": "_logs",
         "redact": "redaction",
     }
 

@@ -1,0 +1,223 @@
+"""What botocore prints at DEBUG, and that `quiet_botocore` keeps it out of the logs.
+
+The logger that is looked at is the root, so that whatever any library logs is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from comprehend_phi import (
+    InputDataConfig,
+    OutputDataConfig,
+    PHIClient,
+    StartPHIDetectionJobRequest,
+    quiet_botocore,
+)
+from comprehend_phi.testing import LocalServer
+
+JOB_NAME = "Zinnia Quellwasser"
+KEY = "quellwasser-notes"
+TEXT = "Patient: Orla Brandeis"
+CANARIES = ("Zinnia", "quellwasser", "Orla")
+LIBRARIES = ("boto3", "botocore", "s3transfer", "urllib3")
+
+untyped_boto3: Any = boto3  # its stubs know some services only
+
+
+class Seen(logging.Handler):
+    """Keeps what is logged, by logger."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def leaking(self) -> set[str]:
+        """The loggers that logged a canary."""
+        return {
+            record.name
+            for record in self.records
+            if any(word in record.getMessage() for word in CANARIES)
+        }
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    """All that is logged while the root is at DEBUG; afterwards logging is as it was."""
+    root, handler = logging.getLogger(), Seen()
+    level, handlers = root.level, list(root.handlers)
+    names = [name for name in root.manager.loggerDict if name.startswith(LIBRARIES)]
+    before = {name: logging.getLogger(name).level for name in names}
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield handler
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    for name in tuple(root.manager.loggerDict):
+        if name.startswith(LIBRARIES):
+            logger = logging.getLogger(name)
+            logger.setLevel(before.get(name, logging.NOTSET))
+            logger.filters.clear()
+            logger.handlers.clear()
+
+
+@pytest.fixture
+def use(server: LocalServer, bucket: str, s3: Any) -> Callable[[], None]:
+    """Starts a job and reads a note, with the canaries in the job name, a key and the note."""
+
+    def use() -> None:
+        s3.put_object(Bucket=bucket, Key=f"{KEY}/note.txt", Body=TEXT.encode())
+        s3.get_object(Bucket=bucket, Key=f"{KEY}/note.txt")["Body"].read()
+        request = StartPHIDetectionJobRequest(
+            input_data_config=InputDataConfig(s3_bucket=bucket, s3_key=KEY),
+            output_data_config=OutputDataConfig(s3_bucket=bucket),
+            data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+            kms_key="alias/notes",
+            job_name=JOB_NAME,
+        )
+        with PHIClient(endpoint_url=server.endpoint_url) as client:
+            client.describe_phi_detection_job(client.submit(request).job_id)
+
+    return use
+
+
+def test_botocore_itself_logs_requests_and_answers_at_debug(
+    seen: Seen, use: Callable[[], None]
+) -> None:
+    use()
+
+    # The request with its body, the signed request, the answer, the URL.
+    assert seen.leaking() >= {
+        "botocore.endpoint",
+        "botocore.auth",
+        "botocore.parsers",
+        "urllib3.connectionpool",
+    }
+
+
+def test_nothing_of_them_is_logged_at_debug_once_it_is_quiet(
+    seen: Seen, use: Callable[[], None]
+) -> None:
+    quiet_botocore()
+
+    use()
+
+    assert seen.leaking() == set()
+    theirs = [record for record in seen.records if record.name.startswith(LIBRARIES)]
+    assert not [record.name for record in theirs if record.levelno <= logging.DEBUG]
+
+
+def to_the_root() -> None:
+    untyped_boto3.set_stream_logger("")
+
+
+def to_botocore() -> None:
+    untyped_boto3.set_stream_logger("botocore")
+
+
+def to_each() -> None:
+    for name in ("botocore.endpoint", "botocore.parsers", "botocore.auth", "urllib3"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+
+
+def by_configuration() -> None:
+    # It resets the levels of all loggers below those that it names.
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "incremental": False,
+            "disable_existing_loggers": False,
+            "loggers": {name: {"level": "DEBUG"} for name in LIBRARIES},
+        }
+    )
+
+
+@pytest.mark.parametrize("set_up", [to_the_root, to_botocore, to_each, by_configuration])
+def test_it_stays_quiet_when_logging_is_set_to_debug_later(
+    set_up: Callable[[], None],
+    seen: Seen,
+    use: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quiet_botocore()
+    set_up()
+
+    use()
+
+    assert seen.leaking() == set()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("set_up", [to_the_root, to_botocore, to_each, by_configuration])
+def test_it_silences_what_was_set_to_debug_before(
+    set_up: Callable[[], None],
+    seen: Seen,
+    use: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up()
+    quiet_botocore()
+
+    use()
+
+    assert seen.leaking() == set()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
+def test_records_above_debug_pass(level: int, seen: Seen) -> None:
+    quiet_botocore()
+
+    logging.getLogger("botocore.endpoint").log(level, "something else")
+
+    assert [record.getMessage() for record in seen.records] == ["something else"]
+
+
+def test_other_loggers_are_left_alone(seen: Seen) -> None:
+    quiet_botocore()
+
+    for name in ("comprehend_phi", "botocores", "my.botocore"):
+        logging.getLogger(name).debug("something else")
+
+    assert len(seen.records) == 3
+
+
+def test_calling_it_again_changes_nothing(seen: Seen) -> None:
+    quiet_botocore()
+    once = {name: len(logging.getLogger(name).filters) for name in LIBRARIES}
+    quiet_botocore()
+
+    assert once == dict.fromkeys(LIBRARIES, 1)
+    assert {name: len(logging.getLogger(name).filters) for name in LIBRARIES} == once
+
+
+def test_it_reaches_loggers_that_no_module_is_named_after(seen: Seen) -> None:
+    logger = logging.getLogger("botocore.of-nobody")
+
+    quiet_botocore()
+    logger.debug(JOB_NAME)
+
+    assert seen.leaking() == set()
+
+
+def test_it_may_come_before_boto3_and_imports_none_of_it() -> None:
+    code = (
+        "import logging, sys, comprehend_phi; comprehend_phi.quiet_botocore();"
+        "print('boto3' in sys.modules, 'botocore' in sys.modules);"
+        "import botocore.endpoint; print(len(logging.getLogger('botocore.endpoint').filters));"
+        "print(len(logging.getLogger('botocore.retries.standard').filters))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "False", "1", "1"]
