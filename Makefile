@@ -1,5 +1,6 @@
 # make demo   sets up everything and runs the main job on the local service
 # make test   sets up everything and runs every check
+# make docs   sets up everything and builds the documentation into build/docs
 # make bench  sets up everything and prints what the package costs beside raw boto3
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ DEMO := demo-output
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
-.PHONY: demo test bench format chromium clean
+.PHONY: demo test bench docs format chromium clean
 
 demo: .venv/package
 	# One of the notes is too large: not all files are processed, and that is exit code 3.
@@ -32,6 +33,10 @@ bench: .venv/package
 	$(BIN)/python benchmarks/results_fetch.py
 	$(BIN)/python benchmarks/redaction_speed.py
 	$(BIN)/python benchmarks/async_calls.py
+
+docs: .venv/package
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going docs build/docs
 
 format: .venv/tools
 	$(BIN)/ruff check --fix
@@ -68,4 +73,4 @@ chromium:
 	fi
 
 clean:
-	rm -rf .venv .nox demo-output
+	rm -rf .venv .nox build demo-output

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
 
 from .errors import (
@@ -356,6 +355,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     seconds = headers.get("retry-after", "").strip()
     if _DIGITS.fullmatch(seconds):
         return min(_LONGEST_WAIT, float(seconds))
+    from email.utils import parsedate_to_datetime  # rarely needed, and slow to import
+
     try:
         wait = parsedate_to_datetime(seconds) - parsedate_to_datetime(headers.get("date", ""))
     except (TypeError, ValueError, OverflowError):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import boto3
@@ -21,10 +24,11 @@ from comprehend_phi import (
     TransportError,
     errors,
 )
-from comprehend_phi.testing import LocalService, faults, local_service
+from comprehend_phi.testing import LocalServer, LocalService, faults, local_service
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in DOCS)]
 NOTE = b"Seen by Dr. Iris Example on 2031-02-03.\r\nPatient: Noor Sample, phone (555) 555-0142\r\n"
 
 
@@ -54,7 +58,8 @@ def a_request() -> StartPHIDetectionJobRequest:
     )
 
 
-@pytest.mark.parametrize("page", PAGES)
+# The tutorial runs below, as its reader would run it.
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial.md"])
 def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
     with PHIClient() as client:
         request = a_request()
@@ -80,6 +85,59 @@ def test_the_quickstart_prints_what_it_says(
     in_comments = mistake.partition("print(error)\n")[2].replace("# ", "").split()
     assert " ".join(in_comments) == refusal
     assert names["text"].startswith("Seen by Dr. [NAME] on [DATE]")
+
+
+def test_the_tutorial_prints_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    with LocalServer() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+        for block, printed in blocks_and_output("docs/tutorial.md"):
+            exec(compile(block, "docs/tutorial.md", "exec"), names)
+            assert capsys.readouterr().out == printed
+
+
+def blocks_and_output(page: str) -> list[tuple[str, str]]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fenced = re.findall(r"^```(python|text)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    following = [*fenced[1:], ("", "")]
+    return [
+        (block, output if its_kind == "text" else "")
+        for (kind, block), (its_kind, output) in zip(fenced, following, strict=True)
+        if kind == "python"
+    ]
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    sphinx = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    built = subprocess.run(
+        [*sphinx, "--doctree-dir", tmp_path / "trees", ROOT / "docs", tmp_path / "html"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (built.returncode, built.stderr) == (0, "")
+    assert (tmp_path / "html" / "index.html").exists()
+
+
+@pytest.mark.parametrize("module", [comprehend_phi, comprehend_phi.testing, faults])
+def test_the_reference_has_every_public_name(module: ModuleType) -> None:
+    reference = "".join(
+        path.read_text(encoding="utf-8") for path in DOCS if "reference" in path.parts
+    )
+    described = set(re.findall(r"^\.\. auto\w+:: (\w+)$", reference, re.MULTILINE))
+    described |= {"__version__", "faults", "Fault"}  # two modules have pages of their own
+
+    assert described.issuperset(getattr(module, "__all__", ()))
+
+
+def test_the_design_page_names_every_module() -> None:
+    design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    modules = [path.stem for path in (ROOT / "comprehend_phi").glob("*.py")]
+
+    assert [name for name in modules if name != "__init__" and f"`{name}`" not in design] == []
 
 
 @pytest.fixture
