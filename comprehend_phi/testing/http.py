@@ -133,6 +133,10 @@ def _reset(connection: socket.socket) -> None:
 
 
 class _QuietHandler(MotoRequestHandler):
+    # Head and body are written one after the other: with Nagle's algorithm, the second waits 40 ms
+    # for the receipt of the first.
+    disable_nagle_algorithm = True
+
     def connection_dropped(
         self,
         error: BaseException,  # noqa: ARG002 - werkzeug's signature
