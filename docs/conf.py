@@ -6,6 +6,8 @@ import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from sphinx.domains.python import PyObject
+
 import comprehend_phi
 
 if TYPE_CHECKING:
@@ -56,6 +58,13 @@ nitpick_ignore_regex = [
     ),
 ]
 
+_NOT_BUILT_BY_USERS = {"Job", "AsyncJob", "JobResults", "AsyncJobResults", "LocalService"}
+_DEFAULTS = [
+    (re.compile(r"<(?:\w+\.)*(\w+) object[^>]*>"), r"\1()"),
+    (re.compile(r"<function (\w+)[^>]*>"), r"\1"),
+    (re.compile(r"= (RetryPolicy|WaitPolicy)\([^)]*\)"), r"= \1()"),
+    (re.compile(r"\bNOTHING\b"), "..."),
+]
 _QUALIFIED_SECTION = re.compile(r"(Attributes|Raises), (.+):")
 
 
@@ -77,12 +86,23 @@ def _plain_sections(
             lines[index:index] = ["::", ""]
 
 
-def _no_constructor(
-    _app: Sphinx, what: str, name: str, _obj: object, _options: object, *_signature: object
-) -> tuple[str, None] | None:
-    """Show no constructor of what the clients make."""
-    made = {"Job", "AsyncJob", "JobResults", "AsyncJobResults", "LocalService"}
-    return ("", None) if what == "class" and name.rpartition(".")[2] in made else None
+def _signature(
+    _app: Sphinx,
+    what: str,
+    name: str,
+    _obj: object,
+    _options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """Show no constructor of what the clients make, and defaults as they would be written."""
+    if what == "class" and name.rpartition(".")[2] in _NOT_BUILT_BY_USERS:
+        return "", None
+    if signature is None:
+        return None
+    for default, written in _DEFAULTS:
+        signature = default.sub(written, signature)
+    return signature, returns
 
 
 def _public_name(
@@ -101,6 +121,9 @@ def _public_name(
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above; napoleon reads the docstrings after the first."""
-    app.connect("autodoc-process-signature", _no_constructor)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _plain_sections, priority=400)
     app.connect("missing-reference", _public_name)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
