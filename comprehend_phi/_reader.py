@@ -6,9 +6,8 @@ folder is listed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._documents import (
     Document,
@@ -25,6 +24,8 @@ from .errors import IncompleteResultsError, RedactionError, ResultsError
 from .models import JobProperties, JobStatus
 from .redaction import redact
 
+_T = TypeVar("_T")
+
 _PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
@@ -33,6 +34,24 @@ class File(NamedTuple):
 
     input_key: str
     output_key: str
+
+
+class _kept(Generic[_T]):  # noqa: N801 - a decorator
+    """A property that is computed once.
+
+    functools.cached_property has one lock for the readers of all jobs before Python 3.12: while one
+    waits for S3, all wait. Here two threads may compute the same, which does no harm.
+    """
+
+    def __init__(self, compute: Callable[[Any], _T]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+
+    def __get__(self, reader: object, owner: type) -> _T:
+        value = self._compute(reader)
+        # An attribute of the object itself comes before this descriptor.
+        reader.__dict__[self._name] = value
+        return value
 
 
 class Reader:
@@ -59,7 +78,7 @@ class Reader:
         self._bucket = job.output_data_config.s3_bucket
         self._output_key = job.output_data_config.s3_key or ""
 
-    @cached_property
+    @_kept
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
         path = self._job.manifest_file_path
@@ -80,7 +99,7 @@ class Reader:
             )
         raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
 
-    @cached_property
+    @_kept
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, and why."""
         promised, found = self.manifest.unprocessed_files_count, len(self._unprocessed)
@@ -91,7 +110,7 @@ class Reader:
             )
         return self._unprocessed
 
-    @cached_property
+    @_kept
     def _unprocessed(self) -> tuple[UnprocessedFile, ...]:
         listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
         return tuple(
@@ -103,7 +122,7 @@ class Reader:
             for file in listed
         )
 
-    @cached_property
+    @_kept
     def files(self) -> tuple[File, ...]:
         """The processed files, each once, in the order of the list."""
         layout = self._layout
@@ -215,15 +234,15 @@ class Reader:
             )
         return files
 
-    @cached_property
+    @_kept
     def _all_keys(self) -> list[str]:
         return self._storage.keys(self._bucket, self._layout.folder)
 
-    @cached_property
+    @_kept
     def _has_one_input(self) -> bool:
         return self.manifest.input_file_count == 1
 
-    @cached_property
+    @_kept
     def _layout(self) -> Layout:
         job_id, output_key = self._job.job_id, self._output_key
         folder = find_folder(

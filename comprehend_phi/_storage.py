@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import _wire, retry
+from ._threads import Pool, PoolClock
 from .errors import AccessDeniedException, MalformedResponseError, ResultsError, ServiceError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Boto3Storage:
         self.connections: int = client.meta.config.max_pool_connections
         self._client = client
         self._policy = policy
-        self._clock = clock
+        self._clock = PoolClock(clock)
 
     def read(self, bucket: str, key: str) -> bytes:
         """The bytes of one object."""
@@ -194,13 +195,10 @@ def ordered_map(
 ) -> Generator[Future[_Result], None, None]:
     """The calls of `function`, one per item and in their order, to take the results from.
 
-    They run in threads of their own. Closing the iterator starts no more calls and returns when
-    those under way have ended.
+    They run in threads of their own. Closing the iterator starts no more calls, ends what sleeps
+    between two attempts, and returns when those under way have ended.
     """
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="comprehend_phi") as pool,
-        closing(submitted(pool, function, items, threads=threads)) as calls,
-    ):
+    with Pool(threads) as pool, closing(submitted(pool, function, items, threads=threads)) as calls:
         yield from calls
 
 

@@ -1,4 +1,4 @@
-"""Threads that do blocking work for an event loop."""
+"""Threads that do blocking work for an event loop or for a reader, and can be told to end."""
 
 from __future__ import annotations
 
@@ -6,14 +6,70 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from ._clock import SystemClock
+from .errors import TransportError
 
 if TYPE_CHECKING:
     from ._clock import Clock
 
 _T = TypeVar("_T")
+
+_here = threading.local()  # `ending`: the event of the pool that a thread belongs to
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads whose sleeps, by a `PoolClock`, end when the pool is shut down."""
+
+    def __init__(self, threads: int) -> None:
+        self._ending = threading.Event()
+        super().__init__(threads, thread_name_prefix="comprehend_phi", initializer=self._enter)
+
+    def _enter(self) -> None:
+        _here.ending = self._ending
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Start no more calls, end the sleeps, and wait for the calls under way if asked to."""
+        self._ending.set()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+class PoolClock:
+    """A clock for code that may run in threads of a `Pool`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        """The seconds of the clock behind it."""
+        return self._clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep by the clock behind it.
+
+        Raises:
+            TransportError: this is a thread of a pool, and the pool is being shut down.
+        """
+        ending: threading.Event | None = getattr(_here, "ending", None)
+        # A clock with a sleep of its own, as in tests, has to be asked.
+        if ending is not None and type(self._clock).sleep is SystemClock.sleep:
+            ending.wait(seconds)
+        else:
+            self._clock.sleep(seconds)
+        if ending is not None and ending.is_set():
+            raise TransportError(
+                operation="results",
+                reason="the client or the iterator was closed before the next attempt",
+                outcome_unknown=False,
+                retryable=False,
+            )
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Suspend this task for `seconds`."""
+        await self._clock.sleep_async(seconds)
 
 
 async def in_thread(pool: Executor, function: Callable[[], _T]) -> _T:
@@ -26,84 +82,22 @@ async def in_thread(pool: Executor, function: Callable[[], _T]) -> _T:
     return await asyncio.get_running_loop().run_in_executor(pool, partial(context.run, function))
 
 
-class Threads:
-    """The threads of one client, and the sleeps in them."""
+async def shut_down(pools: list[Pool], then: Callable[[], object]) -> None:
+    """Shut the pools down, call `then`, and return when all threads have ended.
 
-    def __init__(self) -> None:
-        self._pools: list[ThreadPoolExecutor] = []
-        self._sleeps: set[Future[None]] = set()
-        self._lock = threading.Lock()
-        self._ended = False
+    Cancelling it ends the waiting, not what is waited for.
+    """
 
-    def require_open(self) -> None:
-        """Raise RuntimeError when the threads have been ended."""
-        if self._ended:
-            raise RuntimeError("this client is closed: build another one")
-
-    def pool(self, threads: int) -> ThreadPoolExecutor:
-        """So many threads, which `end` ends."""
-        self.require_open()
-        self._pools.append(ThreadPoolExecutor(threads, thread_name_prefix="comprehend_phi"))
-        return self._pools[-1]
-
-    async def end(self) -> None:
-        """Return when the calls under way have ended, and their threads. Sleeps end at once."""
-        with self._lock:
-            self._ended = True
-            sleeps = list(self._sleeps)
-        for sleep in sleeps:
-            sleep.cancel()
-        # Joining blocks, so it happens in a thread, which then is the last one.
-        last = ThreadPoolExecutor(1, thread_name_prefix="comprehend_phi")
-        try:
-            await in_thread(last, self._join)
-        except BaseException:  # cancelled; the joining goes on
-            last.shutdown(wait=False)
-            raise
-        last.shutdown()
-
-    def _join(self) -> None:
-        for pool in self._pools:
+    def join() -> None:
+        for pool in pools:
             pool.shutdown()
+        then()
 
-    def sleep(self, clock: Clock, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Block this thread while `clock` sleeps in the event loop.
-
-        Raises:
-            CancelledError: the client is being closed, or the loop has ended.
-        """
-        with self._lock:
-            if self._ended:
-                raise CancelledError
-            sleeping = clock.sleep_async(seconds)
-            try:
-                sleep = asyncio.run_coroutine_threadsafe(sleeping, loop)
-            except RuntimeError:  # the loop is closed
-                sleeping.close()
-                raise CancelledError from None
-            self._sleeps.add(sleep)
-        try:
-            sleep.result()
-        finally:
-            self._sleeps.discard(sleep)
-
-
-class ThreadClock:
-    """A clock for threads, whose sleeps are asynchronous ones that closing the client ends."""
-
-    def __init__(self, clock: Clock, threads: Threads) -> None:
-        self._clock = clock
-        self._threads = threads
-        self._loop = asyncio.get_running_loop()
-
-    def monotonic(self) -> float:
-        """The seconds of the clock behind it."""
-        return self._clock.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Block this thread for `seconds`. Raises what `Threads.sleep` does."""
-        self._threads.sleep(self._clock, seconds, self._loop)
-
-    async def sleep_async(self, seconds: float) -> None:
-        """Suspend this task for `seconds`."""
-        await self._clock.sleep_async(seconds)
+    # Joining blocks, so it happens in a thread, which then is the last one.
+    last = Pool(1)
+    try:
+        await in_thread(last, join)
+    except BaseException:
+        last.shutdown(wait=False)
+        raise
+    last.shutdown()

@@ -1,20 +1,21 @@
 """The asynchronous client: the same operations, retries, waits and results, awaited.
 
-boto3 runs in threads of the client's own. What a call waits for between its attempts, and a job
-between its polls, are asynchronous sleeps and need no thread.
+boto3 runs in threads of the client's own. What a call to the service waits for between its
+attempts, and a job between its polls, are asynchronous sleeps and need no thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from . import _operations, retry
 from ._clock import Clock, SystemClock
 from ._connection import Connection, warn_of_plain_text
-from ._threads import ThreadClock, Threads, in_thread
+from ._threads import Pool, in_thread, shut_down
+from .errors import TransportError
 from .jobs import AsyncJob
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -94,9 +95,12 @@ class AsyncPHIClient:
             s3_client=s3_client,
             connections=_CONNECTIONS,
         )
-        self._threads = Threads()
-        self._calls = self._threads.pool(self._connection.client.meta.config.max_pool_connections)
-        self._fetches: ThreadPoolExecutor | None = None
+        self._calls = Pool(self._connection.client.meta.config.max_pool_connections)
+        self._fetches: Pool | None = None
+        self._closed = False
+        # Needed later, when importing them would hold up the event loop.
+        for module in ("tenacity", "comprehend_phi.results"):
+            import_module(module)
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,9 +114,13 @@ class AsyncPHIClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close what `PHIClient.close` does, and end the threads when their calls have ended."""
-        await self._threads.end()
-        self._connection.close()
+        """Close what `PHIClient.close` does, and end the threads when their calls have ended.
+
+        Calls that are between two attempts end with a `TransportError`.
+        """
+        self._closed = True
+        pools = [self._calls] if self._fetches is None else [self._calls, self._fetches]
+        await shut_down(pools, self._connection.close)
 
     async def start_phi_detection_job(
         self, request: StartPHIDetectionJobRequest
@@ -189,18 +197,26 @@ class AsyncPHIClient:
         from .results import load
 
         job = await self.describe_phi_detection_job(job_id)
-        clock = ThreadClock(self._clock, self._threads)
-        connect = partial(self._connection.storage, self._retry, clock)
+        connect = partial(self._connection.storage, self._retry, self._clock)
         storage = await in_thread(self._calls, connect)
         if self._fetches is None:
-            self._fetches = self._threads.pool(storage.connections)
+            self._fetches = Pool(storage.connections)
         return await load(job, storage, self._fetches)
 
     async def _call(
         self, operation: _operations.Operation[_Request, _Response], request: _Request
     ) -> _Response:
-        self._threads.require_open()
-        attempt = partial(operation.attempt, self._connection.client, request)
-        return await retry.call_async(
-            lambda: in_thread(self._calls, attempt), self._retry, self._clock
-        )
+        blocking = partial(operation.attempt, self._connection.client, request)
+
+        async def attempt() -> _Response:
+            if self._closed:
+                raise TransportError(
+                    operation=operation.name,
+                    reason="this client is closed: build another one",
+                    outcome_unknown=False,
+                    retryable=False,
+                    client_request_token=getattr(request, "client_request_token", None),
+                )
+            return await in_thread(self._calls, blocking)
+
+        return await retry.call_async(attempt, self._retry, self._clock)

@@ -37,7 +37,9 @@ from comprehend_phi import (
     ResultsError,
     RetryPolicy,
     StartPHIDetectionJobRequest,
+    SystemClock,
     ThrottlingException,
+    TransportError,
 )
 from comprehend_phi.aio import AsyncJob as AsyncJobOfAio
 from comprehend_phi.results import AsyncJobResults
@@ -81,18 +83,19 @@ def connect(server: LocalServer, clock: FakeClock, s3: Any) -> Connect:
 
 
 class ClockThatWaits(FakeClock):
-    """Its asynchronous sleeps last until they are cancelled."""
+    """Its asynchronous sleeps last until it is set awake, or they are cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asleep = asyncio.Event()
+        self.awake = asyncio.Event()
         self.cancelled = 0
 
     async def sleep_async(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.asleep.set()
         try:
-            await asyncio.Event().wait()
+            await self.awake.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -355,13 +358,62 @@ def test_closing_waits_for_the_call_under_way_without_blocking_the_loop(
     run(main())
 
 
-def test_a_closed_client_says_so(connect: Connect) -> None:
+def test_a_closed_client_says_so(
+    connect: Connect, server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
     async def main() -> None:
         client = connect()
         await client.close()
         await client.close()  # a second time is harmless
-        with pytest.raises(RuntimeError, match="this client is closed"):
-            await client.describe_phi_detection_job(JOB_ID)
+        with pytest.raises(TransportError, match="this client is closed") as caught:
+            await client.submit(request_)
+        assert not caught.value.outcome_unknown
+        assert caught.value.client_request_token == request_.client_request_token
+
+    run(main())
+    assert server.service.attempts(START) == 0
+
+
+def test_a_start_that_backs_off_while_the_client_is_closed_says_what_is_known(
+    connect: Connect, server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    server.service.script(faults.reset_after())
+
+    async def main() -> None:
+        clock = ClockThatWaits()
+        client = connect(clock=clock)
+        start = asyncio.create_task(client.start_phi_detection_job(request_))
+        await clock.asleep.wait()
+        await client.close()
+        clock.awake.set()
+        with pytest.raises(TransportError, match="this client is closed") as caught:
+            await start
+        assert caught.value.outcome_unknown
+        assert caught.value.client_request_token == request_.client_request_token
+
+    run(main())
+
+
+def test_cancelling_close_ends_the_waiting_not_the_closing(
+    gate: Gate, gated: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = threading.Event()
+    monkeypatch.setattr("botocore.client.BaseClient.close", lambda _: closed.set())
+
+    async def main() -> None:
+        client = AsyncPHIClient(endpoint_url=gated.endpoint_url)
+        call = asyncio.create_task(describe(client))
+        await until(lambda: gate.inside == 1)
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert not closed.is_set()
+        gate.open.set()
+        await call
+        await until(closed.is_set)
+        await until(lambda: our_threads() == [])
 
     run(main())
 
@@ -660,8 +712,8 @@ def test_a_bad_mark_is_refused_before_anything_is_read(
     run(main())
 
 
-def test_closing_ends_the_sleeps_of_threads(
-    connect: Connect, request_: StartPHIDetectionJobRequest
+def test_closing_ends_the_reading_that_backs_off_and_says_so(
+    connect: Connect, request_: StartPHIDetectionJobRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -670,20 +722,19 @@ def test_closing_ends_the_sleeps_of_threads(
         endpoint_url=f"http://127.0.0.1:{port}",
         config=Config(retries={"total_max_attempts": 1}),
     )
+    caplog.set_level("INFO", "comprehend_phi")
 
     async def main() -> None:
         async with connect() as client:
             job = await client.submit(request_)
             await job.wait()
-        clock = ClockThatWaits()
-        client = connect(clock=clock, s3_client=nowhere)
+        hours = RetryPolicy(base_delay=100_000.0, max_delay=100_000.0)
+        client = connect(clock=SystemClock(), retry=hours, s3_client=nowhere)
         reading = asyncio.create_task(client.results(job.job_id))
-        await clock.asleep.wait()  # before the second attempt at the manifest
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        await until(lambda: "trying again in" in caplog.text)
+        await client.close()  # would take hours if it waited for the sleep to end
+        with pytest.raises(TransportError, match="was closed before the next attempt"):
             await reading
-        await client.close()  # would never return if it waited for the sleep to end
-        assert clock.cancelled == 1
 
     run(main())
     nowhere.close()

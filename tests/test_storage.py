@@ -22,14 +22,20 @@ from botocore.config import Config
 
 from comprehend_phi import (
     ExpiredTokenException,
+    InputDataConfig,
+    JobProperties,
+    JobStatus,
+    OutputDataConfig,
     PHIClient,
     ResultsError,
     RetryPolicy,
     ServiceError,
+    SystemClock,
     ThrottlingException,
     TransportError,
 )
 from comprehend_phi._storage import Boto3Storage, MissingObject, ordered_map
+from comprehend_phi._threads import PoolClock
 from comprehend_phi.results import JobResults
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
@@ -636,3 +642,70 @@ def test_items_that_fail_end_the_calls() -> None:
     with pytest.raises(LookupError):
         list(ordered_map(abs, items(), threads=2))
     assert our_threads() == []
+
+
+def test_closing_ends_the_sleeps_between_attempts() -> None:
+    clock = PoolClock(SystemClock())
+    asleep = threading.Event()
+    ended: list[str] = []
+
+    def read(number: int) -> int:
+        if number == 0:
+            return 0
+        asleep.set()
+        try:
+            clock.sleep(10.0)
+        except TransportError as error:
+            ended.append(str(error))
+            raise
+        return number
+
+    calls = ordered_map(read, range(9), threads=2)
+    assert next(calls).result() == 0
+    asleep.wait()
+    calls.close()
+    assert ended
+    assert "was closed before the next attempt" in ended[0]
+
+
+class OneAtATime:
+    """A storage whose reads of two jobs end when both have begun."""
+
+    connections = 1
+
+    def __init__(self) -> None:
+        self._both = threading.Barrier(2, timeout=30)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        self._both.wait()
+        return b'{"Summary": {"Status": "COMPLETED"}}'
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        return []
+
+    def folders(self, bucket: str, prefix: str) -> list[str]:
+        return []
+
+
+def test_the_reader_of_one_job_does_not_wait_for_that_of_another() -> None:
+    storage = OneAtATime()
+    readers = [
+        JobResults(
+            JobProperties(
+                job_id=job_id,
+                job_status=JobStatus.COMPLETED,
+                input_data_config=InputDataConfig(s3_bucket="notes"),
+                output_data_config=OutputDataConfig(
+                    s3_bucket="results", s3_key=f"1-PHIDetection-{job_id}/"
+                ),
+            ),
+            storage,
+        )
+        for job_id in ("0" * 32, "1" * 32)
+    ]
+
+    def status(results: JobResults) -> str:
+        return results.manifest.status
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(status, readers)) == ["COMPLETED", "COMPLETED"]
