@@ -398,7 +398,11 @@ def test_cancelling_close_ends_the_waiting_not_the_closing(
     gate: Gate, gated: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = threading.Event()
-    monkeypatch.setattr("botocore.client.BaseClient.close", lambda _: closed.set())
+
+    def close(_client: object) -> None:
+        closed.set()
+
+    monkeypatch.setattr("botocore.client.BaseClient.close", close)
 
     async def main() -> None:
         client = AsyncPHIClient(endpoint_url=gated.endpoint_url)
@@ -770,13 +774,7 @@ asyncio.run(main(*sys.argv[1:]), debug=True)
 def test_a_program_ends_quietly_in_debug_mode_with_warnings_as_errors(s3: Any, bucket: str) -> None:
     with LocalServer(job_seconds=0.1) as server:
         done = subprocess.run(
-            [
-                sys.executable,
-                *["-W", "error", "-X", "dev", "-c"],
-                PROGRAM,
-                server.endpoint_url,
-                bucket,
-            ],
+            [sys.executable, *FLAGS, "-c", PROGRAM, server.endpoint_url, bucket],
             env={**os.environ, "AWS_ENDPOINT_URL_S3": server.endpoint_url},
             capture_output=True,
             text=True,
