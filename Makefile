@@ -1,6 +1,8 @@
 # make demo   sets up everything and runs the main job on the local service
 # make test   sets up everything and runs every check
 # make docs   sets up everything and builds the documentation into build/docs
+# make campaign  sets up everything and plays 2,000 schedules of faults and kills; SEED=17 or
+#                SEED=0-99 plays these
 # make bench  sets up everything and prints what the package costs beside raw boto3
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ DEMO := demo-output
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
-.PHONY: demo test bench docs format chromium clean
+.PHONY: demo test bench campaign docs format chromium clean
 
 demo: .venv/package
 	# One of the notes is too large: not all files are processed, and that is exit code 3.
@@ -24,6 +26,10 @@ test: .venv/package .venv/tools chromium
 	# With --verifytypes, pyright goes by the first python on the PATH alone.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes comprehend_phi
 	$(BIN)/pytest -n auto
+
+SEED := 0-1999
+campaign: .venv/package
+	cd tests && ../$(BIN)/python -m campaign --seeds $(SEED)
 
 bench: .venv/package
 	$(BIN)/python -m pip install --quiet --group bench

@@ -1,0 +1,123 @@
+"""Run many schedules and print what they come to: `make campaign`, or `make campaign SEED=17`.
+
+The exit code is 0 if nothing differs, else 1; each difference names the seed that shows it again.
+A seed's plan is always the same. Where a program has several threads or tasks, which of them meets
+a misfortune first is up to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from .plan import KINDS, S3_KINDS, draw
+from .program import DEFECTS
+from .schedule import Stage, Tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="campaign", description=__doc__)
+    parser.add_argument("--seeds", default="0-1999", help="one seed, or the first and last: 0-1999")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument(
+        "--defect", choices=DEFECTS, default="", help="break the program: the campaign must fail"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+    began = time.monotonic()
+    tally = play(seeds, options.processes, options.defect)
+    print(table(tally, time.monotonic() - began))  # noqa: T201
+    if options.json:
+        options.json.write_text(json.dumps(attrs.asdict(tally)))
+    return 1 if tally.differences else 0
+
+
+def play(seeds: Sequence[int], processes: int, defect: str) -> Tally:
+    """All schedules, in so many processes at a time."""
+    context = get_context("fork")
+    workers: list[tuple[Any, Connection]] = []
+    for number in range(min(processes, len(seeds))):
+        ours, theirs = context.Pipe(duplex=False)
+        share = seeds[number::processes]
+        worker = context.Process(target=_work, args=(share, defect, theirs))
+        worker.start()
+        theirs.close()
+        workers.append((worker, ours))
+    total = Tally()
+    open_ends = [ours for _, ours in workers]
+    while open_ends:
+        for end in wait(open_ends):
+            assert isinstance(end, Connection)
+            try:
+                seed, tally = end.recv()
+            except EOFError:
+                open_ends.remove(end)
+                continue
+            tally.differences = [f"seed {seed}: {what}" for what in tally.differences]
+            total.add(tally)
+            for difference in tally.differences:
+                print(difference, file=sys.stderr, flush=True)  # noqa: T201
+    for worker, _ in workers:
+        worker.join()
+    if total.schedules != len(seeds):
+        total.differences.append(f"{len(seeds)} schedules to play, {total.schedules} were")
+    return total
+
+
+def _work(seeds: Sequence[int], defect: str, results: Connection) -> None:
+    with Stage.build() as stage:
+        for seed in seeds:
+            results.send((seed, stage.play(draw(seed), defect)))
+
+
+def table(tally: Tally, seconds: float) -> str:
+    """The figures in words."""
+    sightings, out = sum(tally.sightings.values()), tally.redacted + tally.unprocessed
+    rows: list[tuple[str, object]] = [
+        ("schedules", tally.schedules),
+        ("  kills with SIGKILL, and restarts", tally.kills),
+        ("  times the program gave up and was started again", tally.gave_up),
+        ("logical starts", tally.starts),
+        ("jobs at the service", tally.jobs),
+        ("documents in", tally.documents_in),
+        ("documents out", out + tally.withdrawn),
+        ("  redacted", tally.redacted),
+        ("    with every canary gone and the rest there", tally.clean),
+        ("  named as not processed", tally.unprocessed),
+        ("  of jobs that the program stopped", tally.withdrawn),
+        ("attempts", sum(tally.attempts.values())),
+        *((f"  {name}", count) for name, count in tally.attempts.items()),
+        ("faults met", sum(tally.faults.values())),
+        *((f"  {kind}", tally.faults[kind]) for kind in (*KINDS, *S3_KINDS)),
+        ("exceptions looked at", sum(tally.raised.values())),
+        *((f"  {name}", count) for name, count in sorted(tally.raised.items())),
+        ("texts looked at", sum(tally.looked_at.values())),
+        *((f"  {channel}", count) for channel, count in sorted(tally.looked_at.items())),
+        ("canary sightings", sightings),
+        ("untyped exceptions", tally.untyped),
+        ("differences", len(tally.differences)),
+        ("seconds", round(seconds)),
+    ]
+    return "\n".join(f"{name:<52}{value:>10,}" for name, value in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""One schedule from its first life to the last, and what it comes to."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections import Counter
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import boto3
+import tenacity  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from attrs import define, field, frozen
+
+# Whatever a life would import is there before it begins.
+from comprehend_phi import quiet_botocore
+
+from . import program, world
+from .evidence import Evidence, examine
+from .plan import CANARIES, Folder, Plan
+from .world import Ledger, SharedClock
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_MOST_LIVES = 40
+
+
+@define(kw_only=True)
+class Tally:
+    """What schedules come to; tallies can be added."""
+
+    schedules: int = 0
+    starts: int = 0
+    jobs: int = 0
+    documents_in: int = 0
+    redacted: int = 0
+    clean: int = 0
+    unprocessed: int = 0
+    withdrawn: int = 0
+    kills: int = 0
+    gave_up: int = 0
+    faults: Counter[str] = field(factory=Counter[str])
+    attempts: Counter[str] = field(factory=Counter[str])
+    looked_at: Counter[str] = field(factory=Counter[str])
+    sightings: Counter[str] = field(factory=Counter[str])
+    raised: Counter[str] = field(factory=Counter[str])
+    untyped: int = 0
+    differences: list[str] = field(factory=list[str])
+
+    def add(self, other: Tally) -> None:
+        for name in (attribute.name for attribute in attrs.fields(Tally)):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@frozen
+class Stage:
+    """A service in a process of its own, and what lives of the program need. One thread, as it
+    forks: a context manager.
+    """
+
+    directory: Path
+    session: Any
+    endpoint_url: str
+    clock: SharedClock
+    control: Connection
+    server: Any
+
+    @classmethod
+    def build(cls) -> Self:
+        context = get_context("fork")
+        clock = SharedClock()
+        ours, theirs = context.Pipe()
+        server = context.Process(target=_serve, args=(theirs, ours, clock), daemon=True)
+        server.start()
+        theirs.close()
+        # All loggers are looked at, so botocore's own have to be quiet: that is what this promises.
+        quiet_botocore()
+        session: Any = boto3.Session(
+            aws_access_key_id="testing", aws_secret_access_key="testing", region_name=world.REGION
+        )
+        for service in ("comprehendmedical", "s3"):  # which reads the models, for all lives
+            session.client(service).close()
+        gc.freeze()  # else the collector of each life would copy all that it shares with us
+        memory = Path("/dev/shm")
+        directory = tempfile.mkdtemp(prefix="campaign-", dir=memory if memory.is_dir() else None)
+        return cls(Path(directory), session, ours.recv(), clock, ours, server)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.control.close()
+        self.server.join(10)
+        shutil.rmtree(self.directory)
+
+    def play(self, plan: Plan, defect: str = "") -> Tally:
+        """Follow one plan to its end."""
+        directory = self.directory / str(plan.seed)
+        directory.mkdir()
+        try:
+            self.control.send(plan)
+            self.control.recv()
+            tally = Tally(schedules=1, starts=len(plan.folders))
+            self._lives(plan, directory, defect, tally)
+            self.control.send(None)
+            ledger: Ledger = self.control.recv()
+            judge(plan, directory, ledger, tally)
+            return tally
+        finally:
+            shutil.rmtree(directory)
+
+    def _lives(self, plan: Plan, directory: Path, defect: str, tally: Tally) -> None:
+        kills = list(plan.kills)
+        for life in range(_MOST_LIVES):
+            code = self._life(plan, directory, defect, life, kills.pop(0) if kills else None)
+            if code == 0:
+                return
+            if code == -signal.SIGKILL:
+                tally.kills += 1
+            elif code == program.GAVE_UP:
+                tally.gave_up += 1
+            else:
+                tally.differences.append(f"life {life} of the program ended with code {code}")
+                return
+            self.clock.sleep(60.0)  # until somebody starts it again
+        tally.differences.append(f"the program did not get done in {_MOST_LIVES} lives")
+
+    def _life(
+        self, plan: Plan, directory: Path, defect: str, life: int, kill_at: int | None
+    ) -> int:
+        pid = os.fork()
+        if pid:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        code = program.BROKEN
+        try:
+            output = os.open(directory / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            run = program.Run(
+                plan=plan,
+                directory=directory,
+                evidence=Evidence(directory / "evidence"),
+                session=self.session,
+                endpoint_url=self.endpoint_url,
+                clock=self.clock,
+                kill_at=kill_at,
+                life=life,
+                defect=defect,
+            )
+            code = program.live(run)
+        finally:
+            os._exit(code)
+
+
+def _serve(control: Connection, other_end: Connection, clock: SharedClock) -> None:
+    other_end.close()
+    world.serve(control, clock)
+
+
+def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
+    """Count what there is, and hold it against what there should be."""
+    differs = tally.differences.append
+    names = Counter(ledger.jobs)
+    tally.jobs = len(ledger.jobs)
+    tally.attempts, tally.faults = ledger.attempts, ledger.faults
+    for folder in plan.folders:
+        if names[folder.job_name] != 1:
+            differs(f"start {folder.index} made {names[folder.job_name]} jobs")
+        tally.documents_in += len(folder.notes)
+        _judge_documents(folder, directory, tally)
+    if tally.jobs != tally.starts:
+        differs(f"{tally.starts} starts, {tally.jobs} jobs")
+    listed: list[str] = _read(directory / "listed.json").get("job_ids", [])
+    if len(set(listed)) != len(listed) or len(listed) != tally.jobs:
+        differs(f"the service has {tally.jobs} jobs, the program was shown {len(listed)}")
+
+    found = examine(directory / "evidence")
+    tally.looked_at, tally.sightings = found.looked_at, found.sightings
+    tally.raised, tally.untyped = found.raised, len(found.untyped)
+    for channel, count in found.sightings.items():
+        differs(f"{count} canary sightings in: {channel}")
+    for text in found.untyped:
+        differs(f"untyped: {text.strip().splitlines()[-1]}")
+    output = directory / "output"
+    if output.exists() and (printed := output.read_text("utf-8", "replace").strip()):
+        differs(f"the program printed: {printed.splitlines()[-1]}")
+
+
+def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
+    known = _read(directory / f"{folder.prefix}.json")
+    unprocessed: Counter[str] = Counter(known.get("unprocessed", ()))
+    told: Counter[str] = Counter(known.get("redacted", ()))
+    for note in folder.notes:
+        path = directory / "redacted" / note.key
+        delivered = path.exists()
+        if known.get("stopped"):
+            tally.withdrawn += 1
+            continue
+        if (delivered, unprocessed[note.key], told[note.key]) != (
+            (True, 0, 1) if note.can_be_processed else (False, 1, 0)
+        ):
+            tally.differences.append(
+                f"{note.key}: redacted {told[note.key]} times, unprocessed"
+                f" {unprocessed[note.key]} times, {'' if delivered else 'not '}there"
+            )
+        tally.unprocessed += unprocessed[note.key]
+        if delivered:
+            text = path.read_bytes().decode()
+            tally.redacted += 1
+            if note.kept in text and not any(
+                word in text for canary in CANARIES for word in canary.split()
+            ):
+                tally.clean += 1
+            else:
+                tally.differences.append(f"{note.key} is not redacted as it should be")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return known

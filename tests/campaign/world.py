@@ -1,0 +1,208 @@
+"""The service of a schedule: in a process of its own, with S3, misfortunes and shared time."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from multiprocessing.connection import Connection
+from typing import Any
+
+from attrs import evolve, frozen
+
+from .plan import FILE_BYTES, NAME_CANARY, OPERATIONS, Plan
+
+REGION = "us-east-1"
+_EPOCH = datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+_JOB_SECONDS = 300.0
+
+
+class SharedClock:
+    """A clock that stands still until somebody sleeps by it, in whichever process."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 8)  # zeros: the time 0.0, shared with every forked process
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        seconds: float = struct.unpack("d", self._memory[:8])[0]
+        return seconds
+
+    def now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=self.monotonic())
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self._memory[:8] = struct.pack("d", self.monotonic() + seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        import asyncio
+
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+@frozen(kw_only=True)
+class Ledger:
+    """What the service knows at the end of a schedule.
+
+    Attributes:
+        jobs: the names of its jobs, one for each job.
+        attempts: requests by operation, and reads from S3.
+        faults: the misfortunes that were met, by kind.
+    """
+
+    jobs: tuple[str, ...]
+    attempts: Counter[str]
+    faults: Counter[str]
+
+
+def serve(control: Connection, clock: SharedClock) -> None:
+    """Follow one plan after the other, until the other end of `control` is closed.
+
+    A plan that comes in begins a schedule; None ends it and asks for the ledger.
+    """
+    from moto.backends import get_backend
+
+    from comprehend_phi.testing import Limits, LocalServer, faults
+    from comprehend_phi.testing.faults import Answer, Fault
+    from comprehend_phi.testing.moto import ACCOUNT_ID, MotoStorage
+    from comprehend_phi.testing.service import LocalService
+
+    quoting = f"1 validation error: Value '{NAME_CANARY}' at 'jobName' failed to satisfy constraint"
+    page = f"<html><body>Cannot forward {NAME_CANARY}</body></html>".encode()
+    made: dict[str, Callable[[], Fault]] = {
+        "": faults.passes,
+        "throttle": faults.throttle,
+        "throttle, Retry-After": lambda: faults.throttle({"Retry-After": "7"}),
+        "too many requests": faults.too_many_requests,
+        "job limit": faults.job_limit,
+        "server error before the work": faults.server_error,
+        "server error after the work": lambda: faults.server_error(works=True),
+        "unavailable": faults.unavailable,
+        "reset before the work": faults.reset_before,
+        "reset after the work": faults.reset_after,
+        "cut answer": faults.cut,
+        "cut to nothing": lambda: faults.cut(0.0),
+        "empty map": faults.empty_map,
+        "HTML, 200": faults.html,
+        "HTML, 503 before the work": lambda: faults.html(503, works=False),
+        "HTML, 429": lambda: faults.html(429, works=False),
+        "HTML that quotes the job name": lambda: faults.answer(502, page, works=True),
+        "not UTF-8": faults.not_utf8,
+        "slow answer": lambda: faults.slow(45.0),
+        "refusal that quotes the job name": lambda: faults.error(
+            "InvalidRequestException", quoting
+        ),
+        "expired credentials": lambda: faults.error("ExpiredTokenException", quoting, 403),
+    }
+
+    class Server(LocalServer):
+        """The local server with misfortunes on the way to S3 as well."""
+
+        def begin(self, plan: Plan) -> None:
+            s3: Any = get_backend("s3")[ACCOUNT_ID]["aws"]
+            s3.reset()
+            s3.create_bucket(plan.bucket, REGION)
+            for folder in plan.folders:
+                for note in folder.notes:
+                    s3.put_object(plan.bucket, note.key, note.body)
+            self.met: Counter[str] = Counter()
+            self.reads = 0
+            self.s3_faults = deque(plan.s3_faults)
+            self.counting = threading.Lock()
+            self.service = LocalService(
+                MotoStorage(),
+                clock=clock,
+                job_seconds=_JOB_SECONDS,
+                limits=Limits(active_jobs=plan.active_jobs, file_bytes=FILE_BYTES),
+                account_id=ACCOUNT_ID,
+            )
+            for operation, kind in plan.faults:
+                self.service.script(self.counted(kind, made[kind]()), operation=operation)
+
+        def counted(self, kind: str, fault: Fault) -> Fault:
+            def spoil(real: Answer) -> Answer:
+                self.count(kind)
+                return fault.spoil(real)
+
+            return evolve(fault, spoil=spoil)
+
+        def count(self, kind: str) -> None:
+            if kind:
+                with self.counting:
+                    self.met[kind] += 1
+
+        def ledger(self) -> Ledger:
+            answer = self.service.perform("ListPHIDetectionJobs", {"MaxResults": 500}, REGION)
+            attempts = {name: self.service.attempts(name) for name in OPERATIONS}
+            return Ledger(
+                jobs=tuple(
+                    job["JobName"] for job in answer["ComprehendMedicalAsyncJobPropertiesList"]
+                ),
+                attempts=Counter({**attempts, "S3 reads": self.reads}),
+                faults=self.met,
+            )
+
+        def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            if "HTTP_X_AMZ_TARGET" in environ:
+                return super()._serve(environ, start_response)
+            with self.counting:
+                self.reads += 1
+                kind = self.s3_faults.popleft() if self.s3_faults else ""
+            is_result = environ["PATH_INFO"].endswith((".out", "/Manifest"))
+            if kind == "S3: HTML instead of results" and not is_result:
+                kind = ""  # elsewhere nobody could tell such a page from a note
+            self.count(kind)
+            if kind in REFUSALS:
+                code, status = REFUSALS[kind]
+                body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+                start_response(status, [("Content-Length", str(len(body)))])
+                return [body]
+            if kind == "S3: HTML instead of results":
+                start_response("200 OK", [("Content-Length", str(len(page)))])
+                return [page]
+            if kind == "S3: reset":
+                reset(environ["werkzeug.socket"])
+            if kind == "S3: slow answer":
+                clock.sleep(45.0)
+            if kind != "S3: cut object":
+                return super()._serve(environ, start_response)
+            opened: list[Any] = []
+            body = b"".join(super()._serve(environ, lambda *answer: opened.extend(answer[:2])))
+            status, headers = opened
+            start_response(status, [*headers, ("Connection", "close")])
+            return [body[: len(body) // 2]]
+
+    with Server(clock=clock) as server:
+        control.send(server.endpoint_url)
+        while True:
+            try:
+                plan: Plan | None = control.recv()
+            except EOFError:
+                return
+            if plan is None:
+                control.send(server.ledger())
+            else:
+                server.begin(plan)
+                control.send("ready")
+
+
+REFUSALS = {
+    "S3: slow down": ("SlowDown", "503 Slow Down"),
+    "S3: server error": ("InternalError", "500 Internal Server Error"),
+    "S3: no such key": ("NoSuchKey", "404 Not Found"),
+    "S3: access denied": ("AccessDenied", "403 Forbidden"),
+}
+
+
+def reset(connection: socket.socket) -> None:
+    """Reset a connection instead of closing it."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+    raise ConnectionResetError

@@ -1,0 +1,120 @@
+"""The fault campaign: 100 of its schedules, and that it notices a program that breaks a promise.
+
+The seeds are fixed. `make campaign` plays 2,000; CONTRIBUTING.md says how to look at one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="its programs are forked")
+
+HERE = Path(__file__).parent
+
+
+def play(directory: Path, seeds: str, *options: str) -> tuple[int, dict[str, Any], str]:
+    """The exit code, the figures and the complaints of a campaign in a process of its own."""
+    figures = directory / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "campaign", "--seeds", seeds, "--json", figures, *options],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert figures.exists(), done.stderr
+    return done.returncode, json.loads(figures.read_text("utf-8")), done.stderr
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What 100 schedules come to."""
+    code, figures, complaints = play(tmp_path_factory.mktemp("campaign"), "0-99")
+    assert (code, complaints) == (0, "")
+    return figures
+
+
+# One group, so that the schedules are played once, by one worker of pytest-xdist.
+@pytest.mark.xdist_group("campaign")
+class TestHundredSchedules:
+    def test_nothing_differs(self, figures: dict[str, Any]) -> None:
+        assert figures["schedules"] == 100
+        assert figures["differences"] == []
+
+    def test_every_start_made_one_job(self, figures: dict[str, Any]) -> None:
+        assert figures["starts"] == figures["jobs"] > 100
+
+    def test_every_document_is_redacted_or_named(self, figures: dict[str, Any]) -> None:
+        out = figures["redacted"] + figures["unprocessed"] + figures["withdrawn"]
+        assert out == figures["documents_in"]
+        assert figures["redacted"] == figures["clean"] > 100
+
+    def test_every_exception_is_ours(self, figures: dict[str, Any]) -> None:
+        assert figures["untyped"] == 0
+
+    def test_no_exception_repr_log_record_warning_or_traceback_shows_a_canary(
+        self, figures: dict[str, Any]
+    ) -> None:
+        """The leak audit. It says nothing unless there was something of each to look at."""
+        assert figures["sightings"] == {}
+        for channel in ("exception", "log record", "repr", "traceback", "warning"):
+            assert figures["looked_at"][channel] > 50, channel
+
+    def test_programs_were_killed_and_gave_up(self, figures: dict[str, Any]) -> None:
+        assert figures["kills"] > 50
+        assert figures["gave_up"] > 20
+
+    def test_every_kind_of_fault_was_met(self, figures: dict[str, Any]) -> None:
+        known = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from campaign.plan import *; print(*KINDS, *S3_KINDS, sep=';')",
+            ],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+        assert set(figures["faults"]) == set(known.split(";"))
+
+
+@pytest.mark.parametrize(
+    ("defect", "complaint"),
+    [
+        ("new token", "made 2 jobs"),
+        ("lost document", "redacted 1 times, unprocessed 0 times, not there"),
+        ("unredacted document", "is not redacted as it should be"),
+        ("leak in an exception", "canary sightings in: exception"),
+        ("leak in a hidden cause", "canary sightings in: exception"),
+        ("leak in a log record", "canary sightings in: log record"),
+        ("leak in a repr", "canary sightings in: repr"),
+        ("leak in a warning", "canary sightings in: warning"),
+        ("untyped exception", "untyped: KeyError: 'nothing of ours'"),
+        ("untyped exception in a thread", "untyped: KeyError: 'nothing of ours'"),
+        ("never done", "did not get done"),
+    ],
+)
+def test_a_program_that_breaks_a_promise_is_noticed(
+    defect: str, complaint: str, tmp_path: Path
+) -> None:
+    code, figures, complaints = play(
+        tmp_path, SEEDS.get(defect, "12"), "--processes", "1", "--defect", defect
+    )
+
+    assert code == 1
+    assert complaint in complaints
+    assert any(complaint in difference for difference in figures["differences"])
+    assert all(line.startswith("seed ") for line in complaints.splitlines())
+
+
+# Whether a defect shows is up to the plan: the token only where the program dies at a bad moment.
+SEEDS = {"new token": "0-9"}
