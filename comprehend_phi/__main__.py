@@ -11,11 +11,17 @@ def main() -> None:
         from . import cli
     except ModuleNotFoundError as cause:
         missing = cause.name
+    except KeyboardInterrupt:
+        missing = None
     else:
         sys.exit(cli.main())
-    sys.stderr.write(
-        f"comprehend-phi: there is no {missing}; install it: pip install 'comprehend_phi[cli]'\n"
-    )
+    if missing is None:  # interrupted, before there was anything to tell of
+        sys.exit(130)
+    if sys.stderr is not None:
+        sys.stderr.write(
+            f"comprehend-phi: there is no {missing};"
+            " install it: pip install 'comprehend_phi[cli]'\n"
+        )
     sys.exit(2)
 
 

@@ -20,6 +20,7 @@ from .errors import ComprehendPHIError, PlaintextOutputWarning, RequestValidatio
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run a command; returns its exit code."""
+    _fill_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What a terminal cannot show is no reason to fail.
@@ -38,6 +39,13 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         os.dup2(nowhere, sys.stderr.fileno())
         return CLOSED_PIPE
     return code
+
+
+def _fill_missing_streams() -> None:
+    """Give a stream that the shell closed (`>&-`), which Python makes None, to nobody."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
 
 
 def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]]:

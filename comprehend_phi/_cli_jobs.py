@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ._cli_output import emit_json, job_members, note, path_below
+from ._cli_output import Folder, emit_json, job_members, note
 from .client import PHIClient
 from .errors import (
     ActiveJobLimitExceeded,
     JobError,
+    ResourceNotFoundException,
+    ResultsError,
     ServiceError,
     TransportError,
     WaitTimeout,
@@ -72,16 +74,22 @@ class Connection:
             pass
         raise Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
 
-    def how_to_go_on(self, job_id: str) -> str:
+    def how_to_wait(self, job_id: str) -> str:
         """How a job at that service is waited for again."""
+        return f"The job goes on; to wait for it again: {self._command('wait', job_id)}"
+
+    def how_to_read(self, job_id: str) -> str:
+        """How the results of a job at that service are read again."""
+        return f"The job has ended; to read its results: {self._command('results', job_id)}"
+
+    def _command(self, name: str, job_id: str) -> str:
         options = {
             "--region": self.region,
             "--profile": self.profile,
             "--endpoint-url": self.endpoint_url,
         }
-        given = (part for name, value in options.items() if value for part in (name, value))
-        command = shlex.join(["comprehend-phi", "wait", job_id, *given])
-        return f"The job goes on; to wait for it again: {command}"
+        given = (part for option, value in options.items() if value for part in (option, value))
+        return shlex.join(["comprehend-phi", name, job_id, *given])
 
 
 @frozen
@@ -117,14 +125,17 @@ class Place:
     Attributes:
         client: a client of the service there.
         request: what starts the job.
-        how_to_go_on: what to tell somebody who has the job's id and stops waiting.
-        fetch: brings the results to where they were asked for.
+        how_to_wait: what to tell somebody who has the job's id and stops waiting.
+        how_to_read: what to tell somebody who stops reading the results of the job.
+        fetch: brings the results to where they were asked for; returns the error to raise in the
+            end where some of them had to be left out.
     """
 
     client: PHIClient
     request: StartPHIDetectionJobRequest
-    how_to_go_on: Callable[[str], str]
-    fetch: Callable[[], None]
+    how_to_wait: Callable[[str], str]
+    how_to_read: Callable[[str], str]
+    fetch: Callable[[], ResultsError | None]
 
 
 # --- At AWS ---------------------------------------------------------------------------------------
@@ -157,10 +168,15 @@ def at_aws(
     """The service that the connection's options say."""
     with connection.client(clock=clock, slot_timeout=slot_timeout) as client:
         # The results stay where the service wrote them.
-        yield Place(client, request, connection.how_to_go_on, fetch=lambda: None)
+        yield Place(
+            client, request, connection.how_to_wait, connection.how_to_read, fetch=lambda: None
+        )
 
 
 # --- In this process ------------------------------------------------------------------------------
+
+
+_WAS_LOCAL = "The job has ended with this program: it was local."
 
 
 @contextmanager
@@ -205,7 +221,8 @@ def locally(
                 yield Place(
                     client,
                     request,
-                    how_to_go_on=lambda _: "The job has ended with this program: it was local.",
+                    how_to_wait=lambda _: _WAS_LOCAL,
+                    how_to_read=lambda _: _WAS_LOCAL,
                     fetch=lambda: _download(s3, destination_config.s3_bucket, destination),
                 )
         finally:
@@ -252,12 +269,13 @@ def _key(path: Path) -> str:
     raise Ended(FAILED, "SOURCE has a file whose name is not UTF-8: it cannot be a key in S3")
 
 
-def _download(s3: Any, bucket: str, folder: Path) -> None:
+def _download(s3: Any, bucket: str, root: Path) -> ResultsError | None:
+    # The output quotes the PHI that was found.
+    folder = Folder(root, private=True)
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for key in [entry["Key"] for entry in page.get("Contents", [])]:
-            path = path_below(folder, key, bucket=bucket, key=key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+            folder.write(key, key, s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    return folder.problem
 
 
 # --- The course of a job --------------------------------------------------------------------------
@@ -282,26 +300,24 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
 
 
 @contextmanager
-def interruptible(
-    job_id: str, how_to_go_on: Callable[[str], str], *, as_json: bool
+def waiting(
+    job_id: str, how_to_wait: Callable[[str], str], *, as_json: bool
 ) -> Generator[None, None, None]:
-    """Say how to go on with a job where the block is interrupted or runs out of time.
+    """Say how to go on with a job where the wait for it ends without its end.
 
     With `as_json`, a job that comes to no good end is printed all the same.
     """
     try:
         yield
     except KeyboardInterrupt:
-        ended = Ended(
-            INTERRUPTED, f"Interrupted in the wait for job {job_id}", how_to_go_on(job_id)
-        )
+        ended = Ended(INTERRUPTED, f"Interrupted in the wait for job {job_id}", how_to_wait(job_id))
     except WaitTimeout as error:
         unheard = error.last_poll_error
         ended = Ended(
             TIMED_OUT,
             f"Job {job_id} was {error.job.job_status} after {error.timeout:g} seconds of waiting."
             + (f" The last poll failed: {unheard}" if unheard else ""),
-            how_to_go_on(job_id),
+            how_to_wait(job_id),
         )
         if as_json:
             emit_json(job_members(error.job))
@@ -309,6 +325,28 @@ def interruptible(
         if as_json:
             emit_json(job_members(error.job))
         raise
+    except (ServiceError, TransportError) as error:
+        # Nobody knows how the job is, but where the service knows no such job.
+        advice = () if isinstance(error, ResourceNotFoundException) else (how_to_wait(job_id),)
+        ended = Ended(FAILED, str(error), *advice)
+        if as_json:
+            emit_json({"job_id": job_id, "job_status": None})
+    else:
+        return
+    raise ended
+
+
+@contextmanager
+def reading(job_id: str, how_to_read: Callable[[str], str]) -> Generator[None, None, None]:
+    """Say how to read a job's results again where the reading is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        ended = Ended(
+            INTERRUPTED,
+            f"Interrupted while reading the results of job {job_id}",
+            how_to_read(job_id),
+        )
     else:
         return
     raise ended

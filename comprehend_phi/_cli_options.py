@@ -26,7 +26,8 @@ RoleArn = Annotated[
         "--role-arn",
         metavar="ARN",
         envvar="COMPREHEND_PHI_ROLE_ARN",
-        help="The role with which the service reads the notes and writes the results. Required.",
+        help="The role with which the service reads the notes and writes the results. Required"
+        " at AWS.",
     ),
 ]
 KmsKey = Annotated[

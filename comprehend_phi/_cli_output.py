@@ -7,12 +7,15 @@ characters: they could steer the terminal, and an error is one line.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from typing_extensions import Self
 
-    from .models import InputDataConfig, JobProperties
+    from .models import JobProperties
     from .results import Document, UnprocessedFile
 
 
@@ -196,18 +199,8 @@ def amount(number: int, one: str, many: str) -> str:
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def path_below(folder: Path, name: str, *, bucket: str, key: str) -> Path:
-    """Where below `folder` the file of a key belongs.
-
-    Args:
-        folder: what nothing may be written outside of.
-        name: the part of the key that becomes a path.
-        bucket: for the error.
-        key: for the error.
-
-    Raises:
-        ResultsError: it would lie outside, or be no path.
-    """
+def path_below(folder: Path, name: str) -> Path | None:
+    """Where below `folder` a file of this name belongs; None where that would lie outside of it."""
     parts = name.split("/")
     path = folder.joinpath(*parts)
     if (
@@ -216,45 +209,127 @@ def path_below(folder: Path, name: str, *, bucket: str, key: str) -> Path:
         or any(Path(part).name != part for part in parts)
         or "\0" in name
         # A link on the way.
-        or not path.resolve().is_relative_to(folder.resolve())
+        or not path.parent.resolve().is_relative_to(folder.resolve())
     ):
-        raise ResultsError(
-            "this key leads out of the folder, so nothing was written for it",
-            bucket=bucket,
-            key=key,
-        )
+        return None
     return path
 
 
-def write_redacted(
-    redacted: Iterable[tuple[str, str]], folder: Path, source: InputDataConfig
-) -> Iterator[tuple[str, Path]]:
-    """Write redacted texts below `folder`, at their paths below the job's input key.
+def name_of_copy(key: str, input_key: str) -> str:
+    """The path of a note below its job's input key."""
+    # An input key that names one object is the only key there is.
+    name = key.rpartition("/")[2] if key == input_key else key
+    return name.removeprefix(folder_key(input_key))
 
-    Yields:
-        The key and the path of each file that was written.
+
+# What is wrong with one path and leaves the others possible. A full disk is not among these.
+_AWKWARD = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EILSEQ,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+}
+
+
+class Folder:
+    """A folder that gets a file for each of many keys.
+
+    A key for which no file can be written is left out and keeps no other key from its file;
+    `problem` tells of it in the end.
+
+    Args:
+        root: the folder; it is made if need be. Nothing is written outside of it.
+        private: whether what is made is for its owner's eyes alone.
     """
-    input_key = source.s3_key or ""
-    for key, text in redacted:
-        # An input key that names one object is the only key there is.
-        name = key.rpartition("/")[2] if key == input_key else key
-        name = name.removeprefix(folder_key(input_key))
-        path = path_below(folder, name, bucket=source.s3_bucket, key=key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # newline="" keeps the line ends as they were.
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        yield key, path
+
+    _SHOWN = 20
+
+    def __init__(self, root: Path, *, private: bool) -> None:
+        self._root = root
+        self._folder_mode, self._file_mode = (0o700, 0o600) if private else (0o777, 0o666)
+        self._written: set[tuple[int, int]] = set()
+        self._left_out: list[str] = []
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(self._folder_mode, exist_ok=True)
+
+    def write(self, key: str, name: str, content: bytes) -> Path | None:
+        """Write the file of a key; returns its path, or None where the key was left out."""
+        try:
+            path = path_below(self._root, name)
+            reason = "its path leads out of the folder" if path is None else self._obstacle(path)
+            if path is not None and not reason:
+                put_file(path, content, mode=self._file_mode)
+                self._written.add(_identity(path.lstat()))
+                return path
+        except UnicodeEncodeError:
+            reason = "no file can have this name"
+        except OSError as error:
+            if error.errno not in _AWKWARD:
+                raise
+            reason = error.strerror
+        self._left_out.append(f"{key} ({reason})")
+        return None
+
+    def _obstacle(self, path: Path) -> str | None:
+        """Why no file may be written there, where only the name's folders are missing."""
+        for parent in reversed(path.relative_to(self._root).parents):
+            (self._root / parent).mkdir(self._folder_mode, exist_ok=True)
+        if not replaceable(path):
+            return "what is at its path is no regular file"
+        # Names that differ may be one to the file system, in the case of their letters as an
+        # example.
+        if path.exists() and _identity(path.lstat()) in self._written:
+            return "another key has its path"
+        return None
+
+    @property
+    def problem(self) -> ResultsError | None:
+        """The error that names the keys that were left out; None where none was."""
+        if not self._left_out:
+            return None
+        shown = ", ".join(self._left_out[: self._SHOWN])
+        more = len(self._left_out) - self._SHOWN
+        return ResultsError(
+            f"{amount(len(self._left_out), 'file was', 'files were')} not written below"
+            f" {self._root}: {shown}" + (f" and {more} more" if more > 0 else "")
+        )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def replaceable(path: Path) -> bool:
+    """Whether a file may be put there: nothing is there yet, or a regular file."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def put_file(path: Path, content: bytes, *, mode: int) -> None:
+    """Put a file of this mode there, whole, or leave what was there."""
+    part = path.with_name(f".comprehend-phi-{token_hex(8)}")
+    try:
+        # An older file would keep its permissions when it is opened; this one is new.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # An older file keeps its permissions when it is opened, so it goes first.
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    if not replaceable(path):
+        raise FileExistsError(errno.EEXIST, "There is something that is no regular file", str(path))
+    put_file(path, text.encode(), mode=0o600)
 
 
 # --- Waiting --------------------------------------------------------------------------------------

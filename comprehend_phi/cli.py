@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ._cli_ending import run
 from ._cli_jobs import (
@@ -25,10 +26,11 @@ from ._cli_jobs import (
     Ended,
     StartOptions,
     at_aws,
-    interruptible,
     locally,
+    reading,
     request_for,
     submit,
+    waiting,
 )
 from ._cli_options import (
     AsJson,
@@ -46,6 +48,7 @@ from ._cli_options import (
     Token,
 )
 from ._cli_output import (
+    Folder,
     Progress,
     WatchedClock,
     amount,
@@ -54,19 +57,21 @@ from ._cli_output import (
     emit_json,
     job_members,
     list_as_lines,
+    name_of_copy,
     note,
+    replaceable,
     show_counts,
     show_job,
     show_unprocessed,
     unprocessed_members,
     write_private,
-    write_redacted,
 )
 from .client import PHIClient
 from .jobs import Job, WaitPolicy
 from .models import JobFilter, JobProperties, JobStatus
 
 if TYPE_CHECKING:
+    from .errors import ResultsError
     from .results import JobResults
 
 _LOCAL_POLL_SECONDS = 0.25
@@ -82,6 +87,13 @@ Exit codes:
   130  interrupted
   141  nobody reads the output any more
 """
+
+
+class _Command(TyperCommand):
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The arguments as they are typed: typer's braces would look like a choice."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
 
 app: typer.Typer = typer.Typer(
     add_completion=False,
@@ -118,7 +130,7 @@ def comprehend_phi(
     """
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def detect(
     source: Annotated[
         str,
@@ -162,15 +174,14 @@ def detect(
     as_json: AsJson = False,
 ) -> int:
     """Start a job, wait for it and count what it found."""
-    render = None if review is None else _page_renderer()
+    render = None if review is None else _page_renderer("--review", review)
     connection = Connection(region, profile, endpoint_url)
     options = StartOptions(role_arn, kms_key, job_name, token)
     clock = WatchedClock()
     if local:
         if connection != Connection():
             raise Ended(USAGE, "--local takes no --region, --profile or --endpoint-url")
-        if redact is not None and redact.resolve() == Path(source).resolve():
-            raise Ended(USAGE, "--redact would write over the notes in SOURCE")
+        _keep_out_of(source, {"--redact": redact, "--review": review, "DESTINATION": destination})
         policy = _wait_policy(
             timeout, _LOCAL_POLL_SECONDS if poll_seconds is None else poll_seconds
         )
@@ -181,14 +192,16 @@ def detect(
 
     with place as here:
         job = submit(here.client, here.request)
-        note(f"Job {job.job_id} started")
-        with interruptible(job.job_id, here.how_to_go_on, as_json=as_json):
+        with waiting(job.job_id, here.how_to_wait, as_json=as_json):
+            note(f"Job {job.job_id} started")
             properties = _wait(job, policy, clock)
-            here.fetch()
+        with reading(job.job_id, here.how_to_read):
+            problems = [here.fetch()]
             results = job.results()
             documents, counts = _count(results)
             if redact is not None:
-                _write_redacted(results.redacted(), redact, properties)
+                _, problem = _write_redacted(results.redacted(), redact, properties)
+                problems.append(problem)
             if review is not None and render is not None:
                 write_private(review, render(results, job.job_id))
             unprocessed, code = results.unprocessed, _code(results)
@@ -197,6 +210,7 @@ def detect(
             {
                 **job_members(properties),
                 "client_request_token": here.request.client_request_token,
+                "destination": destination,
                 "document_count": documents,
                 "entity_counts": dict(counts.most_common()),
                 "unprocessed": [unprocessed_members(file) for file in unprocessed],
@@ -204,19 +218,20 @@ def detect(
                 "review": None if review is None else str(review),
             }
         )
-        return code
-    show_counts(documents, counts)
-    show_unprocessed(unprocessed)
-    if local:
-        emit(f"The job's output is in {destination}")
-    if redact is not None:
-        emit(f"Redacted copies are in {redact}")
-    if review is not None:
-        emit(f"The page for a reviewer is {review}; it has the notes in full")
+    else:
+        show_counts(documents, counts)
+        show_unprocessed(unprocessed)
+        if local:
+            emit(f"The job's output is in {destination}")
+        if redact is not None:
+            emit(f"Redacted copies are in {redact}")
+        if review is not None:
+            emit(f"The page for a reviewer is {review}; it has the notes in full")
+    _raise_first(problems)
     return code
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def start(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The notes: s3://bucket/prefix.")],
     destination: Annotated[
@@ -245,7 +260,7 @@ def start(
     return DONE
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def status(
     job_id: JobId,
     show_names: ShowNames = False,
@@ -264,7 +279,7 @@ def status(
     return DONE
 
 
-@app.command("list", epilog=_EPILOG)
+@app.command("list", cls=_Command, epilog=_EPILOG)
 def list_jobs(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Jobs of exactly this name.")
@@ -306,7 +321,7 @@ def list_jobs(
     return DONE
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def wait(
     job_id: JobId,
     timeout: Timeout = None,
@@ -322,7 +337,7 @@ def wait(
     clock = WatchedClock()
     with connection.client(clock=clock) as client:
         job = client.job(job_id)
-        with interruptible(job_id, connection.how_to_go_on, as_json=as_json):
+        with waiting(job_id, connection.how_to_wait, as_json=as_json):
             properties = _wait(job, policy, clock)
     if as_json:
         emit_json(job_members(properties))
@@ -331,7 +346,7 @@ def wait(
     return PARTIAL if properties.job_status is JobStatus.PARTIAL_SUCCESS else DONE
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def stop(
     job_id: JobId,
     region: Region = None,
@@ -349,7 +364,7 @@ def stop(
     return DONE
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def results(
     job_id: JobId,
     show_text: Annotated[
@@ -358,18 +373,21 @@ def results(
     region: Region = None,
     profile: Profile = None,
     endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,  # noqa: ARG001 - there is no other form
+    as_json: AsJson = False,
 ) -> int:
-    """Print what a job found, one JSON object for each document."""
+    """Print what a job found, one JSON object for each document.
+
+    With --json, there is an object for each file that was not processed too.
+    """
     with _client(region, profile, endpoint_url) as client:
         found = client.results(job_id)
         with closing(iter(found)) as documents:
             for document in documents:
                 emit_json(document_members(document, show_text=show_text))
-        return _tell_unprocessed(found)
+        return _tell_unprocessed(found, as_json=as_json)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def redact(
     job_id: JobId,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="For the redacted copies.")],
@@ -393,14 +411,15 @@ def redact(
         properties = client.describe_phi_detection_job(job_id)
         found = client.results(job_id)
         copies = found.redacted(min_score=min_score, replacement=replacement)
-        number = _write_redacted(copies, folder, properties, as_json=as_json)
-        code = _tell_unprocessed(found)
+        number, problem = _write_redacted(copies, folder, properties, as_json=as_json)
+        code = _tell_unprocessed(found, as_json=as_json)
     if not as_json:
         emit(f"{amount(number, 'redacted copy is', 'redacted copies are')} in {folder}")
+    _raise_first([problem])
     return code
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=_Command, epilog=_EPILOG)
 def review(
     job_id: JobId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="For the page, in HTML.")],
@@ -410,13 +429,14 @@ def review(
     as_json: AsJson = False,
 ) -> int:
     """Write a page on which a person can review what a job found. It has the notes in full."""
-    render = _page_renderer()
+    render = _page_renderer("FILE", file)
     with _client(region, profile, endpoint_url) as client:
         found = client.results(job_id)
         write_private(file, render(found, job_id))
         code = _tell_unprocessed(found)
     if as_json:
-        emit_json({"job_id": job_id, "review": str(file)})
+        unprocessed = [unprocessed_members(file) for file in found.unprocessed]
+        emit_json({"job_id": job_id, "unprocessed": unprocessed, "review": str(file)})
     else:
         emit(f"The page for a reviewer is {file}; it has the notes in full")
     return code
@@ -453,25 +473,48 @@ def _count(found: JobResults) -> tuple[int, Counter[str]]:
 
 def _write_redacted(
     copies: Generator[tuple[str, str], None, None],
-    folder: Path,
+    root: Path,
     job: JobProperties,
     *,
     as_json: bool = False,
-) -> int:
-    """Write redacted copies; returns how many, and tells each where `as_json` asks for it."""
+) -> tuple[int, ResultsError | None]:
+    """Write redacted copies, and tell each where `as_json` asks for it.
+
+    Returns:
+        How many there are, and the error to raise in the end where others had to be left out.
+    """
     number = 0
     source = job.input_data_config
     assert source is not None  # noqa: S101 - the results of a job without it cannot be read
     with closing(copies):
-        for key, path in write_redacted(copies, folder, source):
-            number += 1
-            if as_json:
-                emit_json({"input_key": key, "path": str(path)})
-    return number
+        folder = Folder(root, private=False)
+        for key, text in copies:
+            path = folder.write(key, name_of_copy(key, source.s3_key or ""), text.encode())
+            if path is not None:
+                number += 1
+                if as_json:
+                    emit_json({"input_key": key, "path": str(path)})
+    return number, folder.problem
 
 
-def _page_renderer() -> Callable[[JobResults, str], str]:
+def _raise_first(problems: Sequence[ResultsError | None]) -> None:
+    for problem in problems:
+        if problem is not None:
+            raise problem
+
+
+def _keep_out_of(source: str, places: Mapping[str, Path | str | None]) -> None:
+    """Refuse to write into SOURCE: what lies there is a note to the next run."""
+    folder = Path(source).resolve()
+    for option, place in places.items():
+        if place is not None and Path(place).resolve().is_relative_to(folder):
+            raise Ended(USAGE, f"{option} would write among the notes in SOURCE")
+
+
+def _page_renderer(option: str, file: Path) -> Callable[[JobResults, str], str]:
     """What makes the page for a reviewer; asked for first, so that no job starts without it."""
+    if not replaceable(file):
+        raise Ended(USAGE, f"{option} must not be there yet or be a regular file")
     try:
         from .review import render
     except ImportError as error:
@@ -483,9 +526,11 @@ def _page_renderer() -> Callable[[JobResults, str], str]:
     raise Ended(USAGE, reason)
 
 
-def _tell_unprocessed(found: JobResults) -> int:
-    """Note which files were not processed; returns the exit code."""
+def _tell_unprocessed(found: JobResults, *, as_json: bool = False) -> int:
+    """Note which files were not processed, with `as_json` as lines too; returns the exit code."""
     for file in found.unprocessed:
+        if as_json:
+            emit_json({"unprocessed": unprocessed_members(file)})
         why = ": ".join(filter(None, (file.error_code, file.error_message)))
         note(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
     return _code(found)
@@ -502,10 +547,12 @@ def _moment(option: str, text: str | None) -> datetime | None:
     try:
         # Python 3.10 knows no Z.
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=timezone.utc)
+        # It is sent in UTC, where the first and the last years may lack it.
+        return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         pass
-    else:
-        return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     raise Ended(USAGE, f"{option} must be a date or a moment such as 2031-02-03T04:05:06")
 
 

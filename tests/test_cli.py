@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -26,12 +27,11 @@ from comprehend_phi import (
     Job,
     OutputDataConfig,
     PHIClient,
-    ResultsError,
     StartPHIDetectionJobRequest,
     WaitPolicy,
     cli,
 )
-from comprehend_phi._cli_output import path_below
+from comprehend_phi._cli_output import Folder, path_below
 from comprehend_phi.testing import LocalServer, faults
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
@@ -262,6 +262,8 @@ def test_every_command_tells_its_options_and_exit_codes_and_speaks_json(
     for option in ("--json", "--region", "--profile", "--endpoint-url"):
         assert f"\n  {option} " in done.out
     assert "timed out" in done.out
+    # Braces would read as a choice.
+    assert not set("{}") & set(done.out.splitlines()[0])
 
 
 def test_the_script_is_the_module(shell: Shell) -> None:
@@ -307,7 +309,7 @@ def test_without_the_extra_it_says_what_to_install(shell: Shell) -> None:
 
 
 def test_without_the_extra_testing_local_says_what_to_install(shell: Shell) -> None:
-    done = shell.run("detect", "--local", ".", "out", python=without("moto"))
+    done = shell.run("detect", "--local", ".", "../out", python=without("moto"))
 
     assert done.code == 2
     assert "pip install 'comprehend_phi[cli,testing]'" in done.error
@@ -388,6 +390,7 @@ def test_detect_as_json_is_one_object(shell: Shell) -> None:
     assert done.err.startswith("Request token: my-token\n")
     assert done.json["job_status"] == "PARTIAL_SUCCESS"
     assert done.json["client_request_token"] == "my-token"
+    assert done.json["destination"] == f"s3://{shell.bucket}/results"
     assert done.json["document_count"] == 1
     assert done.json["entity_counts"] == {"NAME": 1, "DATE": 1, "PHONE_OR_FAX": 1}
     [file] = done.json["unprocessed"]
@@ -652,14 +655,13 @@ def test_redact_writes_nothing_outside_the_folder(
     done = quick("redact", shell.ended_job(prefix), str(tmp_path / "a" / "copies"), *on)
 
     assert done.code == 1
-    assert f"s3://{shell.bucket}/{prefix}/{name}: this key leads out of the folder" in done.error
+    assert f"{prefix}/{name} (its path leads out of the folder)" in done.error
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("name", ["/etc/out.txt", "a//out.txt", "a\0.txt"])
 def test_a_name_that_is_no_path_below_the_folder_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="this key leads out of the folder"):
-        path_below(tmp_path, name, bucket="bucket", key=name)
+    assert path_below(tmp_path, name) is None
 
 
 def test_redact_follows_no_link_out_of_the_folder(
@@ -672,8 +674,100 @@ def test_redact_follows_no_link_out_of_the_folder(
     done = quick("redact", job_id, str(tmp_path / "copies"), *on)
 
     assert done.code == 1
-    assert "this key leads out of the folder" in done.error
+    assert done.error == (
+        f"1 file was not written below {tmp_path / 'copies'}:"
+        " good/ward 3/two.txt (its path leads out of the folder)"
+    )
+    assert (tmp_path / "copies" / "one.txt").is_file()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def awkward_job_id(shell: Shell) -> str:
+    """A job with keys that cannot all be paths, between others."""
+    for name in ("a.txt", "b/../c.txt", "x", "x/y", f"{'Q' * 256}.txt", "z.txt"):
+        shell.put(f"awkward/{name}")
+    return shell.ended_job("awkward")
+
+
+def test_redact_writes_what_can_be_written_and_names_the_keys_left_out(
+    quick: Callable[..., Done], on: tuple[str, str], awkward_job_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").symlink_to(tmp_path / "elsewhere")
+
+    done = quick("redact", awkward_job_id, str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"2 redacted copies are in {tmp_path}\n")
+    assert done.error.startswith(f"4 files were not written below {tmp_path}: ")
+    for name in ("a.txt", "b/../c.txt", "x/y", f"{'Q' * 256}.txt"):
+        assert f"awkward/{name} (" in done.error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "x", "z.txt"]
+
+
+def test_detect_prints_what_it_found_also_where_keys_were_left_out(
+    shell: Shell,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    awkward_job_id: str,
+    tmp_path: Path,
+) -> None:
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path), "--json")
+    done = quick("detect", *shell.start("awkward", *options), *on)
+
+    assert (done.code, done.json["document_count"]) == (1, 6)
+    assert done.error.startswith(f"3 files were not written below {tmp_path}: ")
+
+
+def test_no_path_is_written_twice_and_20_keys_are_named(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "copies", private=False)
+    for number in range(24):
+        folder.write(f"key-{number}", "one.txt", str(number).encode())
+
+    assert (tmp_path / "copies" / "one.txt").read_text() == "0"
+    error = str(folder.problem)
+    assert error.startswith("23 files were not written below ")
+    assert error.count("another key has its path") == 20
+    assert error.endswith("key-20 (another key has its path) and 3 more")
+
+
+def test_a_full_disk_ends_the_writing_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = Folder(tmp_path, private=False)
+    (tmp_path / "one.txt").write_text("as it was")
+    monkeypatch.setattr(Path, "replace", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        folder.write("one.txt", "one.txt", b"new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"one.txt": "as it was"}
+
+
+def test_results_and_redact_as_json_have_a_line_per_unprocessed_file(
+    quick: Callable[..., Done], on: tuple[str, str], partial_job_id: str, tmp_path: Path
+) -> None:
+    for command in (("results", partial_job_id), ("redact", partial_job_id, str(tmp_path))):
+        done = quick(*command, "--json", *on)
+
+        assert done.code == 3
+        [document, unprocessed] = done.lines
+        assert document["input_key"] == "mixed/one.txt"
+        assert unprocessed.keys() == {"unprocessed"}
+        assert unprocessed["unprocessed"]["input_key"] == "mixed/a\x1b[31m.txt"
+        assert unprocessed["unprocessed"]["error_code"] == "INVALID_ENCODING"
+
+
+def test_a_page_is_not_put_in_the_place_of_a_link(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "page.html").symlink_to(os.devnull)
+
+    done = quick("review", job_id, str(tmp_path / "page.html"), *on)
+
+    assert done.code == 2
+    assert (tmp_path / "page.html").is_symlink()
 
 
 def test_a_folder_that_cannot_be_written_fails_in_one_line(
@@ -694,7 +788,9 @@ def test_review_writes_a_page(shell: Shell, partial_job_id: str, tmp_path: Path)
     done = shell("review", partial_job_id, str(page), "--json")
 
     assert done.code == 3
-    assert done.json == {"job_id": partial_job_id, "review": str(page)}
+    assert done.json.keys() == {"job_id", "unprocessed", "review"}
+    assert [file["error_code"] for file in done.json["unprocessed"]] == ["INVALID_ENCODING"]
+    assert done.json["review"] == str(page)
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert "INVALID_ENCODING" in page.read_text("utf-8")
 
@@ -726,10 +822,15 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
         (("detect", "--local", "Zinnia", "out"), "SOURCE must be a folder that exists"),
         (("detect", "--local", ".", "out", "--region", "x"), "--local takes no --region"),
-        (("detect", "--local", ".", "out", "--redact", "./"), "--redact would write over"),
+        (("detect", "--local", ".", "out", "--redact", "./"), "--redact would write among"),
+        (("detect", "--local", ".", "../out", "--review", "a/page.html"), "--review would write"),
+        (("detect", "--local", ".", "../out", "--review", os.devnull), "--review must not be"),
+        (("review", "1", "."), "FILE must not be there yet or be a regular file"),
+        (("detect", "--local", ".", "out"), "DESTINATION would write among the notes in SOURCE"),
         (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
         (("list", "--name", "a", "--status", "FAILED"), "--status (Comprehend"),
         (("list", "--before", "Zinnia"), "--before must be a date"),
+        (("list", "--before", "9999-12-31T23:59:59-14:00"), "--before must be a date"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
@@ -907,12 +1008,75 @@ def test_an_interrupted_local_job_has_ended(shell: Shell, notes: Path) -> None:
     assert "comprehend-phi wait" not in done.err
 
 
+def test_an_interrupt_while_results_are_printed_exits_with_130(shell: Shell) -> None:
+    shell.put("long/one.txt", NOTE * 300)
+    job_id = shell.ended_job("long")
+    with shell.popen("results", job_id, "--endpoint-url", shell.url) as process:
+        # There is more than fits into the pipe, so it stands in the midst of it.
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        done = finished(process)
+
+    assert done.code == 130
+    assert done.err == "comprehend-phi: Interrupted\n"
+
+
+def test_an_interrupt_while_detect_reads_is_not_said_to_be_one_of_the_wait(
+    shell: Shell,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "write", interrupt)
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path))
+    done = quick("detect", *shell.start("good", *options), *on)
+
+    job_id = shell.server.service.job_ids[-1]
+    assert done.code == 130
+    assert done.error == f"Interrupted while reading the results of job {job_id}"
+    assert done.err.splitlines()[-1] == (
+        "The job has ended; to read its results: comprehend-phi results"
+        f" {job_id} --endpoint-url {shell.url}"
+    )
+
+
+def test_an_interrupt_while_the_program_is_loaded_is_quiet(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+
+    assert shell.run("--help", PYTHONPATH=str(tmp_path)) == Done(130, "", "")
+
+
+def test_a_wait_in_which_no_poll_is_answered_exits_with_1_and_says_how_to_go_on(
+    slow: Shell, slow_job: str, quick: Callable[..., Done]
+) -> None:
+    job_id = slow_job
+    slow.server.service.script(faults.error("AccessDeniedException", "Not now"))
+    done = quick("wait", job_id, "--json", "--endpoint-url", slow.url)
+
+    assert done.code == 1
+    assert done.json == {"job_id": job_id, "job_status": None}
+    assert done.error.startswith("DescribePHIDetectionJob: AccessDeniedException")
+    assert done.err.splitlines()[-1].endswith(
+        f"comprehend-phi wait {job_id} --endpoint-url {slow.url}"
+    )
+
+
 # --- Pipes and terminals --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_closed_pipe_ends_quietly_with_141(stream: str, shell: Shell, job_id: str) -> None:
-    with shell.popen("wait", job_id, "--json", "--endpoint-url", shell.url) as process:
+@pytest.mark.parametrize(
+    ("command", "stream"),
+    [("wait", "stdout"), ("wait", "stderr"), ("results", "stdout"), ("list", "stdout")],
+)
+def test_a_closed_pipe_ends_quietly_with_141(
+    command: str, stream: str, shell: Shell, job_id: str
+) -> None:
+    arguments = (command,) if command == "list" else (command, job_id)
+    with shell.popen(*arguments, "--json", "--endpoint-url", shell.url) as process:
         getattr(process, stream).close()
         rest = (process.stderr if stream == "stdout" else process.stdout).read()
         code = process.wait(60)
@@ -920,6 +1084,21 @@ def test_a_closed_pipe_ends_quietly_with_141(stream: str, shell: Shell, job_id: 
     assert code == 141
     assert "Traceback" not in rest
     assert "Exception" not in rest
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_stream_that_the_shell_closed_is_done_without(
+    stream: int, shell: Shell, job_id: str
+) -> None:
+    code = (
+        f"import os, sys; os.close({stream}); sys.stdin, sys.std{['out', 'err'][stream - 1]} ="
+        " None, None; from comprehend_phi.__main__ import main; main()"
+    )
+    done = shell.run("wait", job_id, "--endpoint-url", shell.url, python=("-c", code))
+
+    assert done.code == 0
+    assert (done.out == "") == (stream == 1)
+    assert (done.err == "") == (stream == 2)
 
 
 def test_help_into_a_closed_pipe_ends_quietly_with_141(shell: Shell) -> None:
@@ -954,12 +1133,15 @@ def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
     return text
 
 
+# There is none with or without NO_COLOR: what tells things apart is in words.
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
 
 
-def test_on_a_terminal_the_wait_shows_state_elapsed_time_and_next_poll(shell: Shell) -> None:
+def test_on_a_terminal_the_wait_shows_state_elapsed_time_and_next_poll_without_colour(
+    shell: Shell,
+) -> None:
     job = shell.new_job("good")
-    shown = on_a_terminal(shell, "wait", job.job_id, "--poll-seconds", "0.6", NO_COLOR="1")
+    shown = on_a_terminal(shell, "wait", job.job_id, "--poll-seconds", "0.6")
 
     assert re.search(r"[A-Z]+ 0:00:\d\d elapsed, ", shown)
     assert re.search(r"COMPLETED after 0:00:\d\d\r\n", shown)
@@ -973,11 +1155,11 @@ def test_a_dumb_terminal_gets_plain_lines(shell: Shell, job_id: str) -> None:
     assert re.fullmatch(r"COMPLETED after 0:00:\d\d\r\nCOMPLETED\r\n", shown)
 
 
-def test_tables_on_a_terminal_are_not_cut(shell: Shell) -> None:
+def test_tables_on_a_terminal_are_not_cut_and_have_no_colour(shell: Shell) -> None:
     shell.put(f"wide/{'Q' * 90}.txt", b"\xff")
     shell.put("wide/one.txt")
     options = ("--kms-key", KEY, "--poll-seconds", "0.05")
-    shown = on_a_terminal(shell, "detect", *shell.start("wide", *options), NO_COLOR="1")
+    shown = on_a_terminal(shell, "detect", *shell.start("wide", *options))
 
     assert "TYPE" in shown
     assert shown.count("Q") == 90
@@ -1035,6 +1217,14 @@ def test_a_local_job_leaves_the_files_that_aws_would(local: Done, shell: Shell) 
         f"Manifest_{folder.name}/success/files",
         f"Manifest_{folder.name}/failed/files",
     }
+
+
+def test_the_output_of_a_local_job_is_for_its_owner_alone(local: Done, shell: Shell) -> None:
+    out = shell.home / "local" / "out"
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in out.rglob("*")}
+
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert modes == {(True, 0o700), (False, 0o600)}
 
 
 def test_a_local_job_has_its_redacted_copies_and_its_page(local: Done, shell: Shell) -> None:
