@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
@@ -24,6 +24,7 @@ from botocore.config import Config
 from comprehend_phi import (
     AsyncJob,
     AsyncPHIClient,
+    ComprehendPHIError,
     Document,
     IncompleteResultsError,
     Job,
@@ -665,6 +666,94 @@ def test_a_missing_document_is_told_after_all_others_came(
             assert lost in str(caught.value)
 
     run(main())
+
+
+# What becomes of one of the files of a job; `None` deletes it.
+DAMAGE: dict[str, tuple[str, bytes | None]] = {
+    "nothing": ("no such file", None),
+    "document missing": ("7.txt.out", None),
+    "document empty": ("7.txt.out", b""),
+    "document cut": ("7.txt.out", b'{"Entities": [{"Text": "Zinnia Quellwasser'),
+    "document not UTF-8": ("7.txt.out", b'{"Entities": [], "Zinnia Quellwasser": "\xff"}'),
+    "document of another form": ("7.txt.out", b'{"Entities": "Zinnia Quellwasser"}'),
+    "entities of another text": (
+        "7.txt.out",
+        b'{"Entities": [{"Id": 0, "BeginOffset": 0, "EndOffset": 6, "Score": 1.0, "Text": "Zinnia",'
+        b' "Category": "PROTECTED_HEALTH_INFORMATION", "Type": "NAME", "Traits": []}]}',
+    ),
+    "source missing": ("notes/7.txt", None),
+    "source not UTF-8": ("notes/7.txt", b"Zinnia Quellwasser \xff"),
+    "manifest missing": ("Manifest", None),
+    "manifest not JSON": ("Manifest", b"Zinnia Quellwasser"),
+    "list missing": ("/success/", None),
+    "list of another form": ("/success/", b'{"Files": "Zinnia Quellwasser"}'),
+    "list too short": ("/success/", b'{"Files": []}'),
+}
+
+
+def told(error: ComprehendPHIError) -> tuple[object, ...]:
+    assert error.__cause__ is error.__context__ is None
+    assert "Zinnia" not in repr(error) + str(error)
+    return type(error), str(error)
+
+
+def outcomes(results: Callable[[], JobResults]) -> list[object]:
+    """What reading and redacting come to: all that was read, and how it ended."""
+    seen: list[object] = []
+    for read in (iter, JobResults.redacted):
+        try:
+            seen.extend(read(results()))
+        except ComprehendPHIError as error:
+            seen.append(told(error))
+    return seen
+
+
+async def outcomes_async(results: Callable[[], Awaitable[AsyncJobResults]]) -> list[object]:
+    """The same of the other client."""
+    seen: list[object] = []
+    for read in (AsyncJobResults.__aiter__, AsyncJobResults.redacted):
+        try:
+            async for item in read(await results()):
+                seen.append(item)
+        except ComprehendPHIError as error:
+            seen.append(told(error))
+    return seen
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_to_results_comes_to_the_same_with_both_clients(
+    damage: str,
+    connect: Connect,
+    server: LocalServer,
+    clock: FakeClock,
+    s3: Any,
+    bucket: str,
+    make_request: MakeRequest,
+) -> None:
+    for number in (7, 8):
+        s3.put_object(Bucket=bucket, Key=f"notes/{number}.txt", Body=b"Seen by Dr. Ada Example")
+    with PHIClient(endpoint_url=server.endpoint_url, s3_client=s3, clock=clock) as client:
+        job = client.submit(make_request())
+        job.wait()
+        name, content = DAMAGE[damage]
+        for listed in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+            key = listed["Key"]
+            if not key.endswith(name) and not (name.startswith("/") and name in key):
+                continue
+            if content is None:
+                s3.delete_object(Bucket=bucket, Key=key)
+            else:
+                s3.put_object(Bucket=bucket, Key=key, Body=content)
+        expected = outcomes(job.results)
+
+    async def main() -> list[object]:
+        async with connect() as client:
+            return await outcomes_async(client.job(job.job_id).results)
+
+    assert run(main()) == expected
+    assert any(isinstance(each, tuple) and isinstance(each[0], type) for each in expected) == (
+        damage != "nothing"
+    )
 
 
 def test_unprocessed_files_whose_list_is_missing_are_told_of_when_asked_for(
