@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
+from heapq import heappop, heappush
 from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -111,15 +112,18 @@ def _mark(text: str, group: list[Entity]) -> dict[str, Any]:
     covers it.
     """
     cuts = sorted({cut for entity in group for cut in (entity.begin_offset, entity.end_offset)})
+    by_begin = sorted(enumerate(group), key=lambda numbered: -numbered[1].begin_offset)
     segments: list[tuple[str, int]] = []
+    # Entities that have begun, on top the last in the order of ranks, which is the shortest. One
+    # that has ended leaves when it comes to the top.
+    begun: list[tuple[int, int]] = []
     for begin, end in pairwise(cuts):
-        # In the order of their ranks the last one is the shortest.
-        innermost = max(
-            number
-            for number, entity in enumerate(group)
-            if entity.begin_offset <= begin and end <= entity.end_offset
-        )
-        segments.append((text[begin:end], innermost))
+        while by_begin and by_begin[-1][1].begin_offset <= begin:
+            number, entity = by_begin.pop()
+            heappush(begun, (-number, entity.end_offset))
+        while begun[0][1] <= begin:
+            heappop(begun)
+        segments.append((text[begin:end], -begun[0][0]))
     return {
         "entities": [{"type": entity.type, "score": usable_score(entity)} for entity in group],
         "segments": segments,
