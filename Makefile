@@ -25,7 +25,7 @@ test: .venv/package .venv/tools chromium
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	# With --verifytypes, pyright goes by the first python on the PATH alone.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes comprehend_phi
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 SEED := 0-1999
 campaign: .venv/package
