@@ -257,7 +257,7 @@ async def describe(client: AsyncPHIClient) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Give other tasks and threads their turn until it holds."""
     while not condition():  # noqa: ASYNC110 - it is threads that change it, and they tell nobody
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)  # not 0, which would take turns with them for the GIL
 
 
 def test_the_event_loop_runs_on_while_all_threads_wait_for_the_service(

@@ -1,4 +1,4 @@
-"""The fault campaign: 100 of its schedules, and that it notices a program that breaks a promise.
+"""The fault campaign: 25 of its schedules, and that it notices a program that breaks a promise.
 
 The seeds are fixed. `make campaign` plays 2,000; CONTRIBUTING.md says how to look at one.
 """
@@ -35,26 +35,26 @@ def play(directory: Path, seeds: str, *options: str) -> tuple[int, dict[str, Any
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What 100 schedules come to."""
-    code, figures, complaints = play(tmp_path_factory.mktemp("campaign"), "0-99")
+    """What 25 schedules come to."""
+    code, figures, complaints = play(tmp_path_factory.mktemp("campaign"), "0-24")
     assert (code, complaints) == (0, "")
     return figures
 
 
 # One group, so that the schedules are played once, by one worker of pytest-xdist.
 @pytest.mark.xdist_group("campaign")
-class TestHundredSchedules:
+class TestSchedules:
     def test_nothing_differs(self, figures: dict[str, Any]) -> None:
-        assert figures["schedules"] == 100
+        assert figures["schedules"] == 25
         assert figures["differences"] == []
 
     def test_every_start_made_one_job(self, figures: dict[str, Any]) -> None:
-        assert figures["starts"] == figures["jobs"] > 100
+        assert figures["starts"] == figures["jobs"] > 25
 
     def test_every_document_is_redacted_or_named(self, figures: dict[str, Any]) -> None:
         out = figures["redacted"] + figures["unprocessed"] + figures["withdrawn"]
         assert out == figures["documents_in"]
-        assert figures["redacted"] == figures["clean"] > 100
+        assert figures["redacted"] == figures["clean"] > 25
 
     def test_every_exception_is_ours(self, figures: dict[str, Any]) -> None:
         assert figures["untyped"] == 0
@@ -65,11 +65,11 @@ class TestHundredSchedules:
         """The leak audit. It says nothing unless there was something of each to look at."""
         assert figures["sightings"] == {}
         for channel in ("exception", "log record", "repr", "traceback", "warning"):
-            assert figures["looked_at"][channel] > 50, channel
+            assert figures["looked_at"][channel] > 10, channel
 
     def test_programs_were_killed_and_gave_up(self, figures: dict[str, Any]) -> None:
-        assert figures["kills"] > 50
-        assert figures["gave_up"] > 20
+        assert figures["kills"] > 10
+        assert figures["gave_up"] > 5
 
     def test_every_kind_of_fault_was_met(self, figures: dict[str, Any]) -> None:
         known = subprocess.run(
