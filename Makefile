@@ -8,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo-output
-APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends
+APT_INSTALL := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install --yes --no-install-recommends
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
 .PHONY: demo test bench campaign docs format chromium clean
