@@ -84,7 +84,8 @@ def serving(nginx: str, folder: Path) -> Generator[str, None, None]:
     user = "user root;" if os.geteuid() == 0 else ""  # nobody else may read the folder
     config = folder / "config"
     config.write_text(NGINX.format(folder=folder, port=port, user=user))
-    server = subprocess.Popen([nginx, "-p", str(folder), "-c", str(config)])  # noqa: S603 - ours
+    command = [nginx, "-p", str(folder), "-c", str(config)]
+    server = subprocess.Popen(command)  # noqa: S603 - no shell, and every part is made here
     try:
         for _ in range(100):
             if server.poll() is not None:
@@ -150,18 +151,18 @@ def describe(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
 
 def by_us(client: PHIClient, *, fast: bool) -> int:
     """Every document of the job by this package; returns how many entities they have."""
-    obstore = sys.modules.get("obstore")
+    modules: Any = sys.modules  # typeshed knows only modules in it, not the None below
+    obstore = modules.get("obstore")
     if not fast:
-        # As where it is not installed: None here makes any import of it fail, which is documented,
-        # though typeshed knows modules alone.
-        sys.modules["obstore"] = None  # type: ignore[assignment]
+        # As where it is not installed: None makes every import of it fail, which is documented.
+        modules["obstore"] = None
     try:
         results = client.job(JOB_ID).results()
     finally:
         if not fast:
-            del sys.modules["obstore"]
+            del modules["obstore"]
             if obstore is not None:
-                sys.modules["obstore"] = obstore
+                modules["obstore"] = obstore
     return sum(len(found.entities) for found in results)
 
 

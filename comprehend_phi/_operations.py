@@ -43,12 +43,8 @@ class Operation(Generic[_Request, _Response]):
             TransportError: there was no usable answer.
         """
         members = self.encode(request)
-        try:
-            return self.decode(getattr(client, self.method)(**members))
-        except Exception as cause:  # noqa: BLE001 - each becomes one of ours, or it could leak
-            error = _wire.error_from(cause, self.name, members)
-        # Out here, the error has neither a cause nor a context that would carry the answer's body.
-        raise error
+        send = getattr(client, self.method)
+        return _wire.attempt(lambda: self.decode(send(**members)), self.name, members)
 
 
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(

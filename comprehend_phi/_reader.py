@@ -36,7 +36,7 @@ class File(NamedTuple):
     output_key: str
 
 
-class _kept(Generic[_T]):  # noqa: N801 - a decorator
+class _Kept(Generic[_T]):
     """A property that is computed once.
 
     functools.cached_property has one lock for the readers of all jobs before Python 3.12: while one
@@ -78,7 +78,7 @@ class Reader:
         self._bucket = job.output_data_config.s3_bucket
         self._output_key = job.output_data_config.s3_key or ""
 
-    @_kept
+    @_Kept
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
         path = self._job.manifest_file_path
@@ -99,7 +99,7 @@ class Reader:
             )
         raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
 
-    @_kept
+    @_Kept
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, and why."""
         promised, found = self.manifest.unprocessed_files_count, len(self._unprocessed)
@@ -110,7 +110,7 @@ class Reader:
             )
         return self._unprocessed
 
-    @_kept
+    @_Kept
     def _unprocessed(self) -> tuple[UnprocessedFile, ...]:
         listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
         return tuple(
@@ -122,7 +122,7 @@ class Reader:
             for file in listed
         )
 
-    @_kept
+    @_Kept
     def files(self) -> tuple[File, ...]:
         """The processed files, each once, in the order of the list."""
         layout = self._layout
@@ -234,15 +234,15 @@ class Reader:
             )
         return files
 
-    @_kept
+    @_Kept
     def _all_keys(self) -> list[str]:
         return self._storage.keys(self._bucket, self._layout.folder)
 
-    @_kept
+    @_Kept
     def _has_one_input(self) -> bool:
         return self.manifest.input_file_count == 1
 
-    @_kept
+    @_Kept
     def _layout(self) -> Layout:
         job_id, output_key = self._job.job_id, self._output_key
         folder = find_folder(

@@ -162,7 +162,6 @@ def refuse(instance: object, attribute: Attribute[Any], shape: str, reason: str)
 
 
 _NAME_PATTERN = r"^([\p{L}\p{Z}\p{N}_.:/=+\-%@]*)$"
-_TOKEN_PATTERN = r"^[a-zA-Z0-9-]+$"  # noqa: S105 - the pattern of a token, not a password
 _BUCKET_PATTERN = r"^[0-9a-z\.\-_]*(?!\.)$"
 _ROLE_PATTERN = r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"
 
@@ -178,7 +177,7 @@ CLIENT_REQUEST_TOKEN = StringShape(
     "ClientRequestTokenString",
     1,
     64,
-    _TOKEN_PATTERN,
+    r"^[a-zA-Z0-9-]+$",
     rule=_consists_of("a-zA-Z0-9-", "a-z, A-Z, 0-9 and -"),
 )
 LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))

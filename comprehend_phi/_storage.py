@@ -70,7 +70,8 @@ class Boto3Storage:
             try:
                 with closing(answer["Body"]) as body:
                     content: bytes = body.read()
-            except Exception as cause:  # noqa: BLE001 - cut, reset, or not what its checksum says
+            # botocore, urllib3 and ssl fail here in ways of their own; all mean the same.
+            except Exception as cause:  # noqa: BLE001 - whichever it is, the body did not come
                 reason = f"its body cannot be read ({type(cause).__name__})"
             else:
                 if len(content) == answer["ContentLength"]:
@@ -103,15 +104,8 @@ class Boto3Storage:
         return self._call("ListObjectsV2", list_all, members["Bucket"], members["Prefix"])
 
     def _call(self, operation: str, call: Callable[[], _Result], bucket: str, key: str) -> _Result:
-        def attempt() -> _Result:
-            try:
-                return call()
-            except Exception as cause:  # noqa: BLE001 - each becomes one of ours, or it could leak
-                error = _wire.error_from(cause, operation, {})
-            raise error
-
         try:
-            return retry.call(attempt, self._policy, self._clock)
+            return retry.call(lambda: _wire.attempt(call, operation, {}), self._policy, self._clock)
         except (ServiceError, MalformedResponseError) as error:
             failed = error
         raise _results_error(failed, bucket, key) or failed

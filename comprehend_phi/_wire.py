@@ -7,7 +7,7 @@ send: whatever AWS answers in the right form is taken.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar, cast
 
@@ -250,6 +250,22 @@ _TIMED_OUT = frozenset({"RequestTimeout", "RequestTimeoutException"})
 # Our rule: who asks for a longer wait is not meant to be waited for. Seconds.
 _LONGEST_WAIT = 3600.0
 _BAD_REQUEST, _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 400, 408, 429, 500
+
+
+def attempt(call: Callable[[], _T], operation: str, request: Members) -> _T:
+    """What `call` returns; what it raises, as an error of ours without cause and context.
+
+    Args:
+        call: sends the members `request` once, and decodes the answer.
+        operation: its name at the service.
+        request: what is sent, for the token and for masking what the service quotes.
+    """
+    try:
+        return call()
+    except Exception as cause:  # noqa: BLE001 - one let through could hold a request or an answer
+        error = error_from(cause, operation, request)
+    # Out here, the error has neither a cause nor a context that would carry the answer's body.
+    raise error
 
 
 def error_from(cause: Exception, operation: str, request: Members) -> ServiceError | TransportError:

@@ -485,11 +485,11 @@ def _write_redacted(
     """
     number = 0
     source = job.input_data_config
-    assert source is not None  # noqa: S101 - the results of a job without it cannot be read
+    prefix = source.s3_key or "" if source else ""
     with closing(copies):
         folder = Folder(root, private=False)
         for key, text in copies:
-            path = folder.write(key, name_of_copy(key, source.s3_key or ""), text.encode())
+            path = folder.write(key, name_of_copy(key, prefix), text.encode())
             if path is not None:
                 number += 1
                 if as_json:

@@ -80,7 +80,6 @@ class Wait:
         self._polls = 0
         self._aims_at_timeout = False
         self._job: JobProperties | None = None
-        self._error: ServiceError | TransportError | None = None
 
     def next_delay(self, news: JobProperties | ServiceError | TransportError) -> float | None:
         """Seconds to the next poll after one that brought `news`; None when the wait is over.
@@ -89,9 +88,7 @@ class Wait:
         """
         self._polls += 1
         if isinstance(news, JobProperties):
-            self._job, self._error = news, None
-        else:
-            self._error = news
+            self._job = news
         timeout = self._policy.timeout
         elapsed = self._clock.monotonic() - self._start
         if self._aims_at_timeout and timeout is not None:
@@ -99,7 +96,7 @@ class Wait:
             elapsed = max(elapsed, timeout)
         delay = next_poll(
             self._policy,
-            status=self._job.job_status if self._job and not self._error else None,
+            status=news.job_status if isinstance(news, JobProperties) else None,
             polls=self._polls,
             elapsed=elapsed,
         )
@@ -108,14 +105,14 @@ class Wait:
         )
         _log.info(
             "DescribePHIDetectionJob: %s on poll %d, %s",
-            type(news).__name__ if self._error else self._job and self._job.job_status,
+            news.job_status if isinstance(news, JobProperties) else type(news).__name__,
             self._polls,
             "the last" if delay is None else f"the next in {delay:.2f} s",
         )
         return delay
 
-    def ending(self) -> JobProperties:
-        """The job when it came to a good end.
+    def ending(self, news: JobProperties | ServiceError | TransportError) -> JobProperties:
+        """The job when it came to a good end; `news` is what the last poll brought.
 
         Raises:
             JobFailed: it ended as FAILED.
@@ -123,10 +120,12 @@ class Wait:
             WaitTimeout: it has not ended.
             ServiceError, TransportError: no poll ever succeeded; this is how the last one failed.
         """
-        job, error = self._job, self._error
-        if job is None:
-            assert error is not None  # noqa: S101 - there was a poll, and it brought one of the two
-            raise error
+        if isinstance(news, JobProperties):
+            job, error = news, None
+        elif self._job is None:
+            raise news
+        else:
+            job, error = self._job, news
         if job.job_status is JobStatus.FAILED:
             raise JobFailed(job)
         if job.job_status is JobStatus.STOPPED:
@@ -211,7 +210,7 @@ class Job:
                 on_poll(news)
             delay = wait.next_delay(news)
             if delay is None:
-                return wait.ending()
+                return wait.ending(news)
             self._clock.sleep(delay)
 
     def _poll(self) -> JobProperties | ServiceError | TransportError:
@@ -283,7 +282,7 @@ class AsyncJob:
                     await told
             delay = wait.next_delay(news)
             if delay is None:
-                return wait.ending()
+                return wait.ending(news)
             await self._clock.sleep_async(delay)
 
     async def _poll(self) -> JobProperties | ServiceError | TransportError:

@@ -62,7 +62,7 @@ class JobResults:
         """The files that the service did not process, and why."""
         return self._reader.unprocessed
 
-    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - it can be closed
+    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - iterators have no close()
         return self._read(self._reader.document)
 
     def with_text(self) -> Generator[tuple[Document, str], None, None]:
@@ -137,7 +137,7 @@ class AsyncJobResults:
             raise self._listing_error
         return self._reader.unprocessed
 
-    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - it can be closed
+    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - iterators have no aclose()
         return self._read(self._reader.document)
 
     def with_text(self) -> AsyncGenerator[tuple[Document, str], None]:

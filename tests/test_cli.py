@@ -119,7 +119,7 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
             # A shell that runs the tests in the background has them ignore interrupts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - and no more
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
         )
 
     def run(

@@ -310,7 +310,7 @@ def command(*arguments: str, cwd: Path) -> Generator[tuple[subprocess.Popen[str]
         text=True,
         cwd=cwd,
         # A shell that runs the tests in the background has them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - and no more
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
     ) as process:
         try:
             assert process.stdout is not None

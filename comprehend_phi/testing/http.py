@@ -137,11 +137,7 @@ class _QuietHandler(MotoRequestHandler):
     # for the receipt of the first.
     disable_nagle_algorithm = True
 
-    def connection_dropped(
-        self,
-        error: BaseException,  # noqa: ARG002 - werkzeug's signature
-        environ: dict[str, Any] | None = None,  # noqa: ARG002 - likewise
-    ) -> None:
+    def connection_dropped(self, *_: object, **__: object) -> None:
         """Read no further request from a connection that was reset."""
         self.close_connection = True
 

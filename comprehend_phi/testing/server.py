@@ -6,6 +6,7 @@ python -m comprehend_phi.testing.server --port 5555
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from .http import LocalServer
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     with LocalServer(port=options.port, job_seconds=options.job_seconds) as server:
-        print(f"Comprehend Medical and S3 at {server.endpoint_url}; Ctrl-C stops.", flush=True)  # noqa: T201 - a command says where it is
+        sys.stdout.write(f"Comprehend Medical and S3 at {server.endpoint_url}; Ctrl-C stops.\n")
+        sys.stdout.flush()  # whoever started it reads the URL before anything else happens
         try:
             server.wait()
         except KeyboardInterrupt:

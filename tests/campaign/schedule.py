@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections import Counter
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,10 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import boto3
-import tenacity  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from attrs import define, field, frozen
 
-# Whatever a life would import is there before it begins.
 from comprehend_phi import quiet_botocore
 
 from . import program, world
@@ -86,8 +85,11 @@ class Stage:
         session: Any = boto3.Session(
             aws_access_key_id="testing", aws_secret_access_key="testing", region_name=world.REGION
         )
-        for service in ("comprehendmedical", "s3"):  # which reads the models, for all lives
+        # What a life would read and import is there before it begins.
+        for service in ("comprehendmedical", "s3"):
             session.client(service).close()
+        for module in ("tenacity", "comprehend_phi.results", "comprehend_phi.redaction"):
+            import_module(module)
         gc.freeze()  # else the collector of each life would copy all that it shares with us
         memory = Path("/dev/shm")
         directory = tempfile.mkdtemp(prefix="campaign-", dir=memory if memory.is_dir() else None)
