@@ -8,10 +8,12 @@ import nox
 nox.options.sessions = ["tests", "lowest"]
 nox.options.error_on_missing_interpreters = False
 
+_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
 _RUNTIME = re.compile(r'^  "([a-z0-9_-]+)>=([0-9.]+)",$', re.MULTILINE)
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+@nox.session(python=_PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on the installed package."""
     session.install(".[cli,testing]", "--group", "dev")
@@ -25,6 +27,13 @@ def lowest(session: nox.Session) -> None:
     session.install(".[cli,testing]", "--group", "dev", *pins)
     # The comparison with raw boto3 describes today's: older ones do notice some cut answers.
     session.run("pytest", "--ignore=tests/test_beside_boto3.py", *session.posargs)
+
+
+@nox.session(python=_PYTHONS)
+def wheel(session: nox.Session) -> None:
+    """Try the wheel alone, without the extras: `nox -s wheel -- build/dist/*.whl`."""
+    session.install(*session.posargs)
+    session.run("python", "tests/smoke.py")
 
 
 def _dependencies() -> str:

@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/ run as they stand."""
+"""The examples of the README and of docs/ run as they stand; lists in documents are complete."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import requires
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -256,3 +257,23 @@ def test_the_web_service_asks_to_come_back_when_all_slots_are_taken(
 @pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no!id"])
 def test_the_web_service_knows_no_other_jobs(web_service: TestClient, job_id: str) -> None:
     assert web_service.get(f"/jobs/{job_id}").status_code == 404
+
+
+# --- The list of dependencies ---------------------------------------------------------------------
+
+
+def needed_by(package: str) -> set[str]:
+    """Its dependencies and theirs, without extras, as they are installed here."""
+    found: set[str] = set()
+    for requirement in requires(package) or ():
+        name = re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower()
+        if "extra ==" not in requirement:
+            found |= {name} | needed_by(name)
+    return found
+
+
+def test_the_list_of_dependencies_is_complete() -> None:
+    table = (ROOT / "SECURITY.md").read_text("utf-8").partition("## Dependencies")[2]
+    rows = re.findall(r"^\| ([a-z].*?) \|", table, re.MULTILINE)
+
+    assert {name for row in rows for name in row.split(", ")} == needed_by("comprehend_phi")

@@ -18,9 +18,16 @@ from . import faults
 from .clock import FakeClock, ServiceClock, WallClock
 from .detector import detect
 from .faults import Fault
-from .http import LocalServer
-from .moto import local_service
 from .service import Limits, LocalService
+
+try:
+    from .http import LocalServer
+    from .moto import local_service
+except ModuleNotFoundError as cause:
+    raise ModuleNotFoundError(
+        f"the local service needs {cause.name}: pip install 'comprehend_phi[testing]'",
+        name=cause.name,
+    ) from None
 
 __all__ = [
     "FakeClock",
