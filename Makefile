@@ -46,11 +46,9 @@ bench: .venv/package
 coverage: .venv/package .venv/tools
 	$(BIN)/pytest -n auto --dist loadgroup --cov
 
-# The trampolines to the mutants are in the way of a few tests: pyproject.toml says of which.
 mutation: .venv/package .venv/tools
 	$(BIN)/python -m pip install --quiet --group mutation
-	PYTHONPATH=mutants $(BIN)/python -m mutmut run
-	$(BIN)/python -m mutmut results
+	$(BIN)/python tests/mutation.py $(ROOM)
 
 release: .venv/pip
 	$(BIN)/python -m pip install --quiet --group release

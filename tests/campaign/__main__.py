@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ def main() -> int:
     parser.add_argument(
         "--defect", choices=DEFECTS, default="", help="break the program: the campaign must fail"
     )
+    parser.add_argument(
+        "--rehearse", action="store_true", help="break it in every way: each must be noticed"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
@@ -41,6 +45,16 @@ def main() -> int:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+    # Terminated, it leaves no directory behind, as when it is interrupted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if options.rehearse:
+        complaints = rehearse()
+        for defect, found in complaints.items():
+            sys.stdout.write(f"{defect}: {found[0] if found else 'not noticed'}\n")
+        if options.json:
+            options.json.write_text(json.dumps(complaints))
+        return 0 if all(complaints.values()) else 1
 
     began = time.monotonic()
     tally = play(seeds, options.processes, options.defect)
@@ -63,23 +77,44 @@ def play(seeds: Sequence[int], processes: int, defect: str) -> Tally:
         workers.append((worker, ours))
     total = Tally()
     open_ends = [ours for _, ours in workers]
-    while open_ends:
-        for end in wait(open_ends):
-            assert isinstance(end, Connection)
-            try:
-                seed, tally = end.recv()
-            except EOFError:
-                open_ends.remove(end)
-                continue
-            tally.differences = [f"seed {seed}: {what}" for what in tally.differences]
-            total.add(tally)
-            for difference in tally.differences:
-                sys.stderr.write(f"{difference}\n")
+    try:
+        while open_ends:
+            for end in wait(open_ends):
+                assert isinstance(end, Connection)
+                try:
+                    seed, tally = end.recv()
+                except EOFError:
+                    open_ends.remove(end)
+                    continue
+                tally.differences = [f"seed {seed}: {what}" for what in tally.differences]
+                total.add(tally)
+                for difference in tally.differences:
+                    sys.stderr.write(f"{difference}\n")
+    except BaseException:
+        for worker, _ in workers:
+            worker.terminate()
+        raise
     for worker, _ in workers:
         worker.join()
     if total.schedules != len(seeds):
         total.differences.append(f"{len(seeds)} schedules to play, {total.schedules} were")
     return total
+
+
+# Whether a defect shows is up to the plan: the token only where the program dies at a bad moment.
+_TELLING = {"new token": range(10)}
+
+
+def rehearse() -> dict[str, list[str]]:
+    """What the campaign has to say of each defect."""
+    complaints: dict[str, list[str]] = {}
+    with Stage.build() as stage:
+        for defect in DEFECTS:
+            plans = [draw(seed) for seed in _TELLING.get(defect, range(12, 13))]
+            complaints[defect] = [
+                what for plan in plans for what in stage.play(plan, defect).differences
+            ]
+    return complaints
 
 
 def _work(seeds: Sequence[int], defect: str, results: Connection) -> None:

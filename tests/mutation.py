@@ -1,0 +1,128 @@
+"""Break the package on purpose, everywhere, and see its tests fail: `make mutation`.
+
+mutmut changes one operator, number, argument or string of a function at a time. Each module is held
+against its own test files alone, since all tests at every change would take days; what these miss
+others may still notice, so the score is a lower bound. `make mutation ROOM=_wire` tries one module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+WORK = ROOT / "build" / "mutation"
+
+# Module by module, its tests. mutmut changes functions, and those without decorators: `_clock` has
+# one line of them, and modules that are not here have none.
+TESTS = {
+    "_connection": "test_connection test_fast",
+    "_documents": "test_results test_leaks",
+    "_layout": "test_results",
+    "_logs": "test_quiet_botocore",
+    "_operations": "test_wire test_transport test_list",
+    "_reader": "test_results",
+    "_shapes": "test_shapes test_models",
+    "_storage": "test_storage test_fast",
+    "_threads": "test_aio test_storage",
+    "_wire": "test_wire test_transport test_errors",
+    "aio": "test_aio test_connection",
+    "client": "test_connection test_list test_jobs",
+    "errors": "test_errors",
+    "jobs": "test_jobs",
+    "models": "test_models",
+    "redaction": "test_redaction",
+    "results": "test_results test_aio",
+    "retry": "test_retry",
+    "review": "test_review",
+}
+
+# The trampolines to the mutants show where a program asks for signatures or for the caller's line;
+# and what is slow is for `make test`.
+LEFT_OUT = (
+    "line_of_the_caller",
+    "twins",
+    "is_a_coroutine",
+    "no_quadratic_time",
+    "a_thousand_jobs",
+    "five_thousand",
+    "tenacity_is_loaded",
+)
+
+CONFIGURATION = """
+[tool.mutmut]
+source_paths = ["comprehend_phi"]
+only_mutate = ["comprehend_phi/{module}.py"]
+pytest_add_cli_args_test_selection = {tests}
+pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "-k", "{left_out}"]
+timeout_constant = 10.0
+timeout_multiplier = 5.0
+use_git_change_detection = false
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", help="such as _wire; all unless told otherwise")
+    modules = parser.parse_args().modules or TESTS
+    killed = total = 0
+    for module in modules:
+        survivors, number = mutate(module)
+        killed, total = killed + number - len(survivors), total + number
+        sys.stdout.write(f"{module:12} {number - len(survivors):5} of {number:5} killed\n")
+        sys.stdout.writelines(f"    {name}\n" for name in survivors)
+        sys.stdout.flush()
+    sys.stdout.write(f"{'all':12} {killed:5} of {total:5} killed: {killed / total:.1%}\n")
+    return 0 if killed >= 0.9 * total else 1
+
+
+def mutate(module: str) -> tuple[list[str], int]:
+    """The mutants of a module that its tests let live, with their code in WORK, and how many it has."""
+    work = WORK / module
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "mutants").mkdir(parents=True)  # else Python takes note that PYTHONPATH leads nowhere
+    for part in ("comprehend_phi", "tests"):
+        shutil.copytree(ROOT / part, work / part, ignore=shutil.ignore_patterns("__pycache__"))
+    tests = json.dumps([f"tests/{name}.py" for name in TESTS[module].split()])
+    left_out = " and ".join(f"not {name}" for name in LEFT_OUT)
+    configuration = CONFIGURATION.format(module=module, tests=tests, left_out=left_out)
+    (work / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + configuration)
+
+    def mutmut(*arguments: str) -> str:
+        # Before the installed package, also in programs that a test starts.
+        environment = {**os.environ, "PYTHONPATH": str(work / "mutants"), "CI": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "mutmut", *arguments],
+            cwd=work,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            sys.exit(f"mutmut {arguments[0]}, {module}: {done.stdout[-4000:]}{done.stderr[-4000:]}")
+        return done.stdout
+
+    mutmut("run")
+    mutmut("export-cicd-stats")
+    figures = json.loads((work / "mutants" / "mutmut-cicd-stats.json").read_text())
+    # A mutant that hangs is one that a test has noticed.
+    survivors = [
+        line.strip()
+        for line in mutmut("results").splitlines()
+        if line.strip() and not line.endswith(": timeout")
+    ]
+    with (work / "survivors.diff").open("w") as file:
+        for line in survivors:
+            name, _, how = line.rpartition(": ")
+            file.write(f"# {how}\n{mutmut('show', name)}\n")
+    return survivors, figures["total"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
