@@ -28,7 +28,7 @@ test: .venv/package .venv/tools chromium
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	# With --verifytypes, pyright goes by the first python on the PATH alone.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes comprehend_phi
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadfile
 
 SEED := 0-1999
 campaign: .venv/package
@@ -44,7 +44,7 @@ bench: .venv/package
 	$(BIN)/python benchmarks/async_calls.py
 
 coverage: .venv/package .venv/tools
-	$(BIN)/pytest -n auto --dist loadgroup --cov
+	$(BIN)/pytest -n auto --dist loadfile --cov
 
 mutation: .venv/package .venv/tools
 	$(BIN)/python -m pip install --quiet --group mutation

@@ -82,7 +82,7 @@ def main() -> int:
 
 
 def mutate(module: str) -> tuple[list[str], int]:
-    """The mutants of a module that its tests let live, with their code in WORK, and how many it has."""
+    """The mutants of a module that its tests let live, and how many it has; the code is in WORK."""
     work = WORK / module
     shutil.rmtree(work, ignore_errors=True)
     (work / "mutants").mkdir(parents=True)  # else Python takes note that PYTHONPATH leads nowhere

@@ -49,8 +49,6 @@ def noticed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return noticed
 
 
-# One group, so that the schedules are played once, by one worker of pytest-xdist.
-@pytest.mark.xdist_group("campaign")
 class TestSchedules:
     def test_nothing_differs(self, figures: dict[str, Any]) -> None:
         assert figures["schedules"] == 100
@@ -95,7 +93,6 @@ class TestSchedules:
         assert set(figures["faults"]) == set(known.split(";"))
 
 
-@pytest.mark.xdist_group("rehearsal")
 @pytest.mark.parametrize(
     ("defect", "complaint"),
     [

@@ -340,9 +340,11 @@ def test_a_repeated_next_token_is_no_endless_loop(
     # The jobs of the page that brought the token are still good.
     for number in range(len(tokens)):
         assert next(jobs).job_id == f"job-{number}"
-    with pytest.raises(MalformedResponseError, match="repeated a NextToken") as repeated:
+    with pytest.raises(MalformedResponseError) as repeated:
         next(jobs)
-    assert not repeated.value.retryable
+    error = repeated.value
+    assert error.reason == "the service repeated a NextToken: following it would never end"
+    assert (error.operation, error.outcome_unknown, error.retryable) == (LIST, False, False)
     assert len(pages(server.service)) == len(tokens)
 
 

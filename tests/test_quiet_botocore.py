@@ -212,6 +212,15 @@ def test_it_reaches_loggers_that_no_module_is_named_after(seen: Seen) -> None:
     assert seen.leaking() == set()
 
 
+def test_it_reaches_modules_in_packages_that_nobody_has_imported_yet() -> None:
+    name = "urllib3.contrib.emscripten.fetch"
+    assert name not in sys.modules
+
+    quiet_botocore()
+
+    assert len(logging.getLogger(name).filters) == 1
+
+
 def test_it_may_come_before_boto3_and_imports_none_of_it() -> None:
     code = (
         "import logging, sys, comprehend_phi; comprehend_phi.quiet_botocore();"
