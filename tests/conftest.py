@@ -6,6 +6,8 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -38,6 +40,8 @@ settings.load_profile("gate" if os.environ.get("CI") else "local")
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
 
+Serving = Callable[[BaseServer], AbstractContextManager[None]]
+
 # Planted where text may not leak from, and looked for everywhere it may leak to.
 CANARY = "Zinnia Quellwasser"
 
@@ -65,6 +69,22 @@ def server(clock: FakeClock) -> Iterator[LocalServer]:
     """The local service over HTTP; its jobs move on with `clock`."""
     with LocalServer(clock=clock, job_seconds=300) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def serving() -> Serving:
+    """Has a server of a test's own answer while the block is left open, and closes it."""
+
+    @contextmanager
+    def serving(server: BaseServer) -> Iterator[None]:
+        with server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            yield
+            server.shutdown()
+            thread.join()
+
+    return serving
 
 
 # --- Both clients behind one face -----------------------------------------------------------------

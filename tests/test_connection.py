@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+def recorder(serving: Callable[[Recorder], AbstractContextManager[None]]) -> Iterator[Recorder]:
+    server = Recorder()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
-        # Leaving the block waits for each connection, and a client that was not closed keeps one.
+        # Closing it waits for each connection, and a client that was not closed keeps one.
         for connection in server.connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

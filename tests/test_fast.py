@@ -11,8 +11,8 @@ import os
 import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -147,14 +147,10 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def s3_server() -> Iterator[S3]:
+def s3_server(serving: Callable[[S3], AbstractContextManager[None]]) -> Iterator[S3]:
     server = S3()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import traceback
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 from urllib.parse import unquote
 from uuid import uuid4
@@ -1497,18 +1498,21 @@ class Many:
 
 
 @pytest.fixture(scope="module")
-def many(server: LocalServer, session: Any, clock: FakeClock) -> Iterator[Many]:
+def many(
+    server: LocalServer,
+    session: Any,
+    clock: FakeClock,
+    serving: Callable[[Objects], AbstractContextManager[None]],
+) -> Iterator[Many]:
     objects = Objects()
     s3 = session.client("s3", endpoint_url=objects.url)
-    thread = threading.Thread(target=objects.serve_forever, args=(0.02,))
-    thread.start()
     url = server.endpoint_url
-    with PHIClient(session=session, endpoint_url=url, s3_client=s3, clock=clock) as client:
+    with (
+        serving(objects),
+        PHIClient(session=session, endpoint_url=url, s3_client=s3, clock=clock) as client,
+    ):
         yield Many(server, client, objects)
     s3.close()
-    objects.shutdown()
-    thread.join()
-    objects.server_close()
 
 
 def our_threads() -> list[str]:

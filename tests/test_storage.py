@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
@@ -153,14 +154,10 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 @pytest.fixture
-def s3() -> Iterator[S3]:
+def s3(serving: Callable[[S3], AbstractContextManager[None]]) -> Iterator[S3]:
     server = S3()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 @pytest.fixture
