@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +33,8 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
+from comprehend_phi._connection import Connection
+from comprehend_phi._storage import Boto3Storage, ObstoreStorage
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 START = "StartPHIDetectionJob"
@@ -369,24 +373,184 @@ def test_a_client_that_was_handed_in_stays_open(
 
 
 def test_an_endpoint_beside_a_client_is_refused(make_boto3_client: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match="endpoint_url"):
+    with pytest.raises(TypeError) as caught:
         PHIClient(client=make_boto3_client(config=QUIET[0]), endpoint_url="http://127.0.0.1:9")
 
+    assert str(caught.value) == "client= is used as it is: give its own endpoint_url to it instead"
 
-def test_a_client_of_another_service_sends_nothing_and_is_not_tried_again(
-    make_boto3_client: Callable[..., Any], request_: StartPHIDetectionJobRequest
+
+def test_a_client_of_another_service_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError) as caught:
+        PHIClient(client=make_boto3_client("s3", config=QUIET[0]))
+
+    assert str(caught.value) == "client= must be a boto3 client for comprehendmedical"
+
+
+# --- S3, which results are read from --------------------------------------------------------------
+
+
+@pytest.fixture
+def connect(recorder: Recorder) -> Iterator[Callable[..., Connection]]:
+    """Builds connections as the clients do; all are closed in the end."""
+    connections: list[Connection] = []
+    unset = ("region_name", "session", "config", "client", "s3_client")
+
+    def connect(**options: Any) -> Connection:
+        given = {**dict.fromkeys(unset), "endpoint_url": recorder.url, **options}
+        connections.append(Connection(**given))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.close()
+
+
+def test_s3_is_in_the_region_of_the_client_and_not_at_its_endpoint(
+    connect: Callable[..., Connection], recorder: Recorder
 ) -> None:
-    clock = FakeClock()
-    other = make_boto3_client("s3", config=QUIET[0])
+    session = boto3.Session(region_name="eu-west-2")
 
-    with pytest.raises((TypeError, TransportError)) as caught:
-        PHIClient(client=other, clock=clock).start_phi_detection_job(request_)
+    for connection, region in (
+        (connect(region_name="ca-central-1"), "ca-central-1"),
+        (connect(session=session), "eu-west-2"),
+        (connect(session=session, region_name="ca-central-1"), "ca-central-1"),
+    ):
+        assert connection.s3_client.meta.region_name == region
+        assert connection.s3_client.meta.service_model.service_name == "s3"
+        assert connection.client.meta.endpoint_url == recorder.url
+        assert connection.s3_client.meta.endpoint_url != recorder.url
 
-    # Design: other requests never sent are neither retryable nor of unknown outcome.
-    assert clock.sleeps == []
-    if isinstance(caught.value, TransportError):
-        assert not caught.value.retryable
-        assert not caught.value.outcome_unknown
+
+def test_s3_follows_the_region_of_a_client_that_was_handed_in(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
+) -> None:
+    theirs = make_boto3_client(config=QUIET[0], region_name="eu-west-1")
+
+    assert connect(client=theirs, endpoint_url=None).s3_client.meta.region_name == "eu-west-1"
+
+
+def test_s3_has_the_standard_retries_of_botocore_and_the_client_has_none(
+    connect: Callable[..., Connection],
+) -> None:
+    connection = connect()
+
+    assert connection.s3_client.meta.config.retries["mode"] == "standard"
+    assert connection.client.meta.config.retries["total_max_attempts"] == 1
+
+
+def test_s3_has_the_retries_of_the_config_where_it_has_some(
+    connect: Callable[..., Connection],
+) -> None:
+    config = Config(retries={"total_max_attempts": 7, "mode": "adaptive"}, read_timeout=11)
+
+    s3 = connect(config=config).s3_client
+
+    assert s3.meta.config.retries == {"total_max_attempts": 7, "mode": "adaptive"}
+    assert s3.meta.config.read_timeout == 11
+
+
+def test_the_client_for_s3_is_built_once(connect: Callable[..., Connection]) -> None:
+    connection = connect()
+
+    with ThreadPoolExecutor(8) as threads:
+        clients = list(threads.map(lambda _: connection.s3_client, range(8)))
+
+    assert len(set(map(id, clients))) == 1
+
+
+def test_a_client_for_s3_that_was_handed_in_is_used(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
+) -> None:
+    theirs = make_boto3_client("s3")
+
+    assert connect(s3_client=theirs).s3_client is theirs
+
+
+def test_as_many_connections_are_kept_as_are_asked_for(
+    connect: Callable[..., Connection],
+) -> None:
+    fewer = Config(max_pool_connections=3, read_timeout=11)
+
+    for connection, number in (
+        (connect(), 10),  # botocore's own default
+        (connect(connections=7), 7),
+        (connect(connections=7, config=fewer), 3),
+        (connect(connections=7, config=Config(read_timeout=11)), 7),
+    ):
+        for client in (connection.client, connection.s3_client):
+            assert client.meta.config.max_pool_connections == number
+
+    assert connect(connections=7, config=fewer).client.meta.config.read_timeout == 11
+
+
+# --- The storage that results are read through ----------------------------------------------------
+
+POLICY = RetryPolicy()
+
+
+@pytest.fixture
+def without_moto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program that has no moto, beside which obstore is not used."""
+    monkeypatch.delitem(sys.modules, "moto")
+
+
+@pytest.mark.usefixtures("without_moto")
+class TestStorage:
+    @pytest.fixture(autouse=True)
+    def _obstore(self) -> None:
+        pytest.importorskip("obstore", reason="the extra `fast` is not installed")
+
+    @pytest.mark.parametrize("session", [None, boto3.Session("AKIDOFSESSION", "x")])
+    def test_it_is_obstore_where_nothing_speaks_against_it(
+        self, session: Any, connect: Callable[..., Connection], clock: FakeClock
+    ) -> None:
+        storage = connect(session=session).storage(POLICY, clock)
+
+        assert isinstance(storage, ObstoreStorage)
+
+    def test_it_is_boto3_where_obstore_is_not_installed(
+        self,
+        connect: Callable[..., Connection],
+        clock: FakeClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "obstore", None)
+
+        assert isinstance(connect().storage(POLICY, clock), Boto3Storage)
+
+    def test_it_is_boto3_with_a_client_for_s3_that_was_handed_in(
+        self,
+        connect: Callable[..., Connection],
+        make_boto3_client: Callable[..., Any],
+        clock: FakeClock,
+    ) -> None:
+        connection = connect(s3_client=make_boto3_client("s3"))
+
+        assert isinstance(connection.storage(POLICY, clock), Boto3Storage)
+
+    def test_it_is_boto3_with_a_config(
+        self, connect: Callable[..., Connection], clock: FakeClock
+    ) -> None:
+        assert isinstance(connect(config=Config()).storage(POLICY, clock), Boto3Storage)
+
+    def test_it_is_boto3_without_credentials(
+        self,
+        connect: Callable[..., Connection],
+        clock: FakeClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        connection = connect(session=boto3.Session())
+
+        assert isinstance(connection.storage(POLICY, clock), Boto3Storage)
+
+
+def test_the_storage_is_boto3_beside_moto(
+    connect: Callable[..., Connection], clock: FakeClock
+) -> None:
+    assert "moto" in sys.modules
+    assert isinstance(connect().storage(POLICY, clock), Boto3Storage)
 
 
 # --- Closing --------------------------------------------------------------------------------------
@@ -429,11 +593,15 @@ def test_without_a_region_the_error_says_where_to_give_one(monkeypatch: pytest.M
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.delenv("AWS_REGION", raising=False)
 
-    with pytest.raises(TransportError, match=r"region_name or AWS_DEFAULT_REGION") as caught:
+    with pytest.raises(TransportError) as caught:
         PHIClient(session=boto3.Session())
 
-    assert not caught.value.retryable
-    assert not caught.value.outcome_unknown
+    assert caught.value.reason == (
+        "boto3 cannot build the client for comprehendmedical (NoRegionError); check"
+        " region_name or AWS_DEFAULT_REGION, the profile and endpoint_url"
+    )
+    assert caught.value.operation == "PHIClient"
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
