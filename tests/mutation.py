@@ -1,9 +1,9 @@
 """Break the package on purpose, everywhere, and see its tests fail: `make mutation`.
 
 mutmut changes one operator, number, argument or string of a function at a time; not the sentences
-of messages, where they have lines of their own, since tests ask for their facts. Each module is held
-against its own test files alone, since all tests at every change would take days; what these miss
-others may still notice, so the score is a lower bound. `make mutation ROOM=_wire` tries one module.
+of messages, where they have lines of their own, since tests ask for their facts. Each module is
+held against its own test files alone, since all tests at every change would take days; what these
+miss others may still notice, so the score is a lower bound. `make mutation ROOM=_wire` tries one.
 """
 
 from __future__ import annotations
