@@ -19,7 +19,12 @@ _T = TypeVar("_T")
 
 
 class Trait(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal"):
-    """What the service noticed about an entity, such as a negation."""
+    """What the service noticed about an entity, such as a negation.
+
+    Attributes:
+        name: the service's name of it.
+        score: the service's confidence, between 0 and 1.
+    """
 
     name: str
     score: float
@@ -28,9 +33,16 @@ class Trait(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal"
 class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal"):
     """One piece of protected health information in a document.
 
-    `begin_offset` and `end_offset` are code points, 0-based, the end exclusive; `score` is the
-    service's confidence between 0 and 1. `type` is one of NAME, AGE, DATE, PHONE_OR_FAX, EMAIL, ID,
-    URL, ADDRESS and PROFESSION today; a type that the service adds later arrives as its string.
+    Attributes:
+        id: a number that is the entity's own within its document.
+        begin_offset: where it begins in the text, in code points, 0-based.
+        end_offset: where it ends, in code points, exclusive.
+        score: the service's confidence, between 0 and 1.
+        text: what stands there. Not in the repr.
+        category: `PROTECTED_HEALTH_INFORMATION`.
+        type: NAME, AGE, DATE, PHONE_OR_FAX, EMAIL, ID, URL, ADDRESS or PROFESSION today; a type that
+            the service adds later arrives as its string.
+        traits: what else the service noticed; usually nothing.
     """
 
     id: int

@@ -240,6 +240,22 @@ class JobProperties:
     """What the service knows of a job. Members that it left out are None; times are aware, in UTC.
 
     Job name, keys, paths and the free text of `message` may name people: the repr shows none.
+
+    Attributes:
+        job_id: what AWS calls the job by, and all that another process needs to go on with it.
+        job_status: its state, as of this answer.
+        job_name: as it was given at the start.
+        message: the service's words on the state, above all on why a job failed.
+        submit_time: when it was started.
+        end_time: when it came to its end.
+        expiration_time: when the service forgets the job; the files of results stay.
+        input_data_config: where it reads.
+        output_data_config: where it writes; `s3_key` includes what the service adds to it.
+        language_code: `en`.
+        data_access_role_arn: the role in which the service reads and writes.
+        manifest_file_path: where the service says that the manifest is.
+        kms_key: the key that results are encrypted with; None is plain text.
+        model_version: the version of the model that looks for PHI.
     """
 
     job_id: str
