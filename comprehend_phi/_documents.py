@@ -40,8 +40,8 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal
         score: the service's confidence, between 0 and 1.
         text: what stands there. Not in the repr.
         category: `PROTECTED_HEALTH_INFORMATION`.
-        type: NAME, AGE, DATE, PHONE_OR_FAX, EMAIL, ID, URL, ADDRESS or PROFESSION today; a type that
-            the service adds later arrives as its string.
+        type: NAME, AGE, DATE, PHONE_OR_FAX, EMAIL, ID, URL, ADDRESS or PROFESSION today; a type
+            that the service adds later arrives as its string.
         traits: what else the service noticed; usually nothing.
     """
 
