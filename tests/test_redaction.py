@@ -296,6 +296,14 @@ def test_a_score_that_makes_no_sense_leaves_nothing_standing(score: float) -> No
     assert redact("Marsh", [entity("Marsh", 0, 5, score=score)], min_score=1.0) == "[NAME]"
 
 
+@pytest.mark.parametrize("score", [NAN, math.inf, -math.inf, -0.1, 1.1, 2.0])
+def test_a_score_that_makes_no_sense_ranks_as_a_score_of_one(score: float) -> None:
+    # As long as the other, and as sure: the one that begins earlier names the mark.
+    found = [entity(LETTERS, 1, 4, "FIRST", score=1.0), entity(LETTERS, 2, 5, "ODD", score=score)]
+    assert redact(LETTERS, found) == "a[FIRST]fgh"
+    assert redact(LETTERS, [entity(LETTERS, 0, 3, "ODD", score=score), found[0]]) == "[ODD]efgh"
+
+
 def test_an_entity_below_min_score_neither_widens_nor_names_a_mark() -> None:
     found = [entity(LETTERS, 1, 7, "LOW", score=0.2), entity(LETTERS, 3, 5, "HIGH", score=0.8)]
     assert redact(LETTERS, found, min_score=0.5) == "abc[HIGH]fgh"
@@ -398,6 +406,13 @@ def test_a_bad_span_raises_even_if_a_slice_there_yields_the_text_of_the_entity(
 def test_the_text_of_an_entity_is_compared_exactly(text: str, claimed: str) -> None:
     tampered = msgspec.structs.replace(entity(text, 0, len(text)), text=claimed)
     assert isinstance(refusal(text, tampered), RedactionError)
+
+
+def test_the_error_names_the_entity_its_offsets_and_what_to_do() -> None:
+    assert str(refusal("Marsh", entity("Marshes", 0, 7, id_=3))) == (
+        "Entity 3 at offsets 0 to 7 ends beyond the text, which has 5 code points. Nothing was"
+        " redacted. Take the entities of this very file, decode it as UTF-8 and keep its line ends."
+    )
 
 
 def test_an_entity_does_not_fit_an_empty_text() -> None:
