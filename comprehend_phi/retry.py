@@ -143,7 +143,7 @@ class _Tries:
         else:
             self._attempt_seconds += tried
             self._attempts += 1
-        self._mark, self._wait = now, 0.0
+        self._mark = now
 
         self._outcome_unknown |= error.outcome_unknown
         error.attempts = max(1, self._attempts)

@@ -36,10 +36,10 @@ TESTS = {
     "client": "test_connection test_list test_jobs",
     "errors": "test_errors",
     "jobs": "test_jobs",
-    "models": "test_models",
+    "models": "test_models test_shapes",
     "redaction": "test_redaction",
     "results": "test_results test_aio",
-    "retry": "test_retry",
+    "retry": "test_retry test_aio",
     "review": "test_review",
 }
 

@@ -75,7 +75,8 @@ class Attempts:
 
 
 def service_error(cls: type[ServiceError], **more: Any) -> ServiceError:
-    return cls(operation="StartPHIDetectionJob", code=cls.__name__, message="No", **more)
+    given = {"operation": "StartPHIDetectionJob", "code": cls.__name__, "message": "No", **more}
+    return cls(**given)
 
 
 def throttle(retry_after: float | None = None) -> ServiceError:
@@ -627,6 +628,7 @@ def test_a_number_that_would_never_end_or_never_pause_is_refused(field: str, val
     ("error", "name", "delay"),
     [
         (throttle(), "ThrottlingException", 0.5),
+        (service_error(ThrottlingException, code="SlowDown"), "SlowDown", 0.5),
         (lost(), "TransportError", 0.5),
         (no_slot(), "ActiveJobLimitExceeded", 22.5),
     ],
