@@ -33,6 +33,13 @@ def campaign(directory: Path, *options: str) -> tuple[int, Any, str]:
     return done.returncode, json.loads(figures.read_text("utf-8")), done.stderr
 
 
+def printed(code: str, *arguments: object) -> str:
+    """What a program beside the campaign prints."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What 100 schedules come to."""
@@ -78,17 +85,7 @@ class TestSchedules:
         assert figures["gave_up"] > 25
 
     def test_every_kind_of_fault_was_met(self, figures: dict[str, Any]) -> None:
-        known = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from campaign.plan import *; print(*KINDS, *S3_KINDS, sep=';')",
-            ],
-            cwd=HERE,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        known = printed("from campaign.plan import *; print(*KINDS, *S3_KINDS, sep=';')")
 
         assert set(figures["faults"]) == set(known.split(";"))
 
@@ -124,3 +121,15 @@ def test_a_difference_names_its_seed_and_fails_the_campaign(tmp_path: Path) -> N
     assert figures["differences"]
     assert complaints.splitlines() == figures["differences"]
     assert all(line.startswith("seed 12: ") for line in complaints.splitlines())
+
+
+def test_a_line_that_a_kill_cut_short_is_looked_at_as_well(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from campaign.evidence import *;"
+        "evidence = Evidence(Path(sys.argv[1])); evidence.add('repr', CANARIES[0]);"
+        "os.truncate(sys.argv[1], os.path.getsize(sys.argv[1]) - 2); evidence.add('repr', 'fine');"
+        "found = examine(Path(sys.argv[1])); print(dict(found.looked_at), dict(found.sightings))"
+    )
+
+    seen = "{'cut short by a kill': 1, 'repr': 1} {'cut short by a kill': 1}"
+    assert printed(code, tmp_path / "evidence") == seen

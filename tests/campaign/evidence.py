@@ -32,7 +32,8 @@ class Evidence:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, channel: str, text: str) -> None:
-        os.write(self._file, json.dumps([channel, text]).encode() + b"\n")
+        # The line before may have been cut short, with the program that wrote it.
+        os.write(self._file, b"\n" + json.dumps([channel, text]).encode())
 
     def shown(self, *things: object) -> None:
         """What these look like in a debugger, an f-string or a log."""
@@ -112,8 +113,11 @@ def examine(path: Path) -> Finding:
     """Look for canaries in all that was written down."""
     found = Finding()
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    for line in lines:
-        channel, text = json.loads(line)
+    for line in filter(None, lines):
+        try:
+            channel, text = json.loads(line)
+        except json.JSONDecodeError:
+            channel, text = "cut short by a kill", line
         if channel == "untyped":
             found.untyped.append(text)
         found.looked_at[channel] += 1
