@@ -128,7 +128,8 @@ class Connection:
 
 def _warn_of_retries(client: BaseClient) -> None:
     config: Any = client.meta.config  # botocore sets its options as attributes
-    if (config.retries or {}).get("total_max_attempts") != 1:
+    retries: dict[str, Any] = config.retries or {}
+    if retries.get("total_max_attempts") != 1:
         warnings.warn(
             "The boto3 client that was handed in retries by itself, and each of its tries is one"
             " attempt of RetryPolicy: the two multiply. Build it with"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,7 +76,7 @@ def serving() -> Serving:
     """Has a server of a test's own answer while the block is left open, and closes it."""
 
     @contextmanager
-    def serving(server: BaseServer) -> Iterator[None]:
+    def serving(server: BaseServer) -> Generator[None, None, None]:
         with server:
             thread = threading.Thread(target=server.serve_forever, args=(0.02,))
             thread.start()

@@ -396,7 +396,11 @@ def connect(recorder: Recorder) -> Iterator[Callable[..., Connection]]:
     unset = ("region_name", "session", "config", "client", "s3_client")
 
     def connect(**options: Any) -> Connection:
-        given = {**dict.fromkeys(unset), "endpoint_url": recorder.url, **options}
+        given: dict[str, Any] = {
+            **dict.fromkeys(unset),
+            "endpoint_url": recorder.url,
+            **options,
+        }
         connections.append(Connection(**given))
         return connections[-1]
 
@@ -453,9 +457,9 @@ def test_the_client_for_s3_is_built_once(connect: Callable[..., Connection]) -> 
     connection = connect()
 
     with ThreadPoolExecutor(8) as threads:
-        clients = list(threads.map(lambda _: connection.s3_client, range(8)))
+        clients = [threads.submit(lambda: connection.s3_client) for _ in range(8)]
 
-    assert len(set(map(id, clients))) == 1
+    assert len({id(client.result()) for client in clients}) == 1
 
 
 def test_a_client_for_s3_that_was_handed_in_is_used(

@@ -75,8 +75,8 @@ class Attempts:
 
 
 def service_error(cls: type[ServiceError], **more: Any) -> ServiceError:
-    given = {"operation": "StartPHIDetectionJob", "code": cls.__name__, "message": "No", **more}
-    return cls(**given)
+    members: dict[str, Any] = {"code": cls.__name__, "message": "No", **more}
+    return cls(operation="StartPHIDetectionJob", **members)
 
 
 def throttle(retry_after: float | None = None) -> ServiceError:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -47,7 +47,7 @@ def main() -> int:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
     # Terminated, it leaves no directory behind, as when it is interrupted.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, terminated)
     if options.rehearse:
         complaints = rehearse()
         for defect, found in complaints.items():
@@ -62,6 +62,10 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(attrs.asdict(tally)))
     return 1 if tally.differences else 0
+
+
+def terminated(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def play(seeds: Sequence[int], processes: int, defect: str) -> Tally:
