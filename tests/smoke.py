@@ -128,13 +128,14 @@ def a_text_is_redacted() -> None:
 
 
 def what_needs_an_extra_says_which() -> None:
+    # -I: else they would find the checkout, if that is where this runs.
     for command, extra in (
         ("import comprehend_phi.testing", "[testing]"),
         ("import comprehend_phi.review", "[cli]"),
         ("from comprehend_phi.__main__ import main; main()", "[cli]"),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", command], check=False, capture_output=True, text=True
+            [sys.executable, "-I", "-c", command], check=False, capture_output=True, text=True
         )
         assert done.returncode != 0, command
         assert f"pip install 'comprehend_phi{extra}'" in done.stderr, done.stderr
@@ -154,7 +155,9 @@ CHECKS: tuple[Callable[[], None], ...] = (
 def main() -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing")
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", NO_PROXY="127.0.0.1"
+    )
     for check in CHECKS:
         check()
         sys.stdout.write(f"{check.__name__.replace('_', ' ')}\n")

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ParamValidat
 
 from comprehend_phi import (
     ActiveJobLimitExceeded,
+    InputDataConfig,
     InvalidRequestException,
     MalformedResponseError,
     PHIClient,
@@ -23,6 +24,8 @@ from comprehend_phi.testing import LocalServer, faults
 
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]
 CANARY = "Zinnia Quellwasser"
+PARTY = "party \N{PARTY POPPER}"
+USER = "arn:aws:iam::123456789012:user/somebody"
 
 
 @pytest.fixture
@@ -45,15 +48,18 @@ def members(bucket: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("member", "field", "value"),
+    ("member", "value", "field", "ours"),
     [
-        ("JobName", "job_name", "party \N{PARTY POPPER}"),
+        ("JobName", PARTY, "job_name", lambda: PARTY),
+        ("DataAccessRoleArn", USER, "data_access_role_arn", lambda: USER),
         (
-            "DataAccessRoleArn",
-            "data_access_role_arn",
-            "arn:aws:iam::123456789012:user/somebody",
+            "InputDataConfig",
+            {"S3Bucket": "Hospital-Notes"},
+            "input_data_config",
+            lambda: InputDataConfig(s3_bucket="Hospital-Notes"),
         ),
     ],
+    ids=["a name with an emoji", "an ARN of a user", "a bucket in capitals"],
 )
 def test_boto3_sends_a_bad_value_that_we_refuse(
     raw: Any,
@@ -61,15 +67,16 @@ def test_boto3_sends_a_bad_value_that_we_refuse(
     server: LocalServer,
     make_request: MakeRequest,
     member: str,
+    value: Any,
     field: str,
-    value: str,
+    ours: Callable[[], object],
 ) -> None:
     with pytest.raises(ClientError):
         raw.start_phi_detection_job(**{**members, member: value})
     assert len(server.service.received) == 1
 
     with pytest.raises(RequestValidationError):
-        make_request(**{field: value})
+        make_request(**{field: ours()})
 
 
 def test_boto3_quotes_a_refused_value_that_we_do_not_show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -354,3 +355,15 @@ def test_a_fake_clock_loses_no_sleep_of_any_thread(clock: FakeClock) -> None:
 def test_the_wall_clock_tells_the_time_of_this_machine() -> None:
     before = datetime.now(timezone.utc)
     assert before <= WallClock().now() <= datetime.now(timezone.utc)
+
+
+# --- Without the extra ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["moto", "flask"])
+def test_without_what_the_extra_brings_the_error_names_the_extra(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import comprehend_phi.testing"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+    said = f"the local service needs {missing}: pip install 'comprehend_phi[testing]'"
+    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: {said}"

@@ -1,6 +1,6 @@
 """Run many schedules and print what they come to: `make campaign`, or `make campaign SEED=17`.
 
-The exit code is 0 if nothing differs, else 1; each difference names the seed that shows it again.
+The exit code is 0 if nothing differs, else 1; each difference names its seed.
 A seed's plan is always the same. Where a program has several threads or tasks, which of them meets
 a misfortune first is up to the machine.
 """
@@ -45,6 +45,7 @@ def main() -> int:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["NO_PROXY"] = "127.0.0.1"
 
     # Terminated, it leaves no directory behind, as when it is interrupted.
     signal.signal(signal.SIGTERM, terminated)

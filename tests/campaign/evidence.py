@@ -118,7 +118,7 @@ def examine(path: Path) -> Finding:
             channel, text = json.loads(line)
         except json.JSONDecodeError:
             channel, text = "cut short by a kill", line
-        if channel == "untyped":
+        if channel == "untyped" or line.startswith('["untyped"'):
             found.untyped.append(text)
         found.looked_at[channel] += 1
         if any(word in text.lower() for word in _WORDS):

@@ -200,6 +200,8 @@ def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
     known = _read(directory / f"{folder.prefix}.json")
     unprocessed: Counter[str] = Counter(known.get("unprocessed", ()))
     told: Counter[str] = Counter(known.get("redacted", ()))
+    if known.get("stopped") and not folder.to_be_stopped:
+        tally.differences.append(f"folder {folder.index} was given up as stopped, and nobody did")
     for note in folder.notes:
         path = directory / "redacted" / note.key
         delivered = path.exists()
