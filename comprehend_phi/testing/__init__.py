@@ -24,9 +24,9 @@ try:
     from .http import LocalServer
     from .moto import local_service
 except ModuleNotFoundError as cause:
+    missing = str(cause.name).partition(".")[0]
     raise ModuleNotFoundError(
-        f"the local service needs {cause.name}: pip install 'comprehend_phi[testing]'",
-        name=cause.name,
+        f"the local service needs {missing}: pip install 'comprehend_phi[testing]'", name=missing
     ) from None
 
 __all__ = [
