@@ -23,10 +23,10 @@ from .service import Limits, LocalService
 try:
     from .http import LocalServer
     from .moto import local_service
-except ModuleNotFoundError as cause:
-    missing = str(cause.name).partition(".")[0]
+except ModuleNotFoundError as _cause:
+    _missing = str(_cause.name).partition(".")[0]
     raise ModuleNotFoundError(
-        f"the local service needs {missing}: pip install 'comprehend_phi[testing]'", name=missing
+        f"the local service needs {_missing}: pip install 'comprehend_phi[testing]'", name=_missing
     ) from None
 
 __all__ = [
