@@ -64,14 +64,16 @@ class Boto3Storage:
 
     def read(self, bucket: str, key: str) -> bytes:
         """The bytes of one object."""
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
 
         def get() -> bytes:
             answer = self._client.get_object(Bucket=bucket, Key=key)
             try:
                 with closing(answer["Body"]) as body:
                     content: bytes = body.read()
-            # botocore, urllib3 and ssl fail here in ways of their own; all mean the same.
-            except Exception as cause:  # noqa: BLE001 - whichever it is, the body did not come
+            # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
+            except (BotoCoreError, HTTPError, OSError) as cause:
                 reason = f"its body cannot be read ({type(cause).__name__})"
             else:
                 if len(content) == answer["ContentLength"]:

@@ -262,7 +262,9 @@ def attempt(call: Callable[[], _T], operation: str, request: Members) -> _T:
     """
     try:
         return call()
-    except Exception as cause:  # noqa: BLE001 - one let through could hold a request or an answer
+    # Whatever boto3, an event handler of the user's or our decoding raises: its message, or the
+    # locals in its traceback, may hold the request or the answer.
+    except Exception as cause:  # noqa: BLE001
         error = error_from(cause, operation, request)
     # Out here, the error has neither a cause nor a context that would carry the answer's body.
     raise error

@@ -62,7 +62,8 @@ class JobResults:
         """The files that the service did not process, and why."""
         return self._reader.unprocessed
 
-    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - iterators have no close()
+    # A generator and not just an iterator: users close what they leave early.
+    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058
         return self._read(self._reader.document)
 
     def with_text(self) -> Generator[tuple[Document, str], None, None]:
@@ -137,7 +138,8 @@ class AsyncJobResults:
             raise self._listing_error
         return self._reader.unprocessed
 
-    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - iterators have no aclose()
+    # An asynchronous generator, as in JobResults: contextlib.aclosing takes nothing less.
+    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058
         return self._read(self._reader.document)
 
     def with_text(self) -> AsyncGenerator[tuple[Document, str], None]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="its programs are forked")
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="it forks its programs, as only POSIX can"
+)
 
 HERE = Path(__file__).parent
 

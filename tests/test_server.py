@@ -309,8 +309,6 @@ def command(*arguments: str, cwd: Path) -> Generator[tuple[subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        # A shell that runs the tests in the background has them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
     ) as process:
         try:
             assert process.stdout is not None
@@ -367,6 +365,8 @@ def find_aws() -> str | None:
 
 
 AWS = find_aws()
+# It is not among the tools that `make test` installs: each awscli asks for one version of botocore
+# and no other, and the package is tested with several.
 needs_aws = pytest.mark.skipif(
     AWS is None, reason="the AWS CLI is neither beside this Python nor on the PATH"
 )

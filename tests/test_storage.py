@@ -625,6 +625,7 @@ def test_closing_cancels_what_has_not_begun_and_waits_for_what_has() -> None:
 def waits_for_threads(closer: threading.Thread) -> bool:
     """Whether a thread is in `ThreadPoolExecutor.shutdown`, which nothing tells from outside."""
     assert closer.ident is not None
+    # Python documents this function for debuggers, in spite of its underscore.
     frame = sys._current_frames().get(closer.ident)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and frame.f_code is not ThreadPoolExecutor.shutdown.__code__:
         frame = frame.f_back

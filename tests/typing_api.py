@@ -9,6 +9,7 @@ must be, and both checkers report a comment that has nothing left to ignore.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import aclosing, closing
 from datetime import datetime
 
 import attrs
@@ -142,7 +143,8 @@ async def asynchronous_jobs(job: AsyncJob) -> None:
     assert_type([document async for document in results], list[Document])
     assert_type([pair async for pair in results.redacted()], list[tuple[str, str]])
     assert_type([pair async for pair in results.with_text()], list[tuple[Document, str]])
-    await results.__aiter__().aclose()
+    async with aclosing(results.__aiter__()) as documents:  # ends the fetching
+        assert_type(await documents.__anext__(), Document)
 
 
 def properties(job: JobProperties) -> None:
@@ -171,7 +173,8 @@ def results(job: Job) -> None:
         assert_type(redact("text", document.entities), str)
     for document, text in found.with_text():
         assert_type((document, text), tuple[Document, str])
-    iter(found).close()  # ends the fetching
+    with closing(iter(found)) as documents:  # ends the fetching
+        assert_type(next(documents), Document)
     found.redacted().close()
 
 
@@ -202,8 +205,13 @@ def version() -> None:
 
 # --- Wrong uses -----------------------------------------------------------------------------------
 
+# Every line with an ignore comment is a mistake that a user could make. The comment is the test:
+# mypy (warn_unused_ignores) and pyright (reportUnnecessaryTypeIgnoreComment) fail where it hides
+# nothing, which is where their users would not be told.
+
 
 def positional_arguments() -> None:
+    """Members have names: two strings in the wrong order would be a wrong job."""
     InputDataConfig("notes.example")  # type: ignore[call-arg]
     OutputDataConfig("notes.example")  # type: ignore[call-arg]
     StartPHIDetectionJobRequest(SOURCE, TARGET, ROLE)  # type: ignore[call-arg]
@@ -214,6 +222,7 @@ def positional_arguments() -> None:
 
 
 def missing_members() -> None:
+    """What the service requires has no default."""
     InputDataConfig()  # type: ignore[call-arg]
     InputDataConfig(s3_key="in")  # type: ignore[call-arg]
     StartPHIDetectionJobRequest(  # type: ignore[call-arg]
@@ -222,6 +231,7 @@ def missing_members() -> None:
 
 
 def misspelt_members() -> None:
+    """No member and no option that the service or we do not have."""
     InputDataConfig(s3_bucket="notes.example", s3key="in")  # type: ignore[call-arg]
     JobFilter(status=JobStatus.FAILED)  # type: ignore[call-arg]
     RetryPolicy(max_attempt=3)  # type: ignore[call-arg]
@@ -230,6 +240,7 @@ def misspelt_members() -> None:
 
 
 def assignments(job: JobProperties, policy: RetryPolicy) -> None:
+    """Nothing changes once it was checked: `attrs.evolve` makes a new one."""
     SOURCE.s3_key = "out"  # type: ignore[misc]
     REQUEST.job_name = "tuesday"  # type: ignore[misc]
     REQUEST.client_request_token = "token-2"  # type: ignore[misc]
@@ -238,12 +249,14 @@ def assignments(job: JobProperties, policy: RetryPolicy) -> None:
 
 
 def misspelt_names() -> None:
+    """The package loads its names lazily, and still has only those that it has."""
     _ = comprehend_phi.PHICleint  # type: ignore[attr-defined]
     _ = JobStatus.COMPLETE  # type: ignore[attr-defined]
     _ = comprehend_phi.JobStatus.DONE  # type: ignore[attr-defined]
 
 
 def wrong_types(client: PHIClient, job: Job) -> None:
+    """What is refused at run time is seen before."""
     InputDataConfig(s3_bucket=None)  # type: ignore[arg-type]
     InputDataConfig(s3_bucket=b"notes.example")  # type: ignore[arg-type]
     StartPHIDetectionJobRequest(
@@ -266,6 +279,8 @@ def wrong_types(client: PHIClient, job: Job) -> None:
 
 
 def wrong_callbacks(job: Job) -> None:
+    """A callback gets the job as the service describes it."""
+
     def takes_a_state(status: JobStatus) -> None: ...
 
     def takes_nothing() -> None: ...
@@ -275,5 +290,6 @@ def wrong_callbacks(job: Job) -> None:
 
 
 def what_may_be_absent(job: JobProperties) -> None:
+    """The service leaves members out of its answers."""
     job.message.upper()  # type: ignore[union-attr]
     _ = job.output_data_config.s3_key  # type: ignore[union-attr]

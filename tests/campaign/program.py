@@ -112,9 +112,9 @@ def live(run: Run) -> int:
     except ComprehendPHIError as error:
         run.evidence.raised(error)
         return GAVE_UP
-    except BaseException as error:  # noqa: BLE001 - one that is not ours is what the campaign counts
-        run.evidence.raised(error)
-        return BROKEN
+    except BaseException as error:
+        run.evidence.raised(error)  # one that is not ours is what the campaign counts
+        raise
     return 0
 
 
