@@ -64,57 +64,71 @@ SERVICE_ERRORS: list[type[ServiceError]] = [
 ]
 
 
+A_SERVICE_ERROR: dict[str, Any] = {
+    "operation": "StartPHIDetectionJob",
+    "code": "TeapotException",
+    "message": "no coffee here",
+    "status_code": 418,
+    "request_id": "request-1",
+    "attempts": 3,
+    "outcome_unknown": True,
+    "client_request_token": TOKEN,
+    "retry_after": 1.5,
+}
+
+
 def a_service_error(cls: type[ServiceError] = ServiceError, **fields: Any) -> ServiceError:
-    members: dict[str, Any] = {
+    return cls(**{**A_SERVICE_ERROR, **fields})
+
+
+# What one of each class is made of, with every attribute set to something that is not its default.
+MADE_OF: dict[type[ComprehendPHIError], dict[str, Any]] = {
+    RequestValidationError: {
+        "owner": "JobFilter",
+        "field": "job_name",
+        "shape": "JobName",
+        "reason": "no",
+    },
+    **dict.fromkeys(SERVICE_ERRORS, A_SERVICE_ERROR),
+    TransportError: {
         "operation": "StartPHIDetectionJob",
-        "code": "TeapotException",
-        "message": "no coffee here",
-        "status_code": 418,
-        "request_id": "request-1",
-        "attempts": 3,
-        "outcome_unknown": True,
+        "reason": "the network failed",
+        "attempts": 4,
+        "outcome_unknown": False,
+        "retryable": False,
         "client_request_token": TOKEN,
-        "retry_after": 1.5,
-        **fields,
-    }
-    return cls(**members)
-
-
-# One of each class, with every attribute set to something that is not its default.
+        "retry_after": 2.0,
+    },
+    MalformedResponseError: {
+        "operation": "StartPHIDetectionJob",
+        "reason": "the answer is not usable",
+        "status_code": 200,
+        "request_id": "request-2",
+        "attempts": 5,
+        "outcome_unknown": False,
+        "retryable": False,
+        "client_request_token": TOKEN,
+        "retry_after": 3.0,
+    },
+    JobError: {"job": a_job()},
+    JobFailed: {"job": a_job(message="no such bucket")},
+    JobStopped: {"job": a_job("STOPPED")},
+    WaitTimeout: {"job": a_job("IN_PROGRESS"), "timeout": 60.0, "last_poll_error": "throttled"},
+    ResultsError: {
+        "reason": "there is no manifest",
+        "bucket": "results.example",
+        "key": "folder/Manifest",
+    },
+    IncompleteResultsError: {
+        "reason": "2 files are missing",
+        "bucket": "results.example",
+        "missing": ("a", "b"),
+    },
+}
 EXAMPLES: dict[str, ComprehendPHIError] = {
-    type(error).__name__: error
-    for error in (
-        ComprehendPHIError("words"),
-        RequestValidationError(owner="JobFilter", field="job_name", shape="JobName", reason="no"),
-        *map(a_service_error, SERVICE_ERRORS),
-        TransportError(
-            operation="StartPHIDetectionJob",
-            reason="the network failed",
-            attempts=4,
-            outcome_unknown=False,
-            retryable=False,
-            client_request_token=TOKEN,
-            retry_after=2.0,
-        ),
-        MalformedResponseError(
-            operation="StartPHIDetectionJob",
-            reason="the answer is not usable",
-            status_code=200,
-            request_id="request-2",
-            attempts=5,
-            outcome_unknown=False,
-            retryable=False,
-            client_request_token=TOKEN,
-            retry_after=3.0,
-        ),
-        JobError(a_job()),
-        JobFailed(a_job(message="no such bucket")),
-        JobStopped(a_job("STOPPED")),
-        WaitTimeout(a_job("IN_PROGRESS"), timeout=60.0, last_poll_error="throttled"),
-        ResultsError("there is no manifest", bucket="results.example", key="folder/Manifest"),
-        IncompleteResultsError("2 files are missing", bucket="results.example", missing=["a", "b"]),
-        RedactionError("entity 0 ends behind the text"),
-    )
+    "ComprehendPHIError": ComprehendPHIError("words"),
+    **{cls.__name__: cls(**fields) for cls, fields in MADE_OF.items()},
+    "RedactionError": RedactionError("entity 0 ends behind the text"),
 }
 each_error = pytest.mark.parametrize("error", EXAMPLES.values(), ids=EXAMPLES.keys())
 
@@ -200,6 +214,13 @@ def test_an_error_is_caught_as_the_builtin_that_it_is_too(
 # --- As values ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("cls", MADE_OF)
+def test_an_error_has_what_it_was_made_of_as_its_attributes(cls: type[ComprehendPHIError]) -> None:
+    error = cls(**MADE_OF[cls])
+
+    assert {name: getattr(error, name) for name in MADE_OF[cls]} == MADE_OF[cls]
+
+
 def _pickled(protocol: int) -> Callable[[Any], Any]:
     return lambda error: pickle.loads(pickle.dumps(error, protocol))
 
@@ -279,6 +300,16 @@ def test_no_answer_is_retried_and_its_outcome_is_unknown_unless_told_otherwise(
     assert (error.client_request_token, error.retry_after) == (None, None)
 
 
+@pytest.mark.parametrize("cls", SERVICE_ERRORS)
+def test_the_outcome_of_what_the_service_refuses_is_known_unless_told_otherwise(
+    cls: type[ServiceError],
+) -> None:
+    error = cls(operation="StopPHIDetectionJob", code="TeapotException", message="no coffee")
+
+    assert (error.outcome_unknown, error.attempts) == (False, 1)
+    assert (error.client_request_token, error.retry_after) == (None, None)
+
+
 # --- In words -------------------------------------------------------------------------------------
 
 
@@ -300,17 +331,38 @@ def test_what_is_not_known_is_left_out() -> None:
     assert str(error) == "StopPHIDetectionJob: 503 (request id unknown, 1 attempt)."
 
 
+@pytest.mark.parametrize("message", ["Rate exceeded", "Rate exceeded.", "Rate exceeded..."])
+def test_the_services_full_stop_is_not_ours(message: str) -> None:
+    error = ServiceError(operation="StopPHIDetectionJob", code="Teapot", message=message)
+
+    assert str(error).startswith("StopPHIDetectionJob: Teapot: Rate exceeded (request id ")
+
+
+def test_the_services_words_are_shown_from_their_first_character_to_their_last() -> None:
+    error = ServiceError(operation="StopPHIDetectionJob", code="Teapot", message=".X is no X")
+
+    assert str(error).startswith("StopPHIDetectionJob: Teapot: .X is no X (request id ")
+
+
 def test_a_malformed_response_shows_the_call_the_status_the_request_and_the_attempts() -> None:
-    assert str(EXAMPLES["MalformedResponseError"]) == (
+    error = MalformedResponseError(**MADE_OF[MalformedResponseError])
+
+    assert str(error) == (
         "StartPHIDetectionJob: the answer is not usable"
         " (HTTP 200, request id request-2, 5 attempts)."
     )
 
 
+def test_a_malformed_response_of_which_nothing_is_known_shows_the_call() -> None:
+    error = MalformedResponseError(operation="StopPHIDetectionJob", reason="it is cut")
+
+    assert str(error) == "StopPHIDetectionJob: it is cut (request id unknown, 1 attempt)."
+
+
 def test_a_transport_error_shows_the_call_and_the_attempts() -> None:
-    assert str(EXAMPLES["TransportError"]) == (
-        "StartPHIDetectionJob: the network failed (4 attempts)."
-    )
+    error = TransportError(**MADE_OF[TransportError])
+
+    assert str(error) == "StartPHIDetectionJob: the network failed (4 attempts)."
 
 
 @pytest.mark.parametrize(
@@ -367,12 +419,45 @@ def test_the_words_follow_what_the_retry_loop_writes_on_an_error() -> None:
 
 
 def test_a_refused_value_is_described_by_class_field_shape_and_rule() -> None:
-    error = EXAMPLES["RequestValidationError"]
+    error = RequestValidationError(**MADE_OF[RequestValidationError])
 
-    assert isinstance(error, RequestValidationError)
     assert str(error) == "JobFilter.job_name (JobName) no"
-    assert (error.owner, error.field) == ("JobFilter", "job_name")
-    assert (error.shape, error.reason) == ("JobName", "no")
+    assert error.args == (str(error),)  # as of any ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ResultsError("the job was forgotten"), "the job was forgotten"),
+        (
+            ResultsError("gone", bucket="b.example", key="a/Manifest"),
+            "s3://b.example/a/Manifest: gone",
+        ),
+    ],
+)
+def test_an_error_of_results_shows_the_object_if_it_is_about_one(
+    error: ResultsError, words: str
+) -> None:
+    assert str(error) == words
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (0, ""),
+        (1, ": key-0"),
+        (2, ": key-0, key-1"),
+        (20, ": " + ", ".join(f"key-{number}" for number in range(20))),
+        (21, ": " + ", ".join(f"key-{number}" for number in range(20)) + " and 1 more"),
+        (500, ": " + ", ".join(f"key-{number}" for number in range(20)) + " and 480 more"),
+    ],
+)
+def test_at_most_twenty_missing_keys_are_shown(missing: int, words: str) -> None:
+    keys = [f"key-{number}" for number in range(missing)]
+    error = IncompleteResultsError("not all are there", bucket="b.example", missing=keys)
+
+    assert str(error) == f"s3://b.example: not all are there{words}"
+    assert error.missing == tuple(keys)
 
 
 # --- How a job ended ------------------------------------------------------------------------------
@@ -381,8 +466,14 @@ def test_a_refused_value_is_described_by_class_field_shape_and_rule() -> None:
 def test_a_failed_job_shows_the_services_reason_and_the_next_step() -> None:
     shown = str(JobFailed(a_job(message="The bucket does not exist.")))
 
-    assert f"Job {'0' * 32} failed: The bucket does not exist." in shown
+    assert shown.startswith(f"Job {'0' * 32} failed: The bucket does not exist. Mend ")
     assert "start a new request" in shown
+
+
+def test_the_services_reason_is_shown_from_its_first_character_to_its_last() -> None:
+    shown = str(JobFailed(a_job(message=".X is no X")))
+
+    assert shown.startswith(f"Job {'0' * 32} failed: .X is no X. Mend ")
 
 
 @pytest.mark.parametrize("message", [None, ""])
@@ -429,8 +520,7 @@ def test_a_timeout_says_the_state_the_time_and_how_to_go_on() -> None:
     shown = str(WaitTimeout(a_job("IN_PROGRESS"), timeout=90.0))
 
     assert "was IN_PROGRESS after 90 seconds of waiting" in shown
-    assert f"client.job('{'0' * 32}').wait()" in shown
-    assert "poll failed" not in shown
+    assert shown.endswith(f"client.job('{'0' * 32}').wait() waits further.")
 
 
 def test_a_timeout_says_how_the_last_poll_failed() -> None:
@@ -506,6 +596,10 @@ def test_a_value_that_imitates_the_words_is_masked_in_a_message_that_is_cut() ->
         # The longer first, or its rest would stay.
         ("no Zinnia Quell here", ["Zinnia", "Zinnia Quell"], "no *** here"),
         ("no Zinnia Quell here", ["Zinnia Quell", "Zinnia"], "no *** here"),
+        ("no Ada Zinnia here", ["Zinnia", "Ada Zinnia"], "no *** here"),
+        # A key is also shown without its last slash, and otherwise as it is.
+        ("no ZINNIAX/, no ZINNIAX here", ["ZINNIAX/"], "no ***, no *** here"),
+        ("no ZINNIA here", ["ZINNIAX/"], "no ZINNIA here"),
         # Regular expressions' own characters are only characters.
         ("no (Zin.ia) here", ["(Zin.ia)"], "no *** here"),
         ("no Zinnia here", ["Zin.ia"], "no Zinnia here"),
