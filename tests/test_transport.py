@@ -219,7 +219,12 @@ CASES = (
         sends(http("307 Moved", b"", headers=b"Location: http://127.0.0.1:9/\r\n")),
         MalformedResponseError,
     ),
-    Case("no content", sends(b"HTTP/1.1 204 No Content\r\n\r\n"), MalformedResponseError),
+    Case(
+        "no content",
+        # Were it not said, the next attempt could be sent on a connection that is closing.
+        sends(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
+        MalformedResponseError,
+    ),
     Case("a page", sends(http("200 OK", HTML)), MalformedResponseError),
     Case("a bad gateway", sends(http("502 Bad Gateway", HTML)), MalformedResponseError),
     Case("a gateway timeout", sends(http("504 Gateway Timeout")), MalformedResponseError),
