@@ -11,6 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from attrs import Attribute, frozen
@@ -27,22 +28,16 @@ def _character(value: str, index: int) -> str:
     return f"the character at index {index} is U+{code:04X} ({name})"
 
 
-def _matches(pattern: str) -> _Rule:
-    """A rule for a pattern that reads the same in the model's regex dialect and in Python's."""
-    fullmatch = re.compile(pattern).fullmatch
-    return lambda value: None if fullmatch(value) else f"must match {pattern}"
+def _match_problem(pattern: re.Pattern[str], value: str) -> str | None:
+    """The rule of a pattern that reads the same in the model's regex dialect and in Python's."""
+    return None if pattern.fullmatch(value) else f"must match {pattern.pattern}"
 
 
-def _consists_of(characters: str, in_words: str) -> _Rule:
-    """A rule for a pattern that is one class of characters, repeated."""
-    bad = re.compile(f"[^{characters}]").search
-
-    def problem(value: str) -> str | None:
-        if (found := bad(value)) is None:
-            return None
-        return f"must consist of {in_words}; {_character(value, found.start())}"
-
-    return problem
+def _character_problem(others: re.Pattern[str], in_words: str, value: str) -> str | None:
+    """The rule of a pattern that repeats one class of characters; `others` finds any other."""
+    if (found := others.search(value)) is None:
+        return None
+    return f"must consist of {in_words}; {_character(value, found.start())}"
 
 
 _ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
@@ -166,10 +161,20 @@ _BUCKET_PATTERN = r"^[0-9a-z\.\-_]*(?!\.)$"
 _ROLE_PATTERN = r"arn:aws(-[^:]+)?:iam::[0-9]{12}:role/.+"
 
 S3_BUCKET = StringShape(
-    "S3Bucket", 3, 63, _BUCKET_PATTERN, rule=_consists_of(r"0-9a-z.\-_", "0-9, a-z and .-_")
+    "S3Bucket",
+    3,
+    63,
+    _BUCKET_PATTERN,
+    rule=partial(_character_problem, re.compile(r"[^0-9a-z.\-_]"), "0-9, a-z and .-_"),
 )
 S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
-IAM_ROLE_ARN = StringShape("IamRoleArn", 20, 2048, _ROLE_PATTERN, rule=_matches(_ROLE_PATTERN))
+IAM_ROLE_ARN = StringShape(
+    "IamRoleArn",
+    20,
+    2048,
+    _ROLE_PATTERN,
+    rule=partial(_match_problem, re.compile(_ROLE_PATTERN)),
+)
 JOB_NAME = StringShape("JobName", 1, 256, _NAME_PATTERN, rule=_name_problem)
 JOB_ID = StringShape("JobId", 1, 32, _NAME_PATTERN, rule=_name_problem)
 KMS_KEY = StringShape("KMSKey", 1, 2048, ".*", rule=_line_problem)
@@ -178,7 +183,7 @@ CLIENT_REQUEST_TOKEN = StringShape(
     1,
     64,
     r"^[a-zA-Z0-9-]+$",
-    rule=_consists_of("a-zA-Z0-9-", "a-z, A-Z, 0-9 and -"),
+    rule=partial(_character_problem, re.compile("[^a-zA-Z0-9-]"), "a-z, A-Z, 0-9 and -"),
 )
 LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))
 MAX_RESULTS = IntegerShape("MaxResultsInteger", 1, 500)

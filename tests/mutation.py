@@ -44,8 +44,8 @@ TESTS = {
     "review": "test_review",
 }
 
-# The trampolines to the mutants show where a program asks for signatures or for the caller's line;
-# and what is slow is for `make test`.
+# mutmut's trampolines to its mutants show where a program asks for signatures or for the caller's
+# line, and work only in the process of the tests; and what is slow is for `make test`.
 LEFT_OUT = (
     "line_of_the_caller",
     "twins",
@@ -53,6 +53,10 @@ LEFT_OUT = (
     "no_quadratic_time",
     "a_thousand_jobs",
     "tenacity_is_loaded",
+    "whose_program",
+    "in_one_process",
+    "a_program_ends",
+    "without_jinja2",
 )
 
 CONFIGURATION = """

@@ -291,15 +291,15 @@ def test_a_bad_character_is_refused_wherever_it_stands(
 @pytest.mark.parametrize(
     ("character", "named"),
     [
-        ("\n", "U+000A"),  # control characters have no Unicode name
-        ("\t", "U+0009"),
-        ("\x7f", "U+007F"),
+        ("\n", "U+000A (unnamed)"),  # control characters have no Unicode name
+        ("\t", "U+0009 (unnamed)"),
+        ("\x7f", "U+007F (unnamed)"),
         ("\u0301", "U+0301 (COMBINING ACUTE ACCENT)"),
         ("\u200d", "U+200D (ZERO WIDTH JOINER)"),
         ("\U0001f600", "U+1F600 (GRINNING FACE)"),
         (",", "U+002C (COMMA)"),
         ("'", "U+0027 (APOSTROPHE)"),
-        ("\ud800", "U+D800"),
+        ("\ud800", "U+D800 (unnamed)"),
     ],
 )
 @pytest.mark.parametrize(
@@ -335,8 +335,9 @@ def test_the_message_has_the_index_and_the_unicode_name_of_a_bad_character(
 
 
 @pytest.mark.parametrize(("cls", "field"), [*KEY_FIELDS, (Start, "kms_key")])
-def test_the_message_on_a_line_break_has_its_index(cls: type, field: str) -> None:
-    assert "at index 6 is U+000A" in refusal(cls, field, "zinnia\n").reason
+@pytest.mark.parametrize("end", ["", "quellwasser", "quell\nwasser"])
+def test_the_message_on_a_line_break_has_its_index(cls: type, field: str, end: str) -> None:
+    assert "at index 6 is U+000A" in refusal(cls, field, f"zinnia\n{end}").reason
 
 
 @pytest.mark.parametrize(("cls", "field"), KEY_FIELDS)
@@ -715,6 +716,7 @@ def test_numbers_from_the_least_on_are_taken(
     cls: type, field: str, least: float, none: bool, infinite: bool
 ) -> None:
     assert all(accepts(cls, field, value) for value in (least, least + 1, 7, 1e9))
+    assert accepts(cls, field, sys.float_info.max)
     assert accepts(cls, field, None) is none
     assert accepts(cls, field, math.inf) is infinite
 

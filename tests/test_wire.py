@@ -578,7 +578,19 @@ def test_an_error_without_its_usual_parts_is_malformed(response: Any) -> None:
     error = start_error(boto.ClientError(response, "StartPHIDetectionJob"))
 
     assert isinstance(error, MalformedResponseError)
-    assert "without a code" in error.reason
+    assert error.reason == "the service answered with an error without a code"
+
+
+@pytest.mark.parametrize("words", [{}, {"Message": None}, {"Message": ""}])
+def test_an_error_without_words_has_none(words: Any) -> None:
+    response: Any = {
+        "Error": {"Code": "ThrottlingException", **words},
+        "ResponseMetadata": {"HTTPStatusCode": 400},
+    }
+    error = start_error(boto.ClientError(response, "StartPHIDetectionJob"))
+
+    assert type(error) is ThrottlingException
+    assert error.message == ""
 
 
 # --- Retry-After ----------------------------------------------------------------------------------
@@ -753,6 +765,13 @@ def test_no_usable_answer(
     assert type(cause).__name__ in str(error) or isinstance(cause, Malformed)
     assert CANARY not in f"{error} {error!r} {error.args} {vars(error)}"
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_what_is_wrong_with_an_answer_is_said() -> None:
+    error = start_error(Malformed("it has no JobId"))
+
+    assert isinstance(error, MalformedResponseError)
+    assert error.reason == "the answer is not usable: it has no JobId"
 
 
 def test_a_call_that_is_no_start_has_no_token() -> None:
