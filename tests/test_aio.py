@@ -789,6 +789,72 @@ def test_unprocessed_files_whose_list_is_missing_are_told_of_when_asked_for(
     run(main())
 
 
+def test_the_summary_of_results_is_loaded_before_they_are_handed_out(
+    connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
+    asked: list[str] = []
+
+    def note(event_name: str, **_event: Any) -> None:
+        asked.append(event_name)
+
+    s3.meta.events.register("before-call.s3", note)
+
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            before = len(asked)
+            # Properties: were they to ask S3, the event loop would stand still meanwhile.
+            assert results.manifest.unprocessed_files_count == 1
+            assert [file.input_key for file in results.unprocessed] == ["notes/bad.txt"]
+            assert len(asked) == before
+
+    run(main())
+
+
+def test_results_without_a_manifest_are_not_handed_out(
+    connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            manifest = (await job.wait()).manifest_file_path
+            for listed in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+                if listed["Key"].endswith(str(manifest)):
+                    s3.delete_object(Bucket=bucket, Key=listed["Key"])
+            with pytest.raises(ResultsError):
+                await job.results()
+
+    run(main())
+
+
+def test_a_list_that_was_missing_when_results_were_loaded_stays_missing(
+    connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
+
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            [lost] = [
+                each["Key"]
+                for each in s3.list_objects_v2(Bucket=bucket)["Contents"]
+                if "/failed/" in each["Key"]
+            ]
+            body = s3.get_object(Bucket=bucket, Key=lost)["Body"].read()
+            s3.delete_object(Bucket=bucket, Key=lost)
+            results = await job.results()
+            s3.put_object(Bucket=bucket, Key=lost, Body=body)
+            with pytest.raises(IncompleteResultsError):
+                _ = results.unprocessed
+            assert len((await job.results()).unprocessed) == 1
+
+    run(main())
+
+
 def test_results_of_a_job_that_runs_are_refused(
     connect: Connect, request_: StartPHIDetectionJobRequest
 ) -> None:

@@ -1307,7 +1307,19 @@ def test_a_broken_manifest_is_not_replaced_by_another(laid: Laid) -> None:
         _ = laid.results(ManifestFilePath="other").manifest
 
 
-# --- Redacted copies ------------------------------------------------------------------------------
+# --- Texts and redacted copies --------------------------------------------------------------------
+
+
+def test_with_text_yields_every_document_and_its_text(laid: Laid) -> None:
+    paths = ("a.txt", "deep/b.txt", "empty.txt")
+    laid.lay(*paths)
+    texts = {"notes/a.txt": NOTE, "notes/deep/b.txt": f"{NOTE}\r\n", "notes/empty.txt": ""}
+    for key, text in texts.items():
+        laid.put(key, text.encode())
+    results = laid.results()
+    assert list(results.with_text()) == [
+        (document, texts[f"notes/{path}"]) for document, path in zip(results, paths, strict=True)
+    ]
 
 
 def test_redacted_yields_key_and_text_of_every_document(laid: Laid) -> None:
@@ -1345,10 +1357,13 @@ def test_a_source_without_entities_comes_as_it_is(laid: Laid) -> None:
     assert dict(laid.results().redacted()) == {"notes/a.txt": "Nobody is here.\r\n"}
 
 
-def test_a_source_that_is_gone_is_told(laid: Laid) -> None:
+@pytest.mark.parametrize("read", [JobResults.redacted, JobResults.with_text])
+def test_a_source_that_is_gone_is_told(
+    laid: Laid, read: Callable[[JobResults], Iterator[Any]]
+) -> None:
     laid.put("notes/a.txt", NOTE.encode())
     laid.lay("a.txt", "b.txt")
-    came, error = until_error(laid.results().redacted())
+    came, error = until_error(read(laid.results()))
     assert len(came) == 1
     assert not isinstance(error, IncompleteResultsError)
     assert (error.bucket, error.key) == (laid.bucket, "notes/b.txt")
@@ -1366,10 +1381,13 @@ def test_a_source_that_is_gone_is_told(laid: Laid) -> None:
     ],
     ids=["UTF-16", "Latin-1", "cut within a character", "surrogate"],
 )
-def test_a_source_that_is_not_utf8_is_told_without_a_word_of_it(laid: Laid, source: bytes) -> None:
+@pytest.mark.parametrize("read", [JobResults.redacted, JobResults.with_text])
+def test_a_source_that_is_not_utf8_is_told_without_a_word_of_it(
+    laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: bytes
+) -> None:
     laid.put("notes/a.txt", source)
     laid.lay("a.txt")
-    _, error = until_error(laid.results().redacted())
+    _, error = until_error(read(laid.results()))
     assert (error.bucket, error.key) == (laid.bucket, "notes/a.txt")
     assert "not UTF-8" in error.reason
     assert_keeps_quiet(error)
