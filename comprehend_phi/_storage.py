@@ -69,16 +69,17 @@ class Boto3Storage:
 
         def get() -> bytes:
             answer = self._client.get_object(Bucket=bucket, Key=key)
-            try:
-                with closing(answer["Body"]) as body:
+            with closing(answer["Body"]) as body:
+                # Without a length, nobody would notice a body that is cut.
+                if "ContentLength" not in answer:
+                    raise _wire.Malformed("it does not say how long its body is")
+                try:
                     content: bytes = body.read()
-            # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
-            except (BotoCoreError, HTTPError, OSError) as cause:
-                reason = f"its body cannot be read ({type(cause).__name__})"
-            else:
-                if len(content) == answer["ContentLength"]:
+                # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
+                except (BotoCoreError, HTTPError, OSError) as cause:
+                    reason = f"its body cannot be read ({type(cause).__name__})"
+                else:
                     return content
-                reason = "its body is shorter than its length"
             raise _wire.Malformed(reason)
 
         return self._call("GetObject", get, bucket, key)

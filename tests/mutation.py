@@ -52,6 +52,7 @@ LEFT_OUT = (
     "is_a_coroutine",
     "no_quadratic_time",
     "a_thousand_jobs",
+    "many_documents",
     "tenacity_is_loaded",
     "whose_program",
     "in_one_process",

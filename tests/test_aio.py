@@ -163,6 +163,7 @@ def test_a_job_is_submitted_waited_for_and_read(
             assert [d.input_key async for d in results] == ["notes/note.txt"]  # again
             [(key, text)] = [each async for each in results.redacted(replacement="*")]
             assert (key, text) == ("notes/note.txt", "Patient: *, phone *")
+            assert repr(job) == f"AsyncJob({job.job_id!r})"
             [(document, source)] = [each async for each in results.with_text()]
             assert source[document.entities[0].begin_offset :].startswith("Ada Example")
             assert [each.job_id async for each in client.list_phi_detection_jobs()] == [job.job_id]

@@ -808,6 +808,18 @@ def test_numbers_that_do_not_add_up_are_told_after_all_documents_came(
     assert error.missing == ()
 
 
+@pytest.mark.parametrize("promised", [0, 2])
+def test_unprocessed_files_are_not_shown_where_they_are_not_as_many_as_promised(
+    laid: Laid, promised: int
+) -> None:
+    laid.lay("a.txt", unprocessed=["c.txt"], UnprocessedFilesCount=promised, InputFileCount=2)
+    with pytest.raises(
+        IncompleteResultsError,
+        match=f"the manifest counts {promised} unprocessed files, there are 1",
+    ):
+        _ = laid.results(status="PARTIAL_SUCCESS").unprocessed
+
+
 def test_all_numbers_that_do_not_add_up_are_told(laid: Laid) -> None:
     laid.lay("a.txt", SuccessFilesCount=5, UnprocessedFilesCount=6, InputFileCount=11)
     _, error = until_error(iter(laid.results()))

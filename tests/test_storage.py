@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
@@ -248,6 +249,7 @@ TRANSIENT = {
     "cut within the body": cut(),
     "cut before the body": cut(keep=0),
     "cut by one byte": cut(keep=len(BODY) - 1),
+    "without a length": Answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + BODY, "close"),
 }
 
 
@@ -270,6 +272,12 @@ def test_what_does_not_pass_is_told_in_the_end(s3: S3, storage: Boto3Storage, na
     assert len(s3.requests) == 4
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+def test_a_body_that_could_be_cut_unnoticed_is_not_taken(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(TRANSIENT["without a length"])
+    with pytest.raises(ResultsError, match="it does not say how long its body is"):
+        storage.read(BUCKET, KEY)
 
 
 @pytest.mark.parametrize("keep", [0, 20, len(BODY) - 1])
@@ -664,6 +672,11 @@ def test_closing_ends_the_sleeps_between_attempts() -> None:
     calls.close()
     assert ended
     assert "was closed before the next attempt" in ended[0]
+
+
+def test_a_task_sleeps_by_the_clock_behind(clock: FakeClock) -> None:
+    asyncio.run(PoolClock(clock).sleep_async(7.0))
+    assert clock.sleeps == [7.0]
 
 
 class OneAtATime:
