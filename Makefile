@@ -43,8 +43,10 @@ bench: .venv/package
 	$(BIN)/python benchmarks/redaction_speed.py
 	$(BIN)/python benchmarks/async_calls.py
 
+# What these are there for is not measured: the command line, the local service, and documents.
+ELSEWHERE := campaign cli demo detector documentation review_page server service testing_api
 coverage: .venv/package .venv/tools
-	$(BIN)/pytest -n auto --dist loadfile --cov
+	$(BIN)/pytest -n auto --dist loadfile --cov $(ELSEWHERE:%=--ignore=tests/test_%.py)
 
 mutation: .venv/package .venv/tools
 	$(BIN)/python -m pip install --quiet --group mutation

@@ -212,7 +212,7 @@ def test_it_reaches_loggers_that_no_module_is_named_after(seen: Seen) -> None:
     assert seen.leaking() == set()
 
 
-def test_it_reaches_modules_in_packages_that_nobody_has_imported_yet() -> None:
+def test_it_reaches_modules_in_packages_that_nobody_has_imported_yet(seen: Seen) -> None:
     name = "urllib3.contrib.emscripten.fetch"
     assert name not in sys.modules
 

@@ -94,6 +94,17 @@ def marked(piece: Any) -> str:
 # --- Marks ----------------------------------------------------------------------------------------
 
 
+def test_a_document_has_its_key_and_the_version_of_its_model() -> None:
+    [row] = Page(render([(document(), "")])).data["documents"]
+
+    assert (row["key"], row["model"]) == (document().input_key, "1.0.0")
+
+
+def test_the_heading_says_what_the_page_is_unless_told_otherwise() -> None:
+    assert Page(render([])).texts["title"] == ["PHI review"]
+    assert Page(render([], title="Ward 7")).texts["title"] == ["Ward 7"]
+
+
 @pytest.mark.parametrize(
     ("text", "begin", "end", "before", "inside"),
     [
