@@ -1098,6 +1098,13 @@ def test_a_repr_shows_what_is_harmless(value: Any, shown: str) -> None:
     assert (name, member.strip("'")) in value.__rich_repr__()
 
 
+def test_a_repr_shows_its_members_in_their_order() -> None:
+    assert repr(SECRETIVE[0]) == (
+        "Entity(id=1, begin_offset=9, end_offset=27, score=0.9,"
+        " category='PROTECTED_HEALTH_INFORMATION', type='NAME', traits=())"
+    )
+
+
 def test_the_repr_of_results_is_the_job_id(laid: Laid) -> None:
     assert repr(laid.results()) == f"JobResults({laid.job_id!r})"
 
@@ -1262,8 +1269,7 @@ def test_a_damaged_file_is_told_without_a_word_of_it(
     _, error = until_error(iter(laid.results()))
     assert not isinstance(error, IncompleteResultsError)
     assert (error.bucket, error.key) == (laid.bucket, key)
-    assert f"s3://{laid.bucket}/{key}: " in str(error)
-    assert reason in error.reason
+    assert str(error).startswith(f"s3://{laid.bucket}/{key}: the file is {reason}")
     assert_keeps_quiet(error)
 
 
