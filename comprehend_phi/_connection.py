@@ -76,13 +76,12 @@ class Connection:
         from ._storage import Boto3Storage, ObstoreStorage
 
         client = self.s3_client
-        slow = Boto3Storage(client, policy, clock)
         chosen = client not in self._own or self._config is not None
-        if chosen or "moto" in sys.modules or find_spec("obstore") is None:
-            return slow
-        with suppress(Exception):  # such as a session without credentials: boto3 will say so
-            return ObstoreStorage(slow, client, self._session or boto3.DEFAULT_SESSION)
-        return slow
+        if not chosen and "moto" not in sys.modules and find_spec("obstore") is not None:
+            session = self._session or boto3.DEFAULT_SESSION
+            with suppress(Exception):  # such as a session without credentials: boto3 will say so
+                return ObstoreStorage(client, policy, clock, session=session)
+        return Boto3Storage(client, policy, clock)
 
     def close(self) -> None:
         """Close the connections of the clients that were built here; never a user's client."""

@@ -91,13 +91,13 @@ class ClockThatWaits(FakeClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asleep = asyncio.Event()
+        self.asleep = asyncio.Semaphore(0)  # released by each sleep
         self.awake = asyncio.Event()
         self.cancelled = 0
 
     async def sleep_async(self, seconds: float) -> None:
         self.sleeps.append(seconds)
-        self.asleep.set()
+        self.asleep.release()
         try:
             await self.awake.wait()
         except asyncio.CancelledError:
@@ -392,7 +392,7 @@ def test_a_start_that_backs_off_while_the_client_is_closed_says_what_is_known(
         clock = ClockThatWaits()
         client = connect(clock=clock)
         start = asyncio.create_task(client.start_phi_detection_job(request_))
-        await clock.asleep.wait()
+        await clock.asleep.acquire()
         await client.close()
         clock.awake.set()
         with pytest.raises(TransportError, match="this client is closed") as caught:
@@ -443,7 +443,7 @@ def test_cancelling_a_wait_takes_effect_at_once(
         async with connect(clock=clock) as client:
             job = await client.submit(request_)
             wait = asyncio.create_task(job.wait())
-            await clock.asleep.wait()
+            await clock.asleep.acquire()
             wait.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await wait
@@ -487,7 +487,7 @@ def test_cancelling_what_is_between_two_attempts_takes_effect_at_once(
         clock = ClockThatWaits()
         async with connect(clock=clock, retry=retry) as client:
             start = asyncio.create_task(client.start_phi_detection_job(request_))
-            await clock.asleep.wait()
+            await clock.asleep.acquire()
             start.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await start
@@ -507,10 +507,9 @@ def test_a_backoff_and_a_wait_need_no_thread(
             job = await client.submit(request_)
             server.service.script(faults.throttle(), operation=DESCRIBE)
             asleep = [asyncio.create_task(job.properties())]
-            await clock.asleep.wait()
-            clock.asleep.clear()
+            await clock.asleep.acquire()
             asleep.append(asyncio.create_task(job.wait()))
-            await clock.asleep.wait()
+            await clock.asleep.acquire()
             # The one thread is free for others.
             assert (await client.submit(request_)).job_id == job.job_id
             for task in asleep:
@@ -571,7 +570,8 @@ def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
             jobs = [await client.submit(make_request()) for _ in range(3)]
 
             async def fail() -> None:
-                await clock.asleep.wait()
+                for _ in jobs:
+                    await clock.asleep.acquire()
                 server.service.script(faults.throttle(), operation=START)
                 await client.submit(make_request())
 
@@ -586,6 +586,24 @@ def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
             assert clock.cancelled == len(jobs)
 
     run(main())
+
+
+def test_the_clock_of_this_machine_lets_other_tasks_run_while_one_sleeps() -> None:
+    order: list[str] = []
+
+    async def sleep() -> None:
+        order.append("falls asleep")
+        await SystemClock().sleep_async(0.001)
+        order.append("wakes up")
+
+    async def main() -> None:
+        asleep = asyncio.create_task(sleep())
+        await asyncio.sleep(0)
+        order.append("another runs")
+        await asleep
+
+    run(main())
+    assert order == ["falls asleep", "another runs", "wakes up"]
 
 
 # --- Results --------------------------------------------------------------------------------------

@@ -520,7 +520,7 @@ class TestStorage:
     ) -> None:
         monkeypatch.setitem(sys.modules, "obstore", None)
 
-        assert isinstance(connect().storage(POLICY, clock), Boto3Storage)
+        assert type(connect().storage(POLICY, clock)) is Boto3Storage
 
     def test_it_is_boto3_with_a_client_for_s3_that_was_handed_in(
         self,
@@ -530,12 +530,12 @@ class TestStorage:
     ) -> None:
         connection = connect(s3_client=make_boto3_client("s3"))
 
-        assert isinstance(connection.storage(POLICY, clock), Boto3Storage)
+        assert type(connection.storage(POLICY, clock)) is Boto3Storage
 
     def test_it_is_boto3_with_a_config(
         self, connect: Callable[..., Connection], clock: FakeClock
     ) -> None:
-        assert isinstance(connect(config=Config()).storage(POLICY, clock), Boto3Storage)
+        assert type(connect(config=Config()).storage(POLICY, clock)) is Boto3Storage
 
     def test_it_is_boto3_without_credentials(
         self,
@@ -547,14 +547,14 @@ class TestStorage:
             monkeypatch.delenv(name)
         connection = connect(session=boto3.Session())
 
-        assert isinstance(connection.storage(POLICY, clock), Boto3Storage)
+        assert type(connection.storage(POLICY, clock)) is Boto3Storage
 
 
 def test_the_storage_is_boto3_beside_moto(
     connect: Callable[..., Connection], clock: FakeClock
 ) -> None:
     assert "moto" in sys.modules
-    assert isinstance(connect().storage(POLICY, clock), Boto3Storage)
+    assert type(connect().storage(POLICY, clock)) is Boto3Storage
 
 
 # --- Closing --------------------------------------------------------------------------------------

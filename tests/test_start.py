@@ -288,11 +288,27 @@ def test_sending_the_request_again_from_a_new_process_leaves_one_job(
 # --- A slow answer --------------------------------------------------------------------------------
 
 
+class TooLate(WallClock):
+    """The clock of a service whose slow answers wait until they are told to come."""
+
+    def __init__(self) -> None:
+        self.come = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        self.come.wait(60)
+
+
 @pytest.fixture
-def slow_server() -> Iterator[LocalServer]:
-    """A server whose delays are real ones: a read timeout of botocore knows no other time."""
-    with LocalServer(clock=WallClock(), job_seconds=300) as server:
+def too_late() -> TooLate:
+    return TooLate()
+
+
+@pytest.fixture
+def slow_server(too_late: TooLate) -> Iterator[LocalServer]:
+    """A server whose slow answers come too late for any read timeout of botocore."""
+    with LocalServer(clock=too_late, job_seconds=300) as server:
         yield server
+        too_late.come.set()
 
 
 @pytest.fixture
@@ -310,9 +326,9 @@ def impatient(slow_server: LocalServer, make_client: MakeClient) -> MakeClient:
 def test_an_answer_that_comes_too_late_is_followed_by_an_attempt_with_the_same_token(
     slow_server: LocalServer, impatient: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
-    # Long enough for the second answer on a busy machine.
     slow_server.service.script(faults.slow(3.0))
 
+    # Long enough for the second answer on a busy machine.
     response = impatient(2, 2.0).start_phi_detection_job(request_)
 
     assert tokens(slow_server) == [request_.client_request_token] * 2
@@ -321,6 +337,7 @@ def test_an_answer_that_comes_too_late_is_followed_by_an_attempt_with_the_same_t
 
 def test_answers_that_come_too_late_are_a_transport_error(
     slow_server: LocalServer,
+    too_late: TooLate,
     impatient: MakeClient,
     make_client: MakeClient,
     request_: StartPHIDetectionJobRequest,
@@ -328,6 +345,7 @@ def test_answers_that_come_too_late_are_a_transport_error(
     slow_server.service.script(*[faults.slow(0.5)] * 3)
 
     error = start_error(impatient(3, 0.2), request_, TransportError)
+    too_late.come.set()
 
     assert error.attempts == 3
     assert error.outcome_unknown
