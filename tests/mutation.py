@@ -34,7 +34,7 @@ TESTS = {
     "_threads": "test_aio test_storage",
     "_wire": "test_wire test_transport test_errors",
     "aio": "test_aio test_connection",
-    "client": "test_connection test_list test_jobs",
+    "client": "test_connection test_list test_jobs test_results",
     "errors": "test_errors",
     "jobs": "test_jobs",
     "models": "test_models test_shapes",
