@@ -86,6 +86,10 @@ format: .venv/tools
 
 .venv/tools: .venv/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --group dev
+	# Apart from the rest: each AWS CLI wants one botocore and no other.
+	$(PYTHON) -m venv --without-pip .venv/aws
+	$(BIN)/python -m pip --quiet --python .venv/aws/bin/python install awscli
+	ln -sf ../aws/bin/aws $(BIN)/aws
 	touch $@
 
 # The tests of the review page look at it in a browser. Where it cannot be installed, they say so.

@@ -85,8 +85,7 @@ def serving(nginx: str, folder: Path) -> Generator[str, None, None]:
     config = folder / "config"
     config.write_text(NGINX.format(folder=folder, port=port, user=user))
     command = [nginx, "-p", str(folder), "-c", str(config)]
-    # The program is what shutil.which found, its arguments are ours, and no shell reads them.
-    server = subprocess.Popen(command)  # noqa: S603
+    server = subprocess.Popen(command)  # noqa: S603 - what shutil.which found, with no shell between
     try:
         for _ in range(100):
             if server.poll() is not None:

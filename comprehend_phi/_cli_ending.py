@@ -66,9 +66,9 @@ def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return FAILED, [f"{error.strerror or type(error).__name__}{where}"]
-    # The command ends here: Python prints what is let through as a traceback, and the message of an
-    # error that nobody foresaw may quote a note.
-    except Exception as error:  # noqa: BLE001
+    # The command ends here: what is let through, Python prints, with the message of an error that
+    # nobody foresaw.
+    except Exception as error:  # noqa: BLE001 - no traceback may quote a note
         # The usage errors of click, which newer versions of typer bring along under another name.
         if (format_message := getattr(error, "format_message", None)) is not None:
             return USAGE, [_without_values(format_message(), arguments)]

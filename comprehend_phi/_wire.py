@@ -262,9 +262,9 @@ def attempt(call: Callable[[], _T], operation: str, request: Members) -> _T:
     """
     try:
         return call()
-    # Whatever boto3, an event handler of the user's or our decoding raises: its message, or the
-    # locals in its traceback, may hold the request or the answer.
-    except Exception as cause:  # noqa: BLE001
+    # Whatever boto3, an event handler of the user's or our decoding raises: they may be in its
+    # message, or among the locals of its traceback.
+    except Exception as cause:  # noqa: BLE001 - none may carry a request or an answer out of here
         error = error_from(cause, operation, request)
     # Out here, the error has neither a cause nor a context that would carry the answer's body.
     raise error

@@ -62,8 +62,7 @@ class JobResults:
         """The files that the service did not process, and why."""
         return self._reader.unprocessed
 
-    # A generator and not just an iterator: users close what they leave early.
-    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058
+    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
         return self._read(self._reader.document)
 
     def with_text(self) -> Generator[tuple[Document, str], None, None]:
@@ -138,8 +137,7 @@ class AsyncJobResults:
             raise self._listing_error
         return self._reader.unprocessed
 
-    # An asynchronous generator, as in JobResults: contextlib.aclosing takes nothing less.
-    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058
+    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
         return self._read(self._reader.document)
 
     def with_text(self) -> AsyncGenerator[tuple[Document, str], None]:

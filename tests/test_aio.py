@@ -20,6 +20,7 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import boto3
 import pytest
 from botocore.config import Config
@@ -560,7 +561,6 @@ def test_a_start_that_is_cancelled_on_its_way_is_found_again_by_its_token(
     run(main())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="task groups came with Python 3.11")
 def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
     connect: Connect, server: LocalServer, make_request: MakeRequest
 ) -> None:
@@ -576,10 +576,11 @@ def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
                 await client.submit(make_request())
 
             async def together() -> None:
-                async with asyncio.TaskGroup() as group:
+                # As asyncio's own, which Python 3.10 has not.
+                async with anyio.create_task_group() as group:
                     for job in jobs:
-                        group.create_task(job.wait())
-                    group.create_task(fail())
+                        group.start_soon(job.wait)
+                    group.start_soon(fail)
 
             with pytest.RaisesGroup(ThrottlingException):
                 await together()
@@ -785,29 +786,6 @@ def test_damage_to_results_comes_to_the_same_with_both_clients(
     )
 
 
-def test_unprocessed_files_whose_list_is_missing_are_told_of_when_asked_for(
-    connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
-) -> None:
-    s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
-
-    async def main() -> None:
-        async with connect() as client:
-            job = await client.submit(request_)
-            assert (await job.wait()).job_status is JobStatus.PARTIAL_SUCCESS
-            [lost] = [
-                each["Key"]
-                for each in s3.list_objects_v2(Bucket=bucket)["Contents"]
-                if "/failed/" in each["Key"]
-            ]
-            s3.delete_object(Bucket=bucket, Key=lost)
-            results = await job.results()
-            for _ in range(2):
-                with pytest.raises(IncompleteResultsError):
-                    _ = results.unprocessed
-
-    run(main())
-
-
 def test_the_summary_of_results_is_loaded_before_they_are_handed_out(
     connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
@@ -849,7 +827,7 @@ def test_results_without_a_manifest_are_not_handed_out(
     run(main())
 
 
-def test_a_list_that_was_missing_when_results_were_loaded_stays_missing(
+def test_unprocessed_files_whose_list_was_missing_are_told_of_when_asked_for(
     connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
@@ -857,7 +835,7 @@ def test_a_list_that_was_missing_when_results_were_loaded_stays_missing(
     async def main() -> None:
         async with connect() as client:
             job = await client.submit(request_)
-            await job.wait()
+            assert (await job.wait()).job_status is JobStatus.PARTIAL_SUCCESS
             [lost] = [
                 each["Key"]
                 for each in s3.list_objects_v2(Bucket=bucket)["Contents"]
@@ -866,9 +844,11 @@ def test_a_list_that_was_missing_when_results_were_loaded_stays_missing(
             body = s3.get_object(Bucket=bucket, Key=lost)["Body"].read()
             s3.delete_object(Bucket=bucket, Key=lost)
             results = await job.results()
+            # Results say what was there when they were loaded, however often they are asked.
             s3.put_object(Bucket=bucket, Key=lost, Body=body)
-            with pytest.raises(IncompleteResultsError):
-                _ = results.unprocessed
+            for _ in range(2):
+                with pytest.raises(IncompleteResultsError):
+                    _ = results.unprocessed
             assert len((await job.results()).unprocessed) == 1
 
     run(main())

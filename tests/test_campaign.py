@@ -6,17 +6,12 @@ The seeds are fixed. `make campaign` plays 2,000; CONTRIBUTING.md says how to lo
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="it forks its programs, as only POSIX can"
-)
 
 HERE = Path(__file__).parent
 

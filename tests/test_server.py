@@ -365,11 +365,8 @@ def find_aws() -> str | None:
 
 
 AWS = find_aws()
-# It is not among the tools that `make test` installs: each awscli asks for one version of botocore
-# and no other, and the package is tested with several.
-needs_aws = pytest.mark.skipif(
-    AWS is None, reason="the AWS CLI is neither beside this Python nor on the PATH"
-)
+# `make test` installs it, in a place of its own: each wants one botocore, and nox tries several.
+needs_aws = pytest.mark.skipif(AWS is None, reason="there is no AWS CLI, which wants one botocore")
 
 
 @pytest.fixture

@@ -212,70 +212,70 @@ def version() -> None:
 
 def positional_arguments() -> None:
     """Members have names: two strings in the wrong order would be a wrong job."""
-    InputDataConfig("notes.example")  # type: ignore[call-arg]
-    OutputDataConfig("notes.example")  # type: ignore[call-arg]
-    StartPHIDetectionJobRequest(SOURCE, TARGET, ROLE)  # type: ignore[call-arg]
-    JobFilter("monday")  # type: ignore[call-arg]
-    RetryPolicy(3)  # type: ignore[call-arg]
-    WaitPolicy(10.0)  # type: ignore[call-arg]
-    PHIClient("us-east-1")  # type: ignore[call-arg]
+    InputDataConfig("notes.example")  # type: ignore[call-arg]  # s3_bucket= is wanted
+    OutputDataConfig("notes.example")  # type: ignore[call-arg]  # s3_bucket= is wanted
+    StartPHIDetectionJobRequest(SOURCE, TARGET, ROLE)  # type: ignore[call-arg]  # each member by its name
+    JobFilter("monday")  # type: ignore[call-arg]  # job_name= is wanted
+    RetryPolicy(3)  # type: ignore[call-arg]  # max_attempts= is wanted
+    WaitPolicy(10.0)  # type: ignore[call-arg]  # delay= is wanted
+    PHIClient("us-east-1")  # type: ignore[call-arg]  # region_name= is wanted
 
 
 def missing_members() -> None:
     """What the service requires has no default."""
-    InputDataConfig()  # type: ignore[call-arg]
-    InputDataConfig(s3_key="in")  # type: ignore[call-arg]
-    StartPHIDetectionJobRequest(  # type: ignore[call-arg]
+    InputDataConfig()  # type: ignore[call-arg]  # no bucket
+    InputDataConfig(s3_key="in")  # type: ignore[call-arg]  # no bucket
+    StartPHIDetectionJobRequest(  # type: ignore[call-arg]  # no role
         input_data_config=SOURCE, output_data_config=TARGET
     )
 
 
 def misspelt_members() -> None:
     """No member and no option that the service or we do not have."""
-    InputDataConfig(s3_bucket="notes.example", s3key="in")  # type: ignore[call-arg]
-    JobFilter(status=JobStatus.FAILED)  # type: ignore[call-arg]
-    RetryPolicy(max_attempt=3)  # type: ignore[call-arg]
-    WaitPolicy(time_out=3.0)  # type: ignore[call-arg]
-    _ = REQUEST.jobname  # type: ignore[attr-defined]
+    InputDataConfig(s3_bucket="notes.example", s3key="in")  # type: ignore[call-arg]  # s3_key
+    JobFilter(status=JobStatus.FAILED)  # type: ignore[call-arg]  # job_status
+    RetryPolicy(max_attempt=3)  # type: ignore[call-arg]  # max_attempts
+    WaitPolicy(time_out=3.0)  # type: ignore[call-arg]  # timeout
+    _ = REQUEST.jobname  # type: ignore[attr-defined]  # job_name
 
 
 def assignments(job: JobProperties, policy: RetryPolicy) -> None:
     """Nothing changes once it was checked: `attrs.evolve` makes a new one."""
-    SOURCE.s3_key = "out"  # type: ignore[misc]
-    REQUEST.job_name = "tuesday"  # type: ignore[misc]
-    REQUEST.client_request_token = "token-2"  # type: ignore[misc]
-    job.job_status = JobStatus.FAILED  # type: ignore[misc]
-    policy.max_attempts = 3  # type: ignore[misc]
+    SOURCE.s3_key = "out"  # type: ignore[misc]  # frozen
+    REQUEST.job_name = "tuesday"  # type: ignore[misc]  # frozen
+    REQUEST.client_request_token = "token-2"  # type: ignore[misc]  # frozen, the token above all
+    job.job_status = JobStatus.FAILED  # type: ignore[misc]  # frozen, as answers are
+    policy.max_attempts = 3  # type: ignore[misc]  # frozen
 
 
 def misspelt_names() -> None:
     """The package loads its names lazily, and still has only those that it has."""
-    _ = comprehend_phi.PHICleint  # type: ignore[attr-defined]
-    _ = JobStatus.COMPLETE  # type: ignore[attr-defined]
-    _ = comprehend_phi.JobStatus.DONE  # type: ignore[attr-defined]
+    _ = comprehend_phi.PHICleint  # type: ignore[attr-defined]  # PHIClient
+    _ = JobStatus.COMPLETE  # type: ignore[attr-defined]  # COMPLETED
+    _ = comprehend_phi.JobStatus.DONE  # type: ignore[attr-defined]  # COMPLETED
 
 
 def wrong_types(client: PHIClient, job: Job) -> None:
     """What is refused at run time is seen before."""
-    InputDataConfig(s3_bucket=None)  # type: ignore[arg-type]
-    InputDataConfig(s3_bucket=b"notes.example")  # type: ignore[arg-type]
+    InputDataConfig(s3_bucket=None)  # type: ignore[arg-type]  # required
+    InputDataConfig(s3_bucket=b"notes.example")  # type: ignore[arg-type]  # bytes
     StartPHIDetectionJobRequest(
-        input_data_config=TARGET,  # type: ignore[arg-type]
-        output_data_config={"S3Bucket": "notes.example"},  # type: ignore[arg-type]
+        input_data_config=TARGET,  # type: ignore[arg-type]  # where output goes
+        output_data_config={"S3Bucket": "notes.example"},  # type: ignore[arg-type]  # a dict
         data_access_role_arn=ROLE,
-        language_code=1,  # type: ignore[arg-type]
+        language_code=1,  # type: ignore[arg-type]  # an int
     )
-    JobFilter(job_status="FAILED")  # type: ignore[arg-type]
-    JobFilter(submit_time_after="today")  # type: ignore[arg-type]
-    RetryPolicy(max_attempts=1.5)  # type: ignore[arg-type]
-    RetryPolicy(slot_timeout=None)  # type: ignore[arg-type]
-    client.describe_phi_detection_job(7)  # type: ignore[arg-type]
-    client.submit({"JobName": "monday"})  # type: ignore[arg-type]
-    client.list_phi_detection_jobs(JobFilter(), 100)  # type: ignore[call-arg]
-    client.list_phi_detection_jobs("monday")  # type: ignore[arg-type]
-    len(client.list_phi_detection_jobs())  # type: ignore[arg-type]
-    job.wait(30.0)  # type: ignore[arg-type]
-    PHIClient(clock=datetime)  # type: ignore[arg-type]
+    JobFilter(job_status="FAILED")  # type: ignore[arg-type]  # not the enum
+    JobFilter(submit_time_after="today")  # type: ignore[arg-type]  # not a datetime
+    RetryPolicy(max_attempts=1.5)  # type: ignore[arg-type]  # a float
+    RetryPolicy(slot_timeout=None)  # type: ignore[arg-type]  # 0 means not at all
+    client.describe_phi_detection_job(7)  # type: ignore[arg-type]  # an int
+    client.submit({"JobName": "monday"})  # type: ignore[arg-type]  # a dict
+    client.list_phi_detection_jobs(JobFilter(), 100)  # type: ignore[call-arg]  # page_size= is wanted
+    client.list_phi_detection_jobs("monday")  # type: ignore[arg-type]  # not a JobFilter
+    len(client.list_phi_detection_jobs())  # type: ignore[arg-type]  # an iterator
+    job.wait(30.0)  # type: ignore[arg-type]  # WaitPolicy(timeout=...)
+    PHIClient(clock=datetime)  # type: ignore[arg-type]  # no clock
 
 
 def wrong_callbacks(job: Job) -> None:
@@ -285,11 +285,11 @@ def wrong_callbacks(job: Job) -> None:
 
     def takes_nothing() -> None: ...
 
-    job.wait(on_poll=takes_a_state)  # type: ignore[arg-type]
-    job.wait(on_poll=takes_nothing)  # type: ignore[arg-type]
+    job.wait(on_poll=takes_a_state)  # type: ignore[arg-type]  # takes the properties
+    job.wait(on_poll=takes_nothing)  # type: ignore[arg-type]  # takes one argument
 
 
 def what_may_be_absent(job: JobProperties) -> None:
     """The service leaves members out of its answers."""
-    job.message.upper()  # type: ignore[union-attr]
-    _ = job.output_data_config.s3_key  # type: ignore[union-attr]
+    job.message.upper()  # type: ignore[union-attr]  # None unless it failed
+    _ = job.output_data_config.s3_key  # type: ignore[union-attr]  # None in some answers
