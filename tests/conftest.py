@@ -90,7 +90,7 @@ def serving() -> Serving:
     @contextmanager
     def serving(server: BaseServer) -> Generator[None, None, None]:
         with server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread = threading.Thread(target=server.serve_forever, args=(0.005,))
             thread.start()
             yield
             server.shutdown()

@@ -67,7 +67,7 @@ only_mutate = ["comprehend_phi/{module}.py"]
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "-k", "{left_out}"]
 timeout_constant = 10.0
-timeout_multiplier = 5.0
+timeout_multiplier = 3.0
 use_git_change_detection = false
 do_not_mutate_patterns = ['^\\s*"[^"]* [^"]*"[,)]*$']
 """

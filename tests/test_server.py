@@ -356,6 +356,20 @@ def test_the_command_refuses_what_it_does_not_know(
     assert "usage: python -m comprehend_phi.testing.server" in capsys.readouterr().err
 
 
+def test_a_port_that_is_taken_is_an_error_with_its_number(
+    server: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from comprehend_phi.testing.server import main
+
+    port = server.endpoint_url.rpartition(":")[2]
+    with pytest.raises(OSError, match="Address already in use"):
+        LocalServer(port=int(port))
+    with pytest.raises(SystemExit) as refused:
+        main(["--port", port])
+    assert refused.value.code == 2
+    assert f"error: port {port}: " in capsys.readouterr().err
+
+
 # --- The AWS CLI ----------------------------------------------------------------------------------
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+_HOST = "127.0.0.1"
+
 _StartResponse = Callable[..., Any]
 
 
@@ -46,6 +48,9 @@ class LocalServer:
         detector: finds the entities of one text.
         job_seconds: how long a job runs.
         limits: the quotas of the account.
+
+    Raises:
+        OSError: the port is taken.
 
     Attributes:
         service: the service behind it, to script and to question.
@@ -70,14 +75,21 @@ class LocalServer:
             account_id=ACCOUNT_ID,
         )
         self._s3 = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server(
-            "127.0.0.1", port, self._serve, threaded=True, request_handler=_QuietHandler
-        )
+        # A socket that werkzeug binds is one whose name it looks up, which may take a while.
+        with socket.create_server((_HOST, port), backlog=128) as listening:
+            self._server = make_server(
+                _HOST,
+                port,
+                self._serve,
+                threaded=True,
+                request_handler=_QuietHandler,
+                fd=listening.fileno(),
+            )
         # The server looks this often whether it is to stop, in seconds.
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
+            target=self._server.serve_forever, args=(0.005,), daemon=True
         )
-        self.endpoint_url: str = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint_url: str = f"http://{_HOST}:{self._server.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -23,7 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--job-seconds", type=float, default=1.0, help="how long a job runs (default: 1)"
     )
     options = parser.parse_args(arguments)
-    with LocalServer(port=options.port, job_seconds=options.job_seconds) as server:
+    try:
+        server = LocalServer(port=options.port, job_seconds=options.job_seconds)
+    except OSError as error:
+        parser.error(f"port {options.port}: {error}")
+    with server:
         sys.stdout.write(f"Comprehend Medical and S3 at {server.endpoint_url}; Ctrl-C stops.\n")
         sys.stdout.flush()  # whoever started it reads the URL before anything else happens
         try:
