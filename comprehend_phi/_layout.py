@@ -75,7 +75,7 @@ class Layout:
         """The path of the input file below the input key, which the output's key repeats."""
         return output_key.removeprefix(self.folder).removesuffix(".out")
 
-    def input_key_of(self, name: str, *, output_key: str | None = None, only: bool = False) -> str:
+    def input_key_of(self, name: str, *, output_key: str | None = None, only: bool) -> str:
         """The key of an input file, which lists may name by its key or by its path below.
 
         Args:

@@ -25,7 +25,7 @@ WORK = ROOT / "build" / "mutation"
 TESTS = {
     "_connection": "test_connection",
     "_documents": "test_results test_leaks",
-    "_layout": "test_results",
+    "_layout": "test_layout test_results",
     "_logs": "test_quiet_botocore",
     "_operations": "test_wire test_transport test_list",
     "_reader": "test_results",
