@@ -12,6 +12,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo-output
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install --yes --no-install-recommends
+# File by file, in their order: the one that takes longest, the campaign, is not to come last.
+PYTEST := $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
 .PHONY: demo test bench campaign coverage mutation release docs format chromium clean
@@ -28,7 +30,7 @@ test: .venv/package .venv/tools chromium
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	# With --verifytypes, pyright goes by the first python on the PATH alone.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --ignoreexternal --verifytypes comprehend_phi
-	$(BIN)/pytest -n auto --dist loadfile
+	$(PYTEST)
 
 SEED := 0-1999
 campaign: .venv/package
@@ -46,7 +48,7 @@ bench: .venv/package
 # What these are there for is not measured: the command line, the local service, and documents.
 ELSEWHERE := campaign cli demo detector documentation review_page server service testing_api
 coverage: .venv/package .venv/tools
-	$(BIN)/pytest -n auto --dist loadfile --cov $(ELSEWHERE:%=--ignore=tests/test_%.py)
+	$(PYTEST) --cov $(ELSEWHERE:%=--ignore=tests/test_%.py)
 
 mutation: .venv/package .venv/tools
 	$(BIN)/python -m pip install --quiet --group mutation
