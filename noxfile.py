@@ -1,7 +1,6 @@
 """The tests on every Python, and on the lowest versions of the dependencies."""
 
-import re
-from pathlib import Path
+from itertools import chain
 
 import nox
 
@@ -9,8 +8,6 @@ nox.options.sessions = ["tests", "lowest"]
 nox.options.error_on_missing_interpreters = False
 
 _PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-
-_RUNTIME = re.compile(r'^  "([a-z0-9_-]+)>=([0-9.]+)",$', re.MULTILINE)
 
 
 @nox.session(python=_PYTHONS)
@@ -22,9 +19,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.10")
 def lowest(session: nox.Session) -> None:
-    """Run the tests on the lowest versions that the dependencies admit."""
-    pins = [f"{name}=={version}" for name, version in _RUNTIME.findall(_dependencies())]
-    session.install(".[cli,testing]", "--group", "dev", *pins)
+    """Run the tests on the lowest versions that the dependencies and the extras admit."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    bounds = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    pins = [bound.replace(">=", "==") for bound in bounds]
+    session.install(".", "--group", "dev", *pins)
     # The comparison with raw boto3 describes today's: older ones do notice some cut answers.
     session.run("pytest", "--ignore=tests/test_beside_boto3.py", *session.posargs)
 
@@ -34,8 +33,3 @@ def wheel(session: nox.Session) -> None:
     """Try the wheel alone, without the extras: `nox -s wheel -- build/dist/*.whl`."""
     session.install(*session.posargs)
     session.run("python", "tests/smoke.py")
-
-
-def _dependencies() -> str:
-    text = Path("pyproject.toml").read_text(encoding="utf-8")
-    return text.partition("\ndependencies = [")[2].partition("]")[0]

@@ -12,12 +12,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from moto.moto_server.werkzeug_app import (
-    DomainDispatcherApplication,
-    MotoRequestHandler,
-    create_backend_app,
-)
-from werkzeug.serving import make_server
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ..results import Entity
 from .clock import ServiceClock
@@ -144,7 +140,7 @@ def _reset(connection: socket.socket) -> None:
     raise ConnectionResetError
 
 
-class _QuietHandler(MotoRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     # Head and body are written one after the other: with Nagle's algorithm, the second waits 40 ms
     # for the receipt of the first.
     disable_nagle_algorithm = True

@@ -122,7 +122,9 @@ def _send(
     service: LocalService, request: Any, headers: Mapping[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
     lower = {name.lower(): str(value) for name, value in headers.items()}
-    answer = respond(service, lower, request.get_data())
+    # moto hands over a request of werkzeug's since its 5.2.4, and one of botocore's before that.
+    body = request.get_data() if hasattr(request, "get_data") else request.body
+    answer = respond(service, lower, body)
     if answer.delay:
         service.clock.sleep(answer.delay)
     if answer.reset:
