@@ -375,13 +375,20 @@ def test_a_closed_client_says_so(
         client = connect()
         await client.close()
         await client.close()  # a second time is harmless
-        with pytest.raises(TransportError, match="this client is closed") as caught:
-            await client.submit(request_)
-        assert not caught.value.outcome_unknown
-        assert caught.value.client_request_token == request_.client_request_token
+        for call, operation, token in (
+            (client.submit(request_), START, request_.client_request_token),
+            (client.describe_phi_detection_job(JOB_ID), DESCRIBE, None),
+        ):
+            with pytest.raises(TransportError) as caught:
+                await call
+            assert caught.value.operation == operation
+            assert caught.value.reason == "this client is closed: build another one"
+            assert caught.value.outcome_unknown is False
+            assert caught.value.retryable is False
+            assert caught.value.client_request_token == token
 
     run(main())
-    assert server.service.attempts(START) == 0
+    assert not server.service.received
 
 
 def test_a_start_that_backs_off_while_the_client_is_closed_says_what_is_known(

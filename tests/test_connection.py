@@ -234,12 +234,12 @@ def test_the_config_that_was_handed_in_is_not_changed(recorder: Recorder) -> Non
 
 
 def test_credentials_and_region_of_the_session_are_used(
-    recorder: Recorder, request_: StartPHIDetectionJobRequest
+    recorder: Recorder, request_: StartPHIDetectionJobRequest, each_client_class: MakeClient
 ) -> None:
     session = boto3.Session(
         aws_access_key_id="AKIDOFSESSION", aws_secret_access_key="x", region_name="eu-west-2"
     )
-    with PHIClient(session=session, endpoint_url=recorder.url) as client:
+    with each_client_class(session=session, endpoint_url=recorder.url) as client:
         client.start_phi_detection_job(request_)
 
     credential = recorder.headers[0]["authorization"]
@@ -247,10 +247,10 @@ def test_credentials_and_region_of_the_session_are_used(
 
 
 def test_the_region_that_is_named_wins_over_that_of_the_session(
-    recorder: Recorder, request_: StartPHIDetectionJobRequest
+    recorder: Recorder, request_: StartPHIDetectionJobRequest, each_client_class: MakeClient
 ) -> None:
     session = boto3.Session(region_name="eu-west-2")
-    with PHIClient(
+    with each_client_class(
         session=session, region_name="ca-central-1", endpoint_url=recorder.url
     ) as client:
         client.start_phi_detection_job(request_)

@@ -1,7 +1,7 @@
 """With the extra `fast`, results come through obstore: the same results and the same errors.
 
-The clients run in processes of their own, since moto, which the server here needs, keeps obstore
-from being used.
+The clients run in processes of their own, since moto, which the server here needs, keeps them from
+using obstore; the storage below them is tried in this process.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 from urllib.parse import unquote
 
+import boto3
 import pytest
+from botocore.config import Config
 
-from comprehend_phi.testing import LocalServer, faults
+from comprehend_phi import RetryPolicy, ThrottlingException
+from comprehend_phi._storage import ObstoreStorage
+from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 pytest.importorskip("obstore", reason="the extra `fast` is not installed")
 
@@ -99,6 +103,9 @@ class S3(socketserver.ThreadingTCPServer):
     Attributes:
         objects: the bytes of each key.
         asked: the key, the user agent's first word and the access key id of every GET.
+        buckets: the bucket that each of these was for.
+        scopes: the region and the service that each of these was signed for.
+        busy: how often a key is yet to be answered with "slow down".
         denied: the keys that nobody may read.
         cut: the keys whose bodies end early, for obstore only.
     """
@@ -109,6 +116,9 @@ class S3(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str, str]] = []
+        self.buckets: list[str] = []
+        self.scopes: list[str] = []
+        self.busy: dict[str, int] = {}
         self.cut: set[str] = set()
         self.denied: set[str] = set()
 
@@ -126,13 +136,18 @@ class _Handler(socketserver.StreamRequestHandler):
             while line := self.rfile.readline().strip():
                 name, _, value = line.decode().partition(":")
                 headers[name.lower()] = value.strip()
-            key = unquote(request.split()[1].decode()).split("/", 2)[2]
+            _, bucket, key = unquote(request.split()[1].decode()).split("/", 2)
             agent = "boto3" if "boto" in headers["user-agent"].lower() else "obstore"
-            credential = headers["authorization"].partition("Credential=")[2].partition("/")[0]
-            s3.asked.append((key, agent, credential))
+            credential = headers["authorization"].partition("Credential=")[2].split("/")
+            s3.asked.append((key, agent, credential[0]))
+            s3.buckets.append(bucket)
+            s3.scopes.append("/".join(credential[2:4]))
             body = s3.objects.get(key)
             status = 200
-            if key in s3.denied:
+            if s3.busy.get(key):
+                s3.busy[key] -= 1
+                status, body = 503, b"<Error><Code>SlowDown</Code></Error>"
+            elif key in s3.denied:
                 status, body = 403, b"<Error><Code>AccessDenied</Code></Error>"
             elif body is None:
                 status, body = 404, b"<Error><Code>NoSuchKey</Code></Error>"
@@ -160,6 +175,9 @@ def s3(s3_server: S3) -> S3:
     s3.asked.clear()
     s3.cut.clear()
     s3.denied.clear()
+    s3.busy.clear()
+    s3.buckets.clear()
+    s3.scopes.clear()
     lists = {
         "success": [
             {"Input": f"notes/{path}", "Output": f"{FOLDER}{path}.out"} for path in AWKWARD
@@ -189,6 +207,67 @@ def s3(s3_server: S3) -> S3:
         s3.objects[f"{FOLDER}{path}.out"] = json.dumps({"Entities": [entity]}).encode()
         s3.objects[f"notes/{path}"] = f"> {text}\r\n".encode()
     return s3
+
+
+@pytest.fixture
+def storage(s3: S3, clock: FakeClock) -> Iterator[ObstoreStorage]:
+    """Reads from `s3` in this process, where no client would: moto is in it."""
+    session: Any = boto3.Session("testing", "testing", region_name="eu-west-2")
+    # Only our retries, which wait by the fake clock; botocore's would really sleep.
+    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=7)
+    url = f"http://127.0.0.1:{s3.server_address[1]}"
+    client = session.client("s3", endpoint_url=url, config=config)
+    yield ObstoreStorage(client, RetryPolicy(max_attempts=3), clock, session=session)
+    client.close()
+
+
+PLAIN = f"{FOLDER}plain.txt.out"
+
+
+def test_an_object_is_read_by_obstore_alone(s3: S3, storage: ObstoreStorage) -> None:
+    assert storage.read(BUCKET, PLAIN) == s3.objects[PLAIN]
+    assert storage.read(BUCKET, "notes/plain.txt") == s3.objects["notes/plain.txt"]
+    assert [(key, agent) for key, agent, _ in s3.asked] == [
+        (PLAIN, "obstore"),
+        ("notes/plain.txt", "obstore"),
+    ]
+
+
+def test_obstore_signs_for_the_region_of_the_client(s3: S3, storage: ObstoreStorage) -> None:
+    storage.read(BUCKET, PLAIN)
+    assert s3.scopes == ["eu-west-2/s3"]
+
+
+def test_each_bucket_is_asked_for_its_own_objects(s3: S3, storage: ObstoreStorage) -> None:
+    for bucket in (BUCKET, "another-bucket", BUCKET):
+        storage.read(bucket, PLAIN)
+    assert s3.buckets == [BUCKET, "another-bucket", BUCKET]
+    assert s3.agents(PLAIN) == ["obstore"] * 3
+
+
+def test_as_many_objects_as_connections_are_fetched_at_a_time(storage: ObstoreStorage) -> None:
+    assert storage.connections == 7
+
+
+def test_what_obstore_cannot_read_boto3_reads_with_its_retries(
+    s3: S3, storage: ObstoreStorage, clock: FakeClock
+) -> None:
+    s3.busy[PLAIN] = 3
+    assert storage.read(BUCKET, PLAIN) == s3.objects[PLAIN]
+    # obstore's own retries would be beside ours, and would really sleep.
+    assert s3.agents(PLAIN) == ["obstore", "boto3", "boto3", "boto3"]
+    assert len(clock.sleeps) == 2
+
+
+def test_what_boto3_cannot_read_either_is_its_error(
+    s3: S3, storage: ObstoreStorage, clock: FakeClock
+) -> None:
+    s3.busy[PLAIN] = 99
+    with pytest.raises(ThrottlingException) as caught:
+        storage.read(BUCKET, PLAIN)
+    assert caught.value.operation == "GetObject"
+    assert s3.agents(PLAIN) == ["obstore", "boto3", "boto3", "boto3"]
+    assert len(clock.sleeps) == 2
 
 
 Run = Callable[..., Any]

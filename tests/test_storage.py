@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import socket
@@ -12,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
@@ -82,12 +81,14 @@ def reset(body: bytes = BODY, keep: int = 20) -> Answer:
     return Answer(answer(200, body[:keep], length=len(body)), "reset")
 
 
-def listing(*keys: str, following: str = "") -> Answer:
+def listing(*keys: str, folders: Sequence[str] = (), following: str = "") -> Answer:
     contents = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
+    common = "".join(f"<CommonPrefixes><Prefix>{f}</Prefix></CommonPrefixes>" for f in folders)
     more = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
     return ok(
         f"<ListBucketResult><IsTruncated>{str(bool(following)).lower()}</IsTruncated>"
-        f"<KeyCount>{len(keys)}</KeyCount>{contents}{more}</ListBucketResult>".encode()
+        f"<KeyCount>{len(keys) + len(folders)}</KeyCount>{contents}{common}{more}"
+        "</ListBucketResult>".encode()
     )
 
 
@@ -276,8 +277,9 @@ def test_what_does_not_pass_is_told_in_the_end(s3: S3, storage: Boto3Storage, na
 
 def test_a_body_that_could_be_cut_unnoticed_is_not_taken(s3: S3, storage: Boto3Storage) -> None:
     s3.script(TRANSIENT["without a length"])
-    with pytest.raises(ResultsError, match="it does not say how long its body is"):
+    with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
+    assert caught.value.reason == "the answer is not usable: it does not say how long its body is"
 
 
 @pytest.mark.parametrize("keep", [0, 20, len(BODY) - 1])
@@ -287,6 +289,10 @@ def test_a_body_that_is_always_cut_names_bucket_and_key(
     s3.script(cut(keep=keep))
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
+    assert (
+        caught.value.reason
+        == "the answer is not usable: its body cannot be read (ResponseStreamingError)"
+    )
     assert WHERE in str(caught.value)
     assert_keeps_quiet(caught.value)
 
@@ -336,6 +342,54 @@ def test_keys_come_from_every_page(s3: S3, storage: Boto3Storage) -> None:
 def test_a_page_that_is_throttled_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
     s3.script(listing("a", following="x"), error(503, "SlowDown"), listing("a"))
     assert storage.keys(BUCKET, "notes/") == ["a"]
+
+
+def test_the_keys_of_a_folder_are_asked_for_by_their_prefix(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing("notes/a"))
+    storage.keys(BUCKET, "notes/a b")
+    [asked] = s3.requests
+    assert asked.startswith(f"/{BUCKET}?list-type=2&prefix=notes%2Fa%20b")
+    assert "delimiter" not in asked
+
+
+def test_folders_come_from_every_page_without_what_lies_beside_them(
+    s3: S3, storage: Boto3Storage
+) -> None:
+    s3.script(
+        listing("notes/x", folders=["notes/a/"], following="x"), listing(folders=["notes/b/"])
+    )
+    assert storage.folders(BUCKET, "notes/") == ["notes/a/", "notes/b/"]
+    assert len(s3.requests) == 2
+    assert "&prefix=notes%2F" in s3.requests[0]
+    assert "&delimiter=%2F" in s3.requests[0]
+
+
+def test_a_page_with_fewer_entries_than_it_says_is_fetched_again(
+    s3: S3, storage: Boto3Storage
+) -> None:
+    short = Answer(listing("a").data.replace(b"<KeyCount>1", b"<KeyCount>2"))
+    s3.script(short, listing("a", "b"))
+    assert storage.keys(BUCKET, "") == ["a", "b"]
+
+
+@pytest.mark.parametrize("ask", ["keys", "folders"])
+def test_a_page_that_always_has_fewer_entries_than_it_says_is_an_error(
+    s3: S3, storage: Boto3Storage, ask: str
+) -> None:
+    page = listing("a", folders=["b/"]).data
+    s3.script(Answer(page.replace(b"<KeyCount>2", b"<KeyCount>3")))
+    with pytest.raises(ResultsError) as caught:
+        getattr(storage, ask)(BUCKET, "notes/")
+    assert caught.value.reason == "the answer is not usable: its keys are not as many as it says"
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
+
+
+@pytest.mark.parametrize("ask", ["keys", "folders"])
+def test_an_error_of_a_list_names_the_operation(s3: S3, storage: Boto3Storage, ask: str) -> None:
+    s3.script(error(503, "SlowDown"))
+    with pytest.raises(ThrottlingException) as caught:
+        getattr(storage, ask)(BUCKET, "notes/")
+    assert caught.value.operation == "ListObjectsV2"
 
 
 def test_an_empty_folder_has_no_keys(s3: S3, storage: Boto3Storage) -> None:
@@ -672,11 +726,6 @@ def test_closing_ends_the_sleeps_between_attempts() -> None:
     calls.close()
     assert ended
     assert "was closed before the next attempt" in ended[0]
-
-
-def test_a_task_sleeps_by_the_clock_behind(clock: FakeClock) -> None:
-    asyncio.run(PoolClock(clock).sleep_async(7.0))
-    assert clock.sleeps == [7.0]
 
 
 class OneAtATime:
