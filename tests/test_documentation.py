@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import requires
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -268,7 +269,8 @@ def needed_by(package: str) -> set[str]:
     for requirement in requires(package) or ():
         name = re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower()
         if "extra ==" not in requirement:
-            found |= {name} | needed_by(name)
+            with suppress(PackageNotFoundError):  # it is for other versions of Python
+                found |= needed_by(name) | {name}
     return found
 
 

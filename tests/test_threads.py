@@ -6,11 +6,12 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 
 import pytest
 
 from comprehend_phi import SystemClock, TransportError
-from comprehend_phi._threads import Pool, PoolClock, shut_down
+from comprehend_phi._threads import Pool, PoolClock, in_thread, shut_down
 from comprehend_phi.testing import FakeClock
 
 SOON = 30.0  # in seconds: for what happens at once, on a slow machine too
@@ -107,6 +108,29 @@ def test_closing_one_pool_leaves_the_sleeps_of_another() -> None:
     with Pool(1) as pool:
         Pool(1).shutdown()
         assert pool.submit(PoolClock(SystemClock()).sleep, 0.001).exception(SOON) is None
+
+
+# --- From the event loop --------------------------------------------------------------------------
+
+
+def test_what_a_thread_returns_or_raises_is_awaited() -> None:
+    with Pool(1) as pool:
+        assert asyncio.run(in_thread(pool, threading.current_thread)).name.startswith(
+            "comprehend_phi"
+        )
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(in_thread(pool, lambda: 1 / 0))
+
+
+def test_what_a_task_keeps_holds_in_the_thread() -> None:
+    kept: ContextVar[str] = ContextVar("kept")
+
+    async def main(pool: Pool) -> str:
+        kept.set("ours")
+        return await in_thread(pool, kept.get)
+
+    with Pool(1) as pool:
+        assert asyncio.run(main(pool)) == "ours"
 
 
 # --- Closing --------------------------------------------------------------------------------------

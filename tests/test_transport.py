@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 
 import boto3
+import botocore
 import pytest
 from botocore.config import Config
 
@@ -172,6 +173,9 @@ class Case(NamedTuple):
     read_timeout: float = 60.0  # on a busy machine even an answer at once may take its time
 
 
+# botocore before 1.44 lets urllib3 notice that a body is cut, and takes it for a closed connection.
+CUT_BODY = MalformedResponseError if botocore.__version__ >= "1.44" else TransportError
+
 CASES = (
     Case("closes after accept", nothing, TransportError, reads=False),
     # Not before the first byte: that would race with the end of the client's connect.
@@ -186,12 +190,12 @@ CASES = (
     Case(
         "cut body",
         sends(http("200 OK", JOB[:-1], headers=JSON, length=len(JOB))),
-        MalformedResponseError,
+        CUT_BODY,
     ),
     Case(
         "no body",
         sends(http("200 OK", b"", headers=JSON, length=len(JOB))),
-        MalformedResponseError,
+        CUT_BODY,
     ),
     Case(
         "reset within the body",
