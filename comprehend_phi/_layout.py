@@ -54,8 +54,9 @@ class Layout:
         name = _without_bucket(name)
         if name.startswith(self.folder):
             return name
+        # There is a parent here: a folder without one is the name alone, and has returned above.
         if name.startswith(f"{self._name}/"):
-            return f"{self._parent}/{name}" if self._parent else name
+            return f"{self._parent}/{name}"
         return self.folder + name
 
     def is_output(self, key: str) -> bool:
