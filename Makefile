@@ -4,7 +4,7 @@
 # make campaign  sets up everything and plays 2,000 schedules of faults and kills; SEED=17 or
 #                SEED=0-99 plays these
 # make coverage  sets up everything and measures which lines and branches the tests reach
-# make mutation  sets up everything and breaks the package in some 2,500 ways (an hour or two)
+# make mutation  sets up everything and breaks the package in some 2,700 ways (a few hours)
 # make release   sets up everything, builds wheel, sdist and SBOM into build/dist, and tries the wheel
 # make bench  sets up everything and prints what the package costs beside raw boto3
 
