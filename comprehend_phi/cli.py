@@ -17,13 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ._cli_ending import run
+from ._cli_ending import DONE, PARTIAL, USAGE, Ended, run
 from ._cli_jobs import (
-    DONE,
-    PARTIAL,
-    USAGE,
     Connection,
-    Ended,
     StartOptions,
     at_aws,
     locally,

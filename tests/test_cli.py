@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from comprehend_phi import (
     WaitPolicy,
     cli,
 )
+from comprehend_phi._cli_ending import Ended
+from comprehend_phi._cli_notes import find_notes, read_note
 from comprehend_phi._cli_output import Folder, path_below
 from comprehend_phi.testing import LocalServer, faults
 
@@ -1231,3 +1234,132 @@ def test_a_local_job_has_its_redacted_copies_and_its_page(local: Done, shell: Sh
     for name in ("one.txt", "ward 3/Äpfel/100% #2.txt"):
         assert (copies / name).read_bytes() == REDACTED.encode()
     assert (shell.home / "local" / "review.html").is_file()
+
+
+# --- What a local folder may contain --------------------------------------------------------------
+
+
+def broken_link(path: Path) -> None:
+    path.symlink_to("gone")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def link_to_its_folder(path: Path) -> None:
+    path.symlink_to(".")
+
+
+def named_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+def folders_below_1024_bytes(path: Path) -> None:
+    for _ in range(5):
+        path /= "f" * 204
+    path.mkdir(parents=True)
+    (path / "note.txt").touch()
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (broken_link, "ward 4", "ward 4 (a broken link)"),
+        (link_to_itself, "ward 4", "ward 4 (Too many levels of symbolic links)"),
+        (link_to_its_folder, "ward 4", "ward 4 (a link to a folder)"),
+        (named_pipe, "ward 4", "ward 4 (not a regular file)"),
+        (bound_socket, "ward 4", "ward 4 (not a regular file)"),
+        (Path.touch, "ward\udcff", "ward\\udcff (the name is not UTF-8)"),
+        (folders_below_1024_bytes, "ward 4", "(the path is longer than the 1024 bytes of a key"),
+    ],
+)
+def test_a_local_job_names_what_cannot_be_a_note_and_is_not_started(
+    make: Callable[[Path], None], name: str, says: str, quick: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "notes" / "ward 3").mkdir(parents=True)
+    (tmp_path / "notes" / "ward 3" / "one.txt").write_bytes(NOTE.encode())
+    make(tmp_path / "notes" / name)
+
+    done = quick("detect", "--local", str(tmp_path / "notes"), str(tmp_path / "out"))
+
+    assert (done.code, done.out) == (1, "")
+    assert done.error.startswith(
+        f"No job was started. 1 path in SOURCE cannot be read as a note: {tmp_path / 'notes'}/"
+    )
+    assert says in done.error
+    assert not (tmp_path / "out").exists()
+
+
+# Root may read everything, so that a process of root gives up this right.
+AS_ANYBODY = (
+    "-c",
+    "import ctypes, os, sys; os.getuid() or [ctypes.CDLL(None).prctl(24, right, 0, 0, 0)"
+    " for right in (1, 2)]; os.execv(sys.executable, [sys.executable, '-m', 'comprehend_phi',"
+    " *sys.argv[1:]])",
+)
+
+
+def test_a_local_job_names_files_and_folders_that_may_not_be_read(
+    shell: Shell, tmp_path: Path
+) -> None:
+    for name in ("may", "may not"):
+        (tmp_path / "notes" / name).mkdir(parents=True)
+        (tmp_path / "notes" / name / "one.txt").write_bytes(NOTE.encode())
+    (tmp_path / "notes" / "may" / "two.txt").touch(0o000)
+    (tmp_path / "notes" / "may not").chmod(0o000)
+    command = ("detect", "--local", str(tmp_path / "notes"), "out of this", "--redact", "copies")
+    done = shell.run(*command, python=AS_ANYBODY)
+    (tmp_path / "notes" / "may not").chmod(0o700)
+
+    assert (done.code, done.out) == (1, "")
+    assert done.error == (
+        "No job was started. 2 paths in SOURCE cannot be read as a note:"
+        f" {tmp_path}/notes/may not (Permission denied),"
+        f" {tmp_path}/notes/may/two.txt (Permission denied)"
+    )
+    assert not (shell.home / "out of this").exists()
+    assert not (shell.home / "copies").exists()
+
+
+def test_a_local_job_reads_links_to_files_and_hidden_files(
+    quick: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "notes" / ".ward").mkdir(parents=True)
+    (tmp_path / "elsewhere.txt").write_bytes(NOTE.encode())
+    (tmp_path / "notes" / "linked.txt").symlink_to(tmp_path / "elsewhere.txt")
+    (tmp_path / "notes" / ".ward" / ".one.txt").write_bytes(NOTE.encode())
+
+    places = (str(tmp_path / "notes"), str(tmp_path / "out"), "--redact", str(tmp_path / "copies"))
+    done = quick("detect", "--local", *places)
+
+    assert (done.code, done.out.splitlines()[0]) == (0, "6 entities in 2 documents")
+    for name in ("linked.txt", ".ward/.one.txt"):
+        assert (tmp_path / "copies" / name).read_bytes() == REDACTED.encode()
+    assert not (tmp_path / "copies" / "linked.txt").is_symlink()
+
+
+def test_20_of_the_paths_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for number in range(24):
+        broken_link(tmp_path / f"link-{number:02}")
+
+    with pytest.raises(Ended) as refused:
+        find_notes(tmp_path)
+
+    assert refused.value.code == 1
+    assert refused.value.lines[0].count("a broken link") == 20
+    assert refused.value.lines[0].endswith("link-19 (a broken link) and 4 more")
+
+
+def test_a_note_that_vanishes_before_it_is_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").touch()
+    [path] = find_notes(tmp_path).values()
+    path.unlink()
+
+    with pytest.raises(Ended, match=r"one\.txt \(No such file or directory\)"):
+        read_note(path)
