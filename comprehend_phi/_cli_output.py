@@ -209,10 +209,16 @@ def path_below(folder: Path, name: str) -> Path | None:
         or any(Path(part).name != part for part in parts)
         or "\0" in name
         # A link on the way.
-        or not path.parent.resolve().is_relative_to(folder.resolve())
+        or not real_path(path.parent).is_relative_to(real_path(folder))
     ):
         return None
     return path
+
+
+def real_path(path: Path) -> Path:
+    """Return the path without links. A loop of links stays as it is and raises nothing."""
+    # Path.resolve raises RuntimeError for a loop before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def name_of_copy(key: str, input_key: str) -> str:
@@ -260,7 +266,9 @@ class Folder:
         """Write the file of a key; returns its path, or None where the key was left out."""
         try:
             path = path_below(self._root, name)
-            reason = "its path leads out of the folder" if path is None else self._obstacle(path)
+            reason = (
+                "its key has no path inside the folder" if path is None else self._obstacle(path)
+            )
             if path is not None and not reason:
                 put_file(path, content, mode=self._file_mode)
                 self._written.add(_identity(path.lstat()))

@@ -646,6 +646,34 @@ def test_redact_refuses_a_note_that_has_changed(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_markers_need_no_copies(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    for key, body in (("ward/", ""), ("ward/3/", ""), ("ward/3/a.txt", NOTE), ("ward/b.txt", NOTE)):
+        shell.put(f"marked/{key}", body)
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path / "detect"))
+    done = quick("detect", *shell.start("marked/ward/", *options), *on)
+    job_id = shell.server.service.job_ids[-1]
+    again = quick("redact", job_id, str(tmp_path / "redact"), *on)
+
+    assert (done.code, done.out.splitlines()[0]) == (0, "6 entities in 3 documents")
+    assert (again.code, again.out) == (0, f"2 redacted copies are in {tmp_path / 'redact'}\n")
+    for folder in ("detect", "redact"):
+        copies = tmp_path / folder
+        files = {str(path.relative_to(copies)) for path in copies.rglob("*") if path.is_file()}
+        assert files == {"3/a.txt", "b.txt"}
+
+
+def test_a_note_whose_key_ends_with_a_slash_is_no_folder_marker(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    shell.put("marked-note/")
+    done = quick("redact", shell.ended_job("marked-note/"), str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"0 redacted copies are in {tmp_path}\n")
+    assert "marked-note/ (its key has no path inside the folder)" in done.error
+
+
 @pytest.mark.parametrize("name", ["../../out.txt", "a/../out.txt", "./out.txt"])
 def test_redact_writes_nothing_outside_the_folder(
     name: str, shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
@@ -656,13 +684,24 @@ def test_redact_writes_nothing_outside_the_folder(
     done = quick("redact", shell.ended_job(prefix), str(tmp_path / "a" / "copies"), *on)
 
     assert done.code == 1
-    assert f"{prefix}/{name} (its path leads out of the folder)" in done.error
+    assert f"{prefix}/{name} (its key has no path inside the folder)" in done.error
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("name", ["/etc/out.txt", "a//out.txt", "a\0.txt"])
 def test_a_name_that_is_no_path_below_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     assert path_below(tmp_path, name) is None
+
+
+def test_redact_follows_no_loop_of_links(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ward 3").symlink_to("ward 3")
+
+    done = quick("redact", job_id, str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"1 redacted copy is in {tmp_path}\n")
+    assert done.error.startswith(f"1 file was not written below {tmp_path}: good/ward 3/two.txt (")
 
 
 def test_redact_follows_no_link_out_of_the_folder(
@@ -677,7 +716,7 @@ def test_redact_follows_no_link_out_of_the_folder(
     assert done.code == 1
     assert done.error == (
         f"1 file was not written below {tmp_path / 'copies'}:"
-        " good/ward 3/two.txt (its path leads out of the folder)"
+        " good/ward 3/two.txt (its key has no path inside the folder)"
     )
     assert (tmp_path / "copies" / "one.txt").is_file()
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -823,6 +862,18 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
         (("detect", "--local", "Zinnia", "out"), "SOURCE must be a folder that exists"),
         (("detect", "--local", ".", "out", "--region", "x"), "--local takes no --region"),
+        (("detect", "--local", "s3://Zinnia", "out"), "SOURCE must be a local folder"),
+        (("detect", "--local", "", "out"), "SOURCE must be a local folder"),
+        (("detect", "--local", ".", "s3://Zinnia"), "DESTINATION must be a local folder"),
+        (("detect", "--local", ".", ""), "DESTINATION must be a local folder"),
+        (("detect", *LOCATIONS, "--redact", "s3://Zinnia/a"), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--redact=gs://Zinnia"), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--redact", ""), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--review", "S3://Zinnia/a"), "--review must be a local file"),
+        (("redact", "1", "s3://Zinnia/a"), "FOLDER must be a local folder"),
+        (("redact", "1", "file:/Zinnia"), "FOLDER must be a local folder"),
+        (("review", "1", "s3://Zinnia/a"), "FILE must be a local file"),
+        (("review", "1", ""), "FILE must be a local file"),
         (("detect", "--local", ".", "out", "--redact", "./"), "--redact would write among"),
         (("detect", "--local", ".", "../out", "--review", "a/page.html"), "--review would write"),
         (("detect", "--local", ".", "../out", "--review", os.devnull), "--review must not be"),
@@ -842,6 +893,31 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     assert (done.code, done.out) == (2, "")
     assert done.error.startswith(says)
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_uri_in_the_place_of_a_folder_creates_nothing_and_starts_nothing(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], job_id: str
+) -> None:
+    jobs, files = shell.server.service.job_ids, set(shell.home.rglob("*"))
+    uri = f"s3://{shell.bucket}/copies"
+    start = ("detect", *shell.start("good", "--kms-key", KEY))
+    commands = (
+        (*start, "--redact", uri),
+        (*start, "--review", uri),
+        ("redact", job_id, uri),
+        ("review", job_id, uri),
+    )
+
+    assert [quick(*command, *on).code for command in commands] == [2, 2, 2, 2]
+    assert shell.server.service.job_ids == jobs
+    assert set(shell.home.rglob("*")) == files
+
+
+def test_a_local_folder_may_be_named_like_a_scheme(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], job_id: str
+) -> None:
+    assert quick("redact", job_id, "./s3:/copies", *on).code == 0
+    assert (shell.home / "s3:" / "copies" / "one.txt").read_bytes() == REDACTED.encode()
 
 
 def test_a_process_that_was_used_wrongly_exits_with_2(shell: Shell) -> None:
