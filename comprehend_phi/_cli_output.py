@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from typing_extensions import Self
 
+    from .errors import ServiceError, TransportError
     from .models import JobProperties
     from .results import Document, UnprocessedFile
 
@@ -392,9 +393,15 @@ class Progress:
         if job.job_status == self._status:
             return
         self._status = str(job.job_status)
-        line = printable(f"{self._status} after {self._elapsed()}")
+        self._say(f"{self._status} after {self._elapsed()}")
+
+    def failed(self, error: ServiceError | TransportError) -> None:
+        """Tell of a poll that failed; the wait goes on."""
+        self._say(f"Poll failed after {self._elapsed()}: {error}")
+
+    def _say(self, line: str) -> None:
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
+            self._live.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             note(line)
 

@@ -484,7 +484,7 @@ def _wait_policy(timeout: float | None, poll_seconds: float | None) -> WaitPolic
 
 def _wait(job: Job, policy: WaitPolicy, clock: WatchedClock) -> JobProperties:
     with Progress(clock) as progress:
-        return job.wait(policy, on_poll=progress.seen)
+        return job.wait(policy, on_poll=progress.seen, on_poll_error=progress.failed)
 
 
 def _count(found: JobResults) -> tuple[int, Counter[str]]:

@@ -1142,6 +1142,25 @@ def test_a_wait_in_which_no_poll_is_answered_exits_with_1_and_says_how_to_go_on(
     )
 
 
+def test_a_wait_shows_each_poll_that_fails_when_it_fails(
+    slow: Shell, slow_job: str, quick: Callable[..., Done]
+) -> None:
+    slow.server.service.script(
+        faults.passes(),
+        faults.error("ExpiredTokenException", f"Expired\x1b[31m at {slow_job}"),
+        faults.error("AccessDeniedException", "Not now"),
+    )
+    done = quick("wait", slow_job, "--poll-seconds", "0.02", "--endpoint-url", slow.url)
+
+    assert done.code == 1
+    first, second, *_ = done.err.splitlines()
+    assert re.fullmatch(r"[A-Z_]+ after 0:00:\d\d", first)
+    assert re.match(
+        r"Poll failed after 0:00:\d\d: DescribePHIDetectionJob: ExpiredTokenException: Expired",
+        second,
+    )
+
+
 # --- Pipes and terminals --------------------------------------------------------------------------
 
 
@@ -1223,6 +1242,19 @@ def test_on_a_terminal_the_wait_shows_state_elapsed_time_and_next_poll_without_c
     assert re.search(r"[A-Z]+ 0:00:\d\d elapsed, ", shown)
     assert re.search(r"COMPLETED after 0:00:\d\d\r\n", shown)
     assert not COLOUR.search(shown)
+
+
+def test_on_a_terminal_a_poll_that_fails_is_a_line_of_its_own(shell: Shell) -> None:
+    job = shell.new_job("good")
+    paused = {"ComprehendMedicalAsyncJobProperties": {"JobId": job.job_id, "JobStatus": "PAUSED"}}
+    shell.server.service.script(
+        faults.answer(200, json.dumps(paused).encode()),
+        faults.error("ExpiredTokenException", "Expired."),
+    )
+    shown = on_a_terminal(shell, "wait", job.job_id, "--poll-seconds", "0.01")
+
+    assert re.search(r"Poll failed after 0:00:\d\d: DescribePHIDetectionJob: Expired", shown)
+    assert shown.rstrip().endswith("COMPLETED")
 
 
 def test_a_dumb_terminal_gets_plain_lines(shell: Shell, job_id: str) -> None:
