@@ -1,35 +1,207 @@
-"""The tests on every Python, and on the lowest versions of the dependencies."""
+"""The project's checks, measurements and builds. `nox --list` describes each session."""
 
+from __future__ import annotations
+
+import os
+import shutil
 from itertools import chain
+from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["tests", "lowest"]
-nox.options.error_on_missing_interpreters = False
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["check"]
+nox.options.reuse_venv = "yes"
 
-_PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROJECT = PYPROJECT["project"]
+PYTHONS = nox.project.python_versions(PYPROJECT)  # from the classifiers
+DIST = Path("build/dist")
+
+# xdist takes the test files in order, so that the slowest, the campaign, does not start last.
+PARALLEL = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+
+SCHEMAS = {
+    "vendor.dependabot": ".github/dependabot.yml",
+    "vendor.github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+    "vendor.github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "vendor.github-workflows": ".github/workflows/*.yml",
+}
+
+# Coverage leaves out the command line, the local service and the documents.
+NOT_MEASURED = "campaign,cli,demo,detector,documentation,review_page,server,service,testing_api"
 
 
-@nox.session(python=_PYTHONS)
-def tests(session: nox.Session) -> None:
-    """Run the tests on the installed package."""
+@nox.session
+def check(session: nox.Session) -> None:
+    """Run every check on one Python: style, configuration files, types and tests."""
     session.install(".[cli,testing]", "--group", "dev")
-    session.run("pytest", *session.posargs)
+    install_aws_cli(session)
+    run_linters(session)
+    run_type_checkers(session)
+    if "CI" in os.environ:
+        install_browser(session)
+    elif not browser_is_installed():
+        session.warn("No Chromium: the review page's tests will be skipped. See `make browser`.")
+    session.run("pytest", *(session.posargs or PARALLEL))
 
 
-@nox.session(python="3.10")
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and configuration files only."""
+    session.install("--group", "lint")
+    run_linters(session)
+
+
+@nox.session(name="format")
+def format_(session: nox.Session) -> None:
+    """Format the code and fix what ruff can fix."""
+    session.install("--group", "lint")
+    session.run("ruff", "check", "--fix")
+    session.run("ruff", "format")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests on every supported Python."""
+    session.install(".[cli,testing]", "--group", "test")
+    session.run("pytest", *(session.posargs or PARALLEL))
+
+
+@nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """Run the tests on the lowest versions that the dependencies and the extras admit."""
-    project = nox.project.load_toml("pyproject.toml")["project"]
-    bounds = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    """Run the tests on the lowest supported Python and the lowest versions of dependencies."""
+    bounds = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
     pins = [bound.replace(">=", "==") for bound in bounds]
-    session.install(".", "--group", "dev", *pins)
-    # The comparison with raw boto3 describes today's: older ones do notice some cut answers.
-    session.run("pytest", "--ignore=tests/test_beside_boto3.py", *session.posargs)
+    session.install(".", "--group", "test", *pins)
+    # The comparison with raw boto3 describes current versions; older ones notice some cut answers.
+    session.run("pytest", "--ignore=tests/test_beside_boto3.py", *(session.posargs or PARALLEL))
 
 
-@nox.session(python=_PYTHONS)
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/docs. Warnings are errors."""
+    session.install(".[cli,testing]", "--group", "docs")
+    session.run("python", "-m", "sphinx", "--fail-on-warning", "--keep-going", "docs", "build/docs")
+
+
+@nox.session
+def campaign(session: nox.Session) -> None:
+    """Run 2,000 schedules of faults and kills against the local service."""
+    session.install(".[cli,testing]", "--group", "test")
+    session.chdir("tests")
+    session.run("python", "-m", "campaign", *(session.posargs or ["--seeds", "0-1999"]))
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure which lines and branches the tests reach."""
+    session.install(".[cli,testing]", "--group", "test")
+    ignored = [f"--ignore=tests/test_{name}.py" for name in NOT_MEASURED.split(",")]
+    session.run("pytest", "--cov", *PARALLEL, *ignored)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Break the package in some 2,700 ways and see which of them the tests notice."""
+    session.install(".[cli,testing]", "--group", "test", "--group", "mutation")
+    session.run("python", "tests/mutation.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Compare the package's cost with raw boto3's."""
+    session.install(".[cli,testing]", "--group", "bench")
+    names = "import_time call_cost results_decode results_fetch redaction_speed async_calls"
+    for name in names.split():
+        session.run("python", f"benchmarks/{name}.py")
+
+
+@nox.session(reuse_venv=False)
+def release(session: nox.Session) -> None:
+    """Build the wheel, the sdist and the SBOM in build/dist, and check them."""
+    session.install("--group", "release")
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(DIST))
+    [wheel] = map(str, DIST.glob("*.whl"))
+    session.run("twine", "check", "--strict", *map(str, DIST.iterdir()))
+    session.run("check-wheel-contents", wheel)
+    # The SBOM lists what the wheel alone brings, so nothing else may be in its environment.
+    python = create_environment(session, Path(session.create_tmp(), "wheel"), wheel)
+    session.run(
+        *("cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--mc-type", "library"),
+        *("--output-reproducible", "--output-file", str(DIST / "sbom.cdx.json"), python),
+    )
+    for version in filter(lambda version: shutil.which(f"python{version}"), PYTHONS):
+        session.notify(f"wheel-{version}", [wheel])
+
+
+@nox.session(python=PYTHONS, reuse_venv=False)
 def wheel(session: nox.Session) -> None:
-    """Try the wheel alone, without the extras: `nox -s wheel -- build/dist/*.whl`."""
+    """Try a wheel alone, without the extras: `nox -s wheel -- build/dist/*.whl`."""
     session.install(*session.posargs)
     session.run("python", "tests/smoke.py")
+
+
+@nox.session(python=False)
+def browser(session: nox.Session) -> None:
+    """Install Chromium for the review page's tests (Debian and Ubuntu)."""
+    install_browser(session)
+
+
+def run_linters(session: nox.Session) -> None:
+    """Check the style of the code, and the configuration of GitHub."""
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    for schema, pattern in SCHEMAS.items():
+        files = map(str, sorted(Path().glob(pattern)))
+        session.run("check-jsonschema", "--builtin-schema", schema, *files)
+    session.run("zizmor", "--offline", "--persona", "pedantic", "--quiet", ".github")
+
+
+def run_type_checkers(session: nox.Session) -> None:
+    """Check the types, and that all public ones are known."""
+    session.run("mypy")
+    session.run("pyright", "--pythonpath", f"{session.bin}/python")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "comprehend_phi")
+
+
+def install_aws_cli(session: nox.Session) -> None:
+    """Install the AWS CLI apart from the rest, because each release needs one exact botocore."""
+    home = Path(session.bin).parent / "aws"
+    create_environment(session, home, "awscli")
+    command = Path(session.bin, "aws")
+    command.unlink(missing_ok=True)
+    command.symlink_to(home / "bin" / "aws")
+
+
+def create_environment(session: nox.Session, home: Path, *packages: str) -> str:
+    """Create an environment with `packages` and nothing else; return the path of its Python."""
+    python = str(home / "bin" / "python")
+    session.run("python", "-m", "venv", "--without-pip", str(home))
+    session.run("python", "-m", "pip", "--quiet", "--python", python, "install", *packages)
+    return python
+
+
+def install_browser(session: nox.Session) -> None:
+    """Install Chromium and its driver if they are missing."""
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    packages = ["--yes", "--no-install-recommends", "chromium", "chromium-driver"]
+    # The first attempt fails if the package lists are missing or old.
+    for command in (["install", *packages], ["update"], ["install", *packages]):
+        if browser_is_installed() or not shutil.which("apt-get"):
+            break
+        session.run(
+            *("timeout", "600", *as_root, "apt-get", "--quiet", *command),
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            external=True,
+            success_codes=range(256),
+        )
+    if not browser_is_installed():
+        session.warn("Chromium could not be installed: the review page's tests will be skipped.")
+
+
+def browser_is_installed() -> bool:
+    """Return whether there is a Chromium and the driver through which the tests use it."""
+    browsers = ("chromium", "chromium-browser", "google-chrome")
+    return any(map(shutil.which, browsers)) and shutil.which("chromedriver") is not None

@@ -10,7 +10,6 @@ from .client import PHIClient
 from .errors import (
     AccessDeniedException,
     ActiveJobLimitExceeded,
-    ClientClosedError,
     ComprehendPHIError,
     DoubleRetryWarning,
     ExpiredTokenException,
@@ -69,7 +68,6 @@ __all__ = [
     "AsyncJob",
     "AsyncJobResults",
     "AsyncPHIClient",
-    "ClientClosedError",
     "Clock",
     "ComprehendPHIError",
     "Document",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -194,6 +194,14 @@ def test_the_links_of_a_page_lead_to_files(page: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
 
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_links_of_the_readme_are_absolute_on_a_package_index() -> None:
+    readme = metadata("comprehend_phi").json["description"]
+    links = re.findall(r"\]\(([^)]+)\)", str(readme))
+
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
 def test_the_two_commands_are_the_first_thing_after_the_introduction() -> None:

@@ -21,15 +21,12 @@ from comprehend_phi.review import render
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[webdriver.Chrome]:
-    """A headless Chromium. `make test` installs it from Debian's packages where it can."""
+    """A headless Chromium. `make browser` installs one from Debian's packages."""
     names = ("chromium", "chromium-browser", "google-chrome")
     binary = next(filter(None, map(shutil.which, names)), None)
     driver = shutil.which("chromedriver")
     if not (binary and driver):
-        pytest.skip(
-            "there is no Chromium with its chromedriver, and `make test` had no apt-get that could"
-            " install them (`apt-get install chromium chromium-driver`, as root)"
-        )
+        pytest.skip("there is no Chromium with its chromedriver; `make browser` installs both")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in (
