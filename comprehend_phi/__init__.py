@@ -10,6 +10,7 @@ from .client import PHIClient
 from .errors import (
     AccessDeniedException,
     ActiveJobLimitExceeded,
+    ClientClosedError,
     ComprehendPHIError,
     DoubleRetryWarning,
     ExpiredTokenException,
@@ -68,6 +69,7 @@ __all__ = [
     "AsyncJob",
     "AsyncJobResults",
     "AsyncPHIClient",
+    "ClientClosedError",
     "Clock",
     "ComprehendPHIError",
     "Document",

@@ -1,4 +1,4 @@
-"""How a command ends: with an exit code, and one clear line where something was raised.
+"""How a command ends: with an exit code, and one clear line if something was raised.
 
 No traceback is ever shown, since it could show the text of a note.
 """
@@ -13,9 +13,19 @@ from collections.abc import Sequence
 
 import typer
 
-from ._cli_jobs import CLOSED_PIPE, DONE, FAILED, INTERRUPTED, USAGE, Ended
 from ._cli_output import ClosedPipe, note
 from .errors import ComprehendPHIError, PlaintextOutputWarning, RequestValidationError, mask
+
+DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 4, 130, 141
+
+
+class Ended(Exception):
+    """The command ends here, with an exit code and lines for the person."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__(code, *lines)
+        self.code = code
+        self.lines = lines
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Where the command line's jobs run, at AWS or in this process, and what can end a command.
+"""Where the command line's jobs run: at AWS or in this process.
 
 The only module outside `testing` that knows the local service, which it imports when asked for.
 """
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from ._cli_ending import FAILED, INTERRUPTED, TIMED_OUT, USAGE, Ended
+from ._cli_notes import find_notes, read_note
 from ._cli_output import Folder, emit_json, job_members, note
 from .client import PHIClient
 from .errors import (
@@ -31,17 +33,6 @@ from .retry import RetryPolicy
 
 if TYPE_CHECKING:
     from ._clock import Clock
-
-DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 4, 130, 141
-
-
-class Ended(Exception):
-    """The command ends here, with an exit code and lines for the person."""
-
-    def __init__(self, code: int, *lines: str) -> None:
-        super().__init__(code, *lines)
-        self.code = code
-        self.lines = lines
 
 
 @frozen
@@ -186,6 +177,7 @@ def locally(
     """A local service in this process, with every file of the folder `source` in its S3."""
     if not source.is_dir():
         raise Ended(USAGE, "SOURCE must be a folder that exists, as --local is given")
+    notes = find_notes(source)
     # Without keys in the locations, the keys are the paths below the folders.
     source_config = InputDataConfig(s3_bucket="source")
     destination_config = OutputDataConfig(s3_bucket="destination")
@@ -205,12 +197,8 @@ def locally(
         try:
             for bucket in (source_config.s3_bucket, destination_config.s3_bucket):
                 s3.create_bucket(Bucket=bucket)
-            for path in sorted(path for path in source.rglob("*") if path.is_file()):
-                s3.put_object(
-                    Bucket=source_config.s3_bucket,
-                    Key=_key(path.relative_to(source)),
-                    Body=path.read_bytes(),
-                )
+            for key, path in notes.items():
+                s3.put_object(Bucket=source_config.s3_bucket, Key=key, Body=read_note(path))
             with PHIClient(
                 session=session,
                 endpoint_url=server.endpoint_url,
@@ -257,17 +245,6 @@ def _session_of_nobody() -> Any:
         region_name="us-east-1",
         botocore_session=Session(session_vars=variables),
     )
-
-
-def _key(path: Path) -> str:
-    key = path.as_posix()
-    try:
-        key.encode("utf-8")
-    except UnicodeEncodeError:
-        pass
-    else:
-        return key
-    raise Ended(FAILED, "SOURCE has a file whose name is not UTF-8: it cannot be a key in S3")
 
 
 def _download(s3: Any, bucket: str, root: Path) -> ResultsError | None:

@@ -1,10 +1,34 @@
-"""The options that several commands have."""
+"""The options that several commands have, and how paths are parsed."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ._cli_ending import USAGE, Ended
+
+# More than one letter, since Windows paths begin with a letter and a colon.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+COPIES = "must be a local folder: the copies are written to this machine only"
+PAGE = "must be a local file: the page is written to this machine only"
+LOCAL_JOB = "must be a local folder, because --local is given"
+
+
+def local_path(argument: str, rule: str) -> Callable[[str], Path]:
+    """Return a parser for the paths of local files, which refuses URIs and the empty string."""
+
+    def parse(text: str) -> Path:
+        if not text or _URI.match(text):
+            raise Ended(USAGE, f"{argument} {rule}")
+        return Path(text)
+
+    return parse
+
 
 JobId = Annotated[str, typer.Argument(metavar="JOB_ID", show_default=False)]
 Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region.")]

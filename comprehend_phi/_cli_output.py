@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from typing_extensions import Self
 
+    from .errors import ServiceError, TransportError
     from .models import JobProperties
     from .results import Document, UnprocessedFile
 
@@ -209,10 +210,16 @@ def path_below(folder: Path, name: str) -> Path | None:
         or any(Path(part).name != part for part in parts)
         or "\0" in name
         # A link on the way.
-        or not path.parent.resolve().is_relative_to(folder.resolve())
+        or not real_path(path.parent).is_relative_to(real_path(folder))
     ):
         return None
     return path
+
+
+def real_path(path: Path) -> Path:
+    """Return the path without links. A loop of links stays as it is and raises nothing."""
+    # Path.resolve raises RuntimeError for a loop before Python 3.13.
+    return Path(os.path.realpath(path))
 
 
 def name_of_copy(key: str, input_key: str) -> str:
@@ -260,7 +267,9 @@ class Folder:
         """Write the file of a key; returns its path, or None where the key was left out."""
         try:
             path = path_below(self._root, name)
-            reason = "its path leads out of the folder" if path is None else self._obstacle(path)
+            reason = (
+                "its key has no path inside the folder" if path is None else self._obstacle(path)
+            )
             if path is not None and not reason:
                 put_file(path, content, mode=self._file_mode)
                 self._written.add(_identity(path.lstat()))
@@ -384,9 +393,15 @@ class Progress:
         if job.job_status == self._status:
             return
         self._status = str(job.job_status)
-        line = printable(f"{self._status} after {self._elapsed()}")
+        self._say(f"{self._status} after {self._elapsed()}")
+
+    def failed(self, error: ServiceError | TransportError) -> None:
+        """Tell of a poll that failed; the wait goes on."""
+        self._say(f"Poll failed after {self._elapsed()}: {error}")
+
+    def _say(self, line: str) -> None:
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False)
+            self._live.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             note(line)
 

@@ -87,7 +87,7 @@ class Reader:
             candidates.append(self._layout.key_of(path))
         for key in candidates:
             try:
-                body = self._storage.read(self._bucket, key)
+                body = self._storage.read(self._bucket, key).body
             except MissingObject:
                 continue
             return decode_manifest(body, bucket=self._bucket, key=key)
@@ -143,7 +143,7 @@ class Reader:
 
     def document(self, file: File) -> Document:
         """What was found in one file. Raises MissingObject where its document is not there."""
-        body = self._storage.read(self._bucket, file.output_key)
+        body = self._storage.read(self._bucket, file.output_key).body
         content = decode_output(body, bucket=self._bucket, key=file.output_key)
         return Document(
             input_key=file.input_key,
@@ -170,7 +170,7 @@ class Reader:
     def _source(self, key: str) -> str:
         bucket = self._input.s3_bucket
         try:
-            body = self._storage.read(bucket, key)
+            body = self._storage.read(bucket, key).body
             return body.decode("utf-8")
         except MissingObject:
             reason = "the source of the document is gone"
@@ -221,7 +221,7 @@ class Reader:
         files: list[Listed] = []
         for key in keys:
             try:
-                body = self._storage.read(self._bucket, key)
+                body = self._storage.read(self._bucket, key).body
             except MissingObject:
                 missing = key
             else:

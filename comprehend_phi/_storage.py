@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from attrs import field, frozen
 
 from . import _wire, retry
 from ._threads import Pool, PoolClock
@@ -25,6 +28,19 @@ class MissingObject(ResultsError):
     """There is no such key; `results` decides what that means."""
 
 
+@frozen
+class StoredObject:
+    """One object, as a single answer of S3 describes it.
+
+    Attributes:
+        body: the bytes; they may be a document, so no repr shows them.
+        last_modified: when S3 says that it was written, in whole seconds; None if S3 does not say.
+    """
+
+    body: bytes = field(repr=False)
+    last_modified: datetime | None
+
+
 class Storage(Protocol):
     """What reading results asks of S3. Its methods may be called from several threads.
 
@@ -34,8 +50,8 @@ class Storage(Protocol):
 
     connections: int
 
-    def read(self, bucket: str, key: str) -> bytes:
-        """The bytes of one object.
+    def read(self, bucket: str, key: str) -> StoredObject:
+        """Fetch one object.
 
         Raises:
             MissingObject: there is no such key.
@@ -62,19 +78,19 @@ class Boto3Storage:
         self._policy = policy
         self._clock = PoolClock(clock)
 
-    def read(self, bucket: str, key: str) -> bytes:
-        """The bytes of one object."""
+    def read(self, bucket: str, key: str) -> StoredObject:
+        """Fetch one object."""
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError
 
-        def get() -> bytes:
+        def get() -> StoredObject:
             answer = self._client.get_object(Bucket=bucket, Key=key)
             with closing(answer["Body"]) as body:
                 # Without a length, nobody would notice a body that is cut.
                 if "ContentLength" not in answer:
                     raise _wire.Malformed("it does not say how long its body is")
                 try:
-                    content: bytes = body.read()
+                    content = StoredObject(body.read(), answer.get("LastModified"))
                 # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
                 except (BotoCoreError, HTTPError, OSError) as cause:
                     reason = f"its body cannot be read ({type(cause).__name__})"
@@ -132,12 +148,13 @@ class ObstoreStorage(Boto3Storage):
         self._credentials = Boto3CredentialProvider(session)
         self._stores: dict[str, S3Store] = {}
 
-    def read(self, bucket: str, key: str) -> bytes:
-        """The bytes of one object."""
+    def read(self, bucket: str, key: str) -> StoredObject:
+        """Fetch one object."""
         import obstore
 
         with suppress(Exception):  # boto3 finds out what is wrong, and says it in our words
-            return bytes(obstore.get(self._store(bucket), key).bytes())
+            answer = obstore.get(self._store(bucket), key)
+            return StoredObject(bytes(answer.bytes()), answer.meta["last_modified"])
         return super().read(bucket, key)
 
     def _store(self, bucket: str) -> S3Store:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ._clock import SystemClock
-from .errors import TransportError
+from .errors import ClientClosedError
 
 if TYPE_CHECKING:
     from ._clock import Clock
@@ -51,7 +51,7 @@ class PoolClock:
         """Sleep by the clock behind it.
 
         Raises:
-            TransportError: this is a thread of a pool, and the pool is being shut down.
+            ClientClosedError: this is a thread of a pool, and the pool is being shut down.
         """
         ending: threading.Event | None = getattr(_here, "ending", None)
         # A clock with a sleep of its own, as in tests, has to be asked.
@@ -60,11 +60,9 @@ class PoolClock:
         else:
             self._clock.sleep(seconds)
         if ending is not None and ending.is_set():
-            raise TransportError(
+            raise ClientClosedError(
                 operation="results",
                 reason="the client or the iterator was closed before the next attempt",
-                outcome_unknown=False,
-                retryable=False,
             )
 
     async def sleep_async(self, seconds: float) -> None:

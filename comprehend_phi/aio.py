@@ -15,7 +15,7 @@ from . import _operations, retry
 from ._clock import Clock, SystemClock
 from ._connection import Connection, warn_of_plain_text
 from ._threads import Pool, in_thread, shut_down
-from .errors import TransportError
+from .errors import ClientClosedError
 from .jobs import AsyncJob
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -116,7 +116,7 @@ class AsyncPHIClient:
     async def close(self) -> None:
         """Close what `PHIClient.close` does, and end the threads when their calls have ended.
 
-        Calls that are between two attempts end with a `TransportError`.
+        Calls that are between two attempts end with a `ClientClosedError`.
         """
         self._closed = True
         pools = [self._calls] if self._fetches is None else [self._calls, self._fetches]
@@ -210,11 +210,9 @@ class AsyncPHIClient:
 
         async def attempt() -> _Response:
             if self._closed:
-                raise TransportError(
+                raise ClientClosedError(
                     operation=operation.name,
                     reason="this client is closed: build another one",
-                    outcome_unknown=False,
-                    retryable=False,
                     client_request_token=getattr(request, "client_request_token", None),
                 )
             return await in_thread(self._calls, blocking)

@@ -17,13 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ._cli_ending import run
+from ._cli_ending import DONE, PARTIAL, USAGE, Ended, run
 from ._cli_jobs import (
-    DONE,
-    PARTIAL,
-    USAGE,
     Connection,
-    Ended,
     StartOptions,
     at_aws,
     locally,
@@ -33,6 +29,9 @@ from ._cli_jobs import (
     waiting,
 )
 from ._cli_options import (
+    COPIES,
+    LOCAL_JOB,
+    PAGE,
     AsJson,
     EndpointUrl,
     JobId,
@@ -46,6 +45,7 @@ from ._cli_options import (
     SlotTimeout,
     Timeout,
     Token,
+    local_path,
 )
 from ._cli_output import (
     Folder,
@@ -59,6 +59,7 @@ from ._cli_output import (
     list_as_lines,
     name_of_copy,
     note,
+    real_path,
     replaceable,
     show_counts,
     show_job,
@@ -159,11 +160,21 @@ def detect(
     ] = False,
     redact: Annotated[
         Path | None,
-        typer.Option("--redact", metavar="FOLDER", help="Write redacted copies there."),
+        typer.Option(
+            "--redact",
+            metavar="FOLDER",
+            parser=local_path("--redact", COPIES),
+            help="Write redacted copies to this local folder.",
+        ),
     ] = None,
     review: Annotated[
         Path | None,
-        typer.Option("--review", metavar="FILE", help="Write a page for a reviewer there."),
+        typer.Option(
+            "--review",
+            metavar="FILE",
+            parser=local_path("--review", PAGE),
+            help="Write a page for a reviewer to this local file.",
+        ),
     ] = None,
     timeout: Timeout = None,
     poll_seconds: PollSeconds = None,
@@ -181,11 +192,13 @@ def detect(
     if local:
         if connection != Connection():
             raise Ended(USAGE, "--local takes no --region, --profile or --endpoint-url")
-        _keep_out_of(source, {"--redact": redact, "--review": review, "DESTINATION": destination})
+        notes = local_path("SOURCE", LOCAL_JOB)(source)
+        output = local_path("DESTINATION", LOCAL_JOB)(destination)
+        _keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
         policy = _wait_policy(
             timeout, _LOCAL_POLL_SECONDS if poll_seconds is None else poll_seconds
         )
-        place = locally(Path(source), Path(destination), options, clock)
+        place = locally(notes, output, options, clock)
     else:
         policy = _wait_policy(timeout, poll_seconds)
         place = at_aws(connection, request_for(source, destination, options), clock, slot_timeout)
@@ -390,7 +403,14 @@ def results(
 @app.command(cls=_Command, epilog=_EPILOG)
 def redact(
     job_id: JobId,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="For the redacted copies.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            parser=local_path("FOLDER", COPIES),
+            help="The local folder for the redacted copies.",
+        ),
+    ],
     min_score: Annotated[
         float,
         typer.Option(
@@ -422,7 +442,14 @@ def redact(
 @app.command(cls=_Command, epilog=_EPILOG)
 def review(
     job_id: JobId,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="For the page, in HTML.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            parser=local_path("FILE", PAGE),
+            help="The local file for the page, in HTML.",
+        ),
+    ],
     region: Region = None,
     profile: Profile = None,
     endpoint_url: EndpointUrl = None,
@@ -457,7 +484,7 @@ def _wait_policy(timeout: float | None, poll_seconds: float | None) -> WaitPolic
 
 def _wait(job: Job, policy: WaitPolicy, clock: WatchedClock) -> JobProperties:
     with Progress(clock) as progress:
-        return job.wait(policy, on_poll=progress.seen)
+        return job.wait(policy, on_poll=progress.seen, on_poll_error=progress.failed)
 
 
 def _count(found: JobResults) -> tuple[int, Counter[str]]:
@@ -489,6 +516,9 @@ def _write_redacted(
     with closing(copies):
         folder = Folder(root, private=False)
         for key, text in copies:
+            # A folder marker, such as the S3 console creates, is empty and needs no copy.
+            if key.endswith("/") and not text:
+                continue
             path = folder.write(key, name_of_copy(key, prefix), text.encode())
             if path is not None:
                 number += 1
@@ -503,11 +533,11 @@ def _raise_first(problems: Sequence[ResultsError | None]) -> None:
             raise problem
 
 
-def _keep_out_of(source: str, places: Mapping[str, Path | str | None]) -> None:
+def _keep_out_of(source: Path, places: Mapping[str, Path | None]) -> None:
     """Refuse to write into SOURCE: what lies there is a note to the next run."""
-    folder = Path(source).resolve()
+    folder = real_path(source)
     for option, place in places.items():
-        if place is not None and Path(place).resolve().is_relative_to(folder):
+        if place is not None and real_path(place).is_relative_to(folder):
             raise Ended(USAGE, f"{option} would write among the notes in SOURCE")
 
 

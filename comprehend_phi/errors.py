@@ -14,7 +14,8 @@
     │   ├── AccessDeniedException
     │   └── ExpiredTokenException
     ├── TransportError                             no usable answer
-    │   └── MalformedResponseError                 an answer that is not one
+    │   ├── MalformedResponseError                 an answer that is not one
+    │   └── ClientClosedError                      the client was closed before the call
     ├── JobError                                   how a job ended, or did not
     │   ├── JobFailed
     │   ├── JobStopped
@@ -343,6 +344,31 @@ class MalformedResponseError(TransportError):
             self.reason,
             f"HTTP {self.status_code}" if self.status_code else None,
             f"request id {self.request_id or 'unknown'}",
+        )
+
+
+class ClientClosedError(TransportError):
+    """The client was closed, so nothing was sent. Not retried; build another client."""
+
+    def __init__(
+        self,
+        *,
+        operation: str,
+        reason: str,
+        attempts: int = 1,
+        outcome_unknown: bool = False,
+        retryable: bool = False,
+        client_request_token: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(
+            operation=operation,
+            reason=reason,
+            attempts=attempts,
+            outcome_unknown=outcome_unknown,
+            retryable=retryable,
+            client_request_token=client_request_token,
+            retry_after=retry_after,
         )
 
 

@@ -16,13 +16,27 @@ from attrs import field, frozen
 from . import _shapes
 from ._clock import Clock
 from ._shapes import Obeys
-from .errors import JobFailed, JobStopped, ServiceError, TransportError, WaitTimeout
+from .errors import (
+    ClientClosedError,
+    ExpiredTokenException,
+    JobFailed,
+    JobStopped,
+    ServiceError,
+    TransportError,
+    WaitTimeout,
+)
 from .models import JobProperties, JobStatus
 
 if TYPE_CHECKING:
     from .results import AsyncJobResults, JobResults
 
 _log = logging.getLogger("comprehend_phi")
+
+_Failure = ServiceError | TransportError
+
+# Our rule. A refresh of credentials that fails once comes back within minutes; credentials that
+# are broken for good do not.
+_LONGEST_BLIND = 3600.0  # seconds
 
 
 @frozen(kw_only=True)
@@ -34,7 +48,8 @@ class WaitPolicy:
         max_delay: the longest time between two polls.
         multiplier: how much longer each wait is than the one before; at least 1.
         timeout: how long to wait in all; None means until the job ends. A poll that is being
-            retried when the time is up is not cut off: `RetryPolicy` bounds it.
+            retried when the time is up is not cut off: `RetryPolicy` bounds it. See `Job.wait` for
+            what polls that fail mean for a wait.
 
     Raises:
         RequestValidationError: a number is out of its range.
@@ -80,17 +95,44 @@ class Wait:
         self._polls = 0
         self._aims_at_timeout = False
         self._job: JobProperties | None = None
+        self._blind_since: float | None = None
+        self._gave_up = False
 
-    def next_delay(self, news: JobProperties | ServiceError | TransportError) -> float | None:
-        """Seconds to the next poll after one that brought `news`; None when the wait is over.
-
-        A poll that failed although it was retried is no news of the job, so it ends no wait.
-        """
+    def next_delay(self, news: JobProperties | _Failure) -> float | None:
+        """Return the seconds to the next poll after one that brought `news`; None ends the wait."""
         self._polls += 1
+        now = self._clock.monotonic()
         if isinstance(news, JobProperties):
             self._job = news
+            self._blind_since = None
+        else:
+            self._gave_up = self._gives_up(news, now)
+        delay = None if self._gave_up else self._delay(news, now - self._start)
+        _log.info(
+            "DescribePHIDetectionJob: %s on poll %d, %s",
+            news.job_status if isinstance(news, JobProperties) else type(news).__name__,
+            self._polls,
+            "the last" if delay is None else f"the next in {delay:.2f} s",
+        )
+        return delay
+
+    def _gives_up(self, error: _Failure, now: float) -> bool:
+        """Whether a failed poll ends the wait. `Job.wait` documents the rules."""
+        if self._job is None:
+            return True
+        if error.retryable:
+            self._blind_since = None
+            return False
+        if isinstance(error, ClientClosedError) or not isinstance(
+            error, (TransportError, ExpiredTokenException)
+        ):
+            return True
+        if self._blind_since is None:
+            self._blind_since = now
+        return now - self._blind_since >= _LONGEST_BLIND
+
+    def _delay(self, news: JobProperties | _Failure, elapsed: float) -> float | None:
         timeout = self._policy.timeout
-        elapsed = self._clock.monotonic() - self._start
         if self._aims_at_timeout and timeout is not None:
             # Where the clock's floats are coarse, it may stand a hair before the timeout for ever.
             elapsed = max(elapsed, timeout)
@@ -103,26 +145,20 @@ class Wait:
         self._aims_at_timeout = (
             delay is not None and timeout is not None and delay >= timeout - elapsed
         )
-        _log.info(
-            "DescribePHIDetectionJob: %s on poll %d, %s",
-            news.job_status if isinstance(news, JobProperties) else type(news).__name__,
-            self._polls,
-            "the last" if delay is None else f"the next in {delay:.2f} s",
-        )
         return delay
 
-    def ending(self, news: JobProperties | ServiceError | TransportError) -> JobProperties:
-        """The job when it came to a good end; `news` is what the last poll brought.
+    def ending(self, news: JobProperties | _Failure) -> JobProperties:
+        """Return the job if it came to a good end; `news` is what the last poll brought.
 
         Raises:
             JobFailed: it ended as FAILED.
             JobStopped: it ended as STOPPED.
             WaitTimeout: it has not ended.
-            ServiceError, TransportError: no poll ever succeeded; this is how the last one failed.
+            ServiceError, TransportError: the last poll failed in a way that ends the wait.
         """
         if isinstance(news, JobProperties):
             job, error = news, None
-        elif self._job is None:
+        elif self._job is None or self._gave_up:
             raise news
         else:
             job, error = self._job, news
@@ -182,15 +218,25 @@ class Job:
         self,
         policy: WaitPolicy = WaitPolicy(),
         on_poll: Callable[[JobProperties], object] | None = None,
+        on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
     ) -> JobProperties:
         """Poll until the job ends, the first time at once.
 
-        A poll that is throttled or reset is retried by the client's `RetryPolicy`; where even that
-        gives up, the wait goes on until its own timeout.
+        The client's `RetryPolicy` retries each poll. If a poll fails all the same:
+
+        - No poll has succeeded yet: the wait ends with the error. A wrong region, endpoint or
+          certificate does not pass.
+        - The error is `retryable`: the wait goes on until its own timeout. Such an error says
+          nothing about the job.
+        - The request could not be sent, or the credentials have expired: the wait goes on, because
+          the next refresh of the credentials may succeed. It ends with the error once every poll
+          has failed like that for an hour (our rule).
+        - The service refused the poll, or the client is closed: the wait ends with the error.
 
         Args:
             policy: how often to poll, and for how long.
             on_poll: called with the properties after every poll that brought some.
+            on_poll_error: called with the error of every failed poll after which the wait goes on.
 
         Returns:
             The properties of the job, whose status is COMPLETED or PARTIAL_SUCCESS. After the
@@ -200,8 +246,8 @@ class Job:
             JobFailed: the job ended as FAILED; the message has the service's reason.
             JobStopped: the job ended as STOPPED.
             WaitTimeout: the policy's timeout was up first; the job goes on.
-            ServiceError, TransportError: a poll failed in a way that no retry mends, such as
-                missing permissions, or no poll succeeded before the timeout.
+            ServiceError, TransportError: a poll failed in a way that ends the wait, see above. The
+                job goes on.
         """
         wait = Wait(policy, self._clock)
         while True:
@@ -211,14 +257,14 @@ class Job:
             delay = wait.next_delay(news)
             if delay is None:
                 return wait.ending(news)
+            if on_poll_error is not None and not isinstance(news, JobProperties):
+                on_poll_error(news)
             self._clock.sleep(delay)
 
-    def _poll(self) -> JobProperties | ServiceError | TransportError:
+    def _poll(self) -> JobProperties | _Failure:
         try:
             return self.properties()
         except (ServiceError, TransportError) as error:
-            if not error.retryable:
-                raise
             return error
 
 
@@ -265,6 +311,7 @@ class AsyncJob:
         self,
         policy: WaitPolicy = WaitPolicy(),
         on_poll: Callable[[JobProperties], object] | None = None,
+        on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
     ) -> JobProperties:
         """Poll until the job ends, as `Job.wait` does; cancelling it leaves the job as it is.
 
@@ -272,23 +319,29 @@ class AsyncJob:
             policy: how often to poll, and for how long.
             on_poll: called with the properties after every poll that brought some; what it returns
                 is awaited if it can be.
+            on_poll_error: called with the error of every failed poll after which the wait goes on;
+                what it returns is awaited if it can be.
         """
         wait = Wait(policy, self._clock)
         while True:
             news = await self._poll()
             if on_poll is not None and isinstance(news, JobProperties):
-                told = on_poll(news)
-                if isawaitable(told):
-                    await told
+                await _awaited(on_poll(news))
             delay = wait.next_delay(news)
             if delay is None:
                 return wait.ending(news)
+            if on_poll_error is not None and not isinstance(news, JobProperties):
+                await _awaited(on_poll_error(news))
             await self._clock.sleep_async(delay)
 
-    async def _poll(self) -> JobProperties | ServiceError | TransportError:
+    async def _poll(self) -> JobProperties | _Failure:
         try:
             return await self.properties()
         except (ServiceError, TransportError) as error:
-            if not error.retryable:
-                raise
             return error
+
+
+async def _awaited(told: object) -> None:
+    """Wait for what a callback returned, if it can be awaited."""
+    if isawaitable(told):
+        await told

@@ -24,7 +24,9 @@ from comprehend_phi import (
     OutputDataConfig,
     PHIClient,
     RetryPolicy,
+    ServiceError,
     StartPHIDetectionJobRequest,
+    TransportError,
     WaitPolicy,
 )
 from comprehend_phi.testing import FakeClock, LocalServer
@@ -179,13 +181,18 @@ class AwaitedJob:
         self,
         policy: WaitPolicy | None = None,
         on_poll: Callable[[JobProperties], object] | None = None,
+        on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
     ) -> JobProperties:
+        # In another thread, since they may well ask this client something.
         async def polled(job: JobProperties) -> None:
-            # In another thread, since it may well ask this client something.
             if on_poll is not None:
                 await asyncio.to_thread(on_poll, job)
 
-        return self._client.result_of(self._job.wait(policy or WaitPolicy(), polled))
+        async def failed(error: ServiceError | TransportError) -> None:
+            if on_poll_error is not None:
+                await asyncio.to_thread(on_poll_error, error)
+
+        return self._client.result_of(self._job.wait(policy or WaitPolicy(), polled, failed))
 
 
 async def anext_of(items: AsyncIterator[_T]) -> _T:

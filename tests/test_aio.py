@@ -28,6 +28,7 @@ from botocore.config import Config
 from comprehend_phi import (
     AsyncJob,
     AsyncPHIClient,
+    ClientClosedError,
     ComprehendPHIError,
     Document,
     IncompleteResultsError,
@@ -44,7 +45,6 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     SystemClock,
     ThrottlingException,
-    TransportError,
 )
 from comprehend_phi.aio import AsyncJob as AsyncJobOfAio
 from comprehend_phi.results import AsyncJobResults
@@ -379,7 +379,7 @@ def test_a_closed_client_says_so(
             (client.submit(request_), START, request_.client_request_token),
             (client.describe_phi_detection_job(JOB_ID), DESCRIBE, None),
         ):
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(ClientClosedError) as caught:
                 await call
             assert caught.value.operation == operation
             assert caught.value.reason == "this client is closed: build another one"
@@ -403,10 +403,28 @@ def test_a_start_that_backs_off_while_the_client_is_closed_says_what_is_known(
         await clock.asleep.acquire()
         await client.close()
         clock.awake.set()
-        with pytest.raises(TransportError, match="this client is closed") as caught:
+        with pytest.raises(ClientClosedError, match="this client is closed") as caught:
             await start
         assert caught.value.outcome_unknown
         assert caught.value.client_request_token == request_.client_request_token
+
+    run(main())
+
+
+def test_closing_the_client_ends_a_wait_that_sleeps(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        clock = ClockThatWaits()
+        client = connect(clock=clock)
+        job = await client.submit(request_)
+        wait = asyncio.create_task(job.wait())
+        await clock.asleep.acquire()
+        await client.close()
+        clock.awake.set()
+        with pytest.raises(ClientClosedError):
+            await wait
+        assert len(clock.sleeps) == 1
 
     run(main())
 
@@ -912,7 +930,7 @@ def test_closing_ends_the_reading_that_backs_off_and_says_so(
         record = await asyncio.to_thread(records.get, timeout=60)
         assert "trying again in" in record.getMessage()
         await client.close()  # would take hours if it waited for the sleep to end
-        with pytest.raises(TransportError, match="was closed before the next attempt"):
+        with pytest.raises(ClientClosedError, match="was closed before the next attempt"):
             await reading
 
     try:

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from comprehend_phi import (
     WaitPolicy,
     cli,
 )
+from comprehend_phi._cli_ending import Ended
+from comprehend_phi._cli_notes import find_notes, read_note
 from comprehend_phi._cli_output import Folder, path_below
 from comprehend_phi.testing import LocalServer, faults
 
@@ -643,6 +646,34 @@ def test_redact_refuses_a_note_that_has_changed(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_markers_need_no_copies(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    for key, body in (("ward/", ""), ("ward/3/", ""), ("ward/3/a.txt", NOTE), ("ward/b.txt", NOTE)):
+        shell.put(f"marked/{key}", body)
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path / "detect"))
+    done = quick("detect", *shell.start("marked/ward/", *options), *on)
+    job_id = shell.server.service.job_ids[-1]
+    again = quick("redact", job_id, str(tmp_path / "redact"), *on)
+
+    assert (done.code, done.out.splitlines()[0]) == (0, "6 entities in 3 documents")
+    assert (again.code, again.out) == (0, f"2 redacted copies are in {tmp_path / 'redact'}\n")
+    for folder in ("detect", "redact"):
+        copies = tmp_path / folder
+        files = {str(path.relative_to(copies)) for path in copies.rglob("*") if path.is_file()}
+        assert files == {"3/a.txt", "b.txt"}
+
+
+def test_a_note_whose_key_ends_with_a_slash_is_no_folder_marker(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    shell.put("marked-note/")
+    done = quick("redact", shell.ended_job("marked-note/"), str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"0 redacted copies are in {tmp_path}\n")
+    assert "marked-note/ (its key has no path inside the folder)" in done.error
+
+
 @pytest.mark.parametrize("name", ["../../out.txt", "a/../out.txt", "./out.txt"])
 def test_redact_writes_nothing_outside_the_folder(
     name: str, shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
@@ -653,13 +684,24 @@ def test_redact_writes_nothing_outside_the_folder(
     done = quick("redact", shell.ended_job(prefix), str(tmp_path / "a" / "copies"), *on)
 
     assert done.code == 1
-    assert f"{prefix}/{name} (its path leads out of the folder)" in done.error
+    assert f"{prefix}/{name} (its key has no path inside the folder)" in done.error
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("name", ["/etc/out.txt", "a//out.txt", "a\0.txt"])
 def test_a_name_that_is_no_path_below_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     assert path_below(tmp_path, name) is None
+
+
+def test_redact_follows_no_loop_of_links(
+    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ward 3").symlink_to("ward 3")
+
+    done = quick("redact", job_id, str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"1 redacted copy is in {tmp_path}\n")
+    assert done.error.startswith(f"1 file was not written below {tmp_path}: good/ward 3/two.txt (")
 
 
 def test_redact_follows_no_link_out_of_the_folder(
@@ -674,7 +716,7 @@ def test_redact_follows_no_link_out_of_the_folder(
     assert done.code == 1
     assert done.error == (
         f"1 file was not written below {tmp_path / 'copies'}:"
-        " good/ward 3/two.txt (its path leads out of the folder)"
+        " good/ward 3/two.txt (its key has no path inside the folder)"
     )
     assert (tmp_path / "copies" / "one.txt").is_file()
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -820,6 +862,18 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
         (("detect", "--local", "Zinnia", "out"), "SOURCE must be a folder that exists"),
         (("detect", "--local", ".", "out", "--region", "x"), "--local takes no --region"),
+        (("detect", "--local", "s3://Zinnia", "out"), "SOURCE must be a local folder"),
+        (("detect", "--local", "", "out"), "SOURCE must be a local folder"),
+        (("detect", "--local", ".", "s3://Zinnia"), "DESTINATION must be a local folder"),
+        (("detect", "--local", ".", ""), "DESTINATION must be a local folder"),
+        (("detect", *LOCATIONS, "--redact", "s3://Zinnia/a"), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--redact=gs://Zinnia"), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--redact", ""), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--review", "S3://Zinnia/a"), "--review must be a local file"),
+        (("redact", "1", "s3://Zinnia/a"), "FOLDER must be a local folder"),
+        (("redact", "1", "file:/Zinnia"), "FOLDER must be a local folder"),
+        (("review", "1", "s3://Zinnia/a"), "FILE must be a local file"),
+        (("review", "1", ""), "FILE must be a local file"),
         (("detect", "--local", ".", "out", "--redact", "./"), "--redact would write among"),
         (("detect", "--local", ".", "../out", "--review", "a/page.html"), "--review would write"),
         (("detect", "--local", ".", "../out", "--review", os.devnull), "--review must not be"),
@@ -839,6 +893,31 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
     assert (done.code, done.out) == (2, "")
     assert done.error.startswith(says)
     assert len(done.err.splitlines()) == 1
+
+
+def test_a_uri_in_the_place_of_a_folder_creates_nothing_and_starts_nothing(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], job_id: str
+) -> None:
+    jobs, files = shell.server.service.job_ids, set(shell.home.rglob("*"))
+    uri = f"s3://{shell.bucket}/copies"
+    start = ("detect", *shell.start("good", "--kms-key", KEY))
+    commands = (
+        (*start, "--redact", uri),
+        (*start, "--review", uri),
+        ("redact", job_id, uri),
+        ("review", job_id, uri),
+    )
+
+    assert [quick(*command, *on).code for command in commands] == [2, 2, 2, 2]
+    assert shell.server.service.job_ids == jobs
+    assert set(shell.home.rglob("*")) == files
+
+
+def test_a_local_folder_may_be_named_like_a_scheme(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], job_id: str
+) -> None:
+    assert quick("redact", job_id, "./s3:/copies", *on).code == 0
+    assert (shell.home / "s3:" / "copies" / "one.txt").read_bytes() == REDACTED.encode()
 
 
 def test_a_process_that_was_used_wrongly_exits_with_2(shell: Shell) -> None:
@@ -1063,6 +1142,25 @@ def test_a_wait_in_which_no_poll_is_answered_exits_with_1_and_says_how_to_go_on(
     )
 
 
+def test_a_wait_shows_each_poll_that_fails_when_it_fails(
+    slow: Shell, slow_job: str, quick: Callable[..., Done]
+) -> None:
+    slow.server.service.script(
+        faults.passes(),
+        faults.error("ExpiredTokenException", f"Expired\x1b[31m at {slow_job}"),
+        faults.error("AccessDeniedException", "Not now"),
+    )
+    done = quick("wait", slow_job, "--poll-seconds", "0.02", "--endpoint-url", slow.url)
+
+    assert done.code == 1
+    first, second, *_ = done.err.splitlines()
+    assert re.fullmatch(r"[A-Z_]+ after 0:00:\d\d", first)
+    assert re.match(
+        r"Poll failed after 0:00:\d\d: DescribePHIDetectionJob: ExpiredTokenException: Expired",
+        second,
+    )
+
+
 # --- Pipes and terminals --------------------------------------------------------------------------
 
 
@@ -1144,6 +1242,19 @@ def test_on_a_terminal_the_wait_shows_state_elapsed_time_and_next_poll_without_c
     assert re.search(r"[A-Z]+ 0:00:\d\d elapsed, ", shown)
     assert re.search(r"COMPLETED after 0:00:\d\d\r\n", shown)
     assert not COLOUR.search(shown)
+
+
+def test_on_a_terminal_a_poll_that_fails_is_a_line_of_its_own(shell: Shell) -> None:
+    job = shell.new_job("good")
+    paused = {"ComprehendMedicalAsyncJobProperties": {"JobId": job.job_id, "JobStatus": "PAUSED"}}
+    shell.server.service.script(
+        faults.answer(200, json.dumps(paused).encode()),
+        faults.error("ExpiredTokenException", "Expired."),
+    )
+    shown = on_a_terminal(shell, "wait", job.job_id, "--poll-seconds", "0.01")
+
+    assert re.search(r"Poll failed after 0:00:\d\d: DescribePHIDetectionJob: Expired", shown)
+    assert shown.rstrip().endswith("COMPLETED")
 
 
 def test_a_dumb_terminal_gets_plain_lines(shell: Shell, job_id: str) -> None:
@@ -1231,3 +1342,132 @@ def test_a_local_job_has_its_redacted_copies_and_its_page(local: Done, shell: Sh
     for name in ("one.txt", "ward 3/Äpfel/100% #2.txt"):
         assert (copies / name).read_bytes() == REDACTED.encode()
     assert (shell.home / "local" / "review.html").is_file()
+
+
+# --- What a local folder may contain --------------------------------------------------------------
+
+
+def broken_link(path: Path) -> None:
+    path.symlink_to("gone")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def link_to_its_folder(path: Path) -> None:
+    path.symlink_to(".")
+
+
+def named_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+def folders_below_1024_bytes(path: Path) -> None:
+    for _ in range(5):
+        path /= "f" * 204
+    path.mkdir(parents=True)
+    (path / "note.txt").touch()
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "says"),
+    [
+        (broken_link, "ward 4", "ward 4 (a broken link)"),
+        (link_to_itself, "ward 4", "ward 4 (Too many levels of symbolic links)"),
+        (link_to_its_folder, "ward 4", "ward 4 (a link to a folder)"),
+        (named_pipe, "ward 4", "ward 4 (not a regular file)"),
+        (bound_socket, "ward 4", "ward 4 (not a regular file)"),
+        (Path.touch, "ward\udcff", "ward\\udcff (the name is not UTF-8)"),
+        (folders_below_1024_bytes, "ward 4", "(the path is longer than the 1024 bytes of a key"),
+    ],
+)
+def test_a_local_job_names_what_cannot_be_a_note_and_is_not_started(
+    make: Callable[[Path], None], name: str, says: str, quick: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "notes" / "ward 3").mkdir(parents=True)
+    (tmp_path / "notes" / "ward 3" / "one.txt").write_bytes(NOTE.encode())
+    make(tmp_path / "notes" / name)
+
+    done = quick("detect", "--local", str(tmp_path / "notes"), str(tmp_path / "out"))
+
+    assert (done.code, done.out) == (1, "")
+    assert done.error.startswith(
+        f"No job was started. 1 path in SOURCE cannot be read as a note: {tmp_path / 'notes'}/"
+    )
+    assert says in done.error
+    assert not (tmp_path / "out").exists()
+
+
+# Root may read everything, so that a process of root gives up this right.
+AS_ANYBODY = (
+    "-c",
+    "import ctypes, os, sys; os.getuid() or [ctypes.CDLL(None).prctl(24, right, 0, 0, 0)"
+    " for right in (1, 2)]; os.execv(sys.executable, [sys.executable, '-m', 'comprehend_phi',"
+    " *sys.argv[1:]])",
+)
+
+
+def test_a_local_job_names_files_and_folders_that_may_not_be_read(
+    shell: Shell, tmp_path: Path
+) -> None:
+    for name in ("may", "may not"):
+        (tmp_path / "notes" / name).mkdir(parents=True)
+        (tmp_path / "notes" / name / "one.txt").write_bytes(NOTE.encode())
+    (tmp_path / "notes" / "may" / "two.txt").touch(0o000)
+    (tmp_path / "notes" / "may not").chmod(0o000)
+    command = ("detect", "--local", str(tmp_path / "notes"), "out of this", "--redact", "copies")
+    done = shell.run(*command, python=AS_ANYBODY)
+    (tmp_path / "notes" / "may not").chmod(0o700)
+
+    assert (done.code, done.out) == (1, "")
+    assert done.error == (
+        "No job was started. 2 paths in SOURCE cannot be read as a note:"
+        f" {tmp_path}/notes/may not (Permission denied),"
+        f" {tmp_path}/notes/may/two.txt (Permission denied)"
+    )
+    assert not (shell.home / "out of this").exists()
+    assert not (shell.home / "copies").exists()
+
+
+def test_a_local_job_reads_links_to_files_and_hidden_files(
+    quick: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "notes" / ".ward").mkdir(parents=True)
+    (tmp_path / "elsewhere.txt").write_bytes(NOTE.encode())
+    (tmp_path / "notes" / "linked.txt").symlink_to(tmp_path / "elsewhere.txt")
+    (tmp_path / "notes" / ".ward" / ".one.txt").write_bytes(NOTE.encode())
+
+    places = (str(tmp_path / "notes"), str(tmp_path / "out"), "--redact", str(tmp_path / "copies"))
+    done = quick("detect", "--local", *places)
+
+    assert (done.code, done.out.splitlines()[0]) == (0, "6 entities in 2 documents")
+    for name in ("linked.txt", ".ward/.one.txt"):
+        assert (tmp_path / "copies" / name).read_bytes() == REDACTED.encode()
+    assert not (tmp_path / "copies" / "linked.txt").is_symlink()
+
+
+def test_20_of_the_paths_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for number in range(24):
+        broken_link(tmp_path / f"link-{number:02}")
+
+    with pytest.raises(Ended) as refused:
+        find_notes(tmp_path)
+
+    assert refused.value.code == 1
+    assert refused.value.lines[0].count("a broken link") == 20
+    assert refused.value.lines[0].endswith("link-19 (a broken link) and 4 more")
+
+
+def test_a_note_that_vanishes_before_it_is_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").touch()
+    [path] = find_notes(tmp_path).values()
+    path.unlink()
+
+    with pytest.raises(Ended, match=r"one\.txt \(No such file or directory\)"):
+        read_note(path)

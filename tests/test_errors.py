@@ -18,6 +18,7 @@ from comprehend_phi import InputDataConfig, JobProperties, JobStatus, OutputData
 from comprehend_phi.errors import (
     AccessDeniedException,
     ActiveJobLimitExceeded,
+    ClientClosedError,
     ComprehendPHIError,
     ExpiredTokenException,
     IncompleteResultsError,
@@ -109,6 +110,15 @@ MADE_OF: dict[type[ComprehendPHIError], dict[str, Any]] = {
         "retryable": False,
         "client_request_token": TOKEN,
         "retry_after": 3.0,
+    },
+    ClientClosedError: {
+        "operation": "StartPHIDetectionJob",
+        "reason": "this client is closed",
+        "attempts": 2,
+        "outcome_unknown": True,
+        "retryable": True,
+        "client_request_token": TOKEN,
+        "retry_after": 1.0,
     },
     JobError: {"job": a_job()},
     JobFailed: {"job": a_job(message="no such bucket")},
@@ -297,6 +307,13 @@ def test_no_answer_is_retried_and_its_outcome_is_unknown_unless_told_otherwise(
     error = cls(operation="StopPHIDetectionJob", reason="the network failed")
 
     assert (error.retryable, error.outcome_unknown, error.attempts) == (True, True, 1)
+    assert (error.client_request_token, error.retry_after) == (None, None)
+
+
+def test_a_closed_client_is_not_retried_and_has_sent_nothing_unless_told_otherwise() -> None:
+    error = ClientClosedError(operation="StopPHIDetectionJob", reason="this client is closed")
+
+    assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
     assert (error.client_request_token, error.retry_after) == (None, None)
 
 

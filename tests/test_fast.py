@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime, timezone
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -225,12 +226,17 @@ PLAIN = f"{FOLDER}plain.txt.out"
 
 
 def test_an_object_is_read_by_obstore_alone(s3: S3, storage: ObstoreStorage) -> None:
-    assert storage.read(BUCKET, PLAIN) == s3.objects[PLAIN]
-    assert storage.read(BUCKET, "notes/plain.txt") == s3.objects["notes/plain.txt"]
+    assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
+    assert storage.read(BUCKET, "notes/plain.txt").body == s3.objects["notes/plain.txt"]
     assert [(key, agent) for key, agent, _ in s3.asked] == [
         (PLAIN, "obstore"),
         ("notes/plain.txt", "obstore"),
     ]
+
+
+def test_an_object_says_when_it_was_written(storage: ObstoreStorage) -> None:
+    written = storage.read(BUCKET, PLAIN).last_modified
+    assert written == datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 def test_obstore_signs_for_the_region_of_the_client(s3: S3, storage: ObstoreStorage) -> None:
@@ -253,7 +259,7 @@ def test_what_obstore_cannot_read_boto3_reads_with_its_retries(
     s3: S3, storage: ObstoreStorage, clock: FakeClock
 ) -> None:
     s3.busy[PLAIN] = 3
-    assert storage.read(BUCKET, PLAIN) == s3.objects[PLAIN]
+    assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
     # obstore's own retries would be beside ours, and would really sleep.
     assert s3.agents(PLAIN) == ["obstore", "boto3", "boto3", "boto3"]
     assert len(clock.sleeps) == 2

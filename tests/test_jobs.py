@@ -7,21 +7,28 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import boto3
+import botocore.session
 import pytest
 from attrs import evolve
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import CredentialRetrievalError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from comprehend_phi import (
     AccessDeniedException,
+    ExpiredTokenException,
     InputDataConfig,
     JobFailed,
     JobProperties,
@@ -32,8 +39,9 @@ from comprehend_phi import (
     RequestValidationError,
     ResourceNotFoundException,
     RetryPolicy,
+    ServiceError,
     StartPHIDetectionJobRequest,
-    ThrottlingException,
+    TransportError,
     WaitPolicy,
     WaitTimeout,
 )
@@ -479,15 +487,47 @@ def test_a_poll_that_fails_for_good_ends_no_wait(
     fault: Fault,
 ) -> None:
     job = once.submit(request_)
-    server.service.script(*[fault] * 3, operation=DESCRIBE)
+    server.service.script(faults.passes(), *[fault] * 3, operation=DESCRIBE)
     seen: list[JobProperties] = []
     assert job.wait(on_poll=seen.append).job_status is JobStatus.COMPLETED
     # Each of the three was a poll of its own, in the policy's rhythm, without news of the job.
     assert server.service.attempts(DESCRIBE) == len(seen) + 3
-    assert clock.sleeps[:3] == [10.0, 15.0, 22.5]
+    assert clock.sleeps[:4] == [10.0, 15.0, 22.5, 33.75]
 
 
-def test_a_poll_that_no_retry_mends_ends_the_wait_at_once(
+@pytest.mark.parametrize("timeout", [None, 0.0, 1000.0])
+@pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
+def test_a_first_poll_that_fails_for_good_ends_the_wait_with_its_error(
+    client: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+    server: LocalServer,
+    fault: Fault,
+    timeout: float | None,
+) -> None:
+    job = client.submit(request_)
+    server.service.script(*[fault] * 8, operation=DESCRIBE)  # the default policy's eight attempts
+    told: list[Any] = []
+    with pytest.raises((ServiceError, TransportError)) as ended:
+        job.wait(WaitPolicy(timeout=timeout), on_poll=told.append, on_poll_error=told.append)
+    assert ended.value.operation == DESCRIBE
+    assert ended.value.attempts == server.service.attempts(DESCRIBE) == 8
+    assert ended.value.__cause__ is ended.value.__context__ is None
+    assert told == []
+
+
+def test_a_wait_for_an_endpoint_that_is_not_there_ends_with_the_first_poll(
+    make_client: MakeClient, clock: FakeClock
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client = make_client(endpoint_url=f"http://127.0.0.1:{port}")
+    with pytest.raises(TransportError) as ended:
+        client.job(JOB_ID).wait()
+    assert ended.value.attempts == 8
+    assert len(clock.sleeps) == 7  # the waits between the attempts
+
+
+def test_a_poll_that_no_retry_fixes_ends_the_wait_at_once(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, clock: FakeClock
 ) -> None:
     job = client.submit(request_)
@@ -506,21 +546,6 @@ def test_a_wait_for_a_job_that_does_not_exist_says_so(client: PHIClient) -> None
         client.job(JOB_ID).wait()
 
 
-def test_without_news_of_the_job_the_timeout_raises_the_last_polls_error(
-    once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, clock: FakeClock
-) -> None:
-    job = once.submit(request_)
-    server.service.script(
-        *[faults.unavailable()] * 3, faults.throttle(), faults.passes(), operation=DESCRIBE
-    )
-    with pytest.raises(ThrottlingException) as throttled:
-        job.wait(WaitPolicy(timeout=30))
-    assert server.service.attempts(DESCRIBE) == 4  # at 0, 10, 25 and 30 seconds
-    assert clock.monotonic() == 30
-    assert throttled.value.operation == DESCRIBE
-    assert throttled.value.__cause__ is throttled.value.__context__ is None
-
-
 def test_a_timeout_after_a_failed_last_poll_says_so(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
 ) -> None:
@@ -537,9 +562,10 @@ def test_a_timeout_after_a_failed_last_poll_says_so(
 def test_a_failed_poll_that_was_followed_by_a_good_one_is_not_mentioned(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
 ) -> None:
-    server.service.script(faults.throttle(), operation=DESCRIBE)
+    server.service.script(faults.passes(), faults.throttle(), operation=DESCRIBE)
     with pytest.raises(WaitTimeout) as timed_out:
-        once.submit(request_).wait(WaitPolicy(timeout=10))
+        once.submit(request_).wait(WaitPolicy(timeout=25))  # polls at 0, 10 and 25 seconds
+    assert server.service.attempts(DESCRIBE) == 3
     assert timed_out.value.last_poll_error is None
     assert "last poll" not in str(timed_out.value)
 
@@ -572,6 +598,209 @@ def test_the_timeout_of_retries_is_each_polls_own(
     late = faults.throttle({"Retry-After": "3"})
     server.service.script(*[late, faults.passes()] * 5, operation=DESCRIBE)
     assert job.wait().job_status is JobStatus.COMPLETED
+
+
+# --- Polls that could not be sent -----------------------------------------------------------------
+
+
+class Credentials:
+    """Credentials that botocore refreshes before every request.
+
+    Attributes:
+        broken: how many of the next refreshes fail.
+    """
+
+    def __init__(self) -> None:
+        self.broken = 0.0
+        self.session = boto3.Session(botocore_session=botocore.session.Session())
+        metadata = self.refresh()
+        # boto3 has no public way to hand credentials in that refresh themselves.
+        inner: Any = self.session._session
+        inner._credentials = RefreshableCredentials.create_from_metadata(
+            metadata, self.refresh, "test"
+        )
+
+    def refresh(self) -> dict[str, str]:
+        if self.broken > 0:
+            self.broken -= 1
+            raise CredentialRetrievalError(provider="test", error_msg="no answer")
+        # Credentials that expire within ten minutes are refreshed at once.
+        expiry = datetime.now(timezone.utc) + timedelta(minutes=5)
+        return {
+            "access_key": "testing",
+            "secret_key": "testing",
+            "token": "testing",
+            "expiry_time": expiry.isoformat(),
+        }
+
+
+@pytest.fixture
+def credentials() -> Credentials:
+    return Credentials()
+
+
+def test_a_refresh_of_credentials_that_fails_ends_no_wait(
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    server: LocalServer,
+    credentials: Credentials,
+) -> None:
+    job = make_client(session=credentials.session).submit(request_)
+    seen: list[JobProperties] = []
+    failed: list[ServiceError | TransportError] = []
+
+    def polled(properties: JobProperties) -> None:
+        seen.append(properties)
+        credentials.broken = 1 if len(seen) == 2 else 0
+
+    done = job.wait(on_poll=polled, on_poll_error=failed.append)
+    assert done.job_status is JobStatus.COMPLETED
+    assert [(type(error), error.attempts, error.retryable) for error in failed] == [
+        (TransportError, 1, False)
+    ]
+    assert len(seen) == server.service.attempts(DESCRIBE)
+
+
+def test_credentials_that_are_broken_from_the_beginning_end_the_wait_at_once(
+    make_client: MakeClient, credentials: Credentials, clock: FakeClock
+) -> None:
+    client = make_client(session=credentials.session)
+    credentials.broken = 1
+    with pytest.raises(TransportError) as ended:
+        client.job(JOB_ID).wait()
+    assert not ended.value.retryable
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("timeout", [None, 1_000_000.0])
+def test_credentials_that_stay_broken_end_the_wait_after_an_hour(
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    clock: FakeClock,
+    credentials: Credentials,
+    timeout: float | None,
+) -> None:
+    job = make_client(session=credentials.session).submit(request_)
+
+    def polled(_: JobProperties) -> None:
+        credentials.broken = float("inf")
+
+    failed: list[float] = []
+    with pytest.raises(TransportError, match="credentials") as ended:
+        job.wait(
+            WaitPolicy(delay=100, max_delay=100, timeout=timeout),
+            on_poll=polled,
+            on_poll_error=lambda _: failed.append(clock.monotonic()),
+        )
+    # Broken from the second poll on, which is at 100 seconds.
+    assert failed == [100.0 * number for number in range(1, 37)]
+    assert clock.monotonic() == 100 + 3600
+    assert ended.value.__cause__ is ended.value.__context__ is None
+
+
+def test_a_timeout_before_the_hour_is_over_is_a_timeout(
+    make_client: MakeClient, request_: StartPHIDetectionJobRequest, credentials: Credentials
+) -> None:
+    job = make_client(session=credentials.session).submit(request_)
+
+    def polled(_: JobProperties) -> None:
+        credentials.broken = float("inf")
+
+    with pytest.raises(WaitTimeout) as timed_out:
+        job.wait(WaitPolicy(timeout=60), on_poll=polled)
+    assert "credentials" in (timed_out.value.last_poll_error or "")
+
+
+def test_each_run_of_polls_that_could_not_be_sent_has_an_hour_of_its_own(
+    once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, clock: FakeClock
+) -> None:
+    job = once.submit(request_)
+    expired = faults.error("ExpiredTokenException", "Expired.")
+    paused = {"ComprehendMedicalAsyncJobProperties": {"JobId": job.job_id, "JobStatus": "PAUSED"}}
+    news = faults.answer(200, json.dumps(paused).encode())
+    # The policy's pause is half an hour: two of these in a row are allowed, a third is not.
+    server.service.script(
+        news,
+        *(expired, expired, news),
+        *(expired, expired, faults.throttle()),
+        *(expired, expired, expired),
+        operation=DESCRIBE,
+    )
+    with pytest.raises(ExpiredTokenException):
+        job.wait(WaitPolicy(delay=1800, max_delay=1800))
+    assert server.service.attempts(DESCRIBE) == 10
+    assert clock.monotonic() == 9 * 1800
+
+
+def test_a_poll_that_cannot_be_sent_ends_no_wait_however_long_the_pause_before_it(
+    once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
+) -> None:
+    job = once.submit(request_)
+    expired = faults.error("ExpiredTokenException", "Expired.")
+    paused = {"ComprehendMedicalAsyncJobProperties": {"JobId": job.job_id, "JobStatus": "PAUSED"}}
+    news = faults.answer(200, json.dumps(paused).encode())
+    server.service.script(news, expired, operation=DESCRIBE)
+    done = job.wait(WaitPolicy(delay=86_400, max_delay=86_400))
+    assert done.job_status is JobStatus.COMPLETED
+
+
+REFUSALS = [
+    "AccessDeniedException",
+    "InvalidRequestException",
+    "ResourceNotFoundException",
+    "UnrecognizedClientException",
+]
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refused_poll_ends_the_wait_at_once(
+    client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, code: str
+) -> None:
+    job = client.submit(request_)
+    server.service.script(faults.passes(), faults.error(code, "No."), operation=DESCRIBE)
+    failed: list[Any] = []
+    with pytest.raises(ServiceError) as refused:
+        job.wait(on_poll_error=failed.append)
+    assert refused.value.code == code
+    assert server.service.attempts(DESCRIBE) == 2
+    assert failed == []
+
+
+def test_on_poll_error_sees_the_error_of_every_failed_poll_that_ends_no_wait(
+    once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
+) -> None:
+    job = once.submit(request_)
+    server.service.script(
+        faults.passes(),
+        faults.throttle(),
+        faults.passes(),
+        faults.unavailable(),
+        operation=DESCRIBE,
+    )
+    told: list[str] = []
+    job.wait(
+        on_poll=lambda seen: told.append(seen.job_status.value),
+        on_poll_error=lambda error: told.append(type(error).__name__),
+    )
+    assert told[:5] == [
+        *("SUBMITTED", "ThrottlingException"),
+        *("SUBMITTED", "ServiceUnavailableException"),
+        "IN_PROGRESS",
+    ]
+
+
+def test_the_exception_of_on_poll_error_ends_the_wait(
+    once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
+) -> None:
+    job = once.submit(request_)
+    server.service.script(faults.passes(), faults.throttle(), operation=DESCRIBE)
+
+    def raise_(_: object) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        job.wait(on_poll_error=raise_)
+    assert server.service.attempts(DESCRIBE) == 2
 
 
 # --- The log --------------------------------------------------------------------------------------

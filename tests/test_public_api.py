@@ -193,11 +193,11 @@ def test_the_version_is_the_installed_one() -> None:
     assert comprehend_phi.__version__ == version("comprehend_phi")
 
 
-def test_the_newest_heading_of_the_changelog_is_the_version() -> None:
+def test_the_newest_release_in_the_changelog_is_the_version() -> None:
     headings = re.findall(r"^## \[?([^\]\s]+)", CHANGELOG.read_text("utf-8"), re.MULTILINE)
 
-    unreleased = ".dev" in comprehend_phi.__version__
-    assert headings[0] == ("Unreleased" if unreleased else comprehend_phi.__version__)
+    releases = (each for each in headings if each != "Unreleased")
+    assert next(releases) == comprehend_phi.__version__
 
 
 # --- Who knows whom -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import datetime, timezone
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
@@ -35,7 +36,7 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
-from comprehend_phi._storage import Boto3Storage, MissingObject, ordered_map
+from comprehend_phi._storage import Boto3Storage, MissingObject, StoredObject, ordered_map
 from comprehend_phi._threads import PoolClock
 from comprehend_phi.results import JobResults
 from comprehend_phi.testing import FakeClock, LocalServer, faults
@@ -191,8 +192,30 @@ def assert_keeps_quiet(error: BaseException) -> None:
 @pytest.mark.parametrize("body", [BODY, b"", b"\0\xff\r\n"], ids=["long", "empty", "binary"])
 def test_the_bytes_of_an_object_are_read(s3: S3, storage: Boto3Storage, body: bytes) -> None:
     s3.script(ok(body))
-    assert storage.read(BUCKET, KEY) == body
+    assert storage.read(BUCKET, KEY).body == body
     assert [unquote(path) for path in s3.requests] == [f"/{BUCKET}/{KEY}"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (
+            "Last-Modified: Thu, 02 Jan 2031 03:04:05 GMT\r\n",
+            datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+        ),
+        ("", None),
+    ],
+    ids=["given", "absent"],
+)
+def test_an_object_says_when_it_was_written(
+    s3: S3, storage: Boto3Storage, headers: str, expected: datetime | None
+) -> None:
+    s3.script(ok(headers=headers))
+    assert storage.read(BUCKET, KEY).last_modified == expected
+
+
+def test_the_repr_of_an_object_does_not_show_its_bytes() -> None:
+    assert CANARY not in repr(StoredObject(CANARY.encode(), None))
 
 
 def test_a_missing_key_is_told_apart_from_other_errors(s3: S3, storage: Boto3Storage) -> None:
@@ -259,7 +282,7 @@ def test_what_passes_is_tried_again(
     s3: S3, storage: Boto3Storage, clock: FakeClock, name: str
 ) -> None:
     s3.script(TRANSIENT[name], TRANSIENT[name], ok())
-    assert storage.read(BUCKET, KEY) == BODY
+    assert storage.read(BUCKET, KEY).body == BODY
     assert len(s3.requests) == 3
     assert len(clock.sleeps) == 2
 
@@ -304,7 +327,7 @@ def checksum(value: int) -> str:
 
 def test_a_body_that_was_changed_on_the_way_is_tried_again(s3: S3, storage: Boto3Storage) -> None:
     s3.script(ok(BODY, checksum(1)), ok())
-    assert storage.read(BUCKET, KEY) == BODY
+    assert storage.read(BUCKET, KEY).body == BODY
 
 
 def test_a_body_that_is_always_changed_names_bucket_and_key(s3: S3, storage: Boto3Storage) -> None:
@@ -736,9 +759,9 @@ class OneAtATime:
     def __init__(self) -> None:
         self._both = threading.Barrier(2, timeout=30)
 
-    def read(self, bucket: str, key: str) -> bytes:
+    def read(self, bucket: str, key: str) -> StoredObject:
         self._both.wait()
-        return b'{"Summary": {"Status": "COMPLETED"}}'
+        return StoredObject(b'{"Summary": {"Status": "COMPLETED"}}', None)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         return []
