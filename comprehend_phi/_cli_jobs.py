@@ -191,7 +191,8 @@ def locally(
     from botocore.config import Config
 
     session = _session_of_nobody()
-    config = Config(proxies={})  # else the environment's, which may not leave this host out
+    # Without proxies, since those of the environment may not leave this host out.
+    config = Config(proxies={}, retries={"total_max_attempts": 1})
     with server_class() as server:
         s3 = session.client("s3", endpoint_url=server.endpoint_url, config=config)
         try:

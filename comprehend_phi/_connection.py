@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Connection:
     """The boto3 clients of one of our clients: for Comprehend Medical and, once asked for, for S3.
 
-    The first, where we build it, neither retries nor validates by itself: our retries keep one
-    token and our validation does not print values. The second keeps botocore's standard retries.
-    Clients that were handed in are used as they are. `connections` is how many connections those
-    built here keep where the `config` does not say; None leaves it to botocore.
+    Those built here do not retry by themselves, since `RetryPolicy` alone decides, and our retries
+    keep one token. The first does not validate either: our validation prints no values. Clients
+    that were handed in are used as they are. `connections` is how many connections those built here
+    keep where the `config` does not say; None leaves it to botocore.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class Connection:
                 raise TypeError("client= is used as it is: give its own endpoint_url to it instead")
             if not hasattr(client, "start_phi_detection_job"):
                 raise TypeError("client= must be a boto3 client for comprehendmedical")
-            _warn_of_retries(client)
+            _warn_of_retries("client", client)
+        if s3_client is not None:
+            _warn_of_retries("s3_client", s3_client)
         self._session = session
         self._config = config
         self._connections = connections
@@ -96,16 +98,12 @@ class Connection:
         theirs = self._config or Config()
         if self._connections is not None:
             theirs = Config(max_pool_connections=self._connections).merge(theirs)
-        if service == "s3":
-            config = Config(retries={"mode": "standard"}).merge(theirs)
-        else:
-            ours = Config(
-                # "standard" takes the place of an "adaptive" in the environment, which waits by
-                # itself even for a single attempt.
-                retries={"total_max_attempts": 1, "mode": "standard"},
-                parameter_validation=False,
-            )
-            config = theirs.merge(ours)
+        # RetryPolicy alone retries. "standard" takes the place of an "adaptive" in the environment,
+        # which waits by itself even for a single attempt.
+        ours = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+        if service != "s3":
+            ours = ours.merge(Config(parameter_validation=False))
+        config = theirs.merge(ours)
         # Without a session, boto3's default one: what setup_default_session configured holds.
         session: Any = self._session or boto3
         try:
@@ -125,14 +123,13 @@ class Connection:
         )
 
 
-def _warn_of_retries(client: BaseClient) -> None:
+def _warn_of_retries(name: str, client: BaseClient) -> None:
     config: Any = client.meta.config  # botocore sets its options as attributes
     retries: dict[str, Any] = config.retries or {}
     if retries.get("total_max_attempts") != 1:
         warnings.warn(
-            "The boto3 client that was handed in retries by itself, and each of its tries is one"
-            " attempt of RetryPolicy: the two multiply. Build it with"
-            " Config(retries={'total_max_attempts': 1}).",
+            f"{name}= retries by itself, so its tries multiply with the attempts of RetryPolicy."
+            " Build it with Config(retries={'total_max_attempts': 1}).",
             DoubleRetryWarning,
             stacklevel=4,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import closing, suppress
 from datetime import datetime
@@ -13,7 +13,13 @@ from attrs import field, frozen
 
 from . import _wire, retry
 from ._threads import Pool, PoolClock
-from .errors import AccessDeniedException, MalformedResponseError, ResultsError, ServiceError
+from .errors import (
+    AccessDeniedException,
+    MalformedResponseError,
+    ResultsError,
+    ServiceError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -55,8 +61,10 @@ class Storage(Protocol):
 
         Raises:
             MissingObject: there is no such key.
-            ResultsError: it may not be read, or arrives cut.
-            ServiceError, TransportError: S3 could not be reached or refused otherwise.
+            ResultsError: S3 refuses to hand it out, or it always arrives cut. Without a `key`,
+                there is no such bucket.
+            ServiceError, TransportError: all attempts failed. With a `key`, this may concern this
+                object alone; without one, no object can be read.
         """
         ...
 
@@ -80,25 +88,7 @@ class Boto3Storage:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
-        from botocore.exceptions import BotoCoreError
-        from urllib3.exceptions import HTTPError
-
-        def get() -> StoredObject:
-            answer = self._client.get_object(Bucket=bucket, Key=key)
-            with closing(answer["Body"]) as body:
-                # Without a length, nobody would notice a body that is cut.
-                if "ContentLength" not in answer:
-                    raise _wire.Malformed("it does not say how long its body is")
-                try:
-                    content = StoredObject(body.read(), answer.get("LastModified"))
-                # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
-                except (BotoCoreError, HTTPError, OSError) as cause:
-                    reason = f"its body cannot be read ({type(cause).__name__})"
-                else:
-                    return content
-            raise _wire.Malformed(reason)
-
-        return self._call("GetObject", get, bucket, key)
+        return self._call("GetObject", lambda: self._get(bucket, key), bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """All keys that begin with `prefix`, in S3's order."""
@@ -108,26 +98,56 @@ class Boto3Storage:
         """What lies one slash below `prefix`, the slash included."""
         return self._list("CommonPrefixes", "Prefix", Bucket=bucket, Prefix=prefix, Delimiter="/")
 
-    def _list(self, entries: str, name: str, **members: str) -> list[str]:
-        def list_all() -> list[str]:
-            found: list[str] = []
-            for page in self._client.get_paginator("list_objects_v2").paginate(**members):
-                listed = page.get(entries, [])
-                others = page.get("CommonPrefixes" if entries == "Contents" else "Contents", [])
-                # An answer that is cut or none of S3's would read as "no keys".
-                if page.get("KeyCount") != len(listed) + len(others):
-                    raise _wire.Malformed("its keys are not as many as it says")
-                found += [entry[name] for entry in listed]
-            return found
+    def _get(self, bucket: str, key: str) -> StoredObject:
+        """Send one GetObject request and read its whole body."""
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
 
-        return self._call("ListObjectsV2", list_all, members["Bucket"], members["Prefix"])
+        answer = self._client.get_object(Bucket=bucket, Key=key)
+        with closing(answer["Body"]) as body:
+            # Without a length, nobody would notice a body that is cut.
+            if "ContentLength" not in answer:
+                raise _wire.Malformed("it does not say how long its body is")
+            try:
+                content = StoredObject(body.read(), answer.get("LastModified"))
+            # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
+            except (BotoCoreError, HTTPError, OSError) as cause:
+                reason = f"its body cannot be read ({type(cause).__name__})"
+            else:
+                return content
+        raise _wire.Malformed(reason)
+
+    def _list(self, entries: str, name: str, **members: str) -> list[str]:
+        """List all pages, each a call of its own for the retry policy."""
+        bucket, prefix = members["Bucket"], members["Prefix"]
+        found: list[str] = []
+        token: str | None = None
+
+        def next_page() -> Mapping[str, Any]:
+            more = {} if token is None else {"ContinuationToken": token}
+            page: Mapping[str, Any] = self._client.list_objects_v2(**members, **more)
+            # An answer that is cut, or that is not one of S3's, would read as "no keys".
+            count = len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
+            if page.get("KeyCount") != count:
+                raise _wire.Malformed("its keys are not as many as it says")
+            following = page.get("NextContinuationToken")
+            if page.get("IsTruncated") and following in (None, token):
+                raise _wire.Malformed("it does not say where the next page begins")
+            return page
+
+        while True:
+            page = self._call("ListObjectsV2", next_page, bucket, prefix)
+            found += [entry[name] for entry in page.get(entries, [])]
+            if not page.get("IsTruncated"):
+                return found
+            token = page["NextContinuationToken"]
 
     def _call(self, operation: str, call: Callable[[], _Result], bucket: str, key: str) -> _Result:
         try:
             return retry.call(lambda: _wire.attempt(call, operation, {}), self._policy, self._clock)
-        except (ServiceError, MalformedResponseError) as error:
+        except (ServiceError, TransportError) as error:
             failed = error
-        raise _results_error(failed, bucket, key) or failed
+        raise _about(failed, bucket, key)
 
 
 class ObstoreStorage(Boto3Storage):
@@ -175,23 +195,80 @@ class ObstoreStorage(Boto3Storage):
         return store
 
 
-def _results_error(
-    error: ServiceError | MalformedResponseError, bucket: str, key: str
-) -> ResultsError | None:
-    """The error that says which object is concerned, where that is what went wrong."""
+# Codes by which S3 refuses the caller, or the bucket: no other object could be read either. From
+# the list of error codes in the Amazon S3 API Reference, as far as reading can meet them.
+_ABOUT_ALL = frozenset(
+    {
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthorizationHeaderMalformed",
+        "CredentialsNotSupported",
+        "ExpiredToken",
+        "IllegalLocationConstraintException",
+        "InvalidAccessKeyId",
+        "InvalidBucketName",
+        "InvalidPayer",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NotSignedUp",
+        "PermanentRedirect",
+        "Redirect",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TemporaryRedirect",
+        "TokenRefreshRequired",
+        "UnauthorizedAccess",
+    }
+)
+
+_ADVICE = {
+    "AccessDenied": (
+        "access denied: the caller needs s3:GetObject and, where KMS encrypts, kms:Decrypt; S3"
+        " answers the same for a key that does not exist, unless the caller has s3:ListBucket"
+    ),
+    "InvalidObjectState": (
+        "the object is archived: restore it (RestoreObject), then read the results again"
+    ),
+    "InvalidRequest": (
+        "S3 refuses the request, as it does for objects that are encrypted with a key of the"
+        " customer (SSE-C): copy the object to one without SSE-C"
+    ),
+    "MethodNotAllowed": "the object was deleted, and only its delete marker is left",
+}
+
+
+def _about(
+    error: ServiceError | TransportError, bucket: str, key: str
+) -> ResultsError | ServiceError | TransportError:
+    """Return the error to raise: with bucket and key if it may concern this object alone.
+
+    What a retry may help against stays what it is. What S3 refuses for good becomes a
+    `ResultsError`; without a key if the whole bucket is concerned.
+    """
     if isinstance(error, MalformedResponseError):
         return ResultsError(error.reason, bucket=bucket, key=key)
-    if isinstance(error, AccessDeniedException):
-        reason = (
-            "access denied: the caller needs s3:GetObject and, where KMS encrypts, kms:Decrypt; S3"
-            " answers the same for a key that does not exist, unless the caller has s3:ListBucket"
-        )
-        return ResultsError(reason, bucket=bucket, key=key)
-    if error.code == "NoSuchBucket":
-        return ResultsError("there is no such bucket", bucket=bucket, key=key)
-    if error.code == "NoSuchKey":
+    if isinstance(error, ServiceError) and not error.retryable:
+        if error.code == "NoSuchBucket":
+            return ResultsError("there is no such bucket", bucket=bucket)
+        if error.code not in _ABOUT_ALL:
+            return _refusal(error, bucket, key)
+    if error.retryable:
+        error.bucket, error.key = bucket, key
+    return error
+
+
+def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
+    code = error.code
+    if code == "NoSuchKey":
         return MissingObject("there is no such key", bucket=bucket, key=key)
-    return None
+    if isinstance(error, AccessDeniedException):
+        code = "AccessDenied"
+    if code.startswith("KMS."):
+        advice = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
+    else:
+        advice = _ADVICE.get(code, "S3 refuses to hand out this object")
+    details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
+    return ResultsError(f"{advice} ({details})", bucket=bucket, key=key)
 
 
 def ordered_map(

@@ -61,7 +61,7 @@ class PlaintextOutputWarning(UserWarning):
 
 
 class DoubleRetryWarning(UserWarning):
-    """A boto3 client that was handed in retries by itself: its tries multiply with ours."""
+    """A boto3 client that you hand in retries by itself, so its tries multiply with ours."""
 
 
 def _restore(cls: type[ComprehendPHIError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
@@ -110,6 +110,8 @@ class _CallError(ComprehendPHIError):
     retryable: bool
     client_request_token: str | None
     retry_after: float | None
+    bucket: str | None = None
+    key: str | None = None
 
     _advice: ClassVar[str] = ""
 
@@ -133,7 +135,8 @@ class _CallError(ComprehendPHIError):
         """The error in words: which call, what happened, under which circumstances, what next."""
         tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         details = ", ".join(filter(None, (*circumstances, tries)))
-        return f"{self.operation}: {what} ({details}).{self._next()}"
+        where = "" if self.key is None else f" of s3://{self.bucket}/{self.key}"
+        return f"{self.operation}{where}: {what} ({details}).{self._next()}"
 
     def _next(self) -> str:
         advice = f" {self._advice}" if self._advice else ""
@@ -159,6 +162,7 @@ class ServiceError(_CallError):
         outcome_unknown: whether this or an earlier attempt may have been carried out nevertheless.
         client_request_token: on a start, the token of the request; else None.
         retry_after: seconds that the service asked to wait, or None.
+        bucket, key: the S3 object that was read, if the error may concern it alone; else None.
     """
 
     retryable = False
@@ -279,6 +283,7 @@ class TransportError(_CallError):
         outcome_unknown: whether this or an earlier attempt may have been carried out.
         client_request_token: on a start, the token of the request; else None.
         retry_after: seconds that an answer asked to wait, or None.
+        bucket, key: the S3 object that was read, if the error may concern it alone; else None.
     """
 
     def __init__(
@@ -439,7 +444,8 @@ class ResultsError(ComprehendPHIError):
     Attributes:
         reason: what is wrong, without a byte of the content.
         bucket: the bucket concerned, or None.
-        key: the key concerned, or None. The message shows it: whoever mends this has to find it.
+        key: the key concerned; None if it is not about one object. The message shows it: whoever
+            fixes this has to find it.
     """
 
     def __init__(self, reason: str, *, bucket: str | None = None, key: str | None = None) -> None:
@@ -449,7 +455,8 @@ class ResultsError(ComprehendPHIError):
         self.key = key
 
     def __str__(self) -> str:
-        where = f"s3://{self.bucket}/{self.key}: " if self.bucket is not None else ""
+        path = "" if self.key is None else f"/{self.key}"
+        where = f"s3://{self.bucket}{path}: " if self.bucket is not None else ""
         return f"{where}{self.reason}"
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import boto3
+from botocore.config import Config
 
 from comprehend_phi import (
     InputDataConfig,
@@ -30,7 +31,8 @@ def main() -> None:
     # The local service checks no signature, but boto3 wants something to sign with.
     session = boto3.Session("local", "local", region_name="us-east-1")
     with LocalServer() as server:
-        s3 = session.client("s3", endpoint_url=server.endpoint_url)
+        config = Config(retries={"total_max_attempts": 1})  # the client's RetryPolicy retries
+        s3 = session.client("s3", endpoint_url=server.endpoint_url, config=config)
         s3.create_bucket(Bucket=BUCKET)
         for path in NOTES.rglob("*.txt"):
             key = f"notes/{path.relative_to(NOTES).as_posix()}"

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.config import Config
 from hypothesis import settings
 
 from comprehend_phi import (
@@ -244,7 +245,9 @@ def once(make_client: Callable[..., PHIClient]) -> PHIClient:
 @pytest.fixture
 def s3(server: LocalServer) -> Iterator[Any]:
     """A boto3 client for the S3 beside the local service."""
-    client: Any = boto3.client("s3", endpoint_url=server.endpoint_url)
+    # Only our retries, which wait by the fake clock; botocore's would really sleep.
+    config = Config(retries={"total_max_attempts": 1})
+    client: Any = boto3.client("s3", endpoint_url=server.endpoint_url, config=config)
     yield client
     client.close()
 

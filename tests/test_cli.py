@@ -22,6 +22,7 @@ from uuid import uuid4
 import boto3
 import pytest
 from attrs import frozen
+from botocore.config import Config
 
 from comprehend_phi import (
     InputDataConfig,
@@ -187,7 +188,8 @@ def shell_on(server: LocalServer, home: Path) -> Generator[Shell, None, None]:
     session = boto3.Session(
         aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1"
     )
-    s3: Any = session.client("s3", endpoint_url=server.endpoint_url)
+    config = Config(retries={"total_max_attempts": 1})
+    s3: Any = session.client("s3", endpoint_url=server.endpoint_url, config=config)
     bucket = f"bucket-{uuid4().hex}"
     s3.create_bucket(Bucket=bucket)
     with PHIClient(session=session, endpoint_url=server.endpoint_url, s3_client=s3) as client:

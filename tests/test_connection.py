@@ -302,6 +302,25 @@ def make_boto3_client(recorder: Recorder) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("config", LOUD)
+def test_a_client_for_s3_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
+    config: Config | None, make_boto3_client: Callable[..., Any], recorder: Recorder
+) -> None:
+    loud = make_boto3_client("s3", config=config)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        client = PHIClient(endpoint_url=recorder.url, s3_client=loud)
+        client.close()
+
+    (warning,) = caught
+    assert warning.category is DoubleRetryWarning
+    assert "s3_client= retries by itself" in str(warning.message)
+    assert Path(warning.filename) == Path(__file__)
+    line = Path(__file__).read_text().splitlines()[warning.lineno - 1].strip()
+    assert line == "client = PHIClient(endpoint_url=recorder.url, s3_client=loud)"
+
+
+@pytest.mark.parametrize("config", LOUD)
 def test_a_client_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
     config: Config | None,
     make_boto3_client: Callable[..., Any],
@@ -433,24 +452,17 @@ def test_s3_follows_the_region_of_a_client_that_was_handed_in(
     assert connect(client=theirs, endpoint_url=None).s3_client.meta.region_name == "eu-west-1"
 
 
-def test_s3_has_the_standard_retries_of_botocore_and_the_client_has_none(
-    connect: Callable[..., Connection],
+@pytest.mark.parametrize(
+    "config", [None, Config(retries={"total_max_attempts": 7, "mode": "adaptive"}, read_timeout=11)]
+)
+def test_no_client_that_we_build_retries_by_itself(
+    connect: Callable[..., Connection], config: Config | None
 ) -> None:
-    connection = connect()
+    connection = connect(config=config)
 
-    assert connection.s3_client.meta.config.retries["mode"] == "standard"
-    assert connection.client.meta.config.retries["total_max_attempts"] == 1
-
-
-def test_s3_has_the_retries_of_the_config_where_it_has_some(
-    connect: Callable[..., Connection],
-) -> None:
-    config = Config(retries={"total_max_attempts": 7, "mode": "adaptive"}, read_timeout=11)
-
-    s3 = connect(config=config).s3_client
-
-    assert s3.meta.config.retries == {"total_max_attempts": 7, "mode": "adaptive"}
-    assert s3.meta.config.read_timeout == 11
+    for client in (connection.client, connection.s3_client):
+        assert client.meta.config.retries == {"total_max_attempts": 1, "mode": "standard"}
+        assert client.meta.config.read_timeout == (11 if config else 60)
 
 
 def test_the_client_for_s3_is_built_once(connect: Callable[..., Connection]) -> None:
@@ -465,7 +477,7 @@ def test_the_client_for_s3_is_built_once(connect: Callable[..., Connection]) -> 
 def test_a_client_for_s3_that_was_handed_in_is_used(
     connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
 ) -> None:
-    theirs = make_boto3_client("s3")
+    theirs = make_boto3_client("s3", config=QUIET[0])
 
     assert connect(s3_client=theirs).s3_client is theirs
 
@@ -528,7 +540,7 @@ class TestStorage:
         make_boto3_client: Callable[..., Any],
         clock: FakeClock,
     ) -> None:
-        connection = connect(s3_client=make_boto3_client("s3"))
+        connection = connect(s3_client=make_boto3_client("s3", config=QUIET[0]))
 
         assert type(connection.storage(POLICY, clock)) is Boto3Storage
 

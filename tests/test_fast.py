@@ -69,7 +69,7 @@ if "without" in how:
     sys.modules["obstore"] = None  # as where it is not installed
 options = {}
 if how == "s3_client":
-    options["s3_client"] = boto3.client("s3")
+    options["s3_client"] = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}))
 elif how == "config":
     options["config"] = Config(read_timeout=30)
 elif how == "session":

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -167,7 +168,8 @@ def session() -> Any:
 
 @pytest.fixture(scope="module")
 def s3(server: LocalServer, session: Any) -> Iterator[Any]:
-    client = session.client("s3", endpoint_url=server.endpoint_url)
+    config = Config(retries={"total_max_attempts": 1})
+    client = session.client("s3", endpoint_url=server.endpoint_url, config=config)
     yield client
     client.close()
 
@@ -1546,7 +1548,8 @@ def many(
     serving: Callable[[Objects], AbstractContextManager[None]],
 ) -> Iterator[Many]:
     objects = Objects()
-    s3 = session.client("s3", endpoint_url=objects.url)
+    config = Config(retries={"total_max_attempts": 1})
+    s3 = session.client("s3", endpoint_url=objects.url, config=config)
     url = server.endpoint_url
     with (
         serving(objects),

@@ -229,7 +229,16 @@ def test_a_missing_key_is_told_apart_from_other_errors(s3: S3, storage: Boto3Sto
 
 @pytest.mark.parametrize(
     ("status", "code", "words"),
-    [(403, "AccessDenied", "s3:ListBucket"), (404, "NoSuchBucket", "no such bucket")],
+    [
+        (403, "AccessDenied", "s3:ListBucket"),
+        (403, "AccessDeniedException", "s3:ListBucket"),
+        (403, "InvalidObjectState", "archived: restore it"),
+        (400, "KMS.DisabledException", "KMS key .* enable it"),
+        (400, "KMS.KMSInvalidStateException", "KMS key .* enable it"),
+        (400, "InvalidRequest", "SSE-C"),
+        (405, "MethodNotAllowed", "delete marker"),
+        (400, "NeverHeardOf", "refuses to hand out this object"),
+    ],
 )
 def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
     s3: S3, storage: Boto3Storage, status: int, code: str, words: str
@@ -240,6 +249,7 @@ def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
     assert not isinstance(caught.value, MissingObject)
     assert (caught.value.bucket, caught.value.key) == (BUCKET, KEY)
     assert WHERE in str(caught.value)
+    assert f"({code}, HTTP {status}, request id unknown)" in str(caught.value)
     assert len(s3.requests) == 1
     assert_keeps_quiet(caught.value)
 
@@ -250,16 +260,30 @@ def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
         (400, "ExpiredToken", ExpiredTokenException),
         (403, "SignatureDoesNotMatch", ServiceError),
         (403, "InvalidAccessKeyId", ServiceError),
+        (403, "RequestTimeTooSkewed", ServiceError),
+        (403, "AllAccessDisabled", ServiceError),
+        (400, "AuthorizationHeaderMalformed", ServiceError),
     ],
 )
-def test_a_refusal_of_the_caller_is_an_error_of_the_service(
+def test_a_refusal_of_the_caller_is_an_error_of_the_service_and_of_no_single_object(
     s3: S3, storage: Boto3Storage, status: int, code: str, kind: type[ServiceError]
 ) -> None:
     s3.script(error(status, code))
     with pytest.raises(kind) as caught:
         storage.read(BUCKET, KEY)
     assert (caught.value.operation, caught.value.code) == ("GetObject", code)
+    assert (caught.value.bucket, caught.value.key) == (None, None)
+    assert WHERE not in str(caught.value)
     assert len(s3.requests) == 1
+
+
+def test_a_missing_bucket_is_an_error_of_no_single_object(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(error(404, "NoSuchBucket"))
+    with pytest.raises(ResultsError) as caught:
+        storage.read(BUCKET, KEY)
+    assert str(caught.value) == f"s3://{BUCKET}: there is no such bucket"
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, None)
+    assert_keeps_quiet(caught.value)
 
 
 TRANSIENT = {
@@ -292,8 +316,12 @@ def test_what_does_not_pass_is_told_in_the_end(s3: S3, storage: Boto3Storage, na
     s3.script(TRANSIENT[name])
     with pytest.raises((ResultsError, ServiceError, TransportError)) as caught:
         storage.read(BUCKET, KEY)
+    assert isinstance(caught.value, (ResultsError, ServiceError, TransportError))
     assert not isinstance(caught.value, MissingObject)
     assert len(s3.requests) == 4
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, KEY)
+    assert WHERE in str(caught.value)
+    assert isinstance(caught.value, ResultsError) or caught.value.retryable
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -350,6 +378,7 @@ def test_missing_credentials_are_told_at_once(
         storage.read(BUCKET, KEY)
     client.close()
     assert not caught.value.retryable
+    assert caught.value.key is None
     assert s3.requests == []
 
 
@@ -362,9 +391,34 @@ def test_keys_come_from_every_page(s3: S3, storage: Boto3Storage) -> None:
     assert len(s3.requests) == 3
 
 
-def test_a_page_that_is_throttled_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
-    s3.script(listing("a", following="x"), error(503, "SlowDown"), listing("a"))
-    assert storage.keys(BUCKET, "notes/") == ["a"]
+def test_a_page_that_is_throttled_is_fetched_again_and_no_other(
+    s3: S3, storage: Boto3Storage
+) -> None:
+    s3.script(
+        listing("a", following="x"), *[error(503, "SlowDown")] * 3, listing("b", following="y")
+    )
+    s3.answers.append(error(503, "SlowDown"))
+    s3.answers.append(listing("c"))
+    assert storage.keys(BUCKET, "notes/") == ["a", "b", "c"]
+    asked = [request.partition("continuation-token=")[2][:1] for request in s3.requests]
+    assert asked == ["", "x", "x", "x", "x", "y", "y"]
+
+
+@pytest.mark.parametrize("ask", ["keys", "folders"])
+@pytest.mark.parametrize("token", ["", "x"], ids=["absent", "repeated"])
+def test_a_page_that_does_not_say_where_the_next_begins_is_an_error(
+    s3: S3, storage: Boto3Storage, token: str, ask: str
+) -> None:
+    following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    endless = b"<NextContinuationToken>x</NextContinuationToken>"
+    page = listing("a", following="x").data.replace(endless, following.encode())
+    head, _, body = page.partition(b"\r\n\r\n")
+    assert head
+    s3.script(listing("a", following="x"), ok(body))
+    with pytest.raises(ResultsError, match="where the next page begins") as caught:
+        getattr(storage, ask)(BUCKET, "notes/")
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
+    assert len(s3.requests) == 1 + 4
 
 
 def test_the_keys_of_a_folder_are_asked_for_by_their_prefix(s3: S3, storage: Boto3Storage) -> None:
@@ -413,6 +467,7 @@ def test_an_error_of_a_list_names_the_operation(s3: S3, storage: Boto3Storage, a
     with pytest.raises(ThrottlingException) as caught:
         getattr(storage, ask)(BUCKET, "notes/")
     assert caught.value.operation == "ListObjectsV2"
+    assert f"ListObjectsV2 of s3://{BUCKET}/notes/: " in str(caught.value)
 
 
 def test_an_empty_folder_has_no_keys(s3: S3, storage: Boto3Storage) -> None:
@@ -514,26 +569,22 @@ def test_as_many_objects_are_fetched_at_a_time_as_there_are_connections(
 
 
 @pytest.mark.usefixtures("s3_endpoint")
-def test_the_s3_client_that_we_build_retries_as_botocore_does(
-    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
+@pytest.mark.parametrize("attempts", [1, 2, 8])
+@pytest.mark.parametrize(
+    "config", [None, Config(retries={"total_max_attempts": 5, "mode": "adaptive"})]
+)
+def test_the_retry_policy_alone_decides_how_often_s3_is_asked(
+    s3: S3,
+    server: LocalServer,
+    make_client: Callable[..., PHIClient],
+    attempts: int,
+    config: Config | None,
 ) -> None:
-    client = make_client(retry=RetryPolicy(max_attempts=1))
-    s3.script(error(503, "SlowDown"), documents(1))
-    assert results_of(server, client).manifest.status == "COMPLETED"
-    assert len(s3.requests) == 2
-
-
-@pytest.mark.usefixtures("s3_endpoint")
-def test_the_retries_of_a_config_are_those_of_the_s3_client(
-    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
-) -> None:
-    client = make_client(
-        retry=RetryPolicy(max_attempts=1), config=Config(retries={"total_max_attempts": 1})
-    )
+    client = make_client(retry=RetryPolicy(max_attempts=attempts), config=config)
     s3.script(error(503, "SlowDown"))
-    with pytest.raises(ThrottlingException):
+    with pytest.raises(ThrottlingException) as caught:
         _ = results_of(server, client).manifest
-    assert len(s3.requests) == 1
+    assert len(s3.requests) == caught.value.attempts == attempts
 
 
 @pytest.mark.usefixtures("s3_endpoint")
