@@ -1,7 +1,10 @@
 """Where the files of a job lie: from what the manifest and its lists call them to their keys.
 
-The layout of the output folder is AWS's (Developer Guide, batch APIs). Where AWS leaves a name
-open, the manifest tells it, by a key, by a path below a folder or by an `s3://` URI.
+AWS documents the layout of the output folder, and writes the names in the lists as "input
+path/input file name" and "output path/output file name" (Developer Guide, batch APIs). Whether such
+a name is a key, a path below a folder or an `s3://` URI, and what an empty path looks like, AWS
+leaves open. Keys are opaque: every name is first taken as it is written. Where that leaves a
+choice, a document and its source decide it together, since one repeats the path of the other.
 """
 
 from __future__ import annotations
@@ -42,61 +45,97 @@ class Layout:
         lists_folder: below which the lists of processed and unprocessed files lie.
     """
 
-    def __init__(self, folder: str, input_key: str) -> None:
+    def __init__(self, folder: str, *, input_bucket: str, input_key: str) -> None:
         self.folder = folder
-        self._parent, _, self._name = folder[:-1].rpartition("/")
+        self._name = folder[:-1].rpartition("/")[2]
         self.lists_folder = f"{folder}Manifest_{self._name}/"
+        self._input_bucket = input_bucket
         self._input_key = input_key
         self._input_folder = folder_key(input_key)
 
-    def key_of(self, name: str) -> str:
-        """The key of something that the manifest names: by its key, or below one of the folders."""
-        name = _without_bucket(name)
-        if name.startswith(self.folder):
-            return name
-        # There is a parent here: a folder without one is the name alone, and has returned above.
-        if name.startswith(f"{self._name}/"):
-            return f"{self._parent}/{name}"
-        return self.folder + name
+    def keys_of(self, name: str) -> list[str]:
+        """Return the keys in the output folder that `name` may mean, the most literal first.
+
+        There is one only, unless `name` begins with a slash.
+        """
+        # No path can contain the job's own folder by chance: its name has the job's id.
+        _, folder, path = f"/{name}".partition(f"/{self._name}/")
+        if folder:
+            return [self.folder + path]
+        return [self.folder + path for path in _literal_first(name)]
 
     def is_output(self, key: str) -> bool:
         """Whether a key in the output folder is that of a document."""
         return key.endswith(".out") and not key.startswith(self.lists_folder)
 
-    def output_key_of(self, input_name: str) -> str:
-        """The key of the document for an input file, which repeats its path below the input key."""
-        name = _without_bucket(input_name)
-        if name == self._input_key:  # which then names the one file
-            path = name.rpartition("/")[2]
+    def output_key_of(self, input_key: str) -> str:
+        """Return the key of the document for an input file, by the layout that AWS documents."""
+        if input_key == self._input_key:  # which then names the one file
+            path = self._input_name
         else:
-            path = name.removeprefix(self._input_folder)
-        return self.key_of(f"{path}.out")
+            path = input_key.removeprefix(self._input_folder)
+        return f"{self.folder}{path}.out"
 
-    def path_of(self, output_key: str) -> str:
-        """The path of the input file below the input key, which the output's key repeats."""
-        return output_key.removeprefix(self.folder).removesuffix(".out")
-
-    def input_key_of(self, name: str, *, output_key: str | None = None, only: bool) -> str:
-        """The key of an input file, which lists may name by its key or by its path below.
+    def input_key_of(self, output_key: str, *, only: bool) -> str:
+        """Return the key of the input file for a document, by the layout that AWS documents.
 
         Args:
-            name: what a list calls it.
-            output_key: that of its document, if it has one. It tells a relative path that happens
-                to begin like the input key from a key.
-            only: whether it is the only input file, which the input key may then name itself.
+            output_key: the key of the document.
+            only: whether it is the only one: the input key may then name the file itself.
         """
-        name = _without_bucket(name)
-        only = only and name == self._input_key.rpartition("/")[2]
-        if name == self._input_key or only:
+        path = output_key.removeprefix(self.folder).removesuffix(".out")
+        if only and path == self._input_name:
             return self._input_key
-        relative = output_key is not None and name == self.path_of(output_key)
-        if name.startswith(self._input_folder) and not relative:
-            return name
-        return self._input_folder + name
+        return self._input_folder + path
+
+    def input_keys_of(self, name: str, *, only: bool) -> list[str]:
+        """Return the keys in the input location that `name` may mean, the most literal first.
+
+        Args:
+            name: what a list calls the file.
+            only: whether it is the only input file: the input key may then name the file itself.
+        """
+        keys: list[str] = []
+        uri = f"s3://{self._input_bucket}/"
+        if name.startswith(uri) and self._is_input(key := name.removeprefix(uri)):
+            keys.append(key)
+        for path in _literal_first(name):
+            if self._is_input(path):
+                keys.append(path)
+            if only and path == self._input_name:
+                keys.append(self._input_key)
+            keys.append(self._input_folder + path)
+        return list(dict.fromkeys(keys))
+
+    def pairs_of(
+        self, input_name: str, output_name: str | None, *, only: bool
+    ) -> list[tuple[str, str]]:
+        """Return the pairs of keys, of a source and its document, that a list may mean by an entry.
+
+        A document repeats the path of its source, so readings that break this are left out. If all
+        break it, the most literal reading is returned alone.
+
+        Args:
+            input_name: what the list calls the source.
+            output_name: what the list calls the document; None or empty if it does not say.
+            only: whether it is the only input file: the input key may then name the file itself.
+        """
+        sources = self.input_keys_of(input_name, only=only)
+        pairs = [(source, self.output_key_of(source)) for source in sources]
+        if not output_name:
+            return pairs
+        documents = self.keys_of(output_name)
+        fitting = [pair for pair in pairs if pair[1] in documents]
+        return fitting or [(sources[0], documents[0])]
+
+    @property
+    def _input_name(self) -> str:
+        return self._input_key.rpartition("/")[2]
+
+    def _is_input(self, key: str) -> bool:
+        return key == self._input_key or key.startswith(self._input_folder)
 
 
-def _without_bucket(name: str) -> str:
-    """A key from a key, a path or an `s3://` URI."""
-    if name.startswith("s3://"):
-        name = name.removeprefix("s3://").partition("/")[2]
-    return name.removeprefix("/")
+def _literal_first(name: str) -> list[str]:
+    """Return the name as it is written, then without a slash that the writer may have put first."""
+    return [name, name[1:]] if name.startswith("/") else [name]

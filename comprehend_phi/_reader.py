@@ -6,7 +6,9 @@ folder is listed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ._documents import (
@@ -30,10 +32,14 @@ _PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
 class File(NamedTuple):
-    """A processed file: its key in the input bucket, and that of its document."""
+    """A processed file: its key in the input bucket, and that of its document.
+
+    `is_shared` says whether the list gives one of the two to another file as well.
+    """
 
     input_key: str
     output_key: str
+    is_shared: bool = False
 
 
 class _Kept(Generic[_T]):
@@ -81,15 +87,11 @@ class Reader:
     @_Kept
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
-        path = self._job.manifest_file_path
-        candidates = [f"{self._layout.folder}Manifest"]
-        if path and self._layout.key_of(path) not in candidates:
-            candidates.append(self._layout.key_of(path))
-        for key in candidates:
-            try:
-                body = self._storage.read(self._bucket, key).body
-            except MissingObject:
-                continue
+        layout, path = self._layout, self._job.manifest_file_path
+        named = layout.keys_of(path) if path else []
+        candidates = list(dict.fromkeys([f"{layout.folder}Manifest", *named]))
+        if (found := self._first(candidates)) is not None:
+            key, body = found
             return decode_manifest(body, bucket=self._bucket, key=key)
         if self._job.job_status in _PROMISED:
             raise IncompleteResultsError(
@@ -115,7 +117,7 @@ class Reader:
         listed = self._listed("failed", self.manifest.unprocessed_files_list_location) or []
         return tuple(
             UnprocessedFile(
-                input_key=self._layout.input_key_of(file.input, only=self._has_one_input),
+                input_key=self._layout.input_keys_of(file.input, only=self._has_one_input)[0],
                 error_code=file.error_code,
                 error_message=file.error_message,
             )
@@ -128,21 +130,31 @@ class Reader:
         layout = self._layout
         listed = self._listed("success", self.manifest.successful_files_list_location)
         if listed is None:
-            names = {key: layout.path_of(key) for key in self._all_keys if layout.is_output(key)}
-        else:
-            names = {
-                layout.key_of(file.output)
-                if file.output
-                else layout.output_key_of(file.input): file.input
-                for file in listed
-            }
-        return tuple(
-            File(layout.input_key_of(name, output_key=key, only=self._has_one_input), key)
-            for key, name in names.items()
-        )
+            return tuple(
+                File(layout.input_key_of(key, only=self._has_one_input), key)
+                for key in self._all_keys
+                if layout.is_output(key)
+            )
+        # An entry that is there twice is one file; two entries of different files never are.
+        entries = dict.fromkeys((entry.input, entry.output) for entry in listed)
+        return _told_apart([self._file(*entry) for entry in entries])
+
+    def _file(self, input_name: str, output_name: str | None) -> File:
+        pairs = self._layout.pairs_of(input_name, output_name, only=self._has_one_input)
+        if len({output_key for _, output_key in pairs}) > 1:
+            # The list leaves it open; what the job wrote does not.
+            pairs = [pair for pair in pairs if pair[1] in self._all_keys] or pairs
+        return File(*pairs[0])
 
     def document(self, file: File) -> Document:
         """What was found in one file. Raises MissingObject where its document is not there."""
+        if file.is_shared:
+            raise ResultsError(
+                "the list of processed files has several entries for this document or its source,"
+                " so nobody can tell which belong together",
+                bucket=self._bucket,
+                key=file.output_key,
+            )
         body = self._storage.read(self._bucket, file.output_key).body
         content = decode_output(body, bucket=self._bucket, key=file.output_key)
         return Document(
@@ -212,31 +224,35 @@ class Reader:
     def _listed(self, kind: str, location: str | None) -> list[Listed] | None:
         """What the manifest's list of this kind names; None where there is no list."""
         if location:
-            keys = [self._layout.key_of(location)]
+            places = [self._layout.keys_of(location)]
         else:
             folder = f"{self._layout.lists_folder}{kind}/"
-            keys = [key for key in self._all_keys if key.startswith(folder)]
-            if not keys:
+            places = [[key] for key in self._all_keys if key.startswith(folder)]
+            if not places:
                 return None
         files: list[Listed] = []
-        for key in keys:
-            try:
-                body = self._storage.read(self._bucket, key).body
-            except MissingObject:
-                missing = key
-            else:
-                files += decode_list(body, bucket=self._bucket, key=key)
-                continue
-            raise IncompleteResultsError(
-                f"the manifest's list of {kind} files is missing",
-                bucket=self._bucket,
-                missing=[missing],
-            )
+        for candidates in places:
+            if (found := self._first(candidates)) is None:
+                raise IncompleteResultsError(
+                    f"the manifest's list of {kind} files is missing",
+                    bucket=self._bucket,
+                    missing=candidates,
+                )
+            key, body = found
+            files += decode_list(body, bucket=self._bucket, key=key)
         return files
 
+    def _first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
+        """Return the first of these objects that is there, as its key and its bytes."""
+        for key in keys:
+            with suppress(MissingObject):
+                return key, self._storage.read(self._bucket, key).body
+        return None
+
     @_Kept
-    def _all_keys(self) -> list[str]:
-        return self._storage.keys(self._bucket, self._layout.folder)
+    def _all_keys(self) -> dict[str, None]:
+        """The keys in the output folder, in S3's order."""
+        return dict.fromkeys(self._storage.keys(self._bucket, self._layout.folder))
 
     @_Kept
     def _has_one_input(self) -> bool:
@@ -254,4 +270,21 @@ class Reader:
                 bucket=self._bucket,
                 key=folder_key(output_key),
             )
-        return Layout(folder, self._input.s3_key or "")
+        return Layout(
+            folder, input_bucket=self._input.s3_bucket, input_key=self._input.s3_key or ""
+        )
+
+
+def _told_apart(files: Sequence[File]) -> tuple[File, ...]:
+    """Return the files, with a mark on each whose source or document another one has too."""
+    # Sets first, which are smaller than Counters: hardly any list has such files.
+    different_sources = len({file.input_key for file in files})
+    different_documents = len({file.output_key for file in files})
+    if different_sources == different_documents == len(files):
+        return tuple(files)
+    sources = Counter(file.input_key for file in files)
+    documents = Counter(file.output_key for file in files)
+    return tuple(
+        file._replace(is_shared=sources[file.input_key] > 1 or documents[file.output_key] > 1)
+        for file in files
+    )

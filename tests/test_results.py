@@ -23,12 +23,18 @@ from hypothesis import strategies as st
 
 from comprehend_phi import (
     IncompleteResultsError,
+    InputDataConfig,
+    JobProperties,
+    JobStatus,
+    OutputDataConfig,
     PHIClient,
     RedactionError,
     RequestValidationError,
     ResultsError,
     StartPHIDetectionJobRequest,
 )
+from comprehend_phi._layout import folder_key
+from comprehend_phi._storage import MissingObject, StoredObject
 from comprehend_phi.results import (
     Document,
     Entity,
@@ -40,6 +46,8 @@ from comprehend_phi.results import (
 )
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 from comprehend_phi.testing.moto import MotoStorage
+
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 
 # Planted in every file that is damaged here; it belongs into no error.
 CANARY = "Zinnia Quellwasser"
@@ -246,8 +254,6 @@ def test_the_documents_of_a_job_are_read(
 def test_a_job_without_keys_is_read(
     client: PHIClient, make_request: Callable[..., StartPHIDetectionJobRequest], bucket: str
 ) -> None:
-    from comprehend_phi import InputDataConfig, OutputDataConfig
-
     job = client.submit(
         make_request(
             input_data_config=InputDataConfig(s3_bucket=bucket),
@@ -289,6 +295,13 @@ AWKWARD = [
     "note.txt.out.out",
     "Manifest",
     "s3:/note.txt",
+    "/note.txt",
+    "//note.txt",
+    "deep//note.txt",
+    "/deep/note.txt",
+    "./note.txt",
+    "deep/../note.txt",
+    "..",
 ]
 
 
@@ -558,10 +571,35 @@ def test_documents_come_in_the_order_of_the_list(laid: Laid) -> None:
     assert inputs(laid.results()) == [f"notes/{path}" for path in paths]
 
 
-def test_a_file_that_is_listed_twice_comes_once(laid: Laid) -> None:
+def test_an_entry_that_is_listed_twice_comes_once(laid: Laid) -> None:
     laid.lay("a.txt")
-    laid.put(laid.success, {"Files": ["notes/a.txt", "a.txt", {"Input": "notes/a.txt"}]})
+    laid.put(laid.success, {"Files": ["notes/a.txt", "notes/a.txt", {"Input": "notes/a.txt"}]})
     assert inputs(laid.results()) == ["notes/a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("notes/a.txt", "a.txt", id="one source, one document"),
+        pytest.param(
+            {"Input": "notes/a.txt", "Output": "{folder}a.txt.out"},
+            {"Input": "notes/a.txt", "Output": "{folder}b.txt.out"},
+            id="one source",
+        ),
+        pytest.param(
+            {"Input": "notes/a.txt", "Output": "{folder}a.txt.out"},
+            {"Input": "notes/b.txt", "Output": "{folder}a.txt.out"},
+            id="one document",
+        ),
+    ],
+)
+def test_two_entries_for_one_file_are_told(laid: Laid, one: Any, other: Any) -> None:
+    laid.lay("a.txt", "b.txt")
+    content = json.dumps({"Files": [one, other]}).replace("{folder}", laid.folder)
+    laid.put(laid.success, content.encode())
+    came, error = until_error(iter(laid.results()))
+    assert came == []
+    assert "several entries" in error.reason
 
 
 def test_unknown_members_of_a_list_are_ignored(laid: Laid) -> None:
@@ -679,6 +717,118 @@ def test_any_path_is_found_again(
     ]
     laid.put(laid.success, {"Files": entries})
     assert inputs(laid.results()) == [f"notes/{path}" for path in paths]
+
+
+# Where readings of a name could meet: keys of slashes, dots and what the input keys begin with.
+slashed = st.text(st.sampled_from("//.an"), min_size=1, max_size=5)
+output_keys = st.sampled_from(["", "out", "out/", "/", "/out", "/out/", "n"])
+
+
+class Kept:
+    """A `Storage` of one bucket for sources and results, which are in memory."""
+
+    connections = 2
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self._objects = objects
+
+    def read(self, bucket: str, key: str) -> StoredObject:
+        if key not in self._objects:
+            raise MissingObject("there is no such key", bucket=bucket, key=key)
+        return StoredObject(self._objects[key], None)
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        return sorted(key for key in self._objects if key.startswith(prefix))
+
+    def folders(self, bucket: str, prefix: str) -> list[str]:
+        names = [key.removeprefix(prefix).partition("/") for key in self.keys(bucket, prefix)]
+        return sorted({f"{prefix}{name}/" for name, slash, _ in names if slash})
+
+
+@settings(max_examples=300)
+@given(
+    input_key=st.sampled_from(["", "n", "n/", "/", "/n", "/n/"]),
+    output_key=output_keys,
+    paths=st.sets(slashed, min_size=1, max_size=4),
+    spelling=st.sampled_from(["{key}", "{path}", "/{key}", "/{path}", "s3://bucket/{key}"]),
+    document_spelling=st.sampled_from(["{key}", "{path}", "/{path}", None]),
+    lost=st.booleans(),
+)
+def test_a_text_never_meets_the_entities_of_another_note(
+    input_key: str,
+    output_key: str,
+    paths: set[str],
+    spelling: str,
+    document_spelling: str | None,
+    lost: bool,
+) -> None:
+    job_id = uuid4().hex
+    name = f"123456789012-PHIDetection-{job_id}"
+    out = f"{folder_key(output_key)}{name}/"
+    objects: dict[str, bytes] = {}
+    entries: list[Any] = []
+    for path in sorted(paths):
+        key = folder_key(input_key) + path
+        # Each note says which it is, and the model was found by nobody else's.
+        objects[key] = key.encode()
+        objects[f"{out}{path}.out"] = json.dumps({"Entities": [], "ModelVersion": key}).encode()
+        entry: dict[str, Any] = {"Input": spelling.format(key=key, path=path)}
+        if document_spelling is not None:
+            entry["Output"] = document_spelling.format(key=f"{out}{path}.out", path=f"{path}.out")
+        entries.append(entry)
+    if lost:
+        del objects[f"{out}{min(paths)}.out"]
+    objects[f"{out}success"] = json.dumps({"Files": entries}).encode()
+    summary = {"Status": "COMPLETED", "SuccessfulFilesListLocation": f"{out}success"}
+    objects[f"{out}Manifest"] = json.dumps({"Summary": summary}).encode()
+    job = JobProperties(
+        job_id=job_id,
+        job_status=JobStatus.COMPLETED,
+        input_data_config=InputDataConfig(s3_bucket="bucket", s3_key=input_key),
+        output_data_config=OutputDataConfig(s3_bucket="bucket", s3_key=output_key),
+    )
+    came: list[tuple[Document, str]] = []
+    error = None
+    try:
+        came.extend(JobResults(job, Kept(objects)).with_text())
+    except ResultsError as caught:
+        error = caught
+    for document, text in came:
+        assert document.model_version == document.input_key == text
+    assert len(came) == len(paths) or error is not None
+    if spelling == document_spelling == "{key}" and not lost:
+        assert len(came) == len(paths)
+
+
+@settings(max_examples=20)
+@given(
+    input_key=st.sampled_from([None, "n", "n/", "/", "/2031/02", "/n/"]),
+    output_key=output_keys,
+    paths=st.sets(slashed.filter(lambda path: not path.endswith("/")), min_size=1, max_size=4),
+)
+def test_each_note_of_a_job_is_redacted_as_itself(
+    client: PHIClient, s3: Any, input_key: str | None, output_key: str, paths: set[str]
+) -> None:
+    source, target = f"source-{uuid4().hex}", f"target-{uuid4().hex}"
+    for name in (source, target):
+        s3.create_bucket(Bucket=name)
+    keys = [folder_key(input_key or "") + path for path in sorted(paths)]
+    for number, key in enumerate(keys):
+        # A name in every other note: what is redacted with the entities of another one shows.
+        body = f"Note {number}\nPatient: {'Jo Sample' if number % 2 else '-'}\n"
+        s3.put_object(Bucket=source, Key=key, Body=body.encode())
+    request = StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket=source, s3_key=input_key),
+        output_data_config=OutputDataConfig(s3_bucket=target, s3_key=output_key or None),
+        data_access_role_arn=ROLE,
+        kms_key="alias/results",
+    )
+    job = client.submit(request)
+    job.wait()
+    assert dict(job.results().redacted()) == {
+        key: f"Note {number}\nPatient: {'[NAME]' if number % 2 else '-'}\n"
+        for number, key in enumerate(keys)
+    }
 
 
 # --- Without lists --------------------------------------------------------------------------------
@@ -1523,7 +1673,12 @@ class Many:
         }
         contents: dict[str, Any] = {
             "Manifest": {"Summary": summary},
-            "success": {"Files": [f"notes/{number}.txt" for number in range(count)]},
+            "success": {
+                "Files": [
+                    {"Input": f"notes/{number}.txt", "Output": f"{laid.folder}{number}.txt.out"}
+                    for number in range(count)
+                ]
+            },
             "failed": {"Files": []},
         }
 

@@ -251,12 +251,22 @@ def test_a_job_on_its_way_has_no_end_and_no_manifest(service: LocalService) -> N
     assert not describe(service, start(service)).keys() & {"EndTime", "ManifestFilePath", "Message"}
 
 
-@pytest.mark.parametrize("key", ["results", "results/"])
-def test_the_folder_of_a_job_is_below_its_output_key(service: LocalService, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "folder"),
+    [
+        ("results", "results/"),
+        ("results/", "results/"),
+        ("/", "/"),
+        ("/results", "/results/"),
+    ],
+)
+def test_the_folder_of_a_job_is_below_its_output_key(
+    service: LocalService, key: str, folder: str
+) -> None:
     job_id = start(service, OutputDataConfig={"S3Bucket": "bucket", "S3Key": key})
     assert describe(service, job_id)["OutputDataConfig"] == {
         "S3Bucket": "bucket",
-        "S3Key": f"results/{ACCOUNT}-PHIDetection-{job_id}/",
+        "S3Key": f"{folder}{ACCOUNT}-PHIDetection-{job_id}/",
     }
 
 

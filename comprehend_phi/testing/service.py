@@ -17,6 +17,7 @@ from uuid import uuid4
 from attrs import define, field, frozen
 
 from .. import _shapes
+from .._layout import folder_key
 from .._shapes import IntegerShape, StringShape
 from ..models import JobStatus
 from ..results import Entity
@@ -374,8 +375,8 @@ class LocalService:
 
     def _folder(self, job: _Job) -> str:
         # Below an output key: our rule. Without one, AWS documents the name alone.
-        key = job.request["OutputDataConfig"].get("S3Key", "").rstrip("/")
-        return f"{key}/{self._name(job)}/" if key else f"{self._name(job)}/"
+        key = job.request["OutputDataConfig"].get("S3Key", "")
+        return f"{folder_key(key)}{self._name(job)}/"
 
 
 def _without_nulls(members: Mapping[str, Any]) -> dict[str, Any]:
