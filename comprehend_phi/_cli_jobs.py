@@ -17,6 +17,7 @@ from attrs import frozen
 from ._cli_ending import FAILED, INTERRUPTED, TIMED_OUT, USAGE, Ended
 from ._cli_notes import find_notes, read_note
 from ._cli_output import Folder, emit_json, job_members, note
+from ._failures import client_not_built
 from .client import PHIClient
 from .errors import (
     ActiveJobLimitExceeded,
@@ -59,11 +60,14 @@ class Connection:
         import boto3
         from botocore.exceptions import ProfileNotFound
 
+        error: Exception
         try:
             return boto3.Session(profile_name=self.profile)
         except ProfileNotFound:
-            pass
-        raise Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
+            error = Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
+        except Exception as cause:  # noqa: BLE001 - a line in an AWS config file can end in any
+            error = client_not_built(cause, "a session for --profile")
+        raise error
 
     def how_to_wait(self, job_id: str) -> str:
         """How a job at that service is waited for again."""

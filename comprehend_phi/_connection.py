@@ -9,7 +9,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .errors import DoubleRetryWarning, PlaintextOutputWarning, TransportError
+from . import _failures
+from .errors import DoubleRetryWarning, PlaintextOutputWarning
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -48,7 +49,12 @@ class Connection:
             if not hasattr(client, "start_phi_detection_job"):
                 raise TypeError("client= must be a boto3 client for comprehendmedical")
             _warn_of_retries("client", client)
+            _failures.watch(client)
         if s3_client is not None:
+            if not hasattr(s3_client, "list_objects_v2"):  # nor has a boto3 resource that method
+                raise TypeError(
+                    "s3_client= must be a boto3 client for s3, as of boto3.client('s3')"
+                )
             _warn_of_retries("s3_client", s3_client)
         self._session = session
         self._config = config
@@ -93,7 +99,6 @@ class Connection:
     def _build(self, service: str, region_name: str | None, endpoint_url: str | None) -> Any:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
 
         theirs = self._config or Config()
         if self._connections is not None:
@@ -106,21 +111,18 @@ class Connection:
         config = theirs.merge(ours)
         # Without a session, boto3's default one: what setup_default_session configured holds.
         session: Any = self._session or boto3
+        build = session.client
         try:
-            client = session.client(
+            client = build(
                 service, region_name=region_name, endpoint_url=endpoint_url, config=config
             )
-        except (BotoCoreError, ValueError) as cause:
-            reason = (
-                f"boto3 cannot build the client for {service} ({type(cause).__name__}); check"
-                " region_name or AWS_DEFAULT_REGION, the profile and endpoint_url"
-            )
+        # A line in an AWS config file can end in any exception of botocore or of Python.
+        except Exception as cause:  # noqa: BLE001
+            error = _failures.client_not_built(cause, f"the client for {service}")
         else:
             self._own.append(client)
             return client
-        raise TransportError(
-            operation="PHIClient", reason=reason, outcome_unknown=False, retryable=False
-        )
+        raise error
 
 
 def _warn_of_retries(name: str, client: BaseClient) -> None:

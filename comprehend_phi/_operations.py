@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
-from . import _wire
+from . import _failures, _wire
 from .errors import MalformedResponseError
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -44,7 +44,7 @@ class Operation(Generic[_Request, _Response]):
         """
         members = self.encode(request)
         send = getattr(client, self.method)
-        return _wire.attempt(lambda: self.decode(send(**members)), self.name, members)
+        return _failures.attempt(lambda: self.decode(send(**members)), self.name, members)
 
 
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import field, frozen
 
-from . import _wire, retry
+from . import _failures, _wire, retry
 from ._threads import Pool, PoolClock
 from .errors import (
     AccessDeniedException,
@@ -144,7 +144,9 @@ class Boto3Storage:
 
     def _call(self, operation: str, call: Callable[[], _Result], bucket: str, key: str) -> _Result:
         try:
-            return retry.call(lambda: _wire.attempt(call, operation, {}), self._policy, self._clock)
+            return retry.call(
+                lambda: _failures.attempt(call, operation, {}), self._policy, self._clock
+            )
         except (ServiceError, TransportError) as error:
             failed = error
         raise _about(failed, bucket, key)

@@ -1,4 +1,4 @@
-"""Between the service's dicts and our models, botocore's errors and ours.
+"""Between the service's dicts and our models.
 
 Only this module knows the service's spelling. Decoding checks types, never the rules for what we
 send: whatever AWS answers in the right form is taken.
@@ -6,27 +6,10 @@ send: whatever AWS answers in the right form is taken.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar, cast
 
-from .errors import (
-    AccessDeniedException,
-    ActiveJobLimitExceeded,
-    ExpiredTokenException,
-    InternalServerException,
-    InvalidRequestException,
-    MalformedResponseError,
-    ResourceNotFoundException,
-    ServiceError,
-    ServiceUnavailableException,
-    ThrottlingException,
-    TooManyRequestsException,
-    TransportError,
-    ValidationException,
-    mask,
-)
 from .models import (
     DescribePHIDetectionJobRequest,
     InputDataConfig,
@@ -84,6 +67,21 @@ def encode_list(request: ListPHIDetectionJobsRequest) -> dict[str, Any]:
         ),
         MaxResults=request.max_results,
         NextToken=request.next_token,
+    )
+
+
+def token_of(members: Members) -> str | None:
+    """Return the client request token of a request, if it has one."""
+    return cast("str | None", members.get("ClientRequestToken"))
+
+
+def private_values(members: Members) -> tuple[str | None, ...]:
+    """Return the values of a request that no message may show, because they may name people."""
+    locations = (members.get("InputDataConfig", {}), members.get("OutputDataConfig", {}))
+    return (
+        members.get("JobName"),
+        members.get("Filter", {}).get("JobName"),
+        *(location.get("S3Key") for location in locations),
     )
 
 
@@ -188,195 +186,3 @@ def decode_list(answer: Members) -> JobPage:
 def decode_stop(answer: Members) -> str:
     """The answer to StopPHIDetectionJob, a job id. Raises Malformed without one."""
     return _required(answer, "JobId", str)
-
-
-# --- Errors ---------------------------------------------------------------------------------------
-
-# By code only: AWS's API reference and service model give the same code different HTTP statuses.
-_ERRORS: dict[str, type[ServiceError]] = {
-    "InternalServerException": InternalServerException,
-    "InvalidRequestException": InvalidRequestException,
-    "ResourceNotFoundException": ResourceNotFoundException,
-    "TooManyRequestsException": TooManyRequestsException,
-    "ValidationException": ValidationException,
-    "ServiceUnavailableException": ServiceUnavailableException,
-    "AccessDeniedException": AccessDeniedException,
-    "ExpiredTokenException": ExpiredTokenException,
-    # What AWS's front doors answer for any service (AWS General Reference, common errors).
-    "InternalFailure": InternalServerException,
-    "InternalError": InternalServerException,
-    "InternalServerError": InternalServerException,
-    "ServiceUnavailable": ServiceUnavailableException,
-    "AccessDenied": AccessDeniedException,
-    "ExpiredToken": ExpiredTokenException,
-    # The codes that botocore's own standard retries know as throttling.
-    **dict.fromkeys(
-        (
-            "Throttling",
-            "ThrottlingException",
-            "ThrottledException",
-            "RequestThrottledException",
-            "RequestThrottled",
-            "TooManyRequests",
-            "RequestLimitExceeded",
-            "BandwidthLimitExceeded",
-            "LimitExceededException",
-            "ProvisionedThroughputExceededException",
-            "TransactionInProgressException",
-            "PriorRequestNotComplete",
-            "EC2ThrottledException",
-            "SlowDown",
-        ),
-        ThrottlingException,
-    ),
-}
-_ACTIVE_JOB_LIMIT = "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED"
-
-# botocore raises these before a byte of the request has left.
-_NEVER_CONNECTED = frozenset(
-    {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"}
-)
-
-# What comes out of botocore's parser when a body is not UTF-8, not a map, or has impossible times.
-_PARSING = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
-
-# What counts as an error code is our rule: anything else in its place is a stranger's body.
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
-_DIGITS = re.compile(r"[0-9]{1,9}")
-
-# The same as HTTP 408 under any status: the server did not get to read the request in time.
-_TIMED_OUT = frozenset({"RequestTimeout", "RequestTimeoutException"})
-
-# Our rule: who asks for a longer wait is not meant to be waited for. Seconds.
-_LONGEST_WAIT = 3600.0
-_BAD_REQUEST, _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 400, 408, 429, 500
-
-
-def attempt(call: Callable[[], _T], operation: str, request: Members) -> _T:
-    """What `call` returns; what it raises, as an error of ours without cause and context.
-
-    Args:
-        call: sends the members `request` once, and decodes the answer.
-        operation: its name at the service.
-        request: what is sent, for the token and for masking what the service quotes.
-    """
-    try:
-        return call()
-    # Whatever boto3, an event handler of the user's or our decoding raises: they may be in its
-    # message, or among the locals of its traceback.
-    except Exception as cause:  # noqa: BLE001 - none may carry a request or an answer out of here
-        error = error_from(cause, operation, request)
-    # Out here, the error has neither a cause nor a context that would carry the answer's body.
-    raise error
-
-
-def error_from(cause: Exception, operation: str, request: Members) -> ServiceError | TransportError:
-    """The error of ours for `cause`, which a call with the members `request` ended in.
-
-    To be raised outside the `except` block that caught `cause`: botocore's errors hold bodies.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
-    from botocore.exceptions import ConnectionError as BotocoreConnectionError
-    from botocore.parsers import ResponseParserError
-
-    kind = type(cause).__name__
-    call: dict[str, Any] = {
-        "operation": operation,
-        "client_request_token": request.get("ClientRequestToken"),
-    }
-    if isinstance(cause, ClientError):
-        return _from_answer(cause.response, request, call)
-    if isinstance(cause, Malformed):
-        return MalformedResponseError(reason=f"the answer is not usable: {cause}", **call)
-    if isinstance(cause, (HTTPClientError, BotocoreConnectionError)):
-        return TransportError(
-            reason=f"the network failed ({kind})",
-            outcome_unknown=kind not in _NEVER_CONNECTED,
-            **call,
-        )
-    if isinstance(cause, BotoCoreError) and not isinstance(cause, IncompleteReadError):
-        return TransportError(
-            reason=f"the request was not sent ({kind}); check credentials and configuration",
-            outcome_unknown=False,
-            retryable=False,
-            **call,
-        )
-    if isinstance(cause, (ResponseParserError, IncompleteReadError, *_PARSING)):
-        return MalformedResponseError(reason=f"the answer cannot be decoded ({kind})", **call)
-    return TransportError(
-        reason=f"something other than botocore failed during the call ({kind})",
-        retryable=False,
-        **call,
-    )
-
-
-def _from_answer(
-    answer: Members, request: Members, call: dict[str, Any]
-) -> ServiceError | TransportError:
-    metadata = answer.get("ResponseMetadata", {})
-    headers = metadata.get("HTTPHeaders", {})
-    status = metadata.get("HTTPStatusCode")
-    call = {
-        **call,
-        "status_code": status,
-        "request_id": metadata.get("RequestId"),
-        "retry_after": _retry_after(headers),
-    }
-    error = answer.get("Error", {})
-    # Without a code, botocore puts the HTTP status there and a stranger's body into Message.
-    code = str(error.get("Code") or "")
-    named = _CODE.fullmatch(code) is not None
-    words = str(error.get("Message") or "") if named else ""
-
-    cls = _ERRORS.get(code)
-    if cls is TooManyRequestsException and _ACTIVE_JOB_LIMIT in words:
-        cls = ActiveJobLimitExceeded
-    if cls is None and status == _TOO_MANY_REQUESTS:
-        cls = ThrottlingException
-    timed_out = status == _REQUEST_TIMEOUT or code in _TIMED_OUT
-    if cls is None and (timed_out or not _is_refusal(status)):
-        reason = f"error {code}" if named else "an error without a code"
-        return MalformedResponseError(reason=f"the service answered with {reason}", **call)
-    cls = cls or ServiceError
-    return cls(
-        code=code if named else str(status),
-        message=mask(words, _private_values(request)),
-        # A server that failed may have failed after the work.
-        outcome_unknown=cls in (InternalServerException, ServiceUnavailableException),
-        **call,
-    )
-
-
-def _is_refusal(status: int | None) -> bool:
-    return status is not None and _BAD_REQUEST <= status < _SERVER_ERROR
-
-
-def _private_values(request: Members) -> tuple[str | None, ...]:
-    """The values of a request that no message may show: they may name people."""
-    locations = (request.get("InputDataConfig", {}), request.get("OutputDataConfig", {}))
-    return (
-        request.get("JobName"),
-        request.get("Filter", {}).get("JobName"),
-        *(location.get("S3Key") for location in locations),
-    )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that an answer asks to wait, at most an hour.
-
-    `x-amz-retry-after` counts milliseconds; `Retry-After` is seconds or a date (RFC 9110, 10.2.3),
-    which is held against the answer's own `Date`, so that this machine's clock does not matter.
-    """
-    milliseconds = headers.get("x-amz-retry-after", "").strip()
-    if _DIGITS.fullmatch(milliseconds):
-        return min(_LONGEST_WAIT, int(milliseconds) / 1000)
-    seconds = headers.get("retry-after", "").strip()
-    if _DIGITS.fullmatch(seconds):
-        return min(_LONGEST_WAIT, float(seconds))
-    from email.utils import parsedate_to_datetime  # rarely needed, and slow to import
-
-    try:
-        wait = parsedate_to_datetime(seconds) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(_LONGEST_WAIT, max(0.0, wait.total_seconds()))

@@ -112,8 +112,7 @@ class _CallError(ComprehendPHIError):
     retry_after: float | None
     bucket: str | None = None
     key: str | None = None
-
-    _advice: ClassVar[str] = ""
+    advice: str = ""
 
     def __init__(
         self,
@@ -139,7 +138,7 @@ class _CallError(ComprehendPHIError):
         return f"{self.operation}{where}: {what} ({details}).{self._next()}"
 
     def _next(self) -> str:
-        advice = f" {self._advice}" if self._advice else ""
+        advice = f" {self.advice}" if self.advice else ""
         if self.outcome_unknown and self.client_request_token is not None:
             return (
                 f"{advice} The job may have been started all the same: send the same request again"
@@ -163,6 +162,7 @@ class ServiceError(_CallError):
         client_request_token: on a start, the token of the request; else None.
         retry_after: seconds that the service asked to wait, or None.
         bucket, key: the S3 object that was read, if the error may concern it alone; else None.
+        advice: what to do about the error, in words; empty if there is nothing to say.
     """
 
     retryable = False
@@ -209,7 +209,7 @@ class InternalServerException(ServiceError):
 class InvalidRequestException(ServiceError):
     """The service refuses the request as it stands. Not retried."""
 
-    _advice = "Correct the request before sending it again."
+    advice = "Correct the request before sending it again."
 
 
 class ResourceNotFoundException(ServiceError):
@@ -218,7 +218,7 @@ class ResourceNotFoundException(ServiceError):
     Jobs are forgotten 120 days after they were submitted (AWS, `ExpirationTime`).
     """
 
-    _advice = "Check the job id, the account and the region; jobs are forgotten after 120 days."
+    advice = "Check the job id, the account and the region; jobs are forgotten after 120 days."
 
 
 class TooManyRequestsException(ServiceError):
@@ -233,7 +233,7 @@ class ActiveJobLimitExceeded(TooManyRequestsException):
     A slot becomes free when a job ends, after minutes: `RetryPolicy.slot_timeout` waits for that.
     """
 
-    _advice = (
+    advice = (
         "Wait until a job has ended and send the same request again, or let"
         " RetryPolicy(slot_timeout=...) wait for a free slot."
     )
@@ -242,7 +242,7 @@ class ActiveJobLimitExceeded(TooManyRequestsException):
 class ValidationException(ServiceError):
     """ListPHIDetectionJobs refuses its filter. Not retried."""
 
-    _advice = "Set one filter at a time."
+    advice = "Set one filter at a time."
 
 
 class ServiceUnavailableException(ServiceError):
@@ -260,7 +260,7 @@ class ThrottlingException(ServiceError):
 class AccessDeniedException(ServiceError):
     """The caller's permissions do not admit the call. Not retried."""
 
-    _advice = (
+    advice = (
         "Check the caller's IAM policy: the comprehendmedical action and, for a start, iam:PassRole"
         " on the data access role."
     )
@@ -269,7 +269,7 @@ class AccessDeniedException(ServiceError):
 class ExpiredTokenException(ServiceError):
     """The caller's credentials have expired. Not retried."""
 
-    _advice = "Refresh the credentials and send the same request again."
+    advice = "Refresh the credentials and send the same request again."
 
 
 class TransportError(_CallError):
@@ -284,6 +284,8 @@ class TransportError(_CallError):
         client_request_token: on a start, the token of the request; else None.
         retry_after: seconds that an answer asked to wait, or None.
         bucket, key: the S3 object that was read, if the error may concern it alone; else None.
+        advice: what to do about the error, in words; empty if there is nothing to say. It names
+            settings, never their values.
     """
 
     def __init__(
@@ -291,6 +293,7 @@ class TransportError(_CallError):
         *,
         operation: str,
         reason: str,
+        advice: str = "",
         attempts: int = 1,
         outcome_unknown: bool = True,
         retryable: bool = True,
@@ -305,6 +308,7 @@ class TransportError(_CallError):
             retry_after=retry_after,
         )
         self.reason = reason
+        self.advice = advice
         self.retryable = retryable
 
     def __str__(self) -> str:

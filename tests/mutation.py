@@ -25,6 +25,7 @@ WORK = ROOT / "build" / "mutation"
 TESTS = {
     "_connection": "test_connection",
     "_documents": "test_results test_leaks",
+    "_failures": "test_wire test_transport test_connection",
     "_layout": "test_layout test_results",
     "_logs": "test_quiet_botocore",
     "_operations": "test_wire test_transport test_list",
@@ -32,7 +33,7 @@ TESTS = {
     "_shapes": "test_shapes test_models",
     "_storage": "test_storage test_fast",
     "_threads": "test_threads",
-    "_wire": "test_wire test_transport test_errors",
+    "_wire": "test_wire test_transport",
     "aio": "test_aio test_connection test_list test_jobs",
     "client": "test_connection test_list test_jobs test_results",
     "errors": "test_errors",

@@ -31,10 +31,10 @@ from comprehend_phi import (
     StartPHIDetectionJobResponse,
     _operations,
     _shapes,
-    _wire,
     errors,
     models,
 )
+from comprehend_phi._failures import error_from
 from comprehend_phi._operations import Operation
 from comprehend_phi._shapes import IntegerShape, Obeys, StringShape
 
@@ -150,7 +150,7 @@ def _error_differences(model: Model) -> list[str]:
     ]
     for code in codes:
         response: Any = {"Error": {"Code": code, "Message": "no"}}
-        error = _wire.error_from(ClientError(response, "Any"), "Any", {})
+        error = error_from(ClientError(response, "Any"), "Any", {})
         if type(error).__name__ != code or getattr(errors, code, None) is not type(error):
             found.append(f"{code}: becomes {type(error).__name__}")
     return found
@@ -397,7 +397,7 @@ def test_the_method_is_the_one_that_boto3_has_for_the_operation(name: str) -> No
 )
 def test_a_modelled_code_becomes_the_class_of_its_name(code: str) -> None:
     response: Any = {"Error": {"Code": code, "Message": "no"}}
-    error = _wire.error_from(ClientError(response, "Any"), "Any", {})
+    error = error_from(ClientError(response, "Any"), "Any", {})
 
     assert service_model()["shapes"][code]["exception"]
     assert isinstance(error, ServiceError)

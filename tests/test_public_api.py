@@ -251,7 +251,7 @@ def test_the_reading_of_imports_sees_every_kind_of_them() -> None:
     assert "models" in imports("errors", at_run_time=False)
 
 
-ORDER = ["errors", "_shapes", "models", "_wire", "_operations", "client"]
+ORDER = ["errors", "_shapes", "models", "_wire", "_failures", "_operations", "client"]
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -268,10 +268,11 @@ def test_imports_point_one_way(name: str) -> None:
         ("_shapes", set(CORE) - {"errors"}),
         ("models", set(CORE) - {"errors", "_shapes"}),
         ("_wire", set(CORE) - {"errors", "models"}),
-        ("_operations", set(CORE) - {"errors", "models", "_wire"}),
-        ("jobs", {"client", "aio", "_operations", "_wire", "_connection"}),
-        ("retry", {"client", "aio", "jobs", "_operations", "_wire", "_connection"}),
-        ("results", {"client", "aio", "jobs", "_operations", "_wire", "retry"}),
+        ("_failures", set(CORE) - {"errors", "_wire"}),
+        ("_operations", set(CORE) - {"errors", "models", "_wire", "_failures"}),
+        ("jobs", {"client", "aio", "_operations", "_wire", "_failures", "_connection"}),
+        ("retry", {"client", "aio", "jobs", "_operations", "_wire", "_failures", "_connection"}),
+        ("results", {"client", "aio", "jobs", "_operations", "_wire", "_failures", "retry"}),
     ],
 )
 def test_a_module_does_not_know(name: str, stranger: set[str]) -> None:

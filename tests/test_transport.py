@@ -263,8 +263,7 @@ CASES = (
     Case(
         "deeper than any parser reads",
         sends(http("200 OK", b"[" * 200_000, headers=JSON)),
-        TransportError,
-        retried=False,
+        MalformedResponseError,
     ),
     Case(
         "an error's code that is no string",

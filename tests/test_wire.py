@@ -43,10 +43,12 @@ from comprehend_phi import (
     TooManyRequestsException,
     TransportError,
     ValidationException,
+    _failures,
     _operations,
     _wire,
 )
-from comprehend_phi._wire import Malformed, error_from
+from comprehend_phi._failures import error_from
+from comprehend_phi._wire import Malformed
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
     JobPage,
@@ -454,7 +456,7 @@ def start_error(
 
 def test_every_code_of_the_table_is_tried_here() -> None:
     # The table itself: a code that is added to it has to be added here.
-    assert CLASSES == _wire._ERRORS  # pyright: ignore[reportPrivateUsage]
+    assert CLASSES == _failures._ERRORS  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
@@ -690,8 +692,8 @@ NO_ANSWER: list[tuple[Exception, type[TransportError], bool, bool]] = [
     # Nothing was sent because nobody was reached.
     (boto.EndpointConnectionError(endpoint_url=URL), TransportError, True, False),
     (boto.ConnectTimeoutError(endpoint_url=URL), TransportError, True, False),
-    (boto.ProxyConnectionError(proxy_url=URL), TransportError, True, False),
-    # Something may have been.
+    # Something may have been. Behind a proxy, ProxyConnectionError says so little.
+    (boto.ProxyConnectionError(proxy_url=URL), TransportError, True, True),
     (boto.ReadTimeoutError(endpoint_url=URL), TransportError, True, True),
     (boto.ConnectionClosedError(endpoint_url=URL), TransportError, True, True),
     (boto.SSLError(endpoint_url=URL, error=CAUSE), TransportError, True, True),
@@ -894,14 +896,14 @@ def test_a_strange_answer_is_malformed_and_worth_another_try(status: int, body: 
     assert "Zinnia" not in f"{error!r} {vars(error)}"
 
 
-# botocore raises a bare RuntimeError and a RecursionError here, which could be anybody's.
+# botocore raises a bare RuntimeError and a RecursionError here. Where they were raised tells.
 @pytest.mark.parametrize(
     "body",
     [(BROKEN_TIME % (JOB, "1e300")).encode(), b'{"%s": ' % JOB.encode() + b"[" * 100_000],
     ids=["a time beyond all calendars", "nested without an end"],
 )
-def test_an_answer_that_breaks_botocore_itself_is_no_usable_answer(body: bytes) -> None:
-    with pytest.raises(TransportError) as caught:
+def test_an_answer_that_breaks_botocore_itself_is_malformed(body: bytes) -> None:
+    with pytest.raises(MalformedResponseError) as caught:
         _operations.DESCRIBE.attempt(answering(200, body), DESCRIBE)
 
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
