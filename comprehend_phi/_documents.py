@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import ResultsError
+from .errors import UnreadableObjectError
 
 _T = TypeVar("_T")
 
@@ -196,7 +196,7 @@ class OutputFile(msgspec.Struct, rename="pascal"):
 
 
 def decode_manifest(body: bytes, *, bucket: str, key: str) -> Manifest:
-    """The manifest in `body`. Raises ResultsError, as the other two do."""
+    """The manifest in `body`. Raises UnreadableObjectError, as the other two do."""
     summary = _decode(_manifest_file, body, bucket, key).summary
     members = {name: getattr(summary, name) for name in Manifest.__struct_fields__}
     if summary.success_files_count is None:
@@ -226,7 +226,11 @@ _output_file = msgspec.json.Decoder(OutputFile)
 
 
 def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, bucket: str, key: str) -> _T:
-    """The content of a file. Raises ResultsError, which neither shows nor chains a byte of it."""
+    """Return the content of a file.
+
+    Raises:
+        UnreadableObjectError: it is broken. The error neither shows nor chains a byte of it.
+    """
     try:
         # msgspec does not look into members that it does not know.
         if not body.isascii():
@@ -241,4 +245,4 @@ def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, bucket: str, key: st
         reason = "the file is not JSON"
     except RecursionError:
         reason = "the file is nested too deeply"
-    raise ResultsError(reason, bucket=bucket, key=key)
+    raise UnreadableObjectError(reason, bucket=bucket, key=key)

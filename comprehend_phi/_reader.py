@@ -22,7 +22,16 @@ from ._documents import (
 )
 from ._layout import Layout, find_folder, folder_key
 from ._storage import MissingObject, Storage
-from .errors import IncompleteResultsError, RedactionError, ResultsError
+from .errors import (
+    IncompleteResultsError,
+    JobNotEndedError,
+    LostManifestError,
+    MissingManifestError,
+    RedactionError,
+    ResultsError,
+    SourceChangedError,
+    UnreadableObjectError,
+)
 from .models import JobProperties, JobStatus
 from .redaction import redact
 
@@ -71,12 +80,16 @@ class Reader:
 
     def __init__(self, job: JobProperties, storage: Storage) -> None:
         if not job.job_status.is_terminal:
-            raise ResultsError(
+            raise JobNotEndedError(
                 f"job {job.job_id} is {job.job_status}: it has results when it has ended, so wait"
-                " for it first"
+                " for it first",
+                job_id=job.job_id,
             )
         if job.input_data_config is None or job.output_data_config is None:
-            raise ResultsError(f"the service does not say where job {job.job_id} reads and writes")
+            raise ResultsError(
+                f"the service does not say where job {job.job_id} reads and writes",
+                job_id=job.job_id,
+            )
         self._job = job
         self._storage = storage
         self.connections: int = storage.connections
@@ -94,21 +107,24 @@ class Reader:
             key, body = found
             return decode_manifest(body, bucket=self._bucket, key=key)
         if self._job.job_status in _PROMISED:
-            raise IncompleteResultsError(
+            raise LostManifestError(
                 f"job {self._job.job_id} is {self._job.job_status}, but its manifest is missing",
                 bucket=self._bucket,
                 missing=candidates,
+                job_id=self._job.job_id,
             )
-        raise ResultsError(f"job {self._job.job_id} {self._job.job_status} and left no manifest")
+        raise MissingManifestError(
+            f"job {self._job.job_id} {self._job.job_status} and left no manifest",
+            job_id=self._job.job_id,
+        )
 
     @_Kept
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, and why."""
         promised, found = self.manifest.unprocessed_files_count, len(self._unprocessed)
         if promised not in (None, found):
-            raise IncompleteResultsError(
-                f"the manifest counts {promised} unprocessed files, there are {found}",
-                bucket=self._bucket,
+            raise self._incomplete(
+                f"the manifest counts {promised} unprocessed files, there are {found}"
             )
         return self._unprocessed
 
@@ -149,7 +165,7 @@ class Reader:
     def document(self, file: File) -> Document:
         """What was found in one file. Raises MissingObject where its document is not there."""
         if file.is_shared:
-            raise ResultsError(
+            raise UnreadableObjectError(
                 "the list of processed files has several entries for this document or its source,"
                 " so nobody can tell which belong together",
                 bucket=self._bucket,
@@ -188,7 +204,7 @@ class Reader:
             reason = "the source of the document is gone"
         except UnicodeDecodeError as error:
             reason = f"the source is not UTF-8 (byte {error.start})"
-        raise ResultsError(reason, bucket=bucket, key=key)
+        raise SourceChangedError(reason, bucket=bucket, key=key, job_id=self._job.job_id)
 
     def hold_against_manifest(self, missing: Sequence[str]) -> None:
         """Raise IncompleteResultsError unless all that the manifest promises was read.
@@ -198,11 +214,7 @@ class Reader:
         """
         manifest, listed = self.manifest, len(self.files)
         if missing:
-            raise IncompleteResultsError(
-                f"{len(missing)} of {listed} documents are missing",
-                bucket=self._bucket,
-                missing=missing,
-            )
+            raise self._incomplete(f"{len(missing)} of {listed} documents are missing", missing)
         unprocessed = len(self._unprocessed)
         differences = [
             f"the manifest counts {promised} {what}, there are {found}"
@@ -219,7 +231,7 @@ class Reader:
             if promised is not None and promised != found
         ]
         if differences:
-            raise IncompleteResultsError("; ".join(differences), bucket=self._bucket)
+            raise self._incomplete("; ".join(differences))
 
     def _listed(self, kind: str, location: str | None) -> list[Listed] | None:
         """What the manifest's list of this kind names; None where there is no list."""
@@ -233,14 +245,17 @@ class Reader:
         files: list[Listed] = []
         for candidates in places:
             if (found := self._first(candidates)) is None:
-                raise IncompleteResultsError(
-                    f"the manifest's list of {kind} files is missing",
-                    bucket=self._bucket,
-                    missing=candidates,
+                raise self._incomplete(
+                    f"the manifest's list of {kind} files is missing", candidates
                 )
             key, body = found
             files += decode_list(body, bucket=self._bucket, key=key)
         return files
+
+    def _incomplete(self, reason: str, missing: Sequence[str] = ()) -> IncompleteResultsError:
+        return IncompleteResultsError(
+            reason, bucket=self._bucket, missing=missing, job_id=self._job.job_id
+        )
 
     def _first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
         """Return the first of these objects that is there, as its key and its bytes."""
@@ -265,10 +280,11 @@ class Reader:
             job_id, output_key, lambda key: self._storage.folders(self._bucket, key)
         )
         if folder is None:
-            raise ResultsError(
+            raise MissingManifestError(
                 f"job {job_id} is {self._job.job_status} and has no folder here",
                 bucket=self._bucket,
                 key=folder_key(output_key),
+                job_id=job_id,
             )
         return Layout(
             folder, input_bucket=self._input.s3_bucket, input_key=self._input.s3_key or ""

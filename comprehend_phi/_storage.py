@@ -19,6 +19,7 @@ from .errors import (
     ResultsError,
     ServiceError,
     TransportError,
+    UnreadableObjectError,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Storage(Protocol):
 
         Raises:
             MissingObject: there is no such key.
-            ResultsError: S3 refuses to hand it out, or it always arrives cut. Without a `key`,
-                there is no such bucket.
+            UnreadableObjectError: S3 refuses to hand it out, or it always arrives cut.
+            ResultsError: there is no such bucket.
             ServiceError, TransportError: all attempts failed. With a `key`, this may concern this
                 object alone; without one, no object can be read.
         """
@@ -244,11 +245,11 @@ def _about(
 ) -> ResultsError | ServiceError | TransportError:
     """Return the error to raise: with bucket and key if it may concern this object alone.
 
-    What a retry may help against stays what it is. What S3 refuses for good becomes a
-    `ResultsError`; without a key if the whole bucket is concerned.
+    What a retry may help against stays what it is. What S3 refuses for good becomes an
+    `UnreadableObjectError`, or a `ResultsError` without a key if the whole bucket is concerned.
     """
     if isinstance(error, MalformedResponseError):
-        return ResultsError(error.reason, bucket=bucket, key=key)
+        return UnreadableObjectError(error.reason, bucket=bucket, key=key)
     if isinstance(error, ServiceError) and not error.retryable:
         if error.code == "NoSuchBucket":
             return ResultsError("there is no such bucket", bucket=bucket)
@@ -270,7 +271,7 @@ def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
     else:
         advice = _ADVICE.get(code, "S3 refuses to hand out this object")
     details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
-    return ResultsError(f"{advice} ({details})", bucket=bucket, key=key)
+    return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key)
 
 
 def ordered_map(

@@ -190,8 +190,9 @@ class AsyncPHIClient:
 
         Raises as `PHIClient.results` does, and what loading the manifest raises:
 
-            IncompleteResultsError: the job ended well, but its manifest is missing.
-            ResultsError: the job left no manifest, or it is not what it should be.
+            MissingManifestError: the job left no manifest; if it ended well, this is a
+                `LostManifestError`.
+            UnreadableObjectError: the manifest is broken, or S3 refuses to hand it out.
             ServiceError, TransportError: S3 could not be reached or refused.
         """
         from .results import load

@@ -186,7 +186,7 @@ class PHIClient:
 
         Raises:
             RequestValidationError: `job_id` cannot be one.
-            ResultsError: the job has not ended.
+            JobNotEndedError: the job has not ended.
             ServiceError, TransportError: the job could not be described.
         """
         from .results import JobResults

@@ -21,7 +21,12 @@
     │   ├── JobStopped
     │   └── WaitTimeout (also TimeoutError)
     ├── ResultsError                               results that are not there or not readable
-    │   └── IncompleteResultsError                 what the manifest promised and the bucket lacks
+    │   ├── JobNotEndedError                       the job still runs: it has no results yet
+    │   ├── MissingManifestError                   the job left no manifest
+    │   ├── IncompleteResultsError                 what the manifest promised and the bucket lacks
+    │   │   └── LostManifestError (also MissingManifestError)   after a job that ended well
+    │   ├── UnreadableObjectError                  a file that is broken or that S3 refuses
+    │   └── SourceChangedError                     a note that is not the one the job read
     └── RedactionError                             offsets that do not fit the text
 
 They are plain classes, the same in every session, and survive pickling. None holds a request, a
@@ -450,18 +455,47 @@ class ResultsError(ComprehendPHIError):
         bucket: the bucket concerned, or None.
         key: the key concerned; None if it is not about one object. The message shows it: whoever
             fixes this has to find it.
+        job_id: the job that the results belong to; None if the error is about an object alone.
     """
 
-    def __init__(self, reason: str, *, bucket: str | None = None, key: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        bucket: str | None = None,
+        key: str | None = None,
+        job_id: str | None = None,
+    ) -> None:
         super().__init__()
         self.reason = reason
         self.bucket = bucket
         self.key = key
+        self.job_id = job_id
 
     def __str__(self) -> str:
         path = "" if self.key is None else f"/{self.key}"
         where = f"s3://{self.bucket}{path}: " if self.bucket is not None else ""
         return f"{where}{self.reason}"
+
+
+class JobNotEndedError(ResultsError):
+    """The job has not ended, so it has no results yet. Wait for it first."""
+
+
+class MissingManifestError(ResultsError):
+    """The job left no manifest, so nobody can tell which results there are.
+
+    That is how a job may end as FAILED or STOPPED. After COMPLETED or PARTIAL_SUCCESS, it is a
+    `LostManifestError`.
+    """
+
+
+class UnreadableObjectError(ResultsError):
+    """A file of the results, or a note, is broken, or S3 refuses to hand it out for good."""
+
+
+class SourceChangedError(ResultsError):
+    """A note is not the one that the job read: it was replaced or deleted since."""
 
 
 class IncompleteResultsError(ResultsError):
@@ -473,8 +507,15 @@ class IncompleteResultsError(ResultsError):
 
     _SHOWN = 20
 
-    def __init__(self, reason: str, *, bucket: str, missing: Sequence[str] = ()) -> None:
-        super().__init__(reason, bucket=bucket)
+    def __init__(
+        self,
+        reason: str,
+        *,
+        bucket: str,
+        missing: Sequence[str] = (),
+        job_id: str | None = None,
+    ) -> None:
+        super().__init__(reason, bucket=bucket, job_id=job_id)
         self.missing: tuple[str, ...] = tuple(missing)
 
     def __str__(self) -> str:
@@ -482,6 +523,10 @@ class IncompleteResultsError(ResultsError):
         more = len(self.missing) - self._SHOWN
         keys = f": {shown}" + (f" and {more} more" if more > 0 else "") if self.missing else ""
         return f"s3://{self.bucket}: {self.reason}{keys}"
+
+
+class LostManifestError(IncompleteResultsError, MissingManifestError):
+    """The job ended as COMPLETED or PARTIAL_SUCCESS, but its manifest is not there."""
 
 
 class RedactionError(ComprehendPHIError):

@@ -209,7 +209,7 @@ class Job:
         """What the job found, read from S3 as it is asked for.
 
         Raises:
-            ResultsError: the job has not ended.
+            JobNotEndedError: the job has not ended.
             ServiceError, TransportError: the job could not be described.
         """
         return self._client.results(self.job_id)

@@ -41,7 +41,8 @@ class JobResults:
     Raises, while iterating and from `manifest` and `unprocessed`:
         IncompleteResultsError: the bucket lacks keys that the manifest names, or its numbers do not
             add up; raised after every document that could be read was yielded.
-        ResultsError: the job left no manifest, or a file is not what it should be; raised at once.
+        MissingManifestError: the job left no manifest; raised at once.
+        UnreadableObjectError: a file is broken, or S3 refuses to hand it out; raised at once.
         ServiceError, TransportError: S3 could not be reached or refused.
     """
 
@@ -72,7 +73,7 @@ class JobResults:
         untouched.
 
         Raises:
-            ResultsError: a source is gone or not UTF-8; and whatever iterating raises.
+            SourceChangedError: a source is gone or not UTF-8; and whatever iterating raises.
         """
         return self._read(self._reader.with_text)
 
@@ -84,7 +85,7 @@ class JobResults:
         Raises:
             RequestValidationError: an argument is not what `redact` takes; raised at once.
             RedactionError: entities do not fit the source, which may have changed since the job.
-            ResultsError: as `with_text` does; and whatever iterating raises.
+            SourceChangedError: as `with_text` does; and whatever iterating raises.
         """
         return self._read(_redacted(self._reader, min_score, replacement))
 

@@ -26,17 +26,22 @@ from comprehend_phi.errors import (
     InvalidRequestException,
     JobError,
     JobFailed,
+    JobNotEndedError,
     JobStopped,
+    LostManifestError,
     MalformedResponseError,
+    MissingManifestError,
     RedactionError,
     RequestValidationError,
     ResourceNotFoundException,
     ResultsError,
     ServiceError,
     ServiceUnavailableException,
+    SourceChangedError,
     ThrottlingException,
     TooManyRequestsException,
     TransportError,
+    UnreadableObjectError,
     ValidationException,
     WaitTimeout,
     mask,
@@ -82,6 +87,26 @@ def a_service_error(cls: type[ServiceError] = ServiceError, **fields: Any) -> Se
     return cls(**{**A_SERVICE_ERROR, **fields})
 
 
+RESULTS_ERRORS = (
+    ResultsError,
+    JobNotEndedError,
+    MissingManifestError,
+    UnreadableObjectError,
+    SourceChangedError,
+)
+A_RESULTS_ERROR = {
+    "reason": "there is no manifest",
+    "bucket": "results.example",
+    "key": "folder/Manifest",
+    "job_id": "c0ffee00c0ffee00c0ffee00c0ffee00",
+}
+AN_INCOMPLETE_RESULTS_ERROR = {
+    "reason": "2 files are missing",
+    "bucket": "results.example",
+    "missing": ("a", "b"),
+    "job_id": "c0ffee00c0ffee00c0ffee00c0ffee00",
+}
+
 # What one of each class is made of, with every attribute set to something that is not its default.
 MADE_OF: dict[type[ComprehendPHIError], dict[str, Any]] = {
     RequestValidationError: {
@@ -124,16 +149,8 @@ MADE_OF: dict[type[ComprehendPHIError], dict[str, Any]] = {
     JobFailed: {"job": a_job(message="no such bucket")},
     JobStopped: {"job": a_job("STOPPED")},
     WaitTimeout: {"job": a_job("IN_PROGRESS"), "timeout": 60.0, "last_poll_error": "throttled"},
-    ResultsError: {
-        "reason": "there is no manifest",
-        "bucket": "results.example",
-        "key": "folder/Manifest",
-    },
-    IncompleteResultsError: {
-        "reason": "2 files are missing",
-        "bucket": "results.example",
-        "missing": ("a", "b"),
-    },
+    **dict.fromkeys(RESULTS_ERRORS, A_RESULTS_ERROR),
+    **dict.fromkeys((IncompleteResultsError, LostManifestError), AN_INCOMPLETE_RESULTS_ERROR),
 }
 EXAMPLES: dict[str, ComprehendPHIError] = {
     "ComprehendPHIError": ComprehendPHIError("words"),

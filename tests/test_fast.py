@@ -358,7 +358,9 @@ def test_a_missing_key_gives_the_same_error(run: Run, s3: S3, lost: str) -> None
     del s3.objects[FOLDER + lost]
     told = run()
     assert told == run("without")
-    assert told["error"][0] == "IncompleteResultsError"
+    assert told["error"][0] == (
+        "LostManifestError" if lost == "Manifest" else "IncompleteResultsError"
+    )
     assert lost in told["error"][1]
     assert not told["chained"]
 
@@ -367,7 +369,7 @@ def test_a_denied_key_gives_the_same_error(run: Run, s3: S3) -> None:
     s3.denied.add(f"{FOLDER}plain.txt.out")
     told = run()
     assert told == run("without")
-    assert told["error"][0] == "ResultsError"
+    assert told["error"][0] == "UnreadableObjectError"
     assert "s3:ListBucket" in told["error"][1]
     assert not told["chained"]
 
@@ -376,7 +378,7 @@ def test_a_broken_document_gives_the_same_error(run: Run, s3: S3) -> None:
     s3.objects[f"{FOLDER}plain.txt.out"] = b"Patient"
     told = run()
     assert told == run("without")
-    assert told["error"][0] == "ResultsError"
+    assert told["error"][0] == "UnreadableObjectError"
     assert not told["chained"]
 
 

@@ -24,14 +24,18 @@ from hypothesis import strategies as st
 from comprehend_phi import (
     IncompleteResultsError,
     InputDataConfig,
+    JobNotEndedError,
     JobProperties,
     JobStatus,
+    MissingManifestError,
     OutputDataConfig,
     PHIClient,
     RedactionError,
     RequestValidationError,
     ResultsError,
+    SourceChangedError,
     StartPHIDetectionJobRequest,
+    UnreadableObjectError,
 )
 from comprehend_phi._layout import folder_key
 from comprehend_phi._storage import MissingObject, StoredObject
@@ -467,8 +471,9 @@ def test_a_job_without_a_folder_is_told(laid: Laid) -> None:
 
 @pytest.mark.parametrize("member", ["InputDataConfig", "OutputDataConfig"])
 def test_a_description_without_locations_is_told(laid: Laid, member: str) -> None:
-    with pytest.raises(ResultsError, match="does not say where"):
+    with pytest.raises(ResultsError, match="does not say where") as caught:
         laid.results(without=member)
+    assert caught.value.job_id == laid.job_id
 
 
 # --- Lists ----------------------------------------------------------------------------------------
@@ -1041,9 +1046,11 @@ def test_a_missing_manifest_of_a_job_that_promised_one_is_told(
     path = path and path.format(folder=laid.folder)
     _, error = until_error(iter(laid.results(status=status, ManifestFilePath=path)))
     assert isinstance(error, IncompleteResultsError)
+    assert isinstance(error, MissingManifestError)
     assert error.missing == (f"{laid.folder}Manifest",)
     assert "manifest is missing" in str(error)
     assert laid.job_id in str(error)
+    assert error.job_id == laid.job_id
 
 
 def test_both_places_of_a_missing_manifest_are_told(laid: Laid) -> None:
@@ -1055,7 +1062,8 @@ def test_both_places_of_a_missing_manifest_are_told(laid: Laid) -> None:
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
 def test_a_job_that_left_no_manifest_is_told(laid: Laid, status: str) -> None:
     _, error = until_error(iter(laid.results(status=status)))
-    assert not isinstance(error, IncompleteResultsError)
+    assert type(error) is MissingManifestError
+    assert error.job_id == laid.job_id
     assert f"{laid.job_id} {status} and left no manifest" in str(error)
 
 
@@ -1063,14 +1071,16 @@ def test_a_job_that_left_no_manifest_is_told(laid: Laid, status: str) -> None:
 def test_a_job_that_left_no_folder_left_no_manifest(laid: Laid, status: str) -> None:
     target = {"S3Bucket": laid.bucket, "S3Key": "results"}
     _, error = until_error(iter(laid.results(status=status, OutputDataConfig=target)))
+    assert type(error) is MissingManifestError
     assert status in str(error)
+    assert error.job_id == laid.job_id
 
 
 @pytest.mark.parametrize("status", ["SUBMITTED", "IN_PROGRESS", "STOP_REQUESTED", "PAUSED"])
 def test_a_job_that_has_not_ended_has_no_results(laid: Laid, status: str) -> None:
-    with pytest.raises(ResultsError, match=rf"is {status}.*when it has ended") as caught:
+    with pytest.raises(JobNotEndedError, match=rf"is {status}.*when it has ended") as caught:
         laid.results(status=status)
-    assert not isinstance(caught.value, IncompleteResultsError)
+    assert caught.value.job_id == laid.job_id
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
@@ -1423,7 +1433,7 @@ def test_a_damaged_file_is_told_without_a_word_of_it(
     }[kind]
     laid.put(key, body)
     _, error = until_error(iter(laid.results()))
-    assert not isinstance(error, IncompleteResultsError)
+    assert type(error) is UnreadableObjectError
     assert (error.bucket, error.key) == (laid.bucket, key)
     assert str(error).startswith(f"s3://{laid.bucket}/{key}: the file is {reason}")
     assert_keeps_quiet(error)
@@ -1539,7 +1549,7 @@ def test_a_source_that_is_gone_is_told(
     laid.lay("a.txt", "b.txt")
     came, error = until_error(read(laid.results()))
     assert len(came) == 1
-    assert not isinstance(error, IncompleteResultsError)
+    assert type(error) is SourceChangedError
     assert (error.bucket, error.key) == (laid.bucket, "notes/b.txt")
     assert error.reason == "the source of the document is gone"
     assert_keeps_quiet(error)
