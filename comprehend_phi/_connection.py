@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from . import _failures
-from .errors import DoubleRetryWarning, PlaintextOutputWarning
+from .errors import DoubleRetryWarning
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ._clock import Clock
     from ._storage import Storage
-    from .models import StartPHIDetectionJobRequest
     from .retry import RetryPolicy
 
 
@@ -134,18 +133,4 @@ def _warn_of_retries(name: str, client: BaseClient) -> None:
             " Build it with Config(retries={'total_max_attempts': 1}).",
             DoubleRetryWarning,
             stacklevel=4,
-        )
-
-
-def warn_of_plain_text(request: StartPHIDetectionJobRequest) -> None:
-    """Warn the caller of a client's method that results will be written unencrypted by KMS.
-
-    Issued before anything is sent, so that `-W error` starts no job.
-    """
-    if request.kms_key is None:
-        warnings.warn(
-            "This job has no kms_key: the service writes its results, which quote the protected"
-            " health information, in plain text. Give the request a kms_key.",
-            PlaintextOutputWarning,
-            stacklevel=3,
         )

@@ -5,14 +5,17 @@ Reading the table at the end is reading the service.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
 from . import _failures, _wire
-from .errors import MalformedResponseError
+from ._shapes import require
+from .errors import MalformedResponseError, PlaintextOutputWarning
 from .models import (
+    START_REQUEST,
     DescribePHIDetectionJobRequest,
     JobPage,
     JobProperties,
@@ -62,6 +65,28 @@ LIST: Operation[ListPHIDetectionJobsRequest, JobPage] = Operation(
 STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
     "StopPHIDetectionJob", "stop_phi_detection_job", _wire.encode_job_id, _wire.decode_stop
 )
+
+
+def check_start(method: str, request: StartPHIDetectionJobRequest) -> None:
+    """Check the argument of a client's method that starts a job, and warn the method's caller.
+
+    Called before anything is sent, so that a warning that is an error starts no job.
+
+    Args:
+        method: the name of the client's method, which calls this itself.
+        request: what the method was given.
+
+    Raises:
+        RequestValidationError: `request` is not a request.
+    """
+    require(method, "request", START_REQUEST, request)
+    if request.kms_key is None:
+        warnings.warn(
+            "This job has no kms_key: the service writes its results, which quote the protected"
+            " health information, in plain text. Give the request a kms_key.",
+            PlaintextOutputWarning,
+            stacklevel=3,
+        )
 
 
 class Pages:

@@ -1,4 +1,4 @@
-"""The shapes of what is sent, each with its one rule, and the validator that applies them.
+"""The shapes of what is sent and of arguments, each with its one rule, and what applies them.
 
 The limits and patterns are those of the service model that botocore ships (`service-2.json`,
 2018-10-30); `tests/test_contract.py` holds the two against each other. One rule goes beyond the
@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from attrs import Attribute, frozen
 
@@ -70,6 +70,9 @@ def _s3_key_problem(value: str) -> str | None:
     return _line_problem(value)
 
 
+_SURROGATE = re.compile(r"[\uD800-\uDFFF]")
+
+
 @frozen
 class StringShape:
     """A string shape of the service model. Lengths count code points."""
@@ -91,7 +94,10 @@ class StringShape:
             return f"must have at most {self.max_length} characters, not {len(value)}"
         if self.enum and value not in self.enum:
             return f"must be one of {', '.join(self.enum)}"
-        return self.rule(value) if self.rule else None
+        problem = self.rule(value) if self.rule else None
+        if problem is None and (found := _SURROGATE.search(value)):
+            return f"must be text that UTF-8 can encode; {_character(value, found.start())}"
+        return problem
 
 
 @frozen
@@ -115,17 +121,20 @@ class IntegerShape:
 
 @frozen
 class NumberShape:
-    """A number of seconds or a factor, as the policies take them."""
+    """A number such as seconds or a score."""
 
     name: str
     minimum: float
+    maximum: float | None = None
     finite: bool = True
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with `value`, in words that do not contain it; None when nothing is."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"must be a number, not {type(value).__name__}"
-        # Not the other way round: this way not-a-number is refused too.
+        # Written so that not-a-number is refused too.
+        if self.maximum is not None and not self.minimum <= value <= self.maximum:
+            return f"must be between {self.minimum:g} and {self.maximum:g}"
         if not value >= self.minimum:
             return f"must be at least {self.minimum:g}"
         # Time is counted in floats; an integer may be larger than any of them.
@@ -135,25 +144,73 @@ class NumberShape:
 
 
 @frozen
+class InstanceShape:
+    """An object of a class or of a protocol that can be checked at run time.
+
+    Attributes:
+        cls: the class or protocol.
+        advice: how to get such an object.
+    """
+
+    cls: type
+    advice: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the class."""
+        return self.cls.__name__
+
+    def problem(self, value: Any) -> str | None:
+        """Say in words that do not contain `value` what is wrong with it; None if nothing is."""
+        # A class has the methods that a protocol asks for, yet nobody can call them.
+        if isinstance(value, self.cls) and not isinstance(value, type):
+            return None
+        article = "an" if self.name[0] in "AEIOU" else "a"
+        problem = f"must be {article} {self.name}, not {type(value).__name__}"
+        return f"{problem}; {self.advice}" if self.advice else problem
+
+
+@frozen
+class CallableShape:
+    """A function or anything else that can be called."""
+
+    name: str = "callable"
+
+    def problem(self, value: Any) -> str | None:
+        """Say in words that do not contain `value` what is wrong with it; None if nothing is."""
+        return None if callable(value) else f"must be callable, not {type(value).__name__}"
+
+
+Shape = StringShape | IntegerShape | NumberShape | InstanceShape | CallableShape
+
+
+def require(owner: str, field: str, shape: Shape, value: Any, *, optional: bool = False) -> None:
+    """Raise RequestValidationError unless `value` has the shape.
+
+    Args:
+        owner: the class that is being built, or the function that is called.
+        field: the field or argument.
+        shape: what `value` has to be.
+        value: what was given.
+        optional: whether None is fine too.
+    """
+    if value is None and optional:
+        return
+    if problem := shape.problem(value):
+        raise RequestValidationError(owner=owner, field=field, shape=shape.name, reason=problem)
+
+
+@frozen
 class Obeys:
     """The field validator of attrs classes: the value has the given shape."""
 
-    shape: StringShape | IntegerShape | NumberShape
+    shape: Shape
     optional: bool = False
 
     def __call__(self, instance: object, attribute: Attribute[Any], value: Any) -> None:
         """Raise RequestValidationError unless `value` has the shape."""
-        if value is None and self.optional:
-            return
-        if problem := self.shape.problem(value):
-            refuse(instance, attribute, self.shape.name, problem)
-
-
-def refuse(instance: object, attribute: Attribute[Any], shape: str, reason: str) -> NoReturn:
-    """Raise the RequestValidationError for a field of `instance`."""
-    raise RequestValidationError(
-        owner=type(instance).__name__, field=attribute.name, shape=shape, reason=reason
-    )
+        owner = type(instance).__name__
+        require(owner, attribute.name, self.shape, value, optional=self.optional)
 
 
 _NAME_PATTERN = r"^([\p{L}\p{Z}\p{N}_.:/=+\-%@]*)$"
@@ -194,3 +251,5 @@ PAUSE = NumberShape("seconds", 0.001)  # a pause of nothing would poll without a
 TIMEOUT = NumberShape("seconds", 0.0, finite=False)
 FACTOR = NumberShape("factor", 1.0)
 ATTEMPTS = IntegerShape("attempts", 1)
+
+CALLABLE = CallableShape()

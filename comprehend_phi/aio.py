@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import _operations, retry
 from ._clock import Clock, SystemClock
-from ._connection import Connection, warn_of_plain_text
+from ._connection import Connection
 from ._threads import Pool, in_thread, shut_down
 from .errors import ClientClosedError
 from .jobs import AsyncJob
@@ -26,7 +26,7 @@ from .models import (
     StartPHIDetectionJobResponse,
     StopPHIDetectionJobRequest,
 )
-from .retry import RetryPolicy
+from .retry import RetryPolicy, check_options
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -68,6 +68,7 @@ class AsyncPHIClient:
         clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
 
     Raises:
+        RequestValidationError: `retry` or `clock` is of the wrong type.
         TransportError: boto3 cannot build the client, for want of a region for example.
         TypeError: `endpoint_url` beside `client`, or a client of another service.
     """
@@ -84,6 +85,7 @@ class AsyncPHIClient:
         retry: RetryPolicy = _DEFAULT_RETRY,
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
+        check_options("AsyncPHIClient", retry, clock)
         self._retry = retry
         self._clock = clock
         self._connection = Connection(
@@ -129,7 +131,7 @@ class AsyncPHIClient:
 
         Raises and warns as `PHIClient.start_phi_detection_job` does.
         """
-        warn_of_plain_text(request)
+        _operations.check_start("start_phi_detection_job", request)
         return await self._call(_operations.START, request)
 
     async def describe_phi_detection_job(self, job_id: str) -> JobProperties:
@@ -173,7 +175,7 @@ class AsyncPHIClient:
 
         Raises and warns as `start_phi_detection_job` does.
         """
-        warn_of_plain_text(request)
+        _operations.check_start("submit", request)
         response = await self._call(_operations.START, request)
         return AsyncJob(response.job_id, self, self._clock)
 

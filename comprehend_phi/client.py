@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import _operations, retry
 from ._clock import Clock, SystemClock
-from ._connection import Connection, warn_of_plain_text
+from ._connection import Connection
 from .jobs import Job
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -18,7 +18,7 @@ from .models import (
     StartPHIDetectionJobResponse,
     StopPHIDetectionJobRequest,
 )
-from .retry import RetryPolicy
+from .retry import RetryPolicy, check_options
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,6 +57,7 @@ class PHIClient:
         clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
 
     Raises:
+        RequestValidationError: `retry` or `clock` is of the wrong type.
         TransportError: boto3 cannot build the client, for want of a region for example.
         TypeError: `endpoint_url` beside `client`, or a client of another service.
     """
@@ -73,6 +74,7 @@ class PHIClient:
         retry: RetryPolicy = _DEFAULT_RETRY,
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
+        check_options("PHIClient", retry, clock)
         self._retry = retry
         self._clock = clock
         self._connection = Connection(
@@ -105,6 +107,7 @@ class PHIClient:
         """Start the job that `request` stands for, once, however often this is called with it.
 
         Raises:
+            RequestValidationError: `request` is not a request; raised before anything is sent.
             InvalidRequestException: the service refuses the request, or its token stands for
                 another one.
             ActiveJobLimitExceeded: all job slots are taken and `RetryPolicy.slot_timeout` is up.
@@ -115,7 +118,7 @@ class PHIClient:
         Warns:
             PlaintextOutputWarning: the request has no `kms_key`.
         """
-        warn_of_plain_text(request)
+        _operations.check_start("start_phi_detection_job", request)
         return self._call(_operations.START, request)
 
     def describe_phi_detection_job(self, job_id: str) -> JobProperties:
@@ -170,7 +173,7 @@ class PHIClient:
 
         Raises and warns as `start_phi_detection_job` does.
         """
-        warn_of_plain_text(request)
+        _operations.check_start("submit", request)
         return Job(self._call(_operations.START, request).job_id, self, self._clock)
 
     def job(self, job_id: str) -> Job:

@@ -90,9 +90,14 @@ class ComprehendPHIError(Exception):
 class RequestValidationError(ComprehendPHIError, ValueError):
     """A value was refused before anything was sent. The message never contains the value.
 
+    Every argument of this package's functions and classes that has a wrong value or a wrong type
+    raises this. Only boto3's own objects that cannot be used, such as a client for another service,
+    raise `TypeError`, as do missing and unknown arguments.
+
     Attributes:
-        owner: the class that was being built, such as `StartPHIDetectionJobRequest`.
-        field: the field of it, such as `job_name`.
+        owner: the class that was being built or the function that was called, such as
+            `StartPHIDetectionJobRequest` or `submit`.
+        field: the field or argument, such as `job_name`.
         shape: the service model's name for what the field holds, such as `JobName`, or the type
             that was expected.
         reason: the rule that the value breaks.

@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from . import _shapes
 from ._clock import Clock
-from ._shapes import Obeys
+from ._shapes import InstanceShape, Obeys, require
 from .errors import (
     ClientClosedError,
     ExpiredTokenException,
@@ -59,6 +59,9 @@ class WaitPolicy:
     max_delay: float = field(default=60.0, validator=Obeys(_shapes.PAUSE))
     multiplier: float = field(default=1.5, validator=Obeys(_shapes.FACTOR))
     timeout: float | None = field(default=None, validator=Obeys(_shapes.TIMEOUT, optional=True))
+
+
+_WAIT_POLICY = InstanceShape(WaitPolicy, "to wait for so many seconds: WaitPolicy(timeout=...)")
 
 
 def next_poll(
@@ -172,6 +175,13 @@ class Wait:
         return job
 
 
+def _check(policy: object, on_poll: object, on_poll_error: object) -> None:
+    """Raise RequestValidationError for an argument of `wait` that is of the wrong type."""
+    require("wait", "policy", _WAIT_POLICY, policy)
+    require("wait", "on_poll", _shapes.CALLABLE, on_poll, optional=True)
+    require("wait", "on_poll_error", _shapes.CALLABLE, on_poll_error, optional=True)
+
+
 class _Client(Protocol):
     """What a job asks of a client."""
 
@@ -243,12 +253,14 @@ class Job:
             latter some files were not processed: look at the results' unprocessed files.
 
         Raises:
+            RequestValidationError: an argument is of the wrong type; raised at once.
             JobFailed: the job ended as FAILED; the message has the service's reason.
             JobStopped: the job ended as STOPPED.
             WaitTimeout: the policy's timeout was up first; the job goes on.
             ServiceError, TransportError: a poll failed in a way that ends the wait, see above. The
                 job goes on.
         """
+        _check(policy, on_poll, on_poll_error)
         wait = Wait(policy, self._clock)
         while True:
             news = self._poll()
@@ -322,6 +334,7 @@ class AsyncJob:
             on_poll_error: called with the error of every failed poll after which the wait goes on;
                 what it returns is awaited if it can be.
         """
+        _check(policy, on_poll, on_poll_error)
         wait = Wait(policy, self._clock)
         while True:
             news = await self._poll()

@@ -20,21 +20,8 @@ from uuid import uuid4
 from attrs import Attribute, field, frozen
 
 from . import _shapes
-from ._shapes import Obeys, StringShape, refuse
+from ._shapes import InstanceShape, Obeys, StringShape
 from .errors import RequestValidationError
-
-
-@frozen
-class _IsA:
-    """A field validator: the value is an instance of the given class."""
-
-    cls: type
-    optional: bool = False
-
-    def __call__(self, instance: object, attribute: Attribute[Any], value: Any) -> None:
-        if not isinstance(value, self.cls) and not (value is None and self.optional):
-            name = self.cls.__name__
-            refuse(instance, attribute, name, f"must be a {name}, not {type(value).__name__}")
 
 
 def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> None:
@@ -49,7 +36,9 @@ def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> 
         )
     else:
         return
-    refuse(instance, attribute, "Timestamp", reason)
+    raise RequestValidationError(
+        owner=type(instance).__name__, field=attribute.name, shape="Timestamp", reason=reason
+    )
 
 
 def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: Any) -> None:
@@ -163,8 +152,8 @@ class StartPHIDetectionJobRequest:
         RequestValidationError: a value breaks the rule of its shape.
     """
 
-    input_data_config: InputDataConfig = field(validator=_IsA(InputDataConfig))
-    output_data_config: OutputDataConfig = field(validator=_IsA(OutputDataConfig))
+    input_data_config: InputDataConfig = field(validator=Obeys(InstanceShape(InputDataConfig)))
+    output_data_config: OutputDataConfig = field(validator=Obeys(InstanceShape(OutputDataConfig)))
     data_access_role_arn: str = field(validator=Obeys(_shapes.IAM_ROLE_ARN))
     language_code: str = field(default="en", validator=Obeys(_shapes.LANGUAGE_CODE))
     job_name: str | None = field(
@@ -174,6 +163,11 @@ class StartPHIDetectionJobRequest:
     client_request_token: str = field(
         factory=_new_token, validator=Obeys(_shapes.CLIENT_REQUEST_TOKEN)
     )
+
+
+START_REQUEST = InstanceShape(
+    StartPHIDetectionJobRequest, "build one: StartPHIDetectionJobRequest(...)"
+)
 
 
 @frozen(kw_only=True)
@@ -230,7 +224,9 @@ class JobFilter:
 class ListPHIDetectionJobsRequest:
     """Asks for one page of jobs."""
 
-    filter: JobFilter | None = field(default=None, validator=_IsA(JobFilter, optional=True))
+    filter: JobFilter | None = field(
+        default=None, validator=Obeys(InstanceShape(JobFilter), optional=True)
+    )
     max_results: int = field(default=100, validator=Obeys(_shapes.MAX_RESULTS))
     next_token: str | None = field(default=None, repr=False)  # the service's own, taken as it comes
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
-from ._shapes import StringShape
+from ._documents import Entity
+from ._shapes import InstanceShape, NumberShape, StringShape, require
 from .errors import RedactionError, RequestValidationError
-
-if TYPE_CHECKING:
-    from .results import Entity
 
 # Fields with attributes, conversions or format specs are left out on purpose: they reach into
 # objects or pad without limit.
@@ -49,11 +46,20 @@ def redact(
 
     Raises:
         RedactionError: an entity does not fit the text.
-        RequestValidationError: `min_score` or `replacement` is not what it should be.
+        RequestValidationError: an argument is not what it should be.
     """
-    _require("min_score", "score", _score_problem(min_score))
-    _require("replacement", _REPLACEMENT.name, _REPLACEMENT.problem(replacement))
+    require("redact", "text", _TEXT, text)
+    require("redact", "min_score", _SCORE, min_score)
+    require("redact", "replacement", _REPLACEMENT, replacement)
+    require("redact", "entities", _ENTITIES, entities)
     found = list(entities)
+    if not all(isinstance(entity, Entity) for entity in found):
+        raise RequestValidationError(
+            owner="redact",
+            field="entities",
+            shape="Entity",
+            reason="must consist of Entity objects only, such as those of a Document",
+        )
     require_fit(text, found, consequence="Nothing was redacted.")
 
     pieces: list[str] = []
@@ -66,18 +72,6 @@ def redact(
     return "".join(pieces)
 
 
-def _require(field: str, shape: str, problem: str | None) -> None:
-    if problem:
-        raise RequestValidationError(owner="redact", field=field, shape=shape, reason=problem)
-
-
-def _score_problem(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"must be a number, not {type(value).__name__}"
-    # Not the other way round: this way not-a-number is refused too.
-    return None if 0 <= value <= 1 else "must be between 0 and 1"
-
-
 def _replacement_problem(value: str) -> str | None:
     if _ONLY_TYPE.fullmatch(value):
         return None
@@ -85,6 +79,9 @@ def _replacement_problem(value: str) -> str | None:
 
 
 _REPLACEMENT = StringShape("format string", rule=_replacement_problem)
+_SCORE = NumberShape("score", 0.0, maximum=1.0)
+_TEXT = InstanceShape(str, "decode bytes as UTF-8")
+_ENTITIES = InstanceShape(Iterable, "such as the entities of a Document")
 
 
 def require_fit(text: str, entities: Iterable[Entity], *, consequence: str) -> None:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import field, frozen
 
 from . import _shapes
-from ._shapes import Obeys
+from ._clock import Clock
+from ._shapes import InstanceShape, Obeys, require
 from .errors import ActiveJobLimitExceeded, ServiceError, TransportError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
-
-    from ._clock import Clock
 
 _T = TypeVar("_T")
 _log = logging.getLogger("comprehend_phi")
@@ -57,6 +56,16 @@ class RetryPolicy:
     timeout: float | None = field(default=None, validator=Obeys(_shapes.TIMEOUT, optional=True))
     slot_timeout: float = field(default=0.0, validator=Obeys(_shapes.TIMEOUT))
     slot_delay: float = field(default=15.0, validator=Obeys(_shapes.PAUSE))
+
+
+_POLICY = InstanceShape(RetryPolicy, "such as RetryPolicy(max_attempts=3)")
+_CLOCK = InstanceShape(Clock, "such as SystemClock() or comprehend_phi.testing.FakeClock()")
+
+
+def check_options(owner: str, policy: object, clock: object) -> None:
+    """Raise RequestValidationError if the class `owner` was given no policy or no clock."""
+    require(owner, "retry", _POLICY, policy)
+    require(owner, "clock", _CLOCK, clock)
 
 
 def call(

@@ -30,7 +30,6 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
     _operations,
-    _shapes,
     errors,
     models,
 )
@@ -126,7 +125,7 @@ def _member_differences(model: Model, name: str, cls: type) -> list[str]:
         bound = shape["type"] in ("string", "integer") and (name, member) not in UNCHECKED
         if name not in REQUESTS or not bound:
             continue
-        if rule is None or isinstance(rule.shape, _shapes.NumberShape):
+        if rule is None or not isinstance(rule.shape, (StringShape, IntegerShape)):
             found.append(f"{name}: {member} is not checked")
         elif rule.shape.name != shape_name:
             found.append(f"{name}: {member} is checked as {rule.shape.name}, not {shape_name}")

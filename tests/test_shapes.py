@@ -177,7 +177,7 @@ def test_a_location_of_another_class_is_refused(
     error = refusal(Start, field, value)
 
     assert (error.owner, error.field, error.shape) == ("StartPHIDetectionJobRequest", field, kind)
-    assert error.reason == f"must be a {kind}, not {given}"
+    assert error.reason == f"must be an {kind}, not {given}"
     assert_hides(error, value)
 
 
@@ -338,6 +338,45 @@ def test_the_message_has_the_index_and_the_unicode_name_of_a_bad_character(
 @pytest.mark.parametrize("end", ["", "quellwasser", "quell\nwasser"])
 def test_the_message_on_a_line_break_has_its_index(cls: type, field: str, end: str) -> None:
     assert "at index 6 is U+000A" in refusal(cls, field, f"zinnia\n{end}").reason
+
+
+ANY_TEXT_FIELDS = [*KEY_FIELDS, (Start, "kms_key"), (Start, "data_access_role_arn")]
+
+
+@pytest.mark.parametrize(("cls", "field", "shape", "_"), STRING_FIELDS)
+@pytest.mark.parametrize("surrogate", [0xD800, 0xDBFF, 0xDC80, 0xDFFF], ids=hex)
+def test_text_that_utf_8_cannot_hold_is_refused_everywhere(
+    cls: type, field: str, shape: str, _: bool, surrogate: int
+) -> None:
+    value = f"{CANARY}{chr(surrogate)}"
+    error = refusal(cls, field, value)
+
+    assert (error.field, error.shape) == (field, shape)
+    assert_hides(error, value)
+
+
+@pytest.mark.parametrize(("cls", "field"), ANY_TEXT_FIELDS)
+def test_the_message_on_text_that_utf_8_cannot_hold_says_where_it_is(cls: type, field: str) -> None:
+    error = refusal(cls, field, f"{ROLE}\udc80quellwasser")
+
+    assert error.reason == (
+        "must be text that UTF-8 can encode; the character at index"
+        f" {len(ROLE)} is U+DC80 (unnamed)"
+    )
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(min_codepoint=1, exclude_characters="/\n"), max_size=20))
+def test_a_text_is_taken_where_utf_8_can_hold_it(end: str) -> None:
+    try:
+        end.encode()
+    except UnicodeEncodeError:
+        holds = False
+    else:
+        holds = True
+
+    for cls, field in ANY_TEXT_FIELDS:
+        assert accepts(cls, field, ROLE + end) is holds
 
 
 @pytest.mark.parametrize(("cls", "field"), KEY_FIELDS)

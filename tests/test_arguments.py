@@ -1,0 +1,291 @@
+"""Arguments of the wrong type or value: refused by name, at once, and never shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator
+from inspect import isawaitable
+from typing import Any
+
+import pytest
+
+from comprehend_phi import (
+    AsyncPHIClient,
+    Entity,
+    InputDataConfig,
+    JobFilter,
+    PHIClient,
+    RequestValidationError,
+    RetryPolicy,
+    StartPHIDetectionJobRequest,
+    WaitPolicy,
+    redact,
+)
+from comprehend_phi.testing import FakeClock
+
+CANARY = "zinnia-quellwasser"
+JOB_ID = "0123456789abcdef0123456789abcdef"
+SURROGATE = "\ud800"
+
+NAME = Entity(
+    id=0,
+    begin_offset=0,
+    end_offset=5,
+    score=0.9,
+    text="Marsh",
+    category="PROTECTED_HEALTH_INFORMATION",
+    type="NAME",
+    traits=(),
+)
+
+
+class Telltale:
+    """Shows the canary to whoever prints it."""
+
+    def __repr__(self) -> str:
+        return CANARY
+
+
+def refusal(call: Callable[[], object]) -> RequestValidationError:
+    """The error of a call, whose message does not show the canary."""
+    with pytest.raises(RequestValidationError) as caught:
+        call()
+    error = caught.value
+    shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
+    assert not any(CANARY in text for text in shown)
+    assert error.__cause__ is error.__context__ is None
+    return error
+
+
+# --- The clients ----------------------------------------------------------------------------------
+
+# Name of the method, wrong argument, who refuses it, the argument and its shape.
+CALLS: dict[str, tuple[str, Any, str, str, str]] = {
+    **{
+        f"{method} {type(wrong).__name__}": (
+            method,
+            (wrong,),
+            method,
+            "request",
+            "StartPHIDetectionJobRequest",
+        )
+        for method in ("submit", "start_phi_detection_job")
+        for wrong in (
+            {"JobName": CANARY},
+            CANARY,
+            None,
+            Telltale(),
+            InputDataConfig(s3_bucket="notes", s3_key=CANARY),
+        )
+    },
+    "submit the class": (
+        "submit",
+        (StartPHIDetectionJobRequest,),
+        "submit",
+        "request",
+        "StartPHIDetectionJobRequest",
+    ),
+    **{
+        f"{method} {type(wrong).__name__} {len(str(wrong))}": (
+            method,
+            (wrong,),
+            owner,
+            "job_id",
+            "JobId",
+        )
+        for method, owner in (
+            ("describe_phi_detection_job", "DescribePHIDetectionJobRequest"),
+            ("job", "DescribePHIDetectionJobRequest"),
+            ("results", "DescribePHIDetectionJobRequest"),
+            ("stop_phi_detection_job", "StopPHIDetectionJobRequest"),
+        )
+        for wrong in (None, 5, Telltale(), CANARY.encode(), f"{CANARY}{SURROGATE}", "")
+    },
+    **{
+        f"list {type(wrong).__name__}": (
+            "list_phi_detection_jobs",
+            (wrong,),
+            "ListPHIDetectionJobsRequest",
+            "filter",
+            "JobFilter",
+        )
+        for wrong in (CANARY, {"JobName": CANARY}, 5, Telltale())
+    },
+    "list the class": (
+        "list_phi_detection_jobs",
+        (JobFilter,),
+        "ListPHIDetectionJobsRequest",
+        "filter",
+        "JobFilter",
+    ),
+}
+
+
+@pytest.fixture(params=[PHIClient, AsyncPHIClient])
+def client_class(request: pytest.FixtureRequest) -> Any:
+    """One client after the other."""
+    return request.param
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def client(client_class: Any, clock: FakeClock) -> Generator[Any, None, None]:
+    """A client of a service that is not there: whatever is sent ends in a TransportError."""
+    client = client_class(endpoint_url="http://127.0.0.1:9", clock=clock)
+    yield client
+    outcome(client.close())
+
+
+def outcome(called: Any) -> Any:
+    async def awaited() -> Any:
+        return await called
+
+    return asyncio.run(awaited()) if isawaitable(called) else called
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "owner", "field", "shape"), CALLS.values(), ids=list(CALLS)
+)
+def test_a_wrong_argument_of_a_client_is_refused_before_anything_is_sent(
+    client: Any,
+    clock: FakeClock,
+    method: str,
+    arguments: tuple[Any, ...],
+    owner: str,
+    field: str,
+    shape: str,
+) -> None:
+    error = refusal(lambda: outcome(getattr(client, method)(*arguments)))
+
+    assert (error.owner, error.field, error.shape) == (owner, field, shape)
+    assert clock.sleeps == []
+
+
+def test_a_request_of_the_wrong_type_is_refused_with_advice(client: Any) -> None:
+    error = refusal(lambda: outcome(client.submit({"JobName": CANARY})))
+
+    assert str(error) == (
+        "submit.request (StartPHIDetectionJobRequest) must be a StartPHIDetectionJobRequest, not"
+        " dict; build one: StartPHIDetectionJobRequest(...)"
+    )
+
+
+@pytest.mark.parametrize("wrong", [0, 501, "100", None, 1.5, True, Telltale()])
+def test_a_list_with_a_wrong_page_size_is_refused_at_the_call(client: Any, wrong: Any) -> None:
+    error = refusal(lambda: client.list_phi_detection_jobs(page_size=wrong))
+
+    assert error.shape == "MaxResultsInteger"
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong", "reason"),
+    [
+        *(
+            (
+                "retry",
+                wrong,
+                f"(RetryPolicy) must be a RetryPolicy, not {type(wrong).__name__}; such as"
+                " RetryPolicy(max_attempts=3)",
+            )
+            for wrong in (5, None, WaitPolicy(), {"max_attempts": 5}, Telltale(), RetryPolicy)
+        ),
+        *(
+            (
+                "clock",
+                wrong,
+                f"(Clock) must be a Clock, not {type(wrong).__name__}; such as SystemClock() or"
+                " comprehend_phi.testing.FakeClock()",
+            )
+            for wrong in (5, None, time, Telltale(), FakeClock)
+        ),
+    ],
+)
+def test_a_client_refuses_a_wrong_policy_or_clock_when_it_is_built(
+    client_class: Any, argument: str, wrong: Any, reason: str
+) -> None:
+    error = refusal(lambda: client_class(**{argument: wrong}))
+
+    assert str(error) == f"{client_class.__name__}.{argument} {reason}"
+
+
+# --- Waiting --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [60, None, RetryPolicy(), Telltale(), WaitPolicy])
+def test_a_wait_refuses_a_wrong_policy_before_the_first_poll(
+    client: Any, clock: FakeClock, wrong: Any
+) -> None:
+    error = refusal(lambda: outcome(client.job(JOB_ID).wait(wrong)))
+
+    assert str(error) == (
+        f"wait.policy (WaitPolicy) must be a WaitPolicy, not {type(wrong).__name__}; to wait for so"
+        " many seconds: WaitPolicy(timeout=...)"
+    )
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("argument", ["on_poll", "on_poll_error"])
+@pytest.mark.parametrize("wrong", [5, CANARY, Telltale()])
+def test_a_wait_refuses_what_cannot_be_called_before_the_first_poll(
+    client: Any, clock: FakeClock, argument: str, wrong: Any
+) -> None:
+    error = refusal(lambda: outcome(client.job(JOB_ID).wait(**{argument: wrong})))
+
+    assert str(error) == (
+        f"wait.{argument} (callable) must be callable, not {type(wrong).__name__}"
+    )
+    assert clock.sleeps == []
+
+
+# --- Redacting ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [CANARY.encode(), None, 5, Telltale(), [CANARY]])
+@pytest.mark.parametrize("entities", [[], [NAME]])
+def test_redact_refuses_what_is_no_text(wrong: Any, entities: list[Entity]) -> None:
+    error = refusal(lambda: redact(wrong, entities))
+
+    assert str(error) == (
+        f"redact.text (str) must be a str, not {type(wrong).__name__}; decode bytes as UTF-8"
+    )
+
+
+@pytest.mark.parametrize("wrong", [None, 5, NAME, Telltale()])
+def test_redact_refuses_entities_that_cannot_be_iterated_over(wrong: Any) -> None:
+    error = refusal(lambda: redact("Marsh", wrong))
+
+    assert str(error) == (
+        f"redact.entities (Iterable) must be an Iterable, not {type(wrong).__name__}; such as the"
+        " entities of a Document"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"Text": CANARY, "BeginOffset": 0, "EndOffset": 5}, None, CANARY, Telltale(), Entity]
+)
+def test_redact_refuses_entities_of_another_kind_such_as_those_of_boto3(wrong: Any) -> None:
+    error = refusal(lambda: redact("Marsh", [NAME, wrong]))
+
+    assert str(error) == (
+        "redact.entities (Entity) must consist of Entity objects only, such as those of a Document"
+    )
+
+
+def test_redact_refuses_a_text_as_its_entities() -> None:
+    text: Any = CANARY
+
+    assert refusal(lambda: redact("Marsh", text)).field == "entities"
+
+
+def test_redact_refuses_a_replacement_that_utf_8_cannot_hold() -> None:
+    error = refusal(lambda: redact("Marsh", [NAME], replacement=f"[{SURROGATE}{{type}}]"))
+
+    assert str(error) == (
+        "redact.replacement (format string) must be text that UTF-8 can encode; the character at"
+        " index 1 is U+D800 (unnamed)"
+    )
