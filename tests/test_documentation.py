@@ -24,7 +24,6 @@ from comprehend_phi import (
     PHIClient,
     StartPHIDetectionJobRequest,
     TransportError,
-    errors,
     testing,
 )
 from comprehend_phi.testing import LocalServer, LocalService, faults, local_service
@@ -73,21 +72,22 @@ def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
             exec(compile(block, page, "exec"), names)
 
 
-def test_the_quickstart_prints_what_it_says(
+def test_the_readme_prints_what_it_says(
     service: LocalService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quickstart, mistake, *_ = python_blocks("README.md")
+    quickstart, details, mistake = python_blocks("README.md")
 
     names: dict[str, Any] = {}
-    exec(compile(quickstart, "README.md", "exec"), names)
-    exec(compile(mistake, "README.md", "exec"), names)
+    for block in (quickstart, details, mistake):
+        exec(compile(block, "README.md", "exec"), names)
 
-    counts, unprocessed, refusal = capsys.readouterr().out.splitlines()
+    seen, patient, _, counts, unprocessed, refusal = capsys.readouterr().out.splitlines()
+    assert seen == "Seen by Dr. [NAME] on [DATE]."
+    assert patient == "Patient: [NAME], phone [PHONE_OR_FAX]"
     assert counts == "Counter({'NAME': 2, 'DATE': 1, 'PHONE_OR_FAX': 1})"
     assert unprocessed == "2031/02/no text.txt INVALID_ENCODING"
     in_comments = mistake.partition("print(error)\n")[2].replace("# ", "").split()
     assert " ".join(in_comments) == refusal
-    assert names["text"].startswith("Seen by Dr. [NAME] on [DATE]")
 
 
 def test_the_tutorial_prints_what_it_says(
@@ -177,17 +177,6 @@ def test_the_resuming_program_starts_one_job_when_it_is_run_again_after_the_star
     assert service.attempts("StartPHIDetectionJob") == 1
 
 
-def test_the_readme_draws_the_tree_of_errors_as_the_module_does() -> None:
-    tree = (
-        (errors.__doc__ or "")
-        .partition("\n\n    ")[2]
-        .partition("\n\nThey")[0]
-        .replace("\n    ", "\n")
-    )
-
-    assert f"```text\n{tree}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
 def test_the_links_of_a_page_lead_to_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -205,14 +194,18 @@ def test_the_links_of_the_readme_are_absolute_on_a_package_index() -> None:
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
-def test_the_two_commands_are_the_first_thing_after_the_introduction() -> None:
-    first_block = re.search(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_first_screen_of_the_readme_is_enough_to_try_the_package() -> None:
+    screen = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    install, example, commands = re.findall(r"```\w+\n(.*?)```", screen, re.DOTALL)
 
-    assert first_block is not None
-    assert [line.split()[1:3] for line in first_block[2].splitlines()] == [
+    assert len(screen.splitlines()) <= 45
+    assert "pip install" in install
+    assert len(example.splitlines()) <= 14
+    assert [line.split()[1:3] for line in commands.splitlines()] == [
         ["make", "demo"],
         ["make", "test"],
     ]
+    assert "$14,000" in screen
 
 
 @pytest.fixture
