@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 import typer
 
@@ -29,26 +30,47 @@ class Ended(Exception):
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run a command; returns its exit code."""
-    _fill_missing_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # What a terminal cannot show is no reason to fail.
-            stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _show_warning
+    """Run a command and return its exit code."""
     try:
-        code, lines = _run(app, arguments)
+        _fill_missing_streams()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # What a terminal cannot show is no reason to fail.
+                stream.reconfigure(errors="backslashreplace")
+        warnings.showwarning = _show_warning
+        return _end(*_run(app, arguments))
+    except KeyboardInterrupt:  # once more, while the end was told
+        return INTERRUPTED
+
+
+def _end(code: int, lines: Sequence[str]) -> int:
+    """Print how the command ended and return its exit code."""
+    try:
         for index, line in enumerate(lines):
             note(f"comprehend-phi: {line}" if index == 0 else line)
-        sys.stdout.flush()
-    except (ClosedPipe, BrokenPipeError, SystemExit):
-        # SystemExit: how typer's own printing, as of help, takes a closed pipe.
-        # What is left in the buffers must not be written to the pipe at exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.dup2(nowhere, sys.stderr.fileno())
-        return CLOSED_PIPE
+    except ClosedPipe:
+        code = CLOSED_PIPE
+    except OSError:  # stderr cannot be written either: the exit code is all that is left
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            code = CLOSED_PIPE
+        except OSError:
+            code = code or FAILED
+        else:
+            continue
+        _discard(stream)
     return code
+
+
+def _discard(stream: TextIO) -> None:
+    """Send to nowhere what is left in the buffers of a stream that cannot be written."""
+    # Python would try to write it at exit, and fail again.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _fill_missing_streams() -> None:
@@ -63,8 +85,11 @@ def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]
         code: int | None = app(arguments, prog_name="comprehend-phi", standalone_mode=False)
     except Ended as ended:
         return ended.code, ended.lines
-    except ClosedPipe:
-        raise
+    # SystemExit: how typer's own printing, as of help, takes a closed pipe.
+    except (ClosedPipe, SystemExit):
+        for stream in (sys.stdout, sys.stderr):
+            _discard(stream)
+        return CLOSED_PIPE, []
     except RequestValidationError as error:
         return USAGE, [_in_options(error)]
     except ComprehendPHIError as error:
@@ -74,8 +99,7 @@ def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED, ["Interrupted"]
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return FAILED, [f"{error.strerror or type(error).__name__}{where}"]
+        return FAILED, [os_problem(error)]
     # The command ends here: what is let through, Python prints, with the message of an error that
     # nobody foresaw.
     except Exception as error:  # noqa: BLE001 - no traceback may quote a note
@@ -85,6 +109,12 @@ def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]
         return FAILED, [f"unexpected {type(error).__name__}; this is a bug, please report it"]
     # typer turns Ctrl-C into this code, some versions of it into Abort.
     return code or DONE, ["Interrupted"] if code == INTERRUPTED else []
+
+
+def os_problem(error: OSError) -> str:
+    """Return what the operating system refused, and for which file."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or type(error).__name__}{where}"
 
 
 _PLAINTEXT = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ._cli_ending import FAILED, INTERRUPTED, TIMED_OUT, USAGE, Ended
+from ._cli_ending import FAILED, INTERRUPTED, TIMED_OUT, USAGE, Ended, os_problem
 from ._cli_notes import find_notes, read_note
 from ._cli_output import Folder, emit_json, job_members, note
 from ._failures import client_not_built
@@ -265,12 +265,14 @@ def _download(s3: Any, bucket: str, root: Path) -> ResultsError | None:
 
 
 def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
-    """Start a job; its token is on stderr before anything is sent."""
+    """Start a job. Its token is on stderr before anything is sent, its id once it is known."""
     token = request.client_request_token
     again = f"To send it again and start no second job: the same command with --token {token}"
     try:
         note(f"Request token: {token}")
-        return client.submit(request)
+        job = client.submit(request)
+        # The id is told here too, because stdout may turn out to be full or closed.
+        note(f"Job {job.job_id} started")
     except KeyboardInterrupt:
         ended = Ended(INTERRUPTED, "Interrupted: the job may have been started.", again)
     except ActiveJobLimitExceeded as error:
@@ -279,6 +281,8 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
         if not error.outcome_unknown:
             raise
         ended = Ended(FAILED, f"{error}", again)
+    else:
+        return job
     raise ended
 
 
@@ -321,7 +325,7 @@ def waiting(
 
 @contextmanager
 def reading(job_id: str, how_to_read: Callable[[str], str]) -> Generator[None, None, None]:
-    """Say how to read a job's results again where the reading is interrupted."""
+    """Say how to read a job's results again if reading or writing them ends early."""
     try:
         yield
     except KeyboardInterrupt:
@@ -330,6 +334,17 @@ def reading(job_id: str, how_to_read: Callable[[str], str]) -> Generator[None, N
             f"Interrupted while reading the results of job {job_id}",
             how_to_read(job_id),
         )
+    except ResourceNotFoundException:
+        raise
+    except (ServiceError, TransportError) as error:
+        ended = Ended(FAILED, str(error), how_to_read(job_id))
+    except OSError as error:
+        ended = Ended(FAILED, os_problem(error), how_to_read(job_id))
     else:
         return
     raise ended
+
+
+def the_same_command(_job_id: str) -> str:
+    """Return how to read the results again if that is all that the command does."""
+    return "The same command reads them again."

@@ -57,13 +57,16 @@ def note(text: str) -> None:
 
 
 def _echo(text: str, *, err: bool) -> None:
+    error: Exception
     try:
         typer.echo(text, err=err)
     except BrokenPipeError:
-        pass
+        error = ClosedPipe()
+    except OSError as cause:  # such as a full disk
+        error = OSError(cause.errno, cause.strerror, "<stderr>" if err else "<stdout>")
     else:
         return
-    raise ClosedPipe
+    raise error
 
 
 def printable(text: str) -> str:
@@ -310,6 +313,22 @@ class Folder:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def obstacle(folder: Path) -> str | None:
+    """Return why no file can be created in a folder, which need not exist yet, or None."""
+    for existing in (folder, *folder.parents):
+        try:
+            if not stat.S_ISDIR(existing.stat().st_mode):
+                return "not a folder"
+        except FileNotFoundError:
+            if existing.is_symlink():
+                return "a broken link"
+            continue
+        except OSError as error:
+            return error.strerror
+        return None if os.access(existing, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    return None
 
 
 def replaceable(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ._cli_ending import DONE, PARTIAL, USAGE, Ended, run
+from ._cli_ending import DONE, FAILED, PARTIAL, USAGE, Ended, run
 from ._cli_jobs import (
     Connection,
     StartOptions,
@@ -26,6 +26,7 @@ from ._cli_jobs import (
     reading,
     request_for,
     submit,
+    the_same_command,
     waiting,
 )
 from ._cli_options import (
@@ -59,6 +60,7 @@ from ._cli_output import (
     list_as_lines,
     name_of_copy,
     note,
+    obstacle,
     real_path,
     replaceable,
     show_counts,
@@ -185,6 +187,8 @@ def detect(
     as_json: AsJson = False,
 ) -> int:
     """Start a job, wait for it and count what it found."""
+    if redact is not None:
+        _require_writable("--redact", redact)
     render = None if review is None else _page_renderer("--review", review)
     connection = Connection(region, profile, endpoint_url)
     options = StartOptions(role_arn, kms_key, job_name, token)
@@ -195,6 +199,7 @@ def detect(
         notes = local_path("SOURCE", LOCAL_JOB)(source)
         output = local_path("DESTINATION", LOCAL_JOB)(destination)
         _keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
+        _require_writable("DESTINATION", output)
         policy = _wait_policy(
             timeout, _LOCAL_POLL_SECONDS if poll_seconds is None else poll_seconds
         )
@@ -206,7 +211,6 @@ def detect(
     with place as here:
         job = submit(here.client, here.request)
         with waiting(job.job_id, here.how_to_wait, as_json=as_json):
-            note(f"Job {job.job_id} started")
             properties = _wait(job, policy, clock)
         with reading(job.job_id, here.how_to_read):
             problems = [here.fetch()]
@@ -392,7 +396,7 @@ def results(
 
     With --json, there is an object for each file that was not processed too.
     """
-    with _client(region, profile, endpoint_url) as client:
+    with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
         found = client.results(job_id)
         with closing(iter(found)) as documents:
             for document in documents:
@@ -427,7 +431,8 @@ def redact(
     as_json: AsJson = False,
 ) -> int:
     """Write redacted copies of a job's notes, at their paths below the job's prefix."""
-    with _client(region, profile, endpoint_url) as client:
+    _require_writable("FOLDER", folder)
+    with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
         properties = client.describe_phi_detection_job(job_id)
         found = client.results(job_id)
         copies = found.redacted(min_score=min_score, replacement=replacement)
@@ -457,7 +462,7 @@ def review(
 ) -> int:
     """Write a page on which a person can review what a job found. It has the notes in full."""
     render = _page_renderer("FILE", file)
-    with _client(region, profile, endpoint_url) as client:
+    with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
         found = client.results(job_id)
         write_private(file, render(found, job_id))
         code = _tell_unprocessed(found)
@@ -541,8 +546,15 @@ def _keep_out_of(source: Path, places: Mapping[str, Path | None]) -> None:
             raise Ended(USAGE, f"{option} would write among the notes in SOURCE")
 
 
+def _require_writable(option: str, folder: Path) -> None:
+    """Refuse a folder in which no file can be written, before anything is started."""
+    if reason := obstacle(folder):
+        raise Ended(FAILED, f"{option} cannot be written. {folder}: {reason}")
+
+
 def _page_renderer(option: str, file: Path) -> Callable[[JobResults, str], str]:
     """What makes the page for a reviewer; asked for first, so that no job starts without it."""
+    _require_writable(option, file.parent)
     if not replaceable(file):
         raise Ended(USAGE, f"{option} must not be there yet or be a regular file")
     try:

@@ -179,6 +179,15 @@ def checked(done: Done, *, shows: bool = False) -> Done:
     return done
 
 
+# Root may read and write everything, so that a process of root gives up this right.
+AS_ANYBODY = (
+    "-c",
+    "import ctypes, os, sys; os.getuid() or [ctypes.CDLL(None).prctl(24, right, 0, 0, 0)"
+    " for right in (1, 2)]; os.execv(sys.executable, [sys.executable, '-m', 'comprehend_phi',"
+    " *sys.argv[1:]])",
+)
+
+
 def leaks(text: str) -> bool:
     return any(word in text for word in (*CANARY.split(), "555-0142"))
 
@@ -435,7 +444,7 @@ def test_start_sends_what_it_was_given_and_prints_the_id_of_the_job(shell: Shell
     done = shell("start", *shell.start("good/", "--kms-key", KEY, "--token", "t-1"))
 
     assert (done.code, done.out) == (0, f"{shell.server.service.job_ids[-1]}\n")
-    assert done.err == "Request token: t-1\n"
+    assert done.err == f"Request token: t-1\nJob {shell.server.service.job_ids[-1]} started\n"
     request = [r for r in shell.server.service.received if r.operation.startswith("Start")][-1]
     assert request.members == {
         "InputDataConfig": {"S3Bucket": shell.bucket, "S3Key": "good/"},
@@ -823,6 +832,64 @@ def test_a_folder_that_cannot_be_written_fails_in_one_line(
     assert str(tmp_path / "file") in done.error
 
 
+def broken_link(path: Path) -> None:
+    path.symlink_to("gone")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(Path.touch, "not a folder"), (broken_link, "a broken link")],
+)
+@pytest.mark.parametrize("below", [".", "a/b"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_started(
+    make: Callable[[Path], None],
+    says: str,
+    below: str,
+    shell: Shell,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "notes").mkdir()
+    taken = tmp_path / "taken"
+    make(taken)
+    jobs = shell.server.service.job_ids
+    start = ("detect", *shell.start("good", "--kms-key", KEY), *on)
+    local = ("detect", "--local", str(tmp_path / "notes"))
+    folder = str(taken / below)
+    commands = {
+        "--redact": (*start, "--redact", folder),
+        "--review": (*start, "--review", f"{folder}/page.html"),
+        "DESTINATION": (*local, folder),
+        "FOLDER": ("redact", "1", folder),
+        "FILE": ("review", "1", f"{folder}/page.html"),
+    }
+
+    for option, command in commands.items():
+        done = quick(*command)
+        assert (done.code, done.out) == (1, "")
+        assert done.error.startswith(f"{option} cannot be written. {folder}: ")
+        assert says in done.error or "Not a directory" in done.error
+    assert shell.server.service.job_ids == jobs
+
+
+def test_a_folder_without_the_right_to_write_is_told_before_a_job_is_started(
+    shell: Shell, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    before = shell.server.service.job_ids
+    options = ("--kms-key", KEY, "--redact", str(tmp_path / "a" / "b"))
+    command = ("detect", *shell.start("good", *options), "--endpoint-url", shell.url)
+    done = shell.run(*command, python=AS_ANYBODY)
+    tmp_path.chmod(0o700)
+
+    assert done.code == 1
+    assert done.err == (
+        f"comprehend-phi: --redact cannot be written. {tmp_path}/a/b: Permission denied\n"
+    )
+    assert shell.server.service.job_ids == before
+
+
 def test_review_writes_a_page(shell: Shell, partial_job_id: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.touch(0o644)
@@ -952,7 +1019,7 @@ def test_no_region_fails_in_one_line(shell: Shell) -> None:
     done = shell.run("status", "0" * 32, AWS_DEFAULT_REGION="")
 
     assert done.code == 1
-    assert "check region_name or AWS_DEFAULT_REGION" in done.error
+    assert "AWS_DEFAULT_REGION" in done.error
 
 
 def test_what_nobody_expected_shows_its_type_alone(shell: Shell, tmp_path: Path) -> None:
@@ -968,7 +1035,7 @@ def test_without_a_key_it_warns_in_one_line(shell: Shell) -> None:
     done = shell("start", *shell.start("good"))
 
     assert done.code == 0
-    [_, warning] = done.err.splitlines()
+    [_, warning, _] = done.err.splitlines()
     assert warning.startswith("Warning: Without --kms-key the service writes its results")
 
 
@@ -1097,7 +1164,10 @@ def test_an_interrupt_while_results_are_printed_exits_with_130(shell: Shell) -> 
         done = finished(process)
 
     assert done.code == 130
-    assert done.err == "comprehend-phi: Interrupted\n"
+    assert done.err == (
+        f"comprehend-phi: Interrupted while reading the results of job {job_id}\n"
+        "The same command reads them again.\n"
+    )
 
 
 def test_an_interrupt_while_detect_reads_is_not_said_to_be_one_of_the_wait(
@@ -1197,6 +1267,53 @@ def test_a_stream_that_the_shell_closed_is_done_without(
     assert done.code == 0
     assert (done.out == "") == (stream == 1)
     assert (done.err == "") == (stream == 2)
+
+
+def run_on_full_disk(shell: Shell, *arguments: str, full: str) -> Done:
+    """Run a command whose stdout or stderr, or both, go to a file on a full disk."""
+    with Path("/dev/full").open("w") as disk:
+        streams: dict[str, Any] = dict.fromkeys(full.split(), disk)
+        done = subprocess.run(
+            [sys.executable, "-m", "comprehend_phi", *arguments, "--endpoint-url", shell.url],
+            cwd=shell.home,
+            env=shell.environment(),
+            text=True,
+            timeout=60,
+            check=False,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+        )
+    return checked(Done(done.returncode, done.stdout or "", done.stderr or ""))
+
+
+@pytest.mark.parametrize("command", ["status", "results", "list"])
+def test_a_full_disk_behind_stdout_fails_in_one_line(
+    command: str, shell: Shell, job_id: str
+) -> None:
+    arguments = (command,) if command == "list" else (command, job_id)
+    done = run_on_full_disk(shell, *arguments, full="stdout")
+
+    assert done.code == 1
+    assert done.error == "No space left on device: <stdout>"
+
+
+def test_the_id_of_a_started_job_is_told_if_stdout_is_full(shell: Shell) -> None:
+    done = run_on_full_disk(shell, "start", *shell.start("good", "--kms-key", KEY), full="stdout")
+
+    assert done.code == 1
+    assert f"Job {shell.server.service.job_ids[-1]} started\n" in done.err
+
+
+def test_no_job_is_started_if_its_token_cannot_be_told(shell: Shell) -> None:
+    before = shell.server.service.job_ids
+    start = ("start", *shell.start("good", "--kms-key", KEY))
+
+    assert run_on_full_disk(shell, *start, full="stderr") == Done(1, "", "")
+    assert run_on_full_disk(shell, *start, full="stdout stderr") == Done(1, "", "")
+    assert shell.server.service.job_ids == before
+
+
+def test_wrong_usage_exits_with_2_also_if_stderr_is_full(shell: Shell) -> None:
+    assert run_on_full_disk(shell, "status", full="stderr") == Done(2, "", "")
 
 
 def test_help_into_a_closed_pipe_ends_quietly_with_141(shell: Shell) -> None:
@@ -1349,10 +1466,6 @@ def test_a_local_job_has_its_redacted_copies_and_its_page(local: Done, shell: Sh
 # --- What a local folder may contain --------------------------------------------------------------
 
 
-def broken_link(path: Path) -> None:
-    path.symlink_to("gone")
-
-
 def link_to_itself(path: Path) -> None:
     path.symlink_to(path.name)
 
@@ -1404,15 +1517,6 @@ def test_a_local_job_names_what_cannot_be_a_note_and_is_not_started(
     )
     assert says in done.error
     assert not (tmp_path / "out").exists()
-
-
-# Root may read everything, so that a process of root gives up this right.
-AS_ANYBODY = (
-    "-c",
-    "import ctypes, os, sys; os.getuid() or [ctypes.CDLL(None).prctl(24, right, 0, 0, 0)"
-    " for right in (1, 2)]; os.execv(sys.executable, [sys.executable, '-m', 'comprehend_phi',"
-    " *sys.argv[1:]])",
-)
 
 
 def test_a_local_job_names_files_and_folders_that_may_not_be_read(
