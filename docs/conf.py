@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: `make docs`. Nothing here asks the network."""
+"""The Sphinx configuration, for `make docs`. The build needs no network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ html_copy_source = False
 
 myst_heading_anchors = 3
 
-# Docstrings are Google style. Attributes become fields of their class, not entries of their own.
+# Docstrings are in Google style. Attributes are fields of their class, not entries of their own.
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
@@ -39,19 +39,19 @@ add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
-# What stands in backticks in a docstring is a link where it is a name of the reference.
+# In docstrings, backticks link to the reference if they contain one of its names.
 default_role = "py:obj"
 
 nitpicky = True
 nitpick_ignore_regex = [
-    # Backticks also hold literals, such as `en` and `{type}`.
+    # Backticks also contain literals, such as `en` and `{type}`.
     ("py:obj", r".*"),
-    # The names of other projects: a link would need their inventories from the network.
+    # Names of other projects. Links to them would need inventories from the network.
     (
         "py:(class|exc)",
         r"(boto3|botocore|collections|concurrent|datetime|enum|msgspec|typing|typing_extensions)\..*",
     ),
-    # Those of the language, which carry no module.
+    # Names without a module, most of them from the language.
     (
         "py:(class|exc)",
         r"([a-z]\w*|Any|BaseClient|Callable|Config|Session|TimeoutError|TypeError|RuntimeError)",
@@ -71,10 +71,10 @@ _QUALIFIED_SECTION = re.compile(r"(Attributes|Raises), (.+):")
 def _plain_sections(
     _app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]
 ) -> None:
-    """Write as reStructuredText what docstrings write for people.
+    """Turn two habits of our docstrings into reStructuredText.
 
-    "Attributes, beside those of X:" becomes a sentence and a section that napoleon knows, an
-    indented block after a paragraph becomes a literal one.
+    "Attributes, beside those of X:" becomes a sentence and a section that napoleon knows. An
+    indented block after a paragraph becomes a literal block.
     """
     for index in reversed(range(len(lines))):
         if found := _QUALIFIED_SECTION.fullmatch(lines[index]):
@@ -95,7 +95,7 @@ def _signature(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str, str | None] | None:
-    """Show no constructor of what the clients make, and defaults as they would be written."""
+    """Hide the constructors that only clients call, and show defaults as you would write them."""
     if what == "class" and name.rpartition(".")[2] in _NOT_BUILT_BY_USERS:
         return "", None
     if signature is None:
@@ -108,7 +108,7 @@ def _signature(
 def _public_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element
 ) -> Element | None:
-    """Let an annotation that names a class by its room lead to its public name."""
+    """Link an annotation that names a class by its private module to the class's public name."""
     module, _, name = node.get("reftarget", "").rpartition(".")
     if not module.startswith("comprehend_phi") or name not in comprehend_phi.__all__:
         return None
@@ -120,7 +120,7 @@ def _public_name(
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the functions above; napoleon reads the docstrings after the first."""
+    """Connect the functions above. The docstrings are changed before napoleon reads them."""
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _plain_sections, priority=400)
     app.connect("missing-reference", _public_name)

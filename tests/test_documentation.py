@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/ run as they stand; lists in documents are complete."""
+"""The examples of the README and of docs/ run as written, and lists in documents are complete."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def python_blocks(page: str) -> list[str]:
 
 @pytest.fixture
 def service() -> Iterator[LocalService]:
-    """The buckets of the examples, and jobs that end at once so that no example waits."""
+    """The buckets of the examples, and jobs that end at once, so that no example has to wait."""
     with local_service(job_seconds=0) as service:
         s3: Any = boto3.client("s3")
         s3.create_bucket(Bucket="hospital-notes")
@@ -60,7 +60,7 @@ def a_request() -> StartPHIDetectionJobRequest:
     )
 
 
-# The tutorial runs below, as its reader would run it.
+# The tutorial has a test of its own, which runs it as its reader would.
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial.md"])
 def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
     with PHIClient() as client:
@@ -131,7 +131,7 @@ def test_the_reference_has_every_public_name(module: ModuleType) -> None:
         path.read_text(encoding="utf-8") for path in DOCS if "reference" in path.parts
     )
     described = set(re.findall(r"^\.\. auto\w+:: (\w+)$", reference, re.MULTILINE))
-    described |= {"__version__", "faults", "Fault"}  # the module of faults is shown as a whole
+    described |= {"__version__", "faults", "Fault"}  # faults: shown as a whole module
 
     assert [name for name in module.__all__ if name not in described] == []
 
@@ -145,7 +145,7 @@ def test_the_design_page_names_every_module() -> None:
 
 @pytest.fixture
 def start_or_resume(service: LocalService) -> Callable[[PHIClient, str, Path], Job]:
-    """The program of the page on resuming."""
+    """The program in docs/waiting-and-resuming.md."""
     [block] = [b for b in python_blocks("docs/waiting-and-resuming.md") if "def start_or" in b]
     names: dict[str, Any] = {}
     exec(compile(block, "docs/waiting-and-resuming.md", "exec"), names)
@@ -210,7 +210,7 @@ def test_the_first_screen_of_the_readme_is_enough_to_try_the_package() -> None:
 
 @pytest.fixture
 def web_service(service: LocalService) -> Iterator[TestClient]:
-    """The web service of docs/async.md, in this process."""
+    """The web service in docs/async.md, within this process."""
     names: dict[str, Any] = {}
     for block in python_blocks("docs/async.md"):
         if "Starlette(" in block:
