@@ -4,7 +4,7 @@ The phase that a call had reached decides what its failure means. As long as no 
 was sent, nothing can have been started; afterwards, nobody knows. The class of an exception does
 not say which: behind a proxy, for example, botocore reports a connection that broke after the
 request was sent as a failure to connect. The traceback does say it, and costs nothing while calls
-succeed. Functions that are not known here count as "may have been sent".
+succeed. If it does not lead through functions that are known here, the request may have been sent.
 """
 
 from __future__ import annotations
@@ -205,8 +205,9 @@ _BUILDS = frozenset(
     }
 )
 _SIGNS: _Place = ("botocore.endpoint", "create_request")
+_FETCHES_CREDENTIALS: _Place = ("botocore.signers", "sign")
 _ASKS: _Place = ("botocore.endpoint", "_do_get_response")
-_RUNS_HANDLERS: _Place = ("botocore.hooks", "emit")
+_RUNS_HANDLERS = "botocore.hooks"  # the whole module
 _SENDS: _Place = ("botocore.endpoint", "_send")
 _READS_PROXY: _Place = ("botocore.httpsession", "_get_connection_manager")
 _WRITES_HEADERS = frozenset({("http.client", "putrequest"), ("http.client", "putheader")})
@@ -256,15 +257,16 @@ class _Trail:
         return any(isinstance(error, kinds) for error in self.errors)
 
     def beyond(self, place: _Place) -> _Trail:
-        """Return what was run by the first `place` only."""
-        return _Trail(self.places[self.places.index(place) + 1 :], self.errors)
+        """Return the part of the trail that `place` ran; an empty one if it was not run."""
+        begin = self.places.index(place) + 1 if self.has(place) else len(self.places)
+        return _Trail(self.places[begin:], self.errors)
 
     @property
     def phase(self) -> _Phase:
         """How far the call got."""
         for place in self.places:
             # Handlers may make calls of their own, and some run only after the answer.
-            if place == _RUNS_HANDLERS:
+            if place[0] == _RUNS_HANDLERS:
                 return _Phase.UNKNOWN
             if place in _BUILDS:
                 return _Phase.BUILDING
@@ -272,10 +274,13 @@ class _Trail:
             if place == _SIGNS:
                 return _Phase.SIGNING
             if place == _ASKS:
-                break
-        else:
-            return _Phase.UNKNOWN
-        if self.beyond(_ASKS).places[:1] == (_RUNS_HANDLERS,):
+                return self.beyond(_ASKS).phase_of_asking
+        return _Phase.UNKNOWN
+
+    @property
+    def phase_of_asking(self) -> _Phase:
+        """How far the call got, for the part of the trail from where the signed request is sent."""
+        if self.places and self.places[0][0] == _RUNS_HANDLERS:
             return _Phase.UNKNOWN
         if not self.has(_SENDS):
             return _Phase.ANSWERED
@@ -307,9 +312,6 @@ def _context_within(error: BaseException) -> BaseException | None:
 
 
 # --- Failures without an answer -------------------------------------------------------------------
-
-# For errors whose traceback does not tell: botocore always raises these before anything is sent.
-_NEVER_CONNECTED = frozenset({"EndpointConnectionError", "ConnectTimeoutError"})
 
 # What decoding raises for an answer that is not UTF-8, not a map, or has impossible times.
 _PARSING = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
@@ -345,7 +347,7 @@ def _unsigned(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Trans
     from botocore.exceptions import ClientError
 
     advice, retryable, retry_after = _CREDENTIALS, False, None
-    within = trail.beyond(_SIGNS)
+    within = trail.beyond(_FETCHES_CREDENTIALS)
     if isinstance(cause, ClientError):
         answer = _from_answer(cause.response, {}, call)
         said = answer.code if isinstance(answer, ServiceError) else answer.reason
@@ -391,7 +393,8 @@ def _unconnected(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Tr
         reason = f"{where} refused the connection (HTTP {refusal[1]})"
         retryable = int(refusal[1]) >= _SERVER_ERROR
     elif trail.caused_by(ValueError):
-        reason = f"{where} has no valid host name ({kind})"
+        reason = f"the host name of the endpoint or of the proxy is not valid ({kind})"
+        advice = f"{_NETWORK} {_PROXY}"
     else:
         lost = "find the host of" if trail.caused_by(socket.gaierror) else "connect to"
         reason, retryable = f"could not {lost} {where} ({kind})", True
@@ -421,19 +424,9 @@ def _unanswered(cause: Exception, phase: _Phase, call: Mapping[str, Any]) -> Tra
     if phase is _Phase.ANSWERED:
         return undecoded
     if isinstance(cause, (HTTPClientError, BotocoreConnectionError)):
-        return TransportError(
-            reason=f"the network failed ({kind})",
-            outcome_unknown=kind not in _NEVER_CONNECTED,
-            **call,
-        )
+        return TransportError(reason=f"the network failed ({kind})", **call)
     if isinstance(cause, BotoCoreError) and not isinstance(cause, IncompleteReadError):
-        return TransportError(
-            reason=f"the request was not sent ({kind})",
-            advice=f"{_CREDENTIALS} {_CONFIG_FILES}",
-            outcome_unknown=False,
-            retryable=False,
-            **call,
-        )
+        return TransportError(reason=f"botocore failed ({kind})", retryable=False, **call)
     if isinstance(cause, (ResponseParserError, IncompleteReadError, *_PARSING)):
         return undecoded
     return TransportError(

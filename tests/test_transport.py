@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
+import os
 import pickle
 import re
 import socket
+import ssl
 import struct
+import sys
 import threading
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import boto3
 import botocore
+import botocore.loaders
+import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from comprehend_phi import (
+    DoubleRetryWarning,
     InputDataConfig,
     MalformedResponseError,
     OutputDataConfig,
@@ -39,8 +56,11 @@ SECRET = "Zinnia Quellwasser"
 class RawServer:
     """Accepts connections, reads one request from each, and leaves the rest to `behave`."""
 
-    def __init__(self, behave: Behave, *, reads: bool = True) -> None:
+    def __init__(
+        self, behave: Behave, *, reads: bool = True, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.requests = 0
+        self._tls = tls
         self._behave = behave
         self._reads = reads
         self._stopping = threading.Event()
@@ -48,7 +68,8 @@ class RawServer:
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _accept(self) -> None:
         while True:
@@ -62,16 +83,30 @@ class RawServer:
 
     def _serve(self, connection: socket.socket) -> None:
         # A client that has given up resets what is still sent to it.
-        with connection, suppress(OSError):
-            self.requests += 1
+        with suppress(OSError), self._secured(connection) as secured:
             if self._reads:
-                read_request(connection)
-            self._behave(connection, self._stopping)
+                read_request(secured)
+            self.requests += 1
+            self._behave(secured, self._stopping)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return connection
+        try:
+            return self._tls.wrap_socket(connection, server_side=True)
+        except OSError:
+            connection.close()
+            raise
+
+    def refuse(self) -> None:
+        """Accept no more connections."""
+        with suppress(OSError):
+            # Unlike closing, this wakes the thread that accepts.
+            self._listener.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         self._stopping.set()
-        # Unlike closing, this wakes the thread that accepts.
-        self._listener.shutdown(socket.SHUT_RDWR)
+        self.refuse()
         self._acceptor.join()
         self._listener.close()
         for thread in self._threads:
@@ -97,8 +132,10 @@ def receive(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(behave: Behave, *, reads: bool = True) -> Generator[RawServer, None, None]:
-    server = RawServer(behave, reads=reads)
+def serving(
+    behave: Behave, *, reads: bool = True, tls: ssl.SSLContext | None = None
+) -> Generator[RawServer, None, None]:
+    server = RawServer(behave, reads=reads, tls=tls)
     try:
         yield server
     finally:
@@ -455,3 +492,654 @@ def test_without_whole_credentials_nothing_is_sent_nor_tried_again(
     assert clock.sleeps == []
     assert "credentials" in str(error).lower()
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+# --- Phases: what has been sent when a call fails -------------------------------------------------
+
+PASSWORD = "quellwasser"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody trusts, in one file with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "clinic.example")])
+    now = datetime.now(timezone.utc)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+class Site:
+    """Servers that a call may meet, and the settings of this machine."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, folder: Path, certificate: Path, tls: ssl.SSLContext
+    ) -> None:
+        self.patch = patch
+        self.folder = folder
+        self.certificate = certificate
+        self.requests: list[RawServer] = []
+        self.tls = tls
+        self._stack = ExitStack()
+
+    def serve(
+        self, behave: Behave = nothing, *, reads: bool = True, tls: ssl.SSLContext | None = None
+    ) -> str:
+        """The URL of a server that is not the service."""
+        return self._stack.enter_context(serving(behave, reads=reads, tls=tls)).url
+
+    def service(self, *, tls: ssl.SSLContext | None = None) -> str:
+        """The URL of what stands for the service: no request may reach it."""
+        server = self._stack.enter_context(serving(nothing, tls=tls))
+        self.requests.append(server)
+        return server.url
+
+    def refused(self) -> str:
+        """The URL of a port that nobody listens on, and that nobody else gets."""
+        unheard = self._stack.enter_context(closing(socket.socket()))
+        unheard.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unheard.getsockname()[1]}"
+
+    def env(self, **variables: str) -> None:
+        for name, value in variables.items():
+            self.patch.setenv(name, value)
+
+    def no_keys(self) -> None:
+        self.patch.delenv("AWS_ACCESS_KEY_ID")
+        self.patch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def site(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certificate: Path, tls: ssl.SSLContext
+) -> Iterator[Site]:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    # The waits between the tries of a boto3 client that retries by itself.
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=float))
+    site = Site(monkeypatch, tmp_path, certificate, tls)
+    yield site
+    site.close()
+
+
+def untrusted(site: Site) -> str:
+    return site.service(tls=site.tls)
+
+
+def with_the_name_of_another(site: Site) -> str:
+    site.env(AWS_CA_BUNDLE=str(site.certificate))
+    return site.service(tls=site.tls).replace("127.0.0.1", "localhost")
+
+
+def without_a_bundle(site: Site) -> str:
+    site.env(AWS_CA_BUNDLE=str(site.folder / f"{PASSWORD}.pem"))
+    return site.service(tls=site.tls)
+
+
+def with_a_bundle_that_is_none(site: Site) -> str:
+    (site.folder / "bundle.pem").write_text("-----BEGIN NOTHING-----")
+    site.env(AWS_CA_BUNDLE=str(site.folder / "bundle.pem"))
+    return site.service(tls=site.tls)
+
+
+def without_tls(site: Site) -> str:
+    return site.serve(sends(http("400 Bad Request")), reads=False).replace("http:", "https:")
+
+
+def with_a_handshake_that_is_cut(site: Site) -> str:
+    def cuts(connection: socket.socket, _stopping: threading.Event) -> None:
+        connection.recv(65536)
+
+    return site.serve(cuts, reads=False).replace("http:", "https:")
+
+
+def unheard(site: Site) -> str:
+    return site.refused()
+
+
+def unknown_host(site: Site) -> str:
+    def unknown(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    site.patch.setattr(socket, "getaddrinfo", unknown)
+    return "https://clinic.example/path?query#fragment"
+
+
+def behind_a_proxy_that_is_not_there(site: Site) -> str:
+    url = site.refused().replace("//", f"//zinnia:{PASSWORD}@")
+    site.env(HTTPS_PROXY=url)
+    return "https://clinic.example"
+
+
+def behind_no_proxy_at_all(site: Site) -> str:
+    site.env(HTTPS_PROXY=f"zinnia {PASSWORD}")
+    return "https://clinic.example"
+
+
+def behind_a_proxy_whose_name_is_none(site: Site) -> str:
+    site.env(HTTPS_PROXY=f"http://zinnia..{PASSWORD}:3128")
+    return "https://clinic.example"
+
+
+def behind_a_proxy_that_wants_a_password(site: Site) -> str:
+    site.env(HTTPS_PROXY=site.serve(sends(http("407 Proxy Authentication Required"))))
+    return "https://clinic.example"
+
+
+def behind_a_proxy_that_fails(site: Site) -> str:
+    site.env(HTTPS_PROXY=site.serve(sends(http("503 Service Unavailable"))))
+    return "https://clinic.example"
+
+
+def behind_an_untrusted_proxy(site: Site) -> str:
+    site.env(HTTPS_PROXY=site.serve(tls=site.tls))
+    return "https://clinic.example"
+
+
+def with_a_line_break_in_the_key_id(site: Site) -> str:
+    site.env(AWS_ACCESS_KEY_ID=f"{PASSWORD}\n")
+    return site.service()
+
+
+def with_a_line_break_in_the_token(site: Site) -> str:
+    site.env(AWS_SESSION_TOKEN=f"{PASSWORD}\nX-Header: a")
+    return site.service()
+
+
+def with_a_line_break_in_the_region(site: Site) -> str:
+    site.env(AWS_DEFAULT_REGION="us-east-1\n")
+    return site.service()
+
+
+def with_a_secret_that_no_text_is(site: Site) -> str:
+    site.env(AWS_SECRET_ACCESS_KEY=os.fsdecode(b"\xff" + PASSWORD.encode()))
+    return site.service()
+
+
+def without_keys(site: Site) -> str:
+    site.no_keys()
+    return site.service()
+
+
+def without_the_token_file(site: Site) -> str:
+    site.no_keys()
+    site.env(
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / PASSWORD),
+        AWS_ROLE_ARN="arn:aws:iam::123456789012:role/reads-notes",
+    )
+    return site.service()
+
+
+def with_keys_that_have_expired(site: Site) -> str:
+    old = {
+        "Version": 1,
+        "AccessKeyId": "a",
+        "SecretAccessKey": PASSWORD,
+        "SessionToken": "c",
+        "Expiration": "2001-01-01T00:00:00Z",
+    }
+    (site.folder / "old.json").write_text(json.dumps(old))
+    program = "import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())"
+    (site.folder / "config").write_text(
+        "[default]\n"
+        f"credential_process = '{sys.executable}' -c '{program}' '{site.folder / 'old.json'}'\n"
+    )
+    site.no_keys()
+    site.env(AWS_CONFIG_FILE=str(site.folder / "config"))
+    return site.service()
+
+
+def sts(site: Site, url: str) -> str:
+    """Credentials that are handed out by a service of their own."""
+    (site.folder / "token").write_text(PASSWORD)
+    without_the_token_file(site)
+    site.env(AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / "token"), AWS_ENDPOINT_URL_STS=url)
+    return site.service()
+
+
+def sts_that_is_not_there(site: Site) -> str:
+    return sts(site, site.refused())
+
+
+def sts_that_hangs_up(site: Site) -> str:
+    return sts(site, site.serve())
+
+
+def sts_that_talks_nonsense(site: Site) -> str:
+    return sts(site, site.serve(sends(http("200 OK", b"<html>"))))
+
+
+def sts_that_answers(site: Site, status: str, code: str) -> str:
+    body = (
+        f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
+        f"<Message>{PASSWORD}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+    )
+    headers = b"Content-Type: text/xml\r\nRetry-After: 7\r\n"
+    return sts(site, site.serve(sends(http(status, body.encode(), headers=headers))))
+
+
+def sts_that_refuses(site: Site) -> str:
+    return sts_that_answers(site, "403 Forbidden", "AccessDenied")
+
+
+def sts_that_is_busy(site: Site) -> str:
+    return sts_that_answers(site, "400 Bad Request", "Throttling")
+
+
+def sts_that_fails(site: Site) -> str:
+    return sts_that_answers(site, "500 Internal Server Error", "NoCode")
+
+
+class Unsent(NamedTuple):
+    """A call that cannot be sent, what its error says, and whether a retry may help."""
+
+    arrange: Callable[[Site], str]
+    says: tuple[str, ...]
+    retried: bool = False
+
+
+UNSENT = (
+    Unsent(untrusted, ("the certificate of https://127.0.0.1:", "AWS_CA_BUNDLE", "ca_bundle")),
+    Unsent(with_the_name_of_another, ("the certificate of https://localhost:", "AWS_CA_BUNDLE")),
+    Unsent(without_a_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(with_a_bundle_that_is_none, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(without_tls, ("the TLS handshake with https://127.0.0.1:", "endpoint_url")),
+    Unsent(
+        with_a_handshake_that_is_cut, ("could not connect to https://127.0.0.1:",), retried=True
+    ),
+    Unsent(
+        unheard,
+        (
+            "could not connect to http://127.0.0.1:",
+            "region_name",
+            "AWS_ENDPOINT_URL_COMPREHENDMEDICAL",
+            "AWS_ENDPOINT_URL_S3",
+        ),
+        retried=True,
+    ),
+    Unsent(
+        unknown_host, ("could not find the host of https://clinic.example (", "region_name"), True
+    ),
+    Unsent(
+        behind_a_proxy_that_is_not_there,
+        ("could not connect to the proxy http://127.0.0.1:", "HTTPS_PROXY"),
+        retried=True,
+    ),
+    Unsent(behind_no_proxy_at_all, ("the settings for the proxy", "HTTPS_PROXY")),
+    Unsent(behind_a_proxy_whose_name_is_none, ("the host name", "HTTPS_PROXY")),
+    Unsent(
+        behind_a_proxy_that_wants_a_password,
+        ("the proxy http://127.0.0.1:", "HTTP 407", "HTTPS_PROXY"),
+    ),
+    Unsent(behind_a_proxy_that_fails, ("the proxy http://127.0.0.1:", "HTTP 503"), retried=True),
+    Unsent(
+        behind_an_untrusted_proxy,
+        ("the certificate of the proxy https://127.0.0.1:", "AWS_CA_BUNDLE"),
+    ),
+    Unsent(with_a_line_break_in_the_key_id, ("line breaks", "AWS_ACCESS_KEY_ID")),
+    Unsent(with_a_line_break_in_the_token, ("line breaks", "AWS_SESSION_TOKEN")),
+    Unsent(with_a_line_break_in_the_region, ("line breaks", "AWS_DEFAULT_REGION")),
+    Unsent(with_a_secret_that_no_text_is, ("cannot be signed", "AWS_SECRET_ACCESS_KEY")),
+    Unsent(without_keys, ("cannot be signed (NoCredentialsError)", "AWS_ACCESS_KEY_ID")),
+    Unsent(
+        without_the_token_file,
+        ("cannot be signed (FileNotFoundError)", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    ),
+    Unsent(with_keys_that_have_expired, ("cannot be signed (", "credential_process")),
+    Unsent(
+        sts_that_is_not_there,
+        ("no credentials", "could not connect to http://127.0.0.1:"),
+        retried=True,
+    ),
+    Unsent(sts_that_hangs_up, ("no credentials", "the network failed", "AWS_PROFILE"), True),
+    Unsent(sts_that_talks_nonsense, ("no credentials", "cannot be decoded"), retried=True),
+    Unsent(
+        sts_that_refuses,
+        ("no credentials", "AssumeRoleWithWebIdentity", "AccessDenied", "role_arn"),
+    ),
+    Unsent(sts_that_is_busy, ("no credentials", "Throttling"), retried=True),
+    Unsent(sts_that_fails, ("no credentials", "error NoCode"), retried=True),
+)
+
+
+@cache
+def loader() -> Any:
+    """One for all sessions, since it keeps the models that it has read."""
+    return botocore.loaders.create_loader()
+
+
+def fresh_session() -> Any:
+    """A session that reads the settings anew; boto3's default one keeps what it has found."""
+    core = botocore.session.Session()
+    core.register_component("data_loader", loader())
+    return boto3.Session(botocore_session=core)
+
+
+@contextmanager
+def owner_of_its_client(url: str, **options: Any) -> Generator[PHIClient, None, None]:
+    with PHIClient(session=fresh_session(), endpoint_url=url, **options) as client:
+        yield client
+
+
+@contextmanager
+def of_a_client_handed_in(url: str, tries: int, **options: Any) -> Generator[PHIClient, None, None]:
+    config = Config(retries={"total_max_attempts": tries, "mode": "standard"})
+    theirs = fresh_session().client("comprehendmedical", endpoint_url=url, config=config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubleRetryWarning)
+        client = PHIClient(client=theirs, **options)
+    yield client
+    theirs.close()
+
+
+@contextmanager
+def of_a_quiet_client(url: str, **options: Any) -> Generator[PHIClient, None, None]:
+    with of_a_client_handed_in(url, 1, **options) as client:
+        yield client
+
+
+@contextmanager
+def of_a_client_that_retries(url: str, **options: Any) -> Generator[PHIClient, None, None]:
+    with of_a_client_handed_in(url, 3, **options) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "connect", [owner_of_its_client, of_a_quiet_client, of_a_client_that_retries]
+)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.arrange.__name__) for case in UNSENT])
+def test_what_was_never_sent_is_said_to_be_so_with_what_to_check(
+    case: Unsent, connect: Any, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = case.arrange(site)
+    clock = FakeClock()
+    with (
+        connect(url, retry=RetryPolicy(max_attempts=2), clock=clock) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    error = caught.value
+    assert type(error) is TransportError
+    assert [server.requests for server in site.requests] == [0] * len(site.requests)
+    assert not error.outcome_unknown
+    assert error.retryable is case.retried
+    assert error.attempts == (2 if case.retried else 1)
+    assert "may have been started" not in str(error)
+    assert error.client_request_token == request_.client_request_token
+    for words in case.says:
+        assert words in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert PASSWORD not in f"{error} {error!r} {error.__dict__}".lower()
+    assert PASSWORD.encode() not in pickle.dumps(error).lower()
+
+
+def test_a_password_with_a_slash_is_not_taken_for_the_port_of_the_proxy(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = unknown_host(site)
+    site.env(HTTPS_PROXY="http://zinnia:40404/quellwasser@proxy.example:3128")
+    with (
+        owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert not caught.value.outcome_unknown
+    assert "ProxyConnectionError" in str(caught.value)
+    assert not re.search("40404|zinnia|quellwasser", f"{caught.value} {vars(caught.value)}")
+
+
+def test_the_pause_that_the_source_of_credentials_asks_for_is_kept(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    with (
+        owner_of_its_client(sts_that_is_busy(site), retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert caught.value.retry_after == 7.0
+
+
+# --- Phases: what may have been sent --------------------------------------------------------------
+
+
+def through_a_tunnel(site: Site) -> str:
+    def hangs_up(connection: socket.socket, _stopping: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with site.tls.wrap_socket(connection, server_side=True) as secured:
+            read_request(secured)
+
+    site.env(HTTPS_PROXY=site.serve(hangs_up), AWS_CA_BUNDLE=str(site.certificate))
+    return "https://127.0.0.1"
+
+
+def through_a_proxy_that_forwards(site: Site) -> str:
+    site.env(HTTP_PROXY=site.serve())
+    return "http://clinic.example"
+
+
+# botocore says ProxyConnectionError here, as if the proxy had never been reached.
+@pytest.mark.parametrize("arrange", [through_a_tunnel, through_a_proxy_that_forwards])
+def test_behind_a_proxy_what_is_lost_after_the_request_may_have_been_carried_out(
+    arrange: Callable[[Site], str], site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    with (
+        owner_of_its_client(
+            arrange(site), retry=RetryPolicy(max_attempts=2), clock=FakeClock()
+        ) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert caught.value.outcome_unknown
+    assert (caught.value.retryable, caught.value.attempts) == (True, 2)
+    assert "send the same request again" in str(caught.value)
+
+
+def test_a_handshake_that_never_ends_has_started_nothing(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    # botocore says ReadTimeoutError here, as if it had been waiting for the answer.
+    url = site.serve(stalls_after(b""), reads=False).replace("http:", "https:")
+    config = Config(connect_timeout=0.2, read_timeout=60)
+    with (
+        owner_of_its_client(url, config=config, retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert "ReadTimeoutError" in str(caught.value)
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (True, False)
+
+
+THROTTLED = http("400 Bad Request", b'{"__type": "ThrottlingException"}', headers=JSON)
+FAILED = http("500 Internal Server Error", b'{"__type": "InternalServerException"}', headers=JSON)
+ACCEPTED = http("200 OK", JOB, headers=JSON)
+
+
+@pytest.mark.parametrize(
+    ("answers", "unknown"),
+    [
+        ([b"", b"", None], True),
+        ([b"", THROTTLED, THROTTLED], True),
+        ([THROTTLED, b"", THROTTLED], True),
+        ([FAILED, THROTTLED, None], True),
+        ([THROTTLED, THROTTLED, FAILED], True),
+        ([THROTTLED, THROTTLED, THROTTLED], False),
+        ([THROTTLED, THROTTLED, None], False),
+        ([None, None, None], False),
+    ],
+)
+def test_all_tries_of_a_client_that_retries_by_itself_count(
+    answers: list[bytes | None], unknown: bool, request_: StartPHIDetectionJobRequest, site: Site
+) -> None:
+    # None: the connection is refused, from then on.
+    coming = iter(answers)
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        sends(next(coming) or b"")(connection, stopping)
+        if next(iter(answers[server.requests :]), None) is None:
+            server.refuse()
+
+    with serving(behave) as server:
+        if answers[0] is None:
+            server.refuse()
+        with (
+            of_a_client_that_retries(server.url, retry=RetryPolicy(max_attempts=1)) as client,
+            pytest.raises((TransportError, ServiceError)) as caught,
+        ):
+            client.start_phi_detection_job(request_)
+
+    assert caught.value.outcome_unknown is unknown
+    assert caught.value.attempts == 1
+    assert server.requests == len([answer for answer in answers if answer is not None])
+
+
+def test_what_an_earlier_call_came_to_does_not_count(
+    request_: StartPHIDetectionJobRequest, site: Site
+) -> None:
+    coming = iter([b"", b"", b"", THROTTLED, THROTTLED, THROTTLED])
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        sends(next(coming))(connection, stopping)
+
+    unknown: list[bool] = []
+    with (
+        serving(behave) as server,
+        of_a_client_that_retries(server.url, retry=RetryPolicy(max_attempts=1)) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises((TransportError, ServiceError)) as caught:
+                client.start_phi_detection_job(request_)
+            unknown.append(caught.value.outcome_unknown)
+
+    assert unknown == [True, False]
+
+
+def test_a_call_within_a_call_and_the_outer_one_count_their_own_tries(
+    request_: StartPHIDetectionJobRequest, site: Site
+) -> None:
+    coming = iter([b"", THROTTLED, THROTTLED])
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        sends(next(coming))(connection, stopping)
+
+    once = RetryPolicy(max_attempts=1)
+    others: list[bool] = []
+    with (
+        serving(behave) as server,
+        serving(sends(THROTTLED)) as elsewhere,
+        of_a_quiet_client(elsewhere.url, retry=once) as other,
+        of_a_client_that_retries(server.url, retry=once) as client,
+    ):
+
+        def call_the_other(**_: Any) -> None:
+            with pytest.raises(ThrottlingException) as caught:
+                other.start_phi_detection_job(request_)
+            others.append(caught.value.outcome_unknown)
+
+        events = client._connection.client.meta.events  # pyright: ignore[reportPrivateUsage]
+        events.register("needs-retry", call_the_other)
+        with pytest.raises(ThrottlingException) as caught:
+            client.start_phi_detection_job(request_)
+
+    assert others == [False, False, False]
+    assert caught.value.outcome_unknown
+
+
+# --- Phases: what else the traceback shows --------------------------------------------------------
+
+
+# The error that is being handled becomes a context of the error of the call.
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_error_that_is_handled_around_the_call_does_not_count(
+    heard: bool, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = site.serve() if heard else untrusted(site)
+    config = Config(retries={"total_max_attempts": 1})
+    other = fresh_session().client("sts", endpoint_url=site.refused(), config=config)
+    with (
+        closing(other),
+        owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+    ):
+        try:
+            other.get_caller_identity()
+        except EndpointConnectionError:
+            with pytest.raises(TransportError) as caught:
+                client.start_phi_detection_job(request_)
+
+    assert caught.value.outcome_unknown is heard
+    assert ("certificate" in str(caught.value)) is not heard
+
+
+@pytest.mark.parametrize(
+    ("event", "sent", "unknown"),
+    [
+        # Before the request is signed, nothing has been sent.
+        ("provide-client-params", False, False),
+        ("request-created", False, False),
+        # A handler may send the request itself, and some run when the answer is there.
+        ("before-call", False, True),
+        ("before-send", False, True),
+        ("before-parse", True, True),
+        ("response-received", True, True),
+        ("needs-retry", True, True),
+        ("after-call", True, True),
+    ],
+)
+def test_a_handler_whose_own_call_fails_does_not_decide_what_was_sent(
+    event: str, sent: bool, unknown: bool, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    config = Config(retries={"total_max_attempts": 1})
+    session = fresh_session()
+    other = session.client("sts", endpoint_url=site.refused(), config=config)
+    events = session._session.get_component("event_emitter")
+
+    def ask_another(**_: Any) -> None:
+        other.get_caller_identity()
+
+    events.register(f"{event}.comprehendmedical", ask_another)
+    with (
+        closing(other),
+        serving(sends(ACCEPTED)) as server,
+        PHIClient(
+            session=session, endpoint_url=server.url, retry=RetryPolicy(max_attempts=1)
+        ) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert server.requests == sent
+    assert caught.value.outcome_unknown is unknown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import attrs
+import botocore.model
 import botocore.session
 import pytest
 from botocore import exceptions as boto
@@ -687,80 +688,74 @@ def _not_utf_8() -> UnicodeDecodeError:
     return UnicodeDecodeError("utf-8", CANARY.encode() + b"\xff", 18, 19, "invalid start byte")
 
 
-# A cause, the class that it becomes, and whether it is retried and the outcome unknown.
-NO_ANSWER: list[tuple[Exception, type[TransportError], bool, bool]] = [
-    # Nothing was sent because nobody was reached.
-    (boto.EndpointConnectionError(endpoint_url=URL), TransportError, True, False),
-    (boto.ConnectTimeoutError(endpoint_url=URL), TransportError, True, False),
-    # Something may have been. Behind a proxy, ProxyConnectionError says so little.
-    (boto.ProxyConnectionError(proxy_url=URL), TransportError, True, True),
-    (boto.ReadTimeoutError(endpoint_url=URL), TransportError, True, True),
-    (boto.ConnectionClosedError(endpoint_url=URL), TransportError, True, True),
-    (boto.SSLError(endpoint_url=URL, error=CAUSE), TransportError, True, True),
-    (boto.HTTPClientError(error=CAUSE), TransportError, True, True),
-    (boto.ResponseStreamingError(error=CAUSE), TransportError, True, True),
-    # Nothing was sent, nor would it be the next time.
-    (boto.NoCredentialsError(), TransportError, False, False),
+# A cause, the class that it becomes, and whether it is retried.
+NO_ANSWER: list[tuple[Exception, type[TransportError], bool]] = [
+    # The network.
+    (boto.EndpointConnectionError(endpoint_url=URL), TransportError, True),
+    (boto.ConnectTimeoutError(endpoint_url=URL), TransportError, True),
+    (boto.ProxyConnectionError(proxy_url=URL), TransportError, True),
+    (boto.ReadTimeoutError(endpoint_url=URL), TransportError, True),
+    (boto.ConnectionClosedError(endpoint_url=URL), TransportError, True),
+    (boto.SSLError(endpoint_url=URL, error=CAUSE), TransportError, True),
+    (boto.HTTPClientError(error=CAUSE), TransportError, True),
+    (boto.ResponseStreamingError(error=CAUSE), TransportError, True),
+    # Credentials and settings.
+    (boto.NoCredentialsError(), TransportError, False),
     (
         boto.PartialCredentialsError(provider=CANARY, cred_var=CANARY),
         TransportError,
-        False,
         False,
     ),
     (
         boto.CredentialRetrievalError(provider="assume-role", error_msg=CANARY),
         TransportError,
         False,
-        False,
     ),
-    (boto.NoAuthTokenError(), TransportError, False, False),
-    (boto.TokenRetrievalError(provider="sso", error_msg=CANARY), TransportError, False, False),
-    (boto.SSOTokenLoadError(error_msg=CANARY), TransportError, False, False),
-    (boto.UnauthorizedSSOTokenError(), TransportError, False, False),
-    (boto.ProfileNotFound(profile=CANARY), TransportError, False, False),
-    (boto.NoRegionError(), TransportError, False, False),
-    (boto.InvalidRegionError(region_name=CANARY), TransportError, False, False),
+    (boto.NoAuthTokenError(), TransportError, False),
+    (boto.TokenRetrievalError(provider="sso", error_msg=CANARY), TransportError, False),
+    (boto.SSOTokenLoadError(error_msg=CANARY), TransportError, False),
+    (boto.UnauthorizedSSOTokenError(), TransportError, False),
+    (boto.ProfileNotFound(profile=CANARY), TransportError, False),
+    (boto.NoRegionError(), TransportError, False),
+    (boto.InvalidRegionError(region_name=CANARY), TransportError, False),
     (
         boto.UnknownEndpointError(service_name=CANARY, region_name=CANARY),
         TransportError,
         False,
-        False,
     ),
-    (boto.ParamValidationError(report=f"Invalid value: {CANARY}"), TransportError, False, False),
-    (boto.InvalidProxiesConfigError(), TransportError, False, False),
+    (boto.ParamValidationError(report=f"Invalid value: {CANARY}"), TransportError, False),
+    (boto.InvalidProxiesConfigError(), TransportError, False),
     # An answer, but none that can be read.
-    (ResponseParserError(f"invalid XML: {CANARY}"), MalformedResponseError, True, True),
+    (ResponseParserError(f"invalid XML: {CANARY}"), MalformedResponseError, True),
     (
         boto.IncompleteReadError(actual_bytes=1, expected_bytes=2),
         MalformedResponseError,
         True,
-        True,
     ),
-    (_not_utf_8(), MalformedResponseError, True, True),
-    (json.JSONDecodeError("expecting", CANARY, 0), MalformedResponseError, True, True),
-    (ValueError(f"invalid timestamp {CANARY}"), MalformedResponseError, True, True),
-    (TypeError(f"not a map: {CANARY}"), MalformedResponseError, True, True),
-    (AttributeError(f"{CANARY} has no get"), MalformedResponseError, True, True),
-    (KeyError(CANARY), MalformedResponseError, True, True),
-    (Malformed("it has no JobId"), MalformedResponseError, True, True),
+    (_not_utf_8(), MalformedResponseError, True),
+    (json.JSONDecodeError("expecting", CANARY, 0), MalformedResponseError, True),
+    (ValueError(f"invalid timestamp {CANARY}"), MalformedResponseError, True),
+    (TypeError(f"not a map: {CANARY}"), MalformedResponseError, True),
+    (AttributeError(f"{CANARY} has no get"), MalformedResponseError, True),
+    (KeyError(CANARY), MalformedResponseError, True),
+    (Malformed("it has no JobId"), MalformedResponseError, True),
     # Nobody knows: a defect somewhere, or an event handler of the user's.
-    (RuntimeError(CANARY), TransportError, False, True),
-    (OSError(CANARY), TransportError, False, True),
+    (RuntimeError(CANARY), TransportError, False),
+    (OSError(CANARY), TransportError, False),
 ]
 
 
 @pytest.mark.parametrize(
-    ("cause", "cls", "retryable", "unknown"),
+    ("cause", "cls", "retryable"),
     NO_ANSWER,
     ids=[type(case[0]).__name__ for case in NO_ANSWER],
 )
-def test_no_usable_answer(
-    cause: Exception, cls: type[TransportError], retryable: bool, unknown: bool
-) -> None:
+def test_no_usable_answer(cause: Exception, cls: type[TransportError], retryable: bool) -> None:
     error = start_error(cause)
 
     assert type(error) is cls
-    assert (error.retryable, error.outcome_unknown) == (retryable, unknown)
+    # These errors have no traceback to tell how far the call got.
+    assert (error.retryable, error.outcome_unknown) == (retryable, True)
     assert (error.operation, error.client_request_token) == ("StartPHIDetectionJob", "token-1")
     assert error.attempts == 1
     # What kind it was helps to find the cause; its words could quote anything.
@@ -781,6 +776,31 @@ def test_a_call_that_is_no_start_has_no_token() -> None:
         error = error_from(cause, "StopPHIDetectionJob", {"JobId": "0"})
         assert error.operation == "StopPHIDetectionJob"
         assert error.client_request_token is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ],
+)
+def test_credentials_that_are_refused_are_named_with_their_settings(code: str) -> None:
+    # As after a line break in the secret key, of which only the service can tell.
+    error = start_error(client_error(code, status=403))
+
+    assert type(error) is ServiceError
+    assert (error.retryable, error.outcome_unknown) == (False, False)
+    assert "AWS_SECRET_ACCESS_KEY" in error.advice
+    assert error.advice in str(error)
 
 
 # --- What the service quotes ----------------------------------------------------------------------
@@ -835,9 +855,23 @@ def _session() -> Any:
     return botocore.session.get_session()
 
 
-def answering(status: int, body: bytes, headers: dict[str, str] | None = None) -> Any:
+@cache
+def _cbor_session() -> Any:
+    """A session whose clients choose CBOR."""
+    cbor = "smithy-rpc-v2-cbor"
+    if cbor not in getattr(botocore.model, "PRIORITY_ORDERED_SUPPORTED_PROTOCOLS", ()):
+        pytest.skip("this botocore does not speak CBOR")
+    session: Any = botocore.session.Session()
+    loader = session.get_component("data_loader")
+    loader.load_service_model("comprehendmedical", "service-2")["metadata"]["protocols"] = [cbor]
+    return session
+
+
+def answering(
+    status: int, body: bytes, headers: dict[str, str] | None = None, *, session: Any = None
+) -> Any:
     """A boto3-like client that answers without a network; all that is above HTTP is botocore's."""
-    client = _session().create_client(
+    client = (session or _session()).create_client(
         "comprehendmedical",
         region_name="us-east-1",
         config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
@@ -908,6 +942,31 @@ def test_an_answer_that_breaks_botocore_itself_is_malformed(body: bytes) -> None
 
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert "1e+300" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"%s": {"JobId": "0", "JobStatus": "FAILED"}}' % JOB.encode(),
+        b'{"__type": "ThrottlingException"}',
+        b"[]",
+        b"\x7b" + b"\xff" * 8,
+        b"\x9b" + b"\xff" * 8,
+        b"\xbf",
+    ],
+    ids=["a job", "an error", "a list", "an endless string", "an endless list", "a cut map"],
+)
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_what_is_no_cbor_is_malformed_to_a_client_that_speaks_cbor(
+    status: int, body: bytes
+) -> None:
+    # botocore reads JSON's opening brace as a string of 10 to the 18 bytes, which no memory holds.
+    with pytest.raises(MalformedResponseError) as caught:
+        _operations.DESCRIBE.attempt(answering(status, body, session=_cbor_session()), DESCRIBE)
+
+    assert caught.value.retryable
+    assert caught.value.outcome_unknown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize("body", [b"[7]", b"[null]", b'["x"]', b'[["x"]]'])
