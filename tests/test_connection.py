@@ -405,6 +405,20 @@ def test_a_client_of_another_service_is_refused(make_boto3_client: Callable[...,
     assert str(caught.value) == "client= must be a boto3 client for comprehendmedical"
 
 
+@pytest.mark.parametrize(
+    ("kind", "service"), [("resource", "s3"), ("client", "sqs"), ("client", "comprehendmedical")]
+)
+def test_what_is_no_client_for_s3_is_refused_at_once(
+    kind: str, service: str, recorder: Recorder, each_client_class: MakeClient
+) -> None:
+    wrong: Any = getattr(boto3, kind)(service)
+
+    with pytest.raises(TypeError) as caught:
+        each_client_class(endpoint_url=recorder.url, s3_client=wrong)
+
+    assert str(caught.value) == "s3_client= must be a boto3 client for s3, as of boto3.client('s3')"
+
+
 # --- S3, which results are read from --------------------------------------------------------------
 
 
@@ -640,6 +654,124 @@ def test_a_region_that_is_none_is_not_quoted(region: str) -> None:
     assert region not in f"{caught.value} {caught.value!r}" or region == "-"
     assert not caught.value.retryable
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Sets the AWS config file and variables, before boto3 has a default session."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    def set_up(config: str = "", **variables: str | None) -> None:
+        path = tmp_path / "config"
+        path.write_bytes(config.encode("latin-1"))
+        for name, value in {"AWS_CONFIG_FILE": str(path), **variables}.items():
+            if value is None:
+                monkeypatch.delenv(name)
+            else:
+                monkeypatch.setenv(name, value)
+
+    return set_up
+
+
+def assert_not_built(error: TransportError, service: str, setting: str) -> None:
+    assert type(error) is TransportError
+    assert error.operation == "PHIClient"
+    assert error.reason.startswith(f"boto3 cannot build the client for {service} (")
+    assert setting in error.advice
+    assert error.advice in str(error)
+    assert (error.retryable, error.outcome_unknown) == (False, False)
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert "quellwasser" not in f"{error} {error!r} {vars(error)}".lower()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[default]\ns3 =\n",
+        "[default]\ns3 =\n  addressing_style = quellwasser\n",
+        "[default]\napi_versions = quellwasser\n",
+        "[default]\nregion = quellwasser\nregion = quellwasser\n",
+        "[default]\n[default]\n",
+        "[default\n",
+        "[default]\nquellwasser\n",
+        "region = quellwasser\n",
+        "[profile 'quellwasser\n]\n",
+        "\xff\xfe",
+        "[default]\ndefaults_mode = quellwasser\n",
+        "[default]\ndefaults_mode =\n  quellwasser = quellwasser\n",
+        "[default]\nrequest_checksum_calculation = quellwasser\n",
+    ],
+)
+def test_a_broken_config_file_is_an_error_that_names_the_file(
+    config: str, settings: Callable[..., None], recorder: Recorder, each_client_class: MakeClient
+) -> None:
+    settings(config)
+
+    with pytest.raises(TransportError) as caught:
+        each_client_class(endpoint_url=recorder.url)
+
+    assert_not_built(caught.value, "comprehendmedical", "AWS_CONFIG_FILE")
+
+
+def test_a_config_file_that_breaks_only_s3_is_an_error_when_s3_is_needed(
+    settings: Callable[..., None], connect: Callable[..., Connection]
+) -> None:
+    settings("[default]\ns3 = signature_version = s3v4\n")
+    connection = connect()
+
+    with pytest.raises(TransportError) as caught:
+        connection.s3_client  # noqa: B018 - the property builds the client
+
+    assert_not_built(caught.value, "s3", "AWS_CONFIG_FILE")
+
+
+def test_a_profile_that_does_not_exist_is_an_error_that_names_the_setting(
+    settings: Callable[..., None], recorder: Recorder
+) -> None:
+    settings(AWS_PROFILE="quellwasser")
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(endpoint_url=recorder.url)
+
+    assert_not_built(caught.value, "comprehendmedical", "AWS_PROFILE")
+
+
+NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "setting"),
+    [
+        ("credential_process = /quellwasser/keys", {}, "credential_process"),
+        ("credential_process = '/quellwasser", {}, "credential_process"),
+        ("credential_process = /bin/cat /dev/null", {}, "credential_process"),
+        ("role_arn = quellwasser\nsource_profile = quellwasser", {}, "role_arn"),
+        ("sso_session = quellwasser\nsso_account_id = 1\nsso_role_name = a", {}, "AWS_PROFILE"),
+        ("metadata_service_timeout = quellwasser", {}, "AWS_PROFILE"),
+        ("", {"AWS_ACCESS_KEY_ID": "quellwasser"}, "AWS_SECRET_ACCESS_KEY"),
+        (
+            "",
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/quellwasser/token",
+            },
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_an_error_that_names_their_sources(
+    config: str,
+    variables: dict[str, str],
+    setting: str,
+    settings: Callable[..., None],
+    recorder: Recorder,
+) -> None:
+    settings(f"[default]\n{config}\n", **{**NO_KEYS, **variables})
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(endpoint_url=recorder.url)
+
+    assert_not_built(caught.value, "comprehendmedical", setting)
 
 
 # --- Sessions -------------------------------------------------------------------------------------
