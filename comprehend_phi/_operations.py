@@ -31,12 +31,22 @@ _Response = TypeVar("_Response")
 
 @frozen
 class Operation(Generic[_Request, _Response]):
-    """One operation: its name at the service, its method in boto3, and its two translations."""
+    """One operation.
+
+    Attributes:
+        name: its name at the service.
+        method: its method in boto3.
+        encode: translates a request into its members.
+        decode: translates the members of an answer.
+        answers: whether a response belongs to a request, as far as it shows. After a fork, or on a
+            connection that two threads share, one request can receive the answer to another.
+    """
 
     name: str
     method: str
     encode: Callable[[_Request], dict[str, Any]]
     decode: Callable[[_wire.Members], _Response]
+    answers: Callable[[_Request, _Response], bool] = lambda _request, _response: True
 
     def attempt(self, client: Any, request: _Request) -> _Response:
         """Send `request` once through the boto3 `client`.
@@ -47,7 +57,14 @@ class Operation(Generic[_Request, _Response]):
         """
         members = self.encode(request)
         send = getattr(client, self.method)
-        return _failures.attempt(lambda: self.decode(send(**members)), self.name, members)
+
+        def answer() -> _Response:
+            response = self.decode(send(**members))
+            if not self.answers(request, response):
+                raise _wire.Malformed("it is about another job")
+            return response
+
+        return _failures.attempt(answer, self.name, members)
 
 
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(
@@ -58,12 +75,17 @@ DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
     "describe_phi_detection_job",
     _wire.encode_job_id,
     _wire.decode_describe,
+    lambda request, job: job.job_id == request.job_id,
 )
 LIST: Operation[ListPHIDetectionJobsRequest, JobPage] = Operation(
     "ListPHIDetectionJobs", "list_phi_detection_jobs", _wire.encode_list, _wire.decode_list
 )
 STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
-    "StopPHIDetectionJob", "stop_phi_detection_job", _wire.encode_job_id, _wire.decode_stop
+    "StopPHIDetectionJob",
+    "stop_phi_detection_job",
+    _wire.encode_job_id,
+    _wire.decode_stop,
+    lambda request, job_id: job_id == request.job_id,
 )
 
 

@@ -34,6 +34,7 @@ from comprehend_phi import (
     JobProperties,
     JobStatus,
     JobStopped,
+    MalformedResponseError,
     OutputDataConfig,
     PHIClient,
     RequestValidationError,
@@ -867,6 +868,57 @@ def test_a_stop_whose_answer_was_lost_is_sent_again(
     server.service.script(faults.reset_after(), faults.cut(), operation=STOP)
     assert job.stop() == job.job_id
     assert server.service.attempts(STOP) == 3
+
+
+OTHER_ID = "f" * 32
+ABOUT_ANOTHER_JOB = {
+    "describe_phi_detection_job": {
+        "ComprehendMedicalAsyncJobProperties": {"JobId": OTHER_ID, "JobStatus": "COMPLETED"}
+    },
+    "stop_phi_detection_job": {"JobId": OTHER_ID},
+}
+
+
+@pytest.mark.parametrize("method", list(ABOUT_ANOTHER_JOB))
+def test_an_answer_about_another_job_is_asked_for_again(
+    client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, method: str
+) -> None:
+    job = client.submit(request_)
+    crossed = faults.answer(200, json.dumps(ABOUT_ANOTHER_JOB[method]).encode())
+    server.service.script(crossed, crossed)
+
+    answer = getattr(client, method)(job.job_id)
+
+    assert getattr(answer, "job_id", answer) == job.job_id
+    assert server.service.attempts(DESCRIBE) + server.service.attempts(STOP) == 3
+
+
+@pytest.mark.parametrize("method", list(ABOUT_ANOTHER_JOB))
+def test_answers_about_another_job_are_none(
+    once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, method: str
+) -> None:
+    job = once.submit(request_)
+    server.service.script(faults.answer(200, json.dumps(ABOUT_ANOTHER_JOB[method]).encode()))
+
+    with pytest.raises(MalformedResponseError) as malformed:
+        getattr(once, method)(job.job_id)
+
+    assert malformed.value.reason == "the answer is not usable: it is about another job"
+    assert malformed.value.retryable
+    assert malformed.value.__cause__ is malformed.value.__context__ is None
+
+
+def test_a_wait_does_not_end_with_the_end_of_another_job(
+    client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
+) -> None:
+    job = client.submit(request_)
+    about_another = json.dumps(ABOUT_ANOTHER_JOB["describe_phi_detection_job"]).encode()
+    server.service.script(*[faults.answer(200, about_another)] * 3, operation=DESCRIBE)
+
+    with pytest.raises(WaitTimeout) as timed_out:
+        job.wait(WaitPolicy(timeout=0))
+
+    assert timed_out.value.job.job_id == job.job_id
 
 
 def test_a_job_is_found_by_its_id_without_asking_the_service(

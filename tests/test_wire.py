@@ -1021,7 +1021,8 @@ def test_a_job_is_read_from_the_services_own_bytes() -> None:
     body = {
         JOB: {**FULL_JOB, "SubmitTime": 1772366400.0, "EndTime": 1772366820, "ExpirationTime": 0}
     }
-    job = _operations.DESCRIBE.attempt(answering(200, json.dumps(body).encode()), DESCRIBE)
+    asked = DescribePHIDetectionJobRequest(job_id=FULL_PROPERTIES.job_id)
+    job = _operations.DESCRIBE.attempt(answering(200, json.dumps(body).encode()), asked)
 
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     assert job == attrs.evolve(FULL_PROPERTIES, expiration_time=epoch)
