@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from . import _failures, _wire
 from ._shapes import require
-from .errors import MalformedResponseError, PlaintextOutputWarning
+from .errors import MalformedResponseError, OverlappingLocationsWarning, PlaintextOutputWarning
 from .models import (
     START_REQUEST,
     DescribePHIDetectionJobRequest,
@@ -107,6 +107,14 @@ def check_start(method: str, request: StartPHIDetectionJobRequest) -> None:
             "This job has no kms_key: the service writes its results, which quote the protected"
             " health information, in plain text. Give the request a kms_key.",
             PlaintextOutputWarning,
+            stacklevel=3,
+        )
+    if request.locations_overlap:
+        warnings.warn(
+            "The input and output locations of this job overlap, so a later job could read its"
+            " results as notes. Use two buckets, or two folders of which neither contains the"
+            " other.",
+            OverlappingLocationsWarning,
             stacklevel=3,
         )
 

@@ -117,6 +117,7 @@ class PHIClient:
 
         Warns:
             PlaintextOutputWarning: the request has no `kms_key`.
+            OverlappingLocationsWarning: one of the request's locations lies inside the other.
         """
         _operations.check_start("start_phi_detection_job", request)
         return self._call(_operations.START, request)

@@ -65,6 +65,13 @@ class PlaintextOutputWarning(UserWarning):
     """A job was started without `kms_key`: the service writes its results in plain text."""
 
 
+class OverlappingLocationsWarning(UserWarning):
+    """The input and output locations of a job are the same, or one lies inside the other.
+
+    A later job could read the results of this one as notes.
+    """
+
+
 class DoubleRetryWarning(UserWarning):
     """A boto3 client that you hand in retries by itself, so its tries multiply with ours."""
 

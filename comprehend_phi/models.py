@@ -123,6 +123,11 @@ class OutputDataConfig:
     )
 
 
+def _folder(key: str | None) -> str:
+    """Return the key with a slash at its end; empty for the whole bucket."""
+    return f"{key.removesuffix('/')}/" if key else ""
+
+
 def _new_token() -> str:
     return str(uuid4())
 
@@ -163,6 +168,19 @@ class StartPHIDetectionJobRequest:
     client_request_token: str = field(
         factory=_new_token, validator=Obeys(_shapes.CLIENT_REQUEST_TOKEN)
     )
+
+    @property
+    def locations_overlap(self) -> bool:
+        """Whether the input and output locations are the same, or one lies inside the other.
+
+        Keys name folders here, with or without a slash at the end. A missing key stands for the
+        whole bucket. A job over the outer location reads what lies in the inner one.
+        """
+        source, target = self.input_data_config, self.output_data_config
+        if source.s3_bucket != target.s3_bucket:
+            return False
+        one, other = _folder(source.s3_key), _folder(target.s3_key)
+        return one.startswith(other) or other.startswith(one)
 
 
 START_REQUEST = InstanceShape(

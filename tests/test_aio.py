@@ -36,6 +36,8 @@ from comprehend_phi import (
     JobProperties,
     JobResults,
     JobStatus,
+    OutputDataConfig,
+    OverlappingLocationsWarning,
     PHIClient,
     PlaintextOutputWarning,
     RequestValidationError,
@@ -198,24 +200,25 @@ def test_on_poll_may_be_a_coroutine_function_or_not(
 def test_a_start_that_is_awaited_warns_at_the_line_of_the_caller(
     connect: Connect, make_request: MakeRequest
 ) -> None:
-    plain = make_request(kms_key=None)
+    source = make_request().input_data_config
+    among = OutputDataConfig(s3_bucket=source.s3_bucket, s3_key=source.s3_key)
+    unwise = make_request(kms_key=None, output_data_config=among)
 
     async def main() -> list[warnings.WarningMessage]:
         async with connect() as client:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                await client.submit(plain)
-                await client.start_phi_detection_job(plain)
+                await client.submit(unwise)
+                await client.start_phi_detection_job(unwise)
         return caught
 
     caught = run(main())
     lines = Path(__file__).read_text(encoding="utf-8").splitlines()
-    assert {(each.category, each.filename) for each in caught} == {
-        (PlaintextOutputWarning, __file__)
-    }
-    assert [lines[each.lineno - 1].strip() for each in caught] == [
-        "await client.submit(plain)",
-        "await client.start_phi_detection_job(plain)",
+    assert {each.filename for each in caught} == {__file__}
+    assert [(each.category, lines[each.lineno - 1].strip()) for each in caught] == [
+        (category, f"await client.{method}(unwise)")
+        for method in ("submit", "start_phi_detection_job")
+        for category in (PlaintextOutputWarning, OverlappingLocationsWarning)
     ]
 
 

@@ -223,7 +223,7 @@ class Lifecycle(RuleBasedStateMachine):
         return multiple(
             *(
                 StartPHIDetectionJobRequest(
-                    input_data_config=InputDataConfig(s3_bucket=bucket),
+                    input_data_config=InputDataConfig(s3_bucket=bucket, s3_key="notes"),
                     output_data_config=OutputDataConfig(s3_bucket=bucket, s3_key=f"out-{name}"),
                     data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
                     kms_key="alias/notes",
@@ -330,7 +330,7 @@ def test_one_job_per_request_and_no_error_but_ours_whatever_goes_wrong() -> None
         s3 = untyped_boto3.client("s3", endpoint_url=server.endpoint_url)
         bucket = f"bucket-{uuid4().hex}"
         s3.create_bucket(Bucket=bucket)
-        s3.put_object(Bucket=bucket, Key="note.txt", Body=b"Patient: Ada Example")
+        s3.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"Patient: Ada Example")
         s3.close()
 
     class OfBucket(Lifecycle):

@@ -235,6 +235,84 @@ def test_pickle_and_copies_keep_the_token() -> None:
         assert same.client_request_token == request.client_request_token
 
 
+# Input key, output key; in one bucket.
+OVERLAPPING = [
+    (None, None),
+    ("", ""),
+    (None, "results"),
+    ("notes", None),
+    ("notes", "notes"),
+    ("notes", "notes/"),
+    ("notes/", "notes"),
+    ("notes", "notes/results"),
+    ("notes/", "notes/results/"),
+    ("notes/ward 3", "notes"),
+    ("notes/ward 3", "notes/"),
+    ("/", "/notes"),
+]
+APART = [
+    ("notes", "results"),
+    ("notes", "notes-results"),
+    ("notes/", "notes-results/"),
+    ("notes-old", "notes"),
+    ("notes/ward 3", "notes/ward 30"),
+    ("notes/one", "notes/two"),
+    ("notes", "/notes"),
+    ("notes", "archive/notes"),
+    ("Notes", "notes"),
+]
+
+
+def between(source: str | None, target: str | None, other_bucket: str = "") -> Any:
+    return StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="hospital", s3_key=source),
+        output_data_config=OutputDataConfig(s3_bucket=f"hospital{other_bucket}", s3_key=target),
+        data_access_role_arn=ROLE,
+    )
+
+
+@pytest.mark.parametrize(("source", "target"), OVERLAPPING)
+def test_locations_overlap_if_one_folder_contains_the_other(
+    source: str | None, target: str | None
+) -> None:
+    assert between(source, target).locations_overlap
+    assert between(target, source).locations_overlap
+
+
+@pytest.mark.parametrize(("source", "target"), APART)
+def test_locations_do_not_overlap_if_neither_folder_contains_the_other(
+    source: str, target: str
+) -> None:
+    assert not between(source, target).locations_overlap
+    assert not between(target, source).locations_overlap
+
+
+@pytest.mark.parametrize(("source", "target"), OVERLAPPING)
+def test_locations_in_two_buckets_never_overlap(source: str | None, target: str | None) -> None:
+    assert not between(source, target, "-results").locations_overlap
+
+
+folders = st.none() | st.lists(st.sampled_from(["a", "ab", "b"]), max_size=3).map("/".join)
+
+
+@given(folders, folders, st.booleans(), st.booleans())
+def test_locations_overlap_exactly_if_some_key_is_in_both(
+    source: str | None, target: str | None, slash: bool, other_slash: bool
+) -> None:
+    def inside(key: str, folder: str | None) -> bool:
+        path = folder.split("/") if folder else []
+        return key.split("/")[: len(path)] == path
+
+    longest = max(source or "", target or "", key=lambda folder: folder.count("/") + bool(folder))
+    key = f"{longest}/note.txt" if longest else "note.txt"
+    request = between(
+        f"{source}/" if source and slash else source,
+        f"{target}/" if target and other_slash else target,
+    )
+
+    assert request.locations_overlap is (inside(key, source) and inside(key, target))
+
+
 def test_evolve_checks_what_it_changes() -> None:
     with pytest.raises(RequestValidationError, match=r"job_name \(JobName\)"):
         attrs.evolve(a_request(), job_name=f"{CANARY}\n")

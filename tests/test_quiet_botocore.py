@@ -84,7 +84,7 @@ def use(server: LocalServer, bucket: str, s3: Any) -> Callable[[], None]:
         s3.get_object(Bucket=bucket, Key=f"{KEY}/note.txt")["Body"].read()
         request = StartPHIDetectionJobRequest(
             input_data_config=InputDataConfig(s3_bucket=bucket, s3_key=KEY),
-            output_data_config=OutputDataConfig(s3_bucket=bucket),
+            output_data_config=OutputDataConfig(s3_bucket=bucket, s3_key="results"),
             data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
             kms_key="alias/notes",
             job_name=JOB_NAME,

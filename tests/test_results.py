@@ -29,6 +29,7 @@ from comprehend_phi import (
     JobStatus,
     MissingManifestError,
     OutputDataConfig,
+    OverlappingLocationsWarning,
     PHIClient,
     RedactionError,
     RequestValidationError,
@@ -258,12 +259,12 @@ def test_the_documents_of_a_job_are_read(
 def test_a_job_without_keys_is_read(
     client: PHIClient, make_request: Callable[..., StartPHIDetectionJobRequest], bucket: str
 ) -> None:
-    job = client.submit(
-        make_request(
-            input_data_config=InputDataConfig(s3_bucket=bucket),
-            output_data_config=OutputDataConfig(s3_bucket=bucket),
-        )
+    request = make_request(
+        input_data_config=InputDataConfig(s3_bucket=bucket),
+        output_data_config=OutputDataConfig(s3_bucket=bucket),
     )
+    with pytest.warns(OverlappingLocationsWarning):
+        job = client.submit(request)
     job.wait()
     assert inputs(job.results()) == ["notes/note.txt"]
 

@@ -31,6 +31,7 @@ from comprehend_phi import (
     InvalidRequestException,
     MalformedResponseError,
     OutputDataConfig,
+    OverlappingLocationsWarning,
     PHIClient,
     PlaintextOutputWarning,
     RequestValidationError,
@@ -861,6 +862,55 @@ def test_where_the_warning_is_an_error_nothing_is_sent(
                 start(make_request(kms_key=None))
 
     assert not server.service.received
+
+
+@pytest.fixture
+def overlapping(make_request: MakeRequest) -> StartPHIDetectionJobRequest:
+    """A request whose results lie among its notes."""
+    return make_request(
+        output_data_config=OutputDataConfig(s3_bucket="clinic-notes", s3_key="notes/results")
+    )
+
+
+@pytest.mark.parametrize("method", ["start_phi_detection_job", "submit"])
+def test_a_start_with_overlapping_locations_warns_once_at_the_line_of_the_caller(
+    server: LocalServer, overlapping: StartPHIDetectionJobRequest, method: str
+) -> None:
+    with (
+        PHIClient(endpoint_url=server.endpoint_url) as client,
+        pytest.warns(OverlappingLocationsWarning) as caught,
+    ):
+        getattr(client, method)(overlapping)
+
+    assert [line_of(each) for each in caught] == ["getattr(client, method)(overlapping)"]
+    shown = str(caught[0].message)
+    assert "notes/results" not in shown
+    assert "clinic-notes" not in shown
+    assert len(server.service.job_ids) == 1
+
+
+def test_where_the_warning_of_overlapping_locations_is_an_error_nothing_is_sent(
+    server: LocalServer, client: PHIClient, overlapping: StartPHIDetectionJobRequest
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OverlappingLocationsWarning)
+        for start in (client.start_phi_detection_job, client.submit):
+            with pytest.raises(OverlappingLocationsWarning):
+                start(overlapping)
+
+    assert not server.service.received
+
+
+def test_a_start_can_issue_both_warnings(
+    client: PHIClient, overlapping: StartPHIDetectionJobRequest
+) -> None:
+    with pytest.warns() as caught:
+        client.submit(evolve(overlapping, kms_key=None))
+
+    assert [each.category for each in caught] == [
+        PlaintextOutputWarning,
+        OverlappingLocationsWarning,
+    ]
 
 
 def test_a_start_with_kms_key_does_not_warn(
