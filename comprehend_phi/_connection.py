@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
-from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import _failures
-from .errors import DoubleRetryWarning
+from .errors import DoubleRetryWarning, RequestValidationError, TransportError
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
     from ._clock import Clock
     from ._storage import Storage
     from .retry import RetryPolicy
+
+
+S3Transport = Literal["auto", "boto3", "obstore"]
 
 
 class Connection:
@@ -40,6 +41,7 @@ class Connection:
         config: Config | None,
         client: BaseClient | None,
         s3_client: BaseClient | None,
+        s3_transport: S3Transport,
         connections: int | None = None,
     ) -> None:
         if client is not None:
@@ -55,6 +57,7 @@ class Connection:
                     "s3_client= must be a boto3 client for s3, as of boto3.client('s3')"
                 )
             _warn_of_retries("s3_client", s3_client)
+        _check_transport(s3_transport, s3_client)
         self._session = session
         self._config = config
         self._connections = connections
@@ -63,32 +66,37 @@ class Connection:
         self.client: Any = client or self._build("comprehendmedical", region_name, endpoint_url)
         self._region_name = region_name or self.client.meta.region_name
         self._s3_client: Any = s3_client
+        self._s3_session: Session | None = None  # the one that built the client for S3
+        self._s3_transport: S3Transport = s3_transport
+        self._storage: Storage | None = None
 
     @property
     def s3_client(self) -> Any:
         """The client for S3: where the session and AWS's own settings say, never `endpoint_url`."""
+        import boto3
+
         with self._lock:
             if self._s3_client is None:
                 self._s3_client = self._build("s3", self._region_name, None)
+                self._s3_session = self._session or boto3.DEFAULT_SESSION
             return self._s3_client
 
     def storage(self, policy: RetryPolicy, clock: Clock) -> Storage:
-        """S3 as results are read from it: through obstore where the extra `fast` is installed.
+        """Return S3 as results are read from it, the same object for every call.
 
-        Not where somebody chose how boto3 connects, with `s3_client` or `config`, since obstore
-        would not heed that; nor beside moto, which may have S3 mocked where obstore goes past it.
+        Raises:
+            TransportError: boto3 cannot build its client, or `s3_transport` is "obstore" and
+                obstore cannot be used.
         """
-        import boto3
-
-        from ._storage import Boto3Storage, ObstoreStorage
+        from ._obstore import open_storage
 
         client = self.s3_client
-        chosen = client not in self._own or self._config is not None
-        if not chosen and "moto" not in sys.modules and find_spec("obstore") is not None:
-            session = self._session or boto3.DEFAULT_SESSION
-            with suppress(Exception):  # such as a session without credentials: boto3 will say so
-                return ObstoreStorage(client, policy, clock, session=session)
-        return Boto3Storage(client, policy, clock)
+        with self._lock:
+            if self._storage is None:
+                self._storage = open_storage(
+                    client, policy, clock, session=self._s3_session, transport=self._s3_transport
+                )
+            return self._storage
 
     def close(self) -> None:
         """Close the connections of the clients that were built here; never a user's client."""
@@ -122,6 +130,27 @@ class Connection:
             self._own.append(client)
             return client
         raise error
+
+
+def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> None:
+    if transport not in get_args(S3Transport):
+        raise RequestValidationError(
+            owner="PHIClient",
+            field="s3_transport",
+            shape="S3Transport",
+            reason="must be 'auto', 'boto3' or 'obstore'",
+        )
+    if transport != "obstore":
+        return
+    if s3_client is not None:
+        raise TypeError("s3_client= is a client of boto3: leave out s3_transport='obstore'")
+    if find_spec("obstore") is None:
+        raise TransportError(
+            operation="PHIClient",
+            reason="s3_transport='obstore' needs obstore, which the extra `fast` installs",
+            outcome_unknown=False,
+            retryable=False,
+        )
 
 
 def _warn_of_retries(name: str, client: BaseClient) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -23,9 +24,9 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
-
     from ._clock import Clock
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -89,6 +90,9 @@ class Boto3Storage:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
+        if not key or _SURROGATE.search(key):
+            # boto3 refuses to send it, as if its configuration were wrong.
+            raise MissingObject("no key of S3 is empty or not UTF-8", bucket=bucket, key=key)
         return self._call("GetObject", lambda: self._get(bucket, key), bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
@@ -151,51 +155,6 @@ class Boto3Storage:
         except (ServiceError, TransportError) as error:
             failed = error
         raise _about(failed, bucket, key)
-
-
-class ObstoreStorage(Boto3Storage):
-    """S3 through obstore, an object store client in Rust, at a twentieth of boto3's CPU time.
-
-    It does what goes well. Whatever does not, boto3 does once more: keys that obstore cannot spell,
-    buckets in other regions, and every error, so that errors are the same with and without it.
-    """
-
-    def __init__(
-        self, client: Any, policy: retry.RetryPolicy, clock: Clock, *, session: Any
-    ) -> None:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        super().__init__(client, policy, clock)
-        self._endpoint: str = client.meta.endpoint_url
-        self._region: str = client.meta.region_name
-        self._credentials = Boto3CredentialProvider(session)
-        self._stores: dict[str, S3Store] = {}
-
-    def read(self, bucket: str, key: str) -> StoredObject:
-        """Fetch one object."""
-        import obstore
-
-        with suppress(Exception):  # boto3 finds out what is wrong, and says it in our words
-            answer = obstore.get(self._store(bucket), key)
-            return StoredObject(bytes(answer.bytes()), answer.meta["last_modified"])
-        return super().read(bucket, key)
-
-    def _store(self, bucket: str) -> S3Store:
-        from obstore.store import S3Store
-
-        # Two threads may build it at once; they build the same.
-        if (store := self._stores.get(bucket)) is None:
-            store = self._stores[bucket] = S3Store(
-                bucket,
-                endpoint=self._endpoint,
-                region=self._region,
-                # As in a bucket name with dots, which no certificate covers as a host name.
-                virtual_hosted_style_request=False,
-                credential_provider=self._credentials,
-                client_options={"allow_http": True},  # for local servers; AWS's endpoint is https
-                retry_config={"max_retries": 0},  # boto3 retries
-            )
-        return store
 
 
 # Codes by which S3 refuses the caller, or the bucket: no other object could be read either. From

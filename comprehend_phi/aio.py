@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import _operations, retry
 from ._clock import Clock, SystemClock
@@ -63,14 +63,13 @@ class AsyncPHIClient:
     `client_request_token` makes sure that there is one job, and the answer has its id.
 
     Args:
-        region_name, endpoint_url, session, config, client, s3_client: as for `PHIClient`.
+        region_name, endpoint_url, session, config, client, s3_client, s3_transport: as for
+            `PHIClient`.
         retry: how single calls are tried again.
         clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
 
     Raises:
-        RequestValidationError: `retry` or `clock` is of the wrong type.
-        TransportError: boto3 cannot build the client, for want of a region for example.
-        TypeError: `endpoint_url` beside `client`, or a client of another service.
+        TransportError, RequestValidationError, TypeError: as for `PHIClient`.
     """
 
     def __init__(
@@ -82,6 +81,7 @@ class AsyncPHIClient:
         config: Config | None = None,
         client: BaseClient | None = None,
         s3_client: BaseClient | None = None,
+        s3_transport: Literal["auto", "boto3", "obstore"] = "auto",
         retry: RetryPolicy = _DEFAULT_RETRY,
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
@@ -95,6 +95,7 @@ class AsyncPHIClient:
             config=config,
             client=client,
             s3_client=s3_client,
+            s3_transport=s3_transport,
             connections=_CONNECTIONS,
         )
         self._calls = Pool(self._connection.client.meta.config.max_pool_connections)

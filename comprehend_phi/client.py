@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import _operations, retry
 from ._clock import Clock, SystemClock
@@ -47,19 +47,27 @@ class PHIClient:
         endpoint_url: where Comprehend Medical is, when it is not at AWS. S3 follows the session
             and AWS's own settings, such as the variable AWS_ENDPOINT_URL_S3.
         session: the boto3 session for credentials and region; without it, boto3's default one.
-        config: botocore settings such as timeouts, the size of the connection pool or a proxy. For
-            Comprehend Medical, its retries and its parameter validation are switched off: ours
-            take their place.
+        config: botocore settings such as timeouts, the size of the connection pool or a proxy. Its
+            retries are ignored, because `retry` takes their place. So is its parameter validation
+            for Comprehend Medical, because requests are validated when they are built.
         client: a boto3 client for `comprehendmedical` to use as it is, instead of building one.
         s3_client: a boto3 client for S3 to read results with, instead of building one when they
             are asked for. As many objects are fetched at a time as its connection pool is large.
+        s3_transport: how results are read from S3. "auto" reads through obstore if the extra
+            `fast` is installed and obstore can do exactly what boto3 does, and otherwise through
+            boto3; the logger `comprehend_phi` then says why, once. "boto3" reads through boto3
+            alone. "obstore" does what "auto" does, but raises `TransportError` if obstore cannot be
+            used.
         retry: how single calls are tried again.
         clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
 
     Raises:
-        RequestValidationError: `retry` or `clock` is of the wrong type.
-        TransportError: boto3 cannot build the client, for want of a region for example.
-        TypeError: `endpoint_url` beside `client`, or a client of another service.
+        TransportError: boto3 cannot build the client, for want of a region for example; or
+            `s3_transport` is "obstore", and the extra `fast` is not installed.
+        RequestValidationError: `retry` or `clock` is of the wrong type, or there is no such
+            `s3_transport`.
+        TypeError: `endpoint_url` beside `client`, `s3_client` beside `s3_transport="obstore"`, or a
+            client of another service.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class PHIClient:
         config: Config | None = None,
         client: BaseClient | None = None,
         s3_client: BaseClient | None = None,
+        s3_transport: Literal["auto", "boto3", "obstore"] = "auto",
         retry: RetryPolicy = _DEFAULT_RETRY,
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
@@ -84,6 +93,7 @@ class PHIClient:
             config=config,
             client=client,
             s3_client=s3_client,
+            s3_transport=s3_transport,
         )
 
     def __enter__(self) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sys
 import threading
 import time
 import warnings
@@ -34,7 +33,8 @@ from comprehend_phi import (
     TransportError,
 )
 from comprehend_phi._connection import Connection
-from comprehend_phi._storage import Boto3Storage, ObstoreStorage
+from comprehend_phi._obstore import ObstoreStorage
+from comprehend_phi._storage import Boto3Storage
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 START = "StartPHIDetectionJob"
@@ -431,6 +431,7 @@ def connect(recorder: Recorder) -> Iterator[Callable[..., Connection]]:
     def connect(**options: Any) -> Connection:
         given: dict[str, Any] = {
             **dict.fromkeys(unset),
+            "s3_transport": "auto",
             "endpoint_url": recorder.url,
             **options,
         }
@@ -518,69 +519,39 @@ def test_as_many_connections_are_kept_as_are_asked_for(
 POLICY = RetryPolicy()
 
 
-@pytest.fixture
-def without_moto(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a program that has no moto, beside which obstore is not used."""
-    monkeypatch.delitem(sys.modules, "moto")
+@pytest.mark.parametrize("session", [None, boto3.Session("AKIDOFSESSION", "x")])
+@pytest.mark.parametrize("config", [None, Config(read_timeout=11)])
+def test_the_storage_is_obstore_where_nothing_speaks_against_it(
+    session: Any, config: Config | None, connect: Callable[..., Connection], clock: FakeClock
+) -> None:
+    pytest.importorskip("obstore", reason="the extra `fast` is not installed")
+
+    storage = connect(session=session, config=config).storage(POLICY, clock)
+
+    assert isinstance(storage, ObstoreStorage)
 
 
-@pytest.mark.usefixtures("without_moto")
-class TestStorage:
-    @pytest.fixture(autouse=True)
-    def _obstore(self) -> None:
-        pytest.importorskip("obstore", reason="the extra `fast` is not installed")
+def test_the_storage_is_boto3_with_a_client_for_s3_that_was_handed_in(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any], clock: FakeClock
+) -> None:
+    connection = connect(s3_client=make_boto3_client("s3", config=QUIET[0]))
 
-    @pytest.mark.parametrize("session", [None, boto3.Session("AKIDOFSESSION", "x")])
-    def test_it_is_obstore_where_nothing_speaks_against_it(
-        self, session: Any, connect: Callable[..., Connection], clock: FakeClock
-    ) -> None:
-        storage = connect(session=session).storage(POLICY, clock)
-
-        assert isinstance(storage, ObstoreStorage)
-
-    def test_it_is_boto3_where_obstore_is_not_installed(
-        self,
-        connect: Callable[..., Connection],
-        clock: FakeClock,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "obstore", None)
-
-        assert type(connect().storage(POLICY, clock)) is Boto3Storage
-
-    def test_it_is_boto3_with_a_client_for_s3_that_was_handed_in(
-        self,
-        connect: Callable[..., Connection],
-        make_boto3_client: Callable[..., Any],
-        clock: FakeClock,
-    ) -> None:
-        connection = connect(s3_client=make_boto3_client("s3", config=QUIET[0]))
-
-        assert type(connection.storage(POLICY, clock)) is Boto3Storage
-
-    def test_it_is_boto3_with_a_config(
-        self, connect: Callable[..., Connection], clock: FakeClock
-    ) -> None:
-        assert type(connect(config=Config()).storage(POLICY, clock)) is Boto3Storage
-
-    def test_it_is_boto3_without_credentials(
-        self,
-        connect: Callable[..., Connection],
-        clock: FakeClock,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.delenv(name)
-        connection = connect(session=boto3.Session())
-
-        assert type(connection.storage(POLICY, clock)) is Boto3Storage
+    assert type(connection.storage(POLICY, clock)) is Boto3Storage
 
 
-def test_the_storage_is_boto3_beside_moto(
+def test_the_storage_is_boto3_where_it_was_chosen(
     connect: Callable[..., Connection], clock: FakeClock
 ) -> None:
-    assert "moto" in sys.modules
-    assert type(connect().storage(POLICY, clock)) is Boto3Storage
+    assert type(connect(s3_transport="boto3").storage(POLICY, clock)) is Boto3Storage
+
+
+def test_a_connection_has_one_storage(connect: Callable[..., Connection], clock: FakeClock) -> None:
+    connection = connect()
+
+    with ThreadPoolExecutor(8) as threads:
+        storages = [threads.submit(connection.storage, POLICY, clock) for _ in range(8)]
+
+    assert len({id(storage.result()) for storage in storages}) == 1
 
 
 # --- Closing --------------------------------------------------------------------------------------

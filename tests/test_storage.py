@@ -277,6 +277,14 @@ def test_a_refusal_of_the_caller_is_an_error_of_the_service_and_of_no_single_obj
     assert len(s3.requests) == 1
 
 
+@pytest.mark.parametrize("key", ["", "notes/\ud800.txt"])
+def test_a_key_that_s3_cannot_have_is_missing(s3: S3, storage: Boto3Storage, key: str) -> None:
+    with pytest.raises(MissingObject) as caught:
+        storage.read(BUCKET, key)
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, key)
+    assert s3.requests == []
+
+
 def test_a_missing_bucket_is_an_error_of_no_single_object(s3: S3, storage: Boto3Storage) -> None:
     s3.script(error(404, "NoSuchBucket"))
     with pytest.raises(ResultsError) as caught:
@@ -551,7 +559,7 @@ def s3_endpoint(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_as_many_objects_are_fetched_at_a_time_as_there_are_connections(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
 ) -> None:
-    client = make_client(config=Config(max_pool_connections=3))
+    client = make_client(config=Config(max_pool_connections=3), s3_transport="boto3")
     gate = threading.Barrier(3)
     plain = documents(30)
 
