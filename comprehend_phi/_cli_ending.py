@@ -15,7 +15,13 @@ from typing import TextIO
 import typer
 
 from ._cli_output import ClosedPipe, note
-from .errors import ComprehendPHIError, PlaintextOutputWarning, RequestValidationError, mask
+from .errors import (
+    ComprehendPHIError,
+    OverlappingLocationsWarning,
+    PlaintextOutputWarning,
+    RequestValidationError,
+    mask,
+)
 
 DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 4, 130, 141
 
@@ -38,6 +44,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
                 # What a terminal cannot show is no reason to fail.
                 stream.reconfigure(errors="backslashreplace")
         warnings.showwarning = _show_warning
+        # The command line refuses such locations unless --allow-overlap accepts them.
+        warnings.simplefilter("ignore", OverlappingLocationsWarning)
         return _end(*_run(app, arguments))
     except KeyboardInterrupt:  # once more, while the end was told
         return INTERRUPTED

@@ -95,6 +95,7 @@ class StartOptions:
     kms_key: str | None
     job_name: str | None
     token: str | None
+    allow_overlap: bool = False
 
     def request(
         self, source: InputDataConfig, destination: OutputDataConfig
@@ -139,11 +140,22 @@ class Place:
 def request_for(
     source: str, destination: str, options: StartOptions
 ) -> StartPHIDetectionJobRequest:
-    """The request for a job from one `s3://` URI to another."""
+    """Return the request for a job from one `s3://` URI to another.
+
+    Raises:
+        Ended: an argument is no such URI, or the two overlap and the options do not allow it.
+    """
     bucket, key = _location("SOURCE", source)
     source_config = InputDataConfig(s3_bucket=bucket, s3_key=key)
     bucket, key = _location("DESTINATION", destination)
-    return options.request(source_config, OutputDataConfig(s3_bucket=bucket, s3_key=key))
+    request = options.request(source_config, OutputDataConfig(s3_bucket=bucket, s3_key=key))
+    if request.locations_overlap and not options.allow_overlap:
+        raise Ended(
+            USAGE,
+            "SOURCE and DESTINATION overlap, so a later job could read the results as notes.",
+            "Use two buckets or two separate prefixes, or accept this with --allow-overlap.",
+        )
+    return request
 
 
 def _location(argument: str, uri: str) -> tuple[str, str | None]:

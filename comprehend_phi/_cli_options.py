@@ -73,6 +73,13 @@ Token = Annotated[
         help="The request token of an earlier try: the same request with it starts no second job.",
     ),
 ]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option(
+        "--allow-overlap",
+        help="Start the job even if SOURCE and DESTINATION overlap at S3.",
+    ),
+]
 SlotTimeout = Annotated[
     float,
     typer.Option(

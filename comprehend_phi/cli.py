@@ -33,6 +33,7 @@ from ._cli_options import (
     COPIES,
     LOCAL_JOB,
     PAGE,
+    AllowOverlap,
     AsJson,
     EndpointUrl,
     JobId,
@@ -152,6 +153,7 @@ def detect(
     kms_key: KmsKey = None,
     job_name: JobName = None,
     token: Token = None,
+    allow_overlap: AllowOverlap = False,
     local: Annotated[
         bool,
         typer.Option(
@@ -191,11 +193,13 @@ def detect(
         _require_writable("--redact", redact)
     render = None if review is None else _page_renderer("--review", review)
     connection = Connection(region, profile, endpoint_url)
-    options = StartOptions(role_arn, kms_key, job_name, token)
+    options = StartOptions(role_arn, kms_key, job_name, token, allow_overlap)
     clock = WatchedClock()
     if local:
         if connection != Connection():
             raise Ended(USAGE, "--local takes no --region, --profile or --endpoint-url")
+        if allow_overlap:
+            raise Ended(USAGE, "--local takes no --allow-overlap: its folders must not overlap")
         notes = local_path("SOURCE", LOCAL_JOB)(source)
         output = local_path("DESTINATION", LOCAL_JOB)(destination)
         _keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
@@ -258,6 +262,7 @@ def start(
     kms_key: KmsKey = None,
     job_name: JobName = None,
     token: Token = None,
+    allow_overlap: AllowOverlap = False,
     slot_timeout: SlotTimeout = 0.0,
     region: Region = None,
     profile: Profile = None,
@@ -265,7 +270,7 @@ def start(
     as_json: AsJson = False,
 ) -> int:
     """Start a job and print its id."""
-    options = StartOptions(role_arn, kms_key, job_name, token)
+    options = StartOptions(role_arn, kms_key, job_name, token, allow_overlap)
     request = request_for(source, destination, options)
     connection = Connection(region, profile, endpoint_url)
     with at_aws(connection, request, WatchedClock(), slot_timeout) as here:

@@ -465,7 +465,8 @@ def test_start_as_json_has_id_and_token(
 ) -> None:
     monkeypatch.setenv("COMPREHEND_PHI_ROLE_ARN", ROLE)
     locations = (f"s3://{shell.bucket}", f"s3://{shell.bucket}/")
-    done = quick("start", *locations, "--kms-key", KEY, "--token", "t-2", "--json", *on)
+    options = ("--kms-key", KEY, "--token", "t-2", "--json", "--allow-overlap")
+    done = quick("start", *locations, *options, *on)
 
     job_id = shell.server.service.job_ids[-1]
     assert done.json == {"job_id": job_id, "client_request_token": "t-2"}
@@ -931,6 +932,7 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
         (("detect", "--local", "Zinnia", "out"), "SOURCE must be a folder that exists"),
         (("detect", "--local", ".", "out", "--region", "x"), "--local takes no --region"),
+        (("detect", "--local", ".", "out", "--allow-overlap"), "--local takes no --allow-overlap"),
         (("detect", "--local", "s3://Zinnia", "out"), "SOURCE must be a local folder"),
         (("detect", "--local", "", "out"), "SOURCE must be a local folder"),
         (("detect", "--local", ".", "s3://Zinnia"), "DESTINATION must be a local folder"),
@@ -987,6 +989,35 @@ def test_a_local_folder_may_be_named_like_a_scheme(
 ) -> None:
     assert quick("redact", job_id, "./s3:/copies", *on).code == 0
     assert (shell.home / "s3:" / "copies" / "one.txt").read_bytes() == REDACTED.encode()
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [("notes", "notes"), ("notes/", "notes/out"), ("a/notes", "a")]
+)
+def test_overlapping_locations_need_an_explicit_option(
+    source: str,
+    destination: str,
+    shell: Shell,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+) -> None:
+    shell.put("notes/one.txt")
+    shell.put("a/notes/one.txt")
+    locations = (f"s3://{shell.bucket}/{source}", f"s3://{shell.bucket}/{destination}")
+    options = ("--role-arn", ROLE, "--kms-key", KEY, *on)
+    jobs = shell.server.service.job_ids
+
+    for command in ("start", "detect"):
+        done = quick(command, *locations, *options)
+        assert (done.code, done.out) == (2, "")
+        assert done.error.startswith("SOURCE and DESTINATION overlap")
+        assert "--allow-overlap" in done.err
+    assert shell.server.service.job_ids == jobs
+
+    for allowed in (("start",), ("detect", "--poll-seconds", "0.02")):
+        done = quick(*allowed, *locations, *options, "--allow-overlap")
+        assert (done.code, "Warning" in done.err) == (0, False)
+    assert len(shell.server.service.job_ids) == len(jobs) + 2
 
 
 def test_a_process_that_was_used_wrongly_exits_with_2(shell: Shell) -> None:
