@@ -50,7 +50,6 @@ from comprehend_phi.results import (
     entity_counts,
 )
 from comprehend_phi.testing import FakeClock, LocalServer, faults
-from comprehend_phi.testing.moto import MotoStorage
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 
@@ -94,7 +93,7 @@ class Laid:
         self.written: set[str] = set()
         self._server = server
         self._client = client
-        self._storage = MotoStorage()
+        self._storage = server.storage
 
     def put(self, key: str, content: Any) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -311,11 +310,10 @@ AWKWARD = [
 
 
 def test_awkward_keys_are_read_through_lists(
-    client: PHIClient, request_: StartPHIDetectionJobRequest, bucket: str
+    server: LocalServer, client: PHIClient, request_: StartPHIDetectionJobRequest, bucket: str
 ) -> None:
-    storage = MotoStorage()
     for name in AWKWARD:
-        storage.write(bucket, f"notes/{name}", NOTE.encode())
+        server.storage.write(bucket, f"notes/{name}", NOTE.encode())
     job = client.submit(request_)
     job.wait()
     assert sorted(inputs(job.results())) == sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import re
@@ -10,9 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,9 +23,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
+from moto import mock_aws
 
-from comprehend_phi import PHIClient, StartPHIDetectionJobRequest
-from comprehend_phi.testing import FakeClock, Limits, LocalServer, faults
+from comprehend_phi import JobStatus, PHIClient, StartPHIDetectionJobRequest
+from comprehend_phi.testing import FakeClock, Limits, LocalServer, faults, local_service
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 LIST = "ListPHIDetectionJobs"
@@ -295,6 +298,247 @@ def test_the_server_logs_nothing(
     client.submit(request_)
     s3.put_object(Bucket=bucket, Key="notes/Zinnia.txt", Body=b"")
     assert capfd.readouterr() == ("", "")
+
+
+# --- One server beside others ---------------------------------------------------------------------
+
+
+def s3_of(url: str | None = None, **options: Any) -> Any:
+    return untyped_boto3.client("s3", endpoint_url=url, region_name="us-east-1", **options)
+
+
+def buckets(s3: Any) -> list[str]:
+    return [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+
+
+def body_of(s3: Any, bucket: str, key: str) -> bytes:
+    body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body
+
+
+def send(server: LocalServer, method: str, path: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_two_servers_have_buckets_of_their_own(s3: Any, bucket: str, clock: FakeClock) -> None:
+    with LocalServer(clock=clock) as other, closing(s3_of(other.endpoint_url)) as elsewhere:
+        assert buckets(elsewhere) == []
+        # A name that is taken at one server is free at the other.
+        elsewhere.create_bucket(Bucket=bucket)
+        elsewhere.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"elsewhere")
+        assert body_of(elsewhere, bucket, "notes/note.txt") == b"elsewhere"
+        assert body_of(s3, bucket, "notes/note.txt").startswith(b"Patient: Ada Example")
+        elsewhere.delete_object(Bucket=bucket, Key="notes/note.txt")
+        elsewhere.delete_bucket(Bucket=bucket)
+    assert buckets(s3) == [bucket]
+
+
+def test_two_servers_that_are_asked_at_a_time_keep_their_objects_apart(clock: FakeClock) -> None:
+    with ExitStack() as stack:
+        clients: list[Any] = []
+        for _ in range(4):
+            server = stack.enter_context(LocalServer(clock=clock))
+            clients.append(stack.enter_context(closing(s3_of(server.endpoint_url))))
+            clients[-1].create_bucket(Bucket="bucket")
+
+        def work(number: int) -> list[bytes]:
+            s3, keys = clients[number % 4], [f"notes/{one}.txt" for one in range(10)]
+            for key in keys:
+                s3.put_object(Bucket="bucket", Key=key, Body=str(number % 4).encode())
+            return [body_of(s3, "bucket", key) for key in keys]
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(work, range(8)))
+    assert found == [[str(number % 4).encode()] * 10 for number in range(8)]
+
+
+def test_a_server_reads_and_writes_its_own_buckets(clock: FakeClock) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(LocalServer(clock=clock, job_seconds=300)) for _ in range(2)]
+        clients: list[Any] = [
+            stack.enter_context(closing(s3_of(one.endpoint_url))) for one in servers
+        ]
+        job_ids: list[str] = []
+        for number, (server, s3) in enumerate(zip(servers, clients, strict=True)):
+            s3.create_bucket(Bucket="bucket")
+            s3.put_object(Bucket="bucket", Key=f"notes/{number}.txt", Body=b"Patient: Ada Example")
+            client = stack.enter_context(raw_client(server.endpoint_url))
+            job_ids.append(start(client, "bucket"))
+        clock.sleep(300)
+        for number, (job_id, s3) in enumerate(zip(job_ids, clients, strict=True)):
+            listed = s3.list_objects_v2(Bucket="bucket", Prefix="results/")["Contents"]
+            documents = [one["Key"] for one in listed if one["Key"].endswith(".out")]
+            assert documents == [f"results/123456789012-PHIDetection-{job_id}/{number}.txt.out"]
+
+
+def test_the_s3_of_mock_aws_is_another_one(s3: Any, bucket: str) -> None:
+    with mock_aws(), closing(s3_of()) as mocked:
+        assert buckets(mocked) == []
+        mocked.create_bucket(Bucket=bucket)
+        mocked.create_bucket(Bucket="only-mocked")
+        mocked.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"mocked")
+        assert buckets(s3) == [bucket]
+        assert body_of(s3, bucket, "notes/note.txt").startswith(b"Patient: Ada Example")
+        s3.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"served")
+        assert body_of(mocked, bucket, "notes/note.txt") == b"mocked"
+
+
+def test_mock_aws_empties_no_server(
+    s3: Any, bucket: str, client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="large")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="large", UploadId=upload, PartNumber=1, Body=b"all")
+    job = client.submit(request_)
+    for _ in range(2):
+        with mock_aws():
+            pass
+    assert body_of(s3, bucket, "notes/note.txt").startswith(b"Patient: Ada Example")
+    s3.complete_multipart_upload(
+        Bucket=bucket,
+        Key="large",
+        UploadId=upload,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
+    )
+    assert body_of(s3, bucket, "large") == b"all"
+    assert job.wait().job_status is JobStatus.COMPLETED
+
+
+def test_a_local_service_in_the_same_process_is_another_one(
+    s3: Any, bucket: str, client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
+) -> None:
+    with local_service(clock=clock) as service, closing(s3_of()) as mocked:
+        assert buckets(mocked) == []
+        job = client.submit(request_)
+        assert service.job_ids == ()
+        with PHIClient(region_name="us-east-1", clock=clock) as in_process:
+            assert list(in_process.list_phi_detection_jobs()) == []
+        assert job.wait().job_status is JobStatus.COMPLETED
+        assert buckets(mocked) == []
+    assert buckets(s3) == [bucket]
+
+
+def test_a_server_leaves_no_trace_in_motos_own_s3(s3: Any, bucket: str) -> None:
+    from moto.s3 import models
+
+    moto_s3: Any = models
+    s3.put_object(Bucket=bucket, Key="another", Body=b"")
+    assert bucket not in moto_s3.s3_backends.bucket_accounts
+    assert bucket not in [one.bucket_name for one in moto_s3.FakeKey.instances_tracked]
+
+
+def test_a_server_keeps_no_object_that_was_replaced(server: LocalServer, s3: Any) -> None:
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="note.txt", Body=b"first")
+    with server.storage.backends() as backends:
+        replaced = weakref.ref(backends["123456789012"]["aws"].get_object("bucket", "note.txt"))
+    s3.put_object(Bucket="bucket", Key="note.txt", Body=b"second")
+    gc.collect()
+    assert replaced() is None
+
+
+def test_the_storage_of_a_server_is_its_s3(server: LocalServer, s3: Any) -> None:
+    server.storage.create_bucket("bucket")
+    server.storage.write("bucket", "notes/b.txt", b"Patient: Ada Example")
+    s3.put_object(Bucket="bucket", Key="notes/a.txt", Body=b"nothing")
+    assert server.storage.keys("bucket") == ["notes/a.txt", "notes/b.txt"]
+    assert server.storage.read("bucket", "notes/a.txt") == b"nothing"
+    assert body_of(s3, "bucket", "notes/b.txt") == b"Patient: Ada Example"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "us-gov-west-1", "cn-north-1"])
+def test_a_job_finds_its_bucket_in_every_partition(
+    region: str, server: LocalServer, clock: FakeClock
+) -> None:
+    place = {} if region == "us-east-1" else {"LocationConstraint": region}
+    options = {"endpoint_url": server.endpoint_url, "region_name": region}
+    with closing(untyped_boto3.client("s3", **options)) as s3:
+        s3.create_bucket(Bucket="bucket", **{"CreateBucketConfiguration": place} if place else {})
+        s3.put_object(Bucket="bucket", Key="notes/note.txt", Body=b"Patient: Ada Example")
+        with raw_client(server.endpoint_url, region_name=region) as client:
+            job_id = start(client, "bucket")
+            clock.sleep(300)
+            described = client.describe_phi_detection_job(JobId=job_id)
+        job = described["ComprehendMedicalAsyncJobProperties"]
+        assert job["JobStatus"] == "COMPLETED"
+        assert json.loads(body_of(s3, "bucket", job["ManifestFilePath"]))["Summary"]
+
+
+def test_the_account_of_moto_is_in_the_names_of_folders(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", "210987654321")
+    with (
+        LocalServer(clock=clock, job_seconds=300) as server,
+        closing(s3_of(server.endpoint_url)) as s3,
+        raw_client(server.endpoint_url) as client,
+    ):
+        server.storage.create_bucket("bucket")
+        assert buckets(s3) == ["bucket"]
+        s3.put_object(Bucket="bucket", Key="notes/note.txt", Body=b"Patient: Ada Example")
+        job_id = start(client, "bucket")
+        clock.sleep(300)
+        job = client.describe_phi_detection_job(JobId=job_id)["ComprehendMedicalAsyncJobProperties"]
+        folder = f"results/210987654321-PHIDetection-{job_id}/"
+        assert job["OutputDataConfig"]["S3Key"] == folder
+        assert job["ManifestFilePath"] == f"{folder}Manifest"
+        assert body_of(s3, "bucket", f"{folder}note.txt.out")
+
+
+# --- Reset ----------------------------------------------------------------------------------------
+
+
+def test_a_reset_empties_s3_and_forgets_jobs_slots_and_faults(clock: FakeClock) -> None:
+    limits = Limits(active_jobs=1)
+    with (
+        LocalServer(clock=clock, job_seconds=300, limits=limits) as server,
+        closing(s3_of(server.endpoint_url)) as s3,
+        raw_client(server.endpoint_url) as client,
+    ):
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="notes/note.txt", Body=b"Patient: Ada Example")
+        before = start(client, "bucket", ClientRequestToken="one")
+        server.service.script(faults.error("InvalidRequestException"))
+        assert send(server, "POST", "/moto-api/reset") == (200, {"status": "ok"})
+        assert buckets(s3) == []
+        assert server.service.job_ids == ()
+        assert server.service.attempts("StartPHIDetectionJob") == 0
+        # Nothing of the old job is left: neither its slot, nor its token, nor the bucket's name.
+        assert start(client, "bucket", ClientRequestToken="one") != before
+        s3.create_bucket(Bucket="bucket")
+        assert "Contents" not in s3.list_objects_v2(Bucket="bucket")
+
+
+def test_a_reset_of_one_server_leaves_the_others_alone(
+    s3: Any, bucket: str, client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
+) -> None:
+    job = client.submit(request_)
+    with LocalServer(clock=clock) as other, mock_aws(), closing(s3_of()) as mocked:
+        mocked.create_bucket(Bucket="mocked")
+        assert send(other, "POST", "/moto-api/reset")[0] == 200
+        assert buckets(mocked) == ["mocked"]
+    assert job.wait().job_status is JobStatus.COMPLETED
+    assert body_of(s3, bucket, "notes/note.txt")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/moto-api/reset"),
+        ("GET", "/moto-api/"),
+        ("GET", "/moto-api/data.json"),
+        ("POST", "/moto-api/reset-auth"),
+        ("POST", "/moto-api/seed?a=1"),
+    ],
+)
+def test_the_rest_of_motos_own_api_is_refused(server: LocalServer, method: str, path: str) -> None:
+    said = "Of moto's API, this server only has POST /moto-api/reset."
+    assert send(server, method, path) == (404, {"error": said})
 
 
 # --- The command ----------------------------------------------------------------------------------

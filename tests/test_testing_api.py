@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
+from moto import mock_aws
 from moto.backend_index import backend_url_patterns
 
 from comprehend_phi import (
@@ -33,6 +35,7 @@ from comprehend_phi.testing import (
     FakeClock,
     Fault,
     Limits,
+    LocalServer,
     LocalService,
     WallClock,
     faults,
@@ -56,10 +59,11 @@ def in_process(service: LocalService, clock: FakeClock) -> Generator[PHIClient, 
         yield client
 
 
-def put_note() -> None:
+def put_note(region: str = "us-east-1") -> None:
     """A bucket with a note, in the S3 of the block."""
-    s3 = untyped_boto3.client("s3", region_name="us-east-1")
-    s3.create_bucket(Bucket="bucket")
+    s3 = untyped_boto3.client("s3", region_name=region)
+    place = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket="bucket", **({} if region == "us-east-1" else place))
     s3.put_object(Bucket="bucket", Key="notes/note.txt", Body=b"Patient: Ada Example")
 
 
@@ -174,6 +178,86 @@ def test_a_slow_answer_in_this_process_takes_the_time_of_the_clock(
     assert clock.sleeps == [12.5]
 
 
+# --- Endpoints ------------------------------------------------------------------------------------
+
+PLAIN = Config()
+FIPS = Config(use_fips_endpoint=True)
+DUAL_STACK = Config(use_dualstack_endpoint=True)
+BOTH = Config(use_fips_endpoint=True, use_dualstack_endpoint=True)
+ENDPOINTS = [
+    ("us-east-1", PLAIN, "comprehendmedical.us-east-1.amazonaws.com"),
+    ("us-east-1", FIPS, "comprehendmedical-fips.us-east-1.amazonaws.com"),
+    ("us-east-1", DUAL_STACK, "comprehendmedical.us-east-1.api.aws"),
+    ("us-east-1", BOTH, "comprehendmedical-fips.us-east-1.api.aws"),
+    ("ca-central-1", BOTH, "comprehendmedical-fips.ca-central-1.api.aws"),
+    ("us-gov-west-1", PLAIN, "comprehendmedical.us-gov-west-1.amazonaws.com"),
+    ("us-gov-west-1", BOTH, "comprehendmedical-fips.us-gov-west-1.api.aws"),
+    ("cn-north-1", PLAIN, "comprehendmedical.cn-north-1.amazonaws.com.cn"),
+    ("cn-north-1", DUAL_STACK, "comprehendmedical.cn-north-1.api.amazonwebservices.com.cn"),
+    ("eusc-de-east-1", PLAIN, "comprehendmedical.eusc-de-east-1.amazonaws.eu"),
+    ("eusc-de-east-1", DUAL_STACK, "comprehendmedical.eusc-de-east-1.api.amazonwebservices.eu"),
+    ("us-iso-east-1", PLAIN, "comprehendmedical.us-iso-east-1.c2s.ic.gov"),
+    ("us-isob-east-1", FIPS, "comprehendmedical-fips.us-isob-east-1.sc2s.sgov.gov"),
+    ("eu-isoe-west-1", PLAIN, "comprehendmedical.eu-isoe-west-1.cloud.adc-e.uk"),
+    ("us-isof-south-1", PLAIN, "comprehendmedical.us-isof-south-1.csp.hci.ic.gov"),
+]
+
+
+@pytest.mark.parametrize(("region", "config", "host"), ENDPOINTS, ids=[row[2] for row in ENDPOINTS])
+def test_every_endpoint_of_aws_is_served(
+    region: str, config: Config, host: str, service: LocalService
+) -> None:
+    client = untyped_boto3.client("comprehendmedical", region_name=region, config=config)
+    assert client.meta.endpoint_url == f"https://{host}"
+    assert client.list_phi_detection_jobs()["ComprehendMedicalAsyncJobPropertiesList"] == []
+    assert service.attempts("ListPHIDetectionJobs") == 1
+
+
+@pytest.mark.parametrize(
+    ("region", "config"),
+    [("eu-west-1", DUAL_STACK), ("us-gov-west-1", BOTH), ("cn-north-1", PLAIN)],
+    ids=["aws", "aws-us-gov", "aws-cn"],
+)
+def test_a_job_runs_in_every_partition(region: str, config: Config, clock: FakeClock) -> None:
+    with (
+        local_service(clock=clock, job_seconds=300),
+        PHIClient(region_name=region, config=config, clock=clock) as client,
+    ):
+        put_note(region)
+        job = client.submit(new_request())
+        assert job.wait().job_status is JobStatus.COMPLETED
+        with closing(job.results().redacted()) as redacted:
+            assert [text for _, text in redacted] == ["Patient: [NAME]"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://vpce-0123-abcd.comprehendmedical.us-east-1.vpce.amazonaws.com",
+        "https://comprehendmedical.us-east-1.amazonaws.com:443",
+        "http://comprehendmedical.us-east-1.amazonaws.com",
+    ],
+)
+def test_an_endpoint_that_the_program_names_is_served_if_it_is_one_of_awss(
+    url: str, service: LocalService, clock: FakeClock
+) -> None:
+    with PHIClient(region_name="us-east-1", endpoint_url=url, clock=clock) as client:
+        assert list(client.list_phi_detection_jobs()) == []
+    assert service.attempts("ListPHIDetectionJobs") == 1
+
+
+def test_a_server_is_asked_over_http_inside_the_block(
+    service: LocalService, clock: FakeClock
+) -> None:
+    with (
+        LocalServer(clock=clock) as server,
+        PHIClient(region_name="us-east-1", endpoint_url=server.endpoint_url) as client,
+    ):
+        assert list(client.list_phi_detection_jobs()) == []
+        assert server.service.attempts("ListPHIDetectionJobs") == 1
+    assert service.attempts("ListPHIDetectionJobs") == 0
+
+
 # --- One at a time, and nothing left behind -------------------------------------------------------
 
 
@@ -197,6 +281,48 @@ def test_a_service_starts_anew_after_the_one_before_was_left() -> None:
         assert s3.list_buckets()["Buckets"] == []
     assert len(first.job_ids) == 1
     assert second.job_ids == ()
+
+
+def reset_moto() -> None:
+    """Reset moto, as `POST http://motoapi.amazonaws.com/moto-api/reset` does in the block."""
+    from moto.moto_api._internal.models import moto_api_backend
+
+    moto_api_backend.reset()
+
+
+def test_resetting_moto_resets_the_service(clock: FakeClock) -> None:
+    with (
+        local_service(clock=clock, limits=Limits(active_jobs=1)) as service,
+        PHIClient(region_name="us-east-1", clock=clock) as client,
+    ):
+        for _ in range(2):
+            put_note()  # the bucket's name is free again
+            client.submit(new_request())  # and so is the slot
+            assert len(list(service.job_ids)) == 1
+            reset_moto()
+            assert list(service.job_ids) == []
+            assert list(client.list_phi_detection_jobs()) == []
+
+
+def test_mock_aws_inside_the_block_changes_nothing(
+    in_process: PHIClient, service: LocalService
+) -> None:
+    put_note()
+    with mock_aws():
+        job = in_process.submit(new_request())
+    assert service.job_ids == (job.job_id,)
+    assert job.wait().job_status is JobStatus.COMPLETED
+
+
+def test_a_block_inside_mock_aws_sees_its_buckets(clock: FakeClock) -> None:
+    with mock_aws():
+        put_note()
+        with (
+            local_service(clock=clock),
+            PHIClient(region_name="us-east-1", clock=clock) as client,
+        ):
+            assert client.submit(new_request()).wait().job_status is JobStatus.COMPLETED
+        assert get("notes/note.txt") == b"Patient: Ada Example"
 
 
 def test_moto_is_left_as_it_was_found() -> None:
@@ -269,6 +395,23 @@ def test_the_limits_of_the_block_hold(clock: FakeClock) -> None:
         client.submit(new_request())
         with pytest.raises(ActiveJobLimitExceeded, match="limit for this account is 1"):
             client.submit(new_request())
+
+
+def test_the_account_of_moto_is_in_the_names_of_folders(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", "210987654321")
+    with (
+        local_service(clock=clock),
+        PHIClient(region_name="us-east-1", clock=clock) as client,
+    ):
+        put_note()
+        done = client.submit(new_request()).wait()
+        assert done.job_status is JobStatus.COMPLETED
+        assert done.output_data_config is not None
+        folder = f"results/210987654321-PHIDetection-{done.job_id}/"
+        assert done.output_data_config.s3_key == folder
+        assert b"Ada Example" in get(f"{folder}note.txt.out")
 
 
 @pytest.mark.parametrize("seconds", [1.0, 86_400.0])

@@ -1,4 +1,4 @@
-"""The local service over HTTP beside moto's S3, for boto3, the AWS CLI and other SDKs.
+"""The local service over HTTP beside an S3 of its own, for boto3, the AWS CLI and other SDKs.
 
 One endpoint serves both. It listens on the loopback interface, since it checks no signature.
 """
@@ -12,14 +12,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ..results import Entity
 from .clock import ServiceClock
 from .detector import detect
 from .faults import Answer
-from .moto import ACCOUNT_ID, MotoStorage
+from .s3 import OwnS3, account_id
 from .service import Limits, LocalService
 from .wire import TARGET_PREFIX, respond
 
@@ -36,7 +35,9 @@ _StartResponse = Callable[..., Any]
 class LocalServer:
     """A local service and an S3 over HTTP on 127.0.0.1, in threads of this process.
 
-    A context manager: it serves inside the block.
+    A context manager: it serves inside the block. Its jobs and its S3 belong to this server alone:
+    `local_service`, `mock_aws` and other servers neither see nor change them. A POST to
+    `/moto-api/reset` has the effect of `reset`.
 
     Args:
         port: where to listen; 0 takes a free one.
@@ -50,6 +51,7 @@ class LocalServer:
 
     Attributes:
         service: the service behind it, to script and to question.
+        storage: its S3 without HTTP: `create_bucket`, `has_bucket`, `keys`, `read` and `write`.
         endpoint_url: where it is, for Comprehend Medical and for S3.
     """
 
@@ -62,15 +64,15 @@ class LocalServer:
         job_seconds: float = 1.0,
         limits: Limits | None = None,
     ) -> None:
+        self.storage: OwnS3 = OwnS3()
         self.service: LocalService = LocalService(
-            MotoStorage(),
+            self.storage,
             clock=clock,
             detector=detector,
             job_seconds=job_seconds,
             limits=limits,
-            account_id=ACCOUNT_ID,
+            account_id=account_id(),
         )
-        self._s3 = DomainDispatcherApplication(create_backend_app)
         # A socket that werkzeug binds is one whose name it looks up, which may take a while.
         with socket.create_server((_HOST, port), backlog=128) as listening:
             self._server = make_server(
@@ -101,16 +103,22 @@ class LocalServer:
         self._thread.join()
         self._server.server_close()
 
+    def reset(self) -> None:
+        """Forget all jobs and everything else that the service knows, and delete all buckets."""
+        self.service.reset()
+        self.storage.clear()
+
     def wait(self) -> None:
         """Return when somebody stops the server."""
         self._thread.join()
 
     def _serve(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"].startswith("/moto-api"):
+            return self._administer(environ, start_response)
         if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(TARGET_PREFIX):
             # A job that ended meanwhile has written its results before anybody looks for them.
             self.service.settle()
-            stored: Iterable[bytes] = self._s3(environ, start_response)
-            return stored
+            return self.storage(environ, start_response)
         headers = {
             "x-amz-target": environ["HTTP_X_AMZ_TARGET"],
             "authorization": environ.get("HTTP_AUTHORIZATION", ""),
@@ -123,6 +131,20 @@ class LocalServer:
             _reset(environ["werkzeug.socket"])
         start_response(f"{answer.status} Answer", _headers(answer))
         return [answer.body[: answer.sent]]
+
+    def _administer(
+        self, environ: dict[str, Any], start_response: _StartResponse
+    ) -> Iterable[bytes]:
+        """Answer a request to moto's own API, which would otherwise act on the whole process."""
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", "/moto-api/reset"):
+            self.reset()
+            status, body = "200 OK", b'{"status": "ok"}'
+        else:
+            status = "404 Not Found"
+            body = b'{"error": "Of moto\'s API, this server only has POST /moto-api/reset."}'
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [body]
 
 
 def _headers(answer: Answer) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The local service beside moto's S3: the storage below it, and the adapter for one process."""
+"""The local service as a backend of moto, for boto3 in this process."""
 
 from __future__ import annotations
 
@@ -6,54 +6,23 @@ import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import moto.backend_index
-import moto.backends
 from botocore.exceptions import ConnectionClosedError
+from botocore.loaders import create_loader
 from moto import mock_aws
-from moto.s3.exceptions import MissingBucket
+from moto.core.base_backend import BackendDict, BaseBackend
 
 from ..results import Entity
 from .clock import ServiceClock
 from .detector import detect
+from .s3 import MotoS3, account_id
 from .service import Limits, LocalService
 from .wire import respond
 
-ACCOUNT_ID = "123456789012"  # moto's own
 _NAME = "comprehendmedical"
-_URL = r"https?://comprehendmedical(-fips)?\.(.+)\.amazonaws\.com"
-
-
-class MotoStorage:
-    """moto's S3 without HTTP: the service can use it while it answers a request."""
-
-    @property
-    def _s3(self) -> Any:
-        # Looked up each time, since moto replaces its backends when it is reset.
-        return moto.backends.get_backend("s3")[ACCOUNT_ID]["aws"]
-
-    def has_bucket(self, bucket: str) -> bool:
-        """Whether there is such a bucket."""
-        try:
-            self._s3.get_bucket(bucket)
-        except MissingBucket:
-            return False
-        return True
-
-    def keys(self, bucket: str) -> Sequence[str]:
-        """All keys of a bucket, in the order of S3's own lists."""
-        return sorted(self._s3.get_bucket(bucket).keys, key=lambda key: key.encode())
-
-    def read(self, bucket: str, key: str) -> bytes:
-        """The bytes of an object."""
-        body: bytes = self._s3.get_object(bucket, key).value
-        return body
-
-    def write(self, bucket: str, key: str, body: bytes) -> None:
-        """Create or replace an object."""
-        self._s3.put_object(bucket, key, body)
 
 
 @contextmanager
@@ -66,9 +35,10 @@ def local_service(
 ) -> Generator[LocalService, None, None]:
     """Comprehend Medical and S3 for this process: boto3 inside the block talks to them alone.
 
-    Credentials are moto's false ones and all services are moto's; a region has to be given. Build
-    the clients inside the block. Results lie in S3 once the service has been asked something after
-    the end of the job, as `wait` does; `LocalService.settle` does it without asking.
+    moto provides false credentials and all other services. Build the clients inside the block and
+    give them a region. A job's results are in S3 after the first request that follows the end of
+    the job, as `wait` sends it; `LocalService.settle` has the same effect without a request.
+    Resetting moto also resets the local service.
 
     Args:
         clock: the time that its jobs take, such as a `FakeClock` shared with the client; without
@@ -81,14 +51,14 @@ def local_service(
         RuntimeError: another local service runs in this process.
     """
     service = LocalService(
-        MotoStorage(),
+        MotoS3(),
         clock=clock,
         detector=detector,
         job_seconds=job_seconds,
         limits=limits,
-        account_id=ACCOUNT_ID,
+        account_id=account_id(),
     )
-    with _registered(service), mock_aws():
+    with mock_aws(), _registered(service):
         yield service
 
 
@@ -98,7 +68,8 @@ def _registered(service: LocalService) -> Generator[None, None, None]:
 
     moto finds a backend by its URL in a list, and the backend itself as a module below `moto`.
     """
-    entry = (_NAME, re.compile(_URL))
+    url = _url()
+    entry = (_NAME, re.compile(url))
     module_name = f"moto.{_NAME}"
     if module_name in sys.modules:
         raise RuntimeError("a local service runs in this process already; leave its block first")
@@ -106,8 +77,18 @@ def _registered(service: LocalService) -> Generator[None, None, None]:
     def dispatch(request: Any, _url: str, headers: Mapping[str, str]) -> tuple[int, Any, bytes]:
         return _send(service, request, headers)
 
+    class Backend(BaseBackend):
+        @property
+        def urls(self) -> dict[str, Callable[..., Any]]:
+            return {url: dispatch}
+
+        def reset(self) -> None:
+            service.reset()
+
+    backends = BackendDict(
+        Backend, _NAME, use_boto3_regions=False, additional_regions=["us-east-1"]
+    )
     module = ModuleType(module_name)
-    backends = {"global": SimpleNamespace(urls={_URL: dispatch})}
     setattr(module, f"{_NAME}_backends", backends)
     sys.modules[module_name] = module
     moto.backend_index.backend_url_patterns.append(entry)
@@ -116,6 +97,16 @@ def _registered(service: LocalService) -> Generator[None, None, None]:
     finally:
         moto.backend_index.backend_url_patterns.remove(entry)
         del sys.modules[module_name]
+        # The end of `mock_aws` resets moto; the service keeps its jobs for whoever asks then.
+        backends.clear()
+
+
+def _url() -> str:
+    """Return a pattern for the URLs of all partitions: plain, FIPS, dual-stack and VPC."""
+    outputs = [one["outputs"] for one in create_loader().load_data("partitions")["partitions"]]
+    domains = {one[name] for one in outputs for name in ("dnsSuffix", "dualStackDnsSuffix")}
+    either = "|".join(re.escape(domain) for domain in sorted(domains))
+    return rf"https?://([^/]+\.)?{_NAME}(-fips)?\.[^/]+\.({either})(:\d+)?(/|$)"
 
 
 def _send(

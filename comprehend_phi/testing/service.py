@@ -147,6 +147,14 @@ class LocalService:
         """How many requests for an operation have arrived."""
         return Counter(request.operation for request in list(self.received))[operation]
 
+    def reset(self) -> None:
+        """Forget all jobs, tokens, scripted faults and received requests."""
+        with self._lock:
+            self.received.clear()
+            self._jobs.clear()
+            self._tokens.clear()
+            self._faults.clear()
+
     def settle(self) -> None:
         """Let every job move on to where the clock says; every request does it too."""
         with self._lock:

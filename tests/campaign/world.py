@@ -67,11 +67,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
 
     A plan that comes in begins a schedule; None ends it and asks for the ledger.
     """
-    from moto.backends import get_backend
-
     from comprehend_phi.testing import Limits, LocalServer, faults
     from comprehend_phi.testing.faults import Answer, Fault
-    from comprehend_phi.testing.moto import ACCOUNT_ID, MotoStorage
     from comprehend_phi.testing.service import LocalService
 
     quoting = f"1 validation error: Value '{NAME_CANARY}' at 'jobName' failed to satisfy constraint"
@@ -106,22 +103,20 @@ def serve(control: Connection, clock: SharedClock) -> None:
         """The local server with misfortunes on the way to S3 as well."""
 
         def begin(self, plan: Plan) -> None:
-            s3: Any = get_backend("s3")[ACCOUNT_ID]["aws"]
-            s3.reset()
-            s3.create_bucket(plan.bucket, REGION)
+            self.storage.clear()
+            self.storage.create_bucket(plan.bucket, REGION)
             for folder in plan.folders:
                 for note in folder.notes:
-                    s3.put_object(plan.bucket, note.key, note.body)
+                    self.storage.write(plan.bucket, note.key, note.body)
             self.met: Counter[str] = Counter()
             self.reads = 0
             self.s3_faults = deque(plan.s3_faults)
             self.counting = threading.Lock()
             self.service = LocalService(
-                MotoStorage(),
+                self.storage,
                 clock=clock,
                 job_seconds=_JOB_SECONDS,
                 limits=Limits(active_jobs=plan.active_jobs, file_bytes=FILE_BYTES),
-                account_id=ACCOUNT_ID,
             )
             for operation, kind in plan.faults:
                 self.service.script(self.counted(kind, made[kind]()), operation=operation)

@@ -1,0 +1,200 @@
+"""moto's S3: the one that this process has, and one more for each server.
+
+moto keeps its S3 in module globals. A process has only one, and `mock_aws` empties it. To give a
+server an S3 of its own, this module runs moto's code for S3 a second time. This copy finds its
+buckets in a context variable, which each server sets while it answers a request.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from importlib.util import find_spec, module_from_spec
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+
+import moto.backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.utilities.utils import get_partition
+
+
+def account_id() -> str:
+    """Return the account that moto works in, which `MOTO_ACCOUNT_ID` can change."""
+    return os.environ.get("MOTO_ACCOUNT_ID", DEFAULT_ACCOUNT_ID)
+
+
+class MotoS3:
+    """The S3 of `mock_aws`, without HTTP: the service can use it while it answers a request."""
+
+    @contextmanager
+    def backends(self) -> Generator[Any, None, None]:
+        """Yield moto's backends by account and partition, for use within the block."""
+        yield moto.backends.get_backend("s3")
+
+    def create_bucket(self, bucket: str, region: str = "us-east-1") -> None:
+        """Create a bucket."""
+        with self.backends() as backends:
+            backends[account_id()][get_partition(region)].create_bucket(bucket, region)
+
+    def has_bucket(self, bucket: str) -> bool:
+        """Return whether the bucket exists."""
+        with self.backends() as backends:
+            return bucket in backends.bucket_accounts
+
+    def keys(self, bucket: str) -> Sequence[str]:
+        """Return all keys of a bucket, in the order in which S3 lists them."""
+        with self._holder(bucket) as backend:
+            return sorted(backend.get_bucket(bucket).keys, key=lambda key: key.encode())
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """Return the bytes of an object."""
+        with self._holder(bucket) as backend:
+            body: bytes = backend.get_object(bucket, key).value
+            return body
+
+    def write(self, bucket: str, key: str, body: bytes) -> None:
+        """Create or replace an object."""
+        with self._holder(bucket) as backend:
+            backend.put_object(bucket, key, body)
+
+    @contextmanager
+    def _holder(self, bucket: str) -> Generator[Any, None, None]:
+        """Yield the backend that has the bucket, whatever its account and partition are."""
+        with self.backends() as backends:
+            partition, account = backends.bucket_accounts[bucket]
+            yield backends[account][partition]
+
+
+class OwnS3(MotoS3):
+    """An S3 that belongs to one server. `mock_aws` and other servers neither see nor empty it."""
+
+    def __init__(self) -> None:
+        self._backends = _Backends()
+
+    @contextmanager
+    def backends(self) -> Generator[Any, None, None]:
+        """Yield the backends by account and partition, for use within the block."""
+        token = _current.set(self._backends)
+        try:
+            yield self._backends
+        finally:
+            _current.reset(token)
+
+    def clear(self) -> None:
+        """Delete all buckets."""
+        self._backends = _Backends()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Answer one HTTP request, as a WSGI application.
+
+        A request that is signed for another service than S3 goes to moto, which has one state of
+        each service for the whole process.
+        """
+        with self.backends():
+            answer: Iterable[bytes] = _dispatcher(environ, start_response)
+            return answer
+
+
+# --- The copy of moto's code ----------------------------------------------------------------------
+
+
+class _Backends(dict[str, "_Account"]):
+    """The accounts of one server: what moto's code uses as its `s3_backends`."""
+
+    def __init__(self) -> None:
+        self.bucket_accounts: dict[str, tuple[str, str]] = {}
+
+    def __missing__(self, account: str) -> _Account:
+        return self.setdefault(account, _Account(account))
+
+
+class _Account(dict[str, Any]):
+    """The backends of one account, by partition."""
+
+    def __init__(self, account: str) -> None:
+        self._id = account
+
+    def __missing__(self, partition: str) -> Any:
+        return self.setdefault(partition, _models.S3Backend(partition, self._id))
+
+
+_current: ContextVar[_Backends] = ContextVar("_current")
+
+
+class _Current:
+    """The backends of the server that answers in this context."""
+
+    def __getitem__(self, account: str) -> _Account:
+        return _current.get()[account]
+
+    @property
+    def bucket_accounts(self) -> dict[str, tuple[str, str]]:
+        return _current.get().bucket_accounts
+
+
+def _run_again(name: str) -> Any:
+    """Run the code of a module once more. Everybody who imports the module gets the original."""
+    spec: Any = find_spec(name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class _Memory(BytesIO):
+    """What the copy uses as a temporary file."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+
+
+def _connect(models: Any, responses: Any) -> None:
+    """Let the copy of `responses` use the copy of `models`, and both the current backends."""
+    original = sys.modules["moto.s3.models"].__dict__
+    for name, value in models.__dict__.items():
+        if value is original[name]:
+            continue
+        if responses.__dict__.get(name) is original[name]:
+            setattr(responses, name, value)
+        if hasattr(value, "instances_tracked"):
+            # moto would keep every object that there ever was.
+            value.instances_tracked = deque(maxlen=0)
+    models.s3_backends = responses.s3_backends = _Current()
+    # Objects stay in memory. Nobody needs to close them, and moto need not warn of open ones.
+    models.tempfile = SimpleNamespace(SpooledTemporaryFile=_Memory)
+    del models.FakeKey.__del__
+
+
+_models, _responses = _run_again("moto.s3.models"), _run_again("moto.s3.responses")
+_connect(_models, _responses)
+
+
+def _create_app(service: Any) -> Any:
+    app: Any = create_backend_app(service)
+    if service == "s3":
+        for view in app.view_functions.values():
+            view.callback = getattr(_responses.S3Response, view.callback.__name__)
+    return app
+
+
+class _Dispatcher(DomainDispatcherApplication):
+    """moto's choice of the service for a request, with S3 taken from the copy."""
+
+    def __init__(self) -> None:
+        super().__init__(_create_app)
+        # For every request, moto would list the folders of its package.
+        self._service = lru_cache(super().get_backend_for_host)
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        return self._service(host)
+
+
+_dispatcher = _Dispatcher()
