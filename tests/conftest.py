@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -85,6 +88,21 @@ def server(clock: FakeClock) -> Iterator[LocalServer]:
     """The local service over HTTP; its jobs move on with `clock`."""
     with LocalServer(clock=clock, job_seconds=300) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def real_s3() -> Iterator[str]:
+    """The URL of a real S3 server, which the first test that asks for it starts."""
+    script = Path(__file__).with_name("real_s3.py")
+    with subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        assert url, "the server did not start; what it said is above"
+        yield url
+        server.stdin.close()
 
 
 @pytest.fixture(scope="session")
