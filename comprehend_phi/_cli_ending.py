@@ -14,7 +14,7 @@ from typing import TextIO
 
 import typer
 
-from ._cli_output import ClosedPipe, note
+from ._cli_output import ClosedPipe, note, retries_shown
 from .errors import (
     ComprehendPHIError,
     OverlappingLocationsWarning,
@@ -46,7 +46,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         warnings.showwarning = _show_warning
         # The command line refuses such locations unless --allow-overlap accepts them.
         warnings.simplefilter("ignore", OverlappingLocationsWarning)
-        return _end(*_run(app, arguments))
+        with retries_shown():
+            return _end(*_run(app, arguments))
     except KeyboardInterrupt:  # once more, while the end was told
         return INTERRUPTED
 

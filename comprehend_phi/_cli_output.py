@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,36 @@ def emit_json(value: object) -> None:
 def note(text: str) -> None:
     """Print one line for the person who waits; it has arrived when this returns."""
     _echo(printable(text), err=True)
+
+
+@contextmanager
+def retries_shown() -> Generator[None, None, None]:
+    """Tell the person who waits which call is tried again, why, and when."""
+    log, shown = logging.getLogger("comprehend_phi"), _Retries()
+    level = log.level
+    log.addHandler(shown)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(shown)
+
+
+class _Retries(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._told = self._advised = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record of a retry. Waiting for a job slot and what to check are said once."""
+        advice: str | None = getattr(record, "advice", None)
+        what, _, _when = record.getMessage().rpartition(", ")
+        if advice is None or what == self._told:
+            return
+        line = f"{record.getMessage()}. {advice if advice != self._advised else ''}"
+        self._told, self._advised = what, advice
+        note(line.rstrip())
 
 
 def _echo(text: str, *, err: bool) -> None:

@@ -204,11 +204,13 @@ class _Tries:
             self._slot_seconds += self._wait
         else:
             self._attempt_seconds += self._wait
-        # Operation, code, attempt and delay: nothing that could name a person.
+        # Nothing of this could name a person: a code is the service's, a reason is ours.
+        error = self.error
         _log.info(
             "%s: %s on attempt %d, trying again in %.2f s",
-            self.error.operation,
-            getattr(self.error, "code", type(self.error).__name__),
-            self.error.attempts,
+            error.operation,
+            error.code if isinstance(error, ServiceError) else error.reason,
+            error.attempts,
             self._wait,
+            extra={"advice": error.advice},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import pty
 import re
@@ -14,7 +15,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,18 +26,21 @@ from attrs import frozen
 from botocore.config import Config
 
 from comprehend_phi import (
+    ActiveJobLimitExceeded,
     InputDataConfig,
     Job,
     OutputDataConfig,
     PHIClient,
+    RetryPolicy,
     StartPHIDetectionJobRequest,
     WaitPolicy,
     cli,
+    retry,
 )
 from comprehend_phi._cli_ending import Ended
 from comprehend_phi._cli_notes import find_notes, read_note
-from comprehend_phi._cli_output import Folder, path_below
-from comprehend_phi.testing import LocalServer, faults
+from comprehend_phi._cli_output import Folder, path_below, retries_shown
+from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 KEY = "alias/phi-results"
@@ -1262,6 +1266,85 @@ def test_a_wait_shows_each_poll_that_fails_when_it_fails(
         r"Poll failed after 0:00:\d\d: DescribePHIDetectionJob: ExpiredTokenException: Expired",
         second,
     )
+
+
+# --- Calls that are tried again -------------------------------------------------------------------
+
+
+def test_a_call_that_is_tried_again_is_told_with_its_reason_and_what_to_check(
+    shell: Shell,
+) -> None:
+    # Bound, so that nobody else gets the port, but not listening.
+    with closing(socket.socket()) as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        with shell.popen("wait", "1", "--endpoint-url", url) as process:
+            first, second = (process.stderr.readline() for _ in range(2))
+            process.send_signal(signal.SIGINT)
+            done = finished(process)
+
+    again = "DescribePHIDetectionJob: could not connect to {} (EndpointConnectionError) on attempt"
+    assert first.startswith(f"{again.format(url)} 1, trying again in 0.")
+    for setting in ("region_name", "AWS_ENDPOINT_URL_COMPREHENDMEDICAL", "AWS_ENDPOINT_URL)"):
+        assert setting in first
+    # What to check is said once.
+    assert re.fullmatch(
+        rf"{re.escape(again.format(url))} 2, trying again in \d\.\d\d s\.\n", second
+    )
+    assert done.code == 130
+
+
+def test_waiting_for_a_job_slot_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED"
+
+    def start() -> None:
+        raise ActiveJobLimitExceeded(operation="StartPHIDetectionJob", code=words, message=words)
+
+    policy = RetryPolicy(slot_timeout=100)
+    with retries_shown(), pytest.raises(ActiveJobLimitExceeded):
+        retry.call(start, policy, FakeClock())
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"StartPHIDetectionJob: {words} on attempt 1, trying again in ")
+    assert "free slot" in line
+
+
+def test_after_the_command_nothing_is_told_any_more(quick: Callable[..., Done]) -> None:
+    log = logging.getLogger("comprehend_phi")
+    before = (log.level, list(log.handlers))
+    quick("--version")
+
+    assert (log.level, log.handlers) == before
+
+
+# --- AWS's own settings ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", [(), ("--profile", "ward")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        "s3 =\n",
+        "region = Zinnia\nregion = Zinnia\n",
+        "Zinnia\n",
+        "credential_process = /Zinnia/keys\n",
+    ],
+)
+def test_a_line_in_the_config_file_that_boto3_cannot_use_is_no_bug(
+    config: str, profile: tuple[str, ...], shell: Shell
+) -> None:
+    path = shell.home / f"{uuid4().hex}.config"
+    path.write_text(f"[default]\n{config}\n[profile ward]\n{config}")
+    env = {"AWS_CONFIG_FILE": str(path)}
+    if "credential_process" in config:
+        env.update(dict.fromkeys(CREDENTIALS, ""))
+    arguments = ("status", "1", *profile, "--endpoint-url", shell.url)
+    with shell.popen(*arguments, python=(), **env) as process:
+        done = finished(process)
+
+    assert (done.code, done.out) == (1, "")
+    assert "boto3 cannot build " in done.error
+    assert "credential_process" in done.error or "AWS_CONFIG_FILE" in done.error
 
 
 # --- Pipes and terminals --------------------------------------------------------------------------

@@ -629,11 +629,11 @@ def test_a_number_that_would_never_end_or_never_pause_is_refused(field: str, val
     [
         (throttle(), "ThrottlingException", 0.5),
         (service_error(ThrottlingException, code="SlowDown"), "SlowDown", 0.5),
-        (lost(), "TransportError", 0.5),
+        (lost(), "gone", 0.5),
         (no_slot(), "ActiveJobLimitExceeded", 22.5),
     ],
 )
-def test_a_retry_is_logged_with_operation_code_attempt_and_delay_and_nothing_else(
+def test_a_retry_is_logged_with_operation_cause_attempt_delay_and_advice_and_nothing_else(
     error: CallError, name: str, delay: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "comprehend_phi")
@@ -647,9 +647,10 @@ def test_a_retry_is_logged_with_operation_code_attempt_and_delay_and_nothing_els
         f"StartPHIDetectionJob: {name} on attempt 1, trying again in {delay:.2f} s"
     )
     assert (record.exc_info, record.exc_text, record.stack_info) == (None, None, None)
-    # What every record has, and what caplog's own formatter adds.
+    # What every record has, what caplog's own formatter adds, and what to do about the error.
     usual = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
-    assert set(record.__dict__) <= usual
+    assert set(record.__dict__) - usual == {"advice"}
+    assert vars(record)["advice"] == error.advice
 
 
 def test_neither_success_nor_giving_up_is_logged(caplog: pytest.LogCaptureFixture) -> None:
