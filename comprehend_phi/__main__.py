@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -14,7 +15,10 @@ def main() -> None:
     except KeyboardInterrupt:
         missing = None
     else:
-        sys.exit(cli.main())
+        code = cli.main()
+        # Nothing is left to tell: another Ctrl-C ends the process without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.exit(code)
     if missing is None:  # interrupted, before there was anything to tell of
         sys.exit(130)
     if sys.stderr is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import TextIO
@@ -35,8 +37,17 @@ class Ended(Exception):
         self.lines = lines
 
 
+def interrupted(*lines: str) -> Ended:
+    """Tell at once how to go on after Ctrl-C. The next Ctrl-C ends the process at once."""
+    _tell(lines)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return Ended(INTERRUPTED)
+
+
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         _fill_missing_streams()
         for stream in (sys.stdout, sys.stderr):
@@ -48,15 +59,17 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         warnings.simplefilter("ignore", OverlappingLocationsWarning)
         with retries_shown():
             return _end(*_run(app, arguments))
-    except KeyboardInterrupt:  # once more, while the end was told
+    except KeyboardInterrupt:  # while the end was told
         return INTERRUPTED
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _end(code: int, lines: Sequence[str]) -> int:
     """Print how the command ended and return its exit code."""
     try:
-        for index, line in enumerate(lines):
-            note(f"comprehend-phi: {line}" if index == 0 else line)
+        _tell(lines)
     except ClosedPipe:
         code = CLOSED_PIPE
     except OSError:  # stderr cannot be written either: the exit code is all that is left
@@ -72,6 +85,11 @@ def _end(code: int, lines: Sequence[str]) -> int:
             continue
         _discard(stream)
     return code
+
+
+def _tell(lines: Sequence[str]) -> None:
+    for index, line in enumerate(lines):
+        note(f"comprehend-phi: {line}" if index == 0 else line)
 
 
 def _discard(stream: TextIO) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ._cli_ending import FAILED, INTERRUPTED, TIMED_OUT, USAGE, Ended, os_problem
+from ._cli_ending import FAILED, TIMED_OUT, USAGE, Ended, interrupted, os_problem
 from ._cli_notes import find_notes, read_note
 from ._cli_output import Folder, emit_json, job_members, note
 from ._failures import client_not_built
@@ -286,7 +286,7 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
         # The id is told here too, because stdout may turn out to be full or closed.
         note(f"Job {job.job_id} started")
     except KeyboardInterrupt:
-        ended = Ended(INTERRUPTED, "Interrupted: the job may have been started.", again)
+        ended = interrupted("Interrupted: the job may have been started.", again)
     except ActiveJobLimitExceeded as error:
         ended = Ended(FAILED, f"{error}", "--slot-timeout SECONDS waits for a free slot.", again)
     except (ServiceError, TransportError) as error:
@@ -309,7 +309,7 @@ def waiting(
     try:
         yield
     except KeyboardInterrupt:
-        ended = Ended(INTERRUPTED, f"Interrupted in the wait for job {job_id}", how_to_wait(job_id))
+        ended = interrupted(f"Interrupted in the wait for job {job_id}", how_to_wait(job_id))
     except WaitTimeout as error:
         unheard = error.last_poll_error
         ended = Ended(
@@ -341,10 +341,8 @@ def reading(job_id: str, how_to_read: Callable[[str], str]) -> Generator[None, N
     try:
         yield
     except KeyboardInterrupt:
-        ended = Ended(
-            INTERRUPTED,
-            f"Interrupted while reading the results of job {job_id}",
-            how_to_read(job_id),
+        ended = interrupted(
+            f"Interrupted while reading the results of job {job_id}", how_to_read(job_id)
         )
     except ResourceNotFoundException:
         raise

@@ -247,7 +247,9 @@ def quick(
 
     def run(*arguments: str) -> Done:
         capsys.readouterr()
+        handler = signal.getsignal(signal.SIGINT)
         code = cli.main(arguments)
+        assert signal.getsignal(signal.SIGINT) is handler
         out, err = capsys.readouterr()
         return checked(Done(code, out, err))
 
@@ -1226,6 +1228,40 @@ def test_an_interrupt_while_detect_reads_is_not_said_to_be_one_of_the_wait(
         "The job has ended; to read its results: comprehend-phi results"
         f" {job_id} --endpoint-url {shell.url}"
     )
+
+
+IMPATIENT = """
+import os, signal, time
+import typer
+from comprehend_phi._cli_ending import interrupted, run
+
+app = typer.Typer()
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+@app.command()
+def command():
+    try:
+        press_ctrl_c()
+    except KeyboardInterrupt:
+        ended = interrupted("Interrupted", "How to go on")
+    try:
+        raise ended
+    finally:
+        press_ctrl_c()  # while connections are closed
+
+run(app, [])
+"""
+
+
+def test_the_second_ctrl_c_ends_the_process_at_once_after_the_first_told_how_to_go_on(
+    shell: Shell,
+) -> None:
+    done = shell.run(python=("-c", IMPATIENT))
+
+    assert done == Done(-signal.SIGINT, "", "comprehend-phi: Interrupted\nHow to go on\n")
 
 
 def test_an_interrupt_while_the_program_is_loaded_is_quiet(shell: Shell, tmp_path: Path) -> None:
