@@ -17,7 +17,7 @@ from attrs import frozen
 from ._cli_ending import FAILED, TIMED_OUT, USAGE, Ended, interrupted, os_problem
 from ._cli_notes import find_notes, read_note
 from ._cli_output import Folder, emit_json, job_members, note
-from ._failures import client_not_built
+from ._failures import built
 from .client import PHIClient
 from .errors import (
     ActiveJobLimitExceeded,
@@ -60,14 +60,16 @@ class Connection:
         import boto3
         from botocore.exceptions import ProfileNotFound
 
-        error: Exception
-        try:
-            return boto3.Session(profile_name=self.profile)
-        except ProfileNotFound:
-            error = Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
-        except Exception as cause:  # noqa: BLE001 - a line in an AWS config file can end in any
-            error = client_not_built(cause, "a session for --profile")
-        raise error
+        def session() -> Any:
+            try:
+                return boto3.Session(profile_name=self.profile)
+            except ProfileNotFound:
+                return None
+
+        found = built(session, "a session for --profile")
+        if found is None:
+            raise Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
+        return found
 
     def how_to_wait(self, job_id: str) -> str:
         """How a job at that service is waited for again."""
@@ -210,7 +212,10 @@ def locally(
     # Without proxies, since those of the environment may not leave this host out.
     config = Config(proxies={}, retries={"total_max_attempts": 1})
     with server_class() as server:
-        s3 = session.client("s3", endpoint_url=server.endpoint_url, config=config)
+        s3 = built(
+            lambda: session.client("s3", endpoint_url=server.endpoint_url, config=config),
+            "the client for s3",
+        )
         try:
             for bucket in (source_config.s3_bucket, destination_config.s3_bucket):
                 s3.create_bucket(Bucket=bucket)

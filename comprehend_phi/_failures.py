@@ -44,10 +44,12 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 # What to check. Only settings are named, never their values.
-_NETWORK = (
-    "Check the network, the region (region_name, AWS_DEFAULT_REGION) and the endpoint"
-    " (endpoint_url, AWS_ENDPOINT_URL_COMPREHENDMEDICAL, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL)."
+_PLACE = (
+    "the region (region_name, AWS_DEFAULT_REGION) and the endpoint (endpoint_url,"
+    " AWS_ENDPOINT_URL_COMPREHENDMEDICAL, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL)."
 )
+_ENDPOINT = f"Check {_PLACE}"
+_NETWORK = f"Check the network, {_PLACE}"
 _PROXY = "Check the proxy: HTTPS_PROXY, HTTP_PROXY, NO_PROXY and Config(proxies=...)."
 _CA_BUNDLE = "AWS_CA_BUNDLE, ca_bundle in the AWS config file, or verify= of a boto3 client"
 _TRUST = (
@@ -149,6 +151,20 @@ def error_from(cause: Exception, operation: str, request: Members) -> ServiceErr
     return _from_trail(cause, trail, call)
 
 
+def built(build: Callable[[], _T], what: str) -> _T:
+    """Return what `build` builds with boto3, described by `what`.
+
+    Raises:
+        TransportError: it cannot be built.
+    """
+    try:
+        return build()
+    # A line in an AWS config file can end in any exception of botocore or of Python.
+    except Exception as cause:  # noqa: BLE001 - no value of a setting may come out of here
+        error = client_not_built(cause, what)
+    raise error
+
+
 def client_not_built(cause: Exception, what: str) -> TransportError:
     """Return the error of ours for `cause`, which boto3 raised when it was to build `what`."""
     from botocore.exceptions import (
@@ -162,7 +178,7 @@ def client_not_built(cause: Exception, what: str) -> TransportError:
     if isinstance(cause, (BaseEndpointResolverError, InvalidRegionError)) or trail.has(
         ("botocore.endpoint", "create_endpoint")
     ):
-        advice = _NETWORK
+        advice = _ENDPOINT
     elif not isinstance(cause, (ConfigParseError, ProfileNotFound)) and trail.has(
         ("botocore.session", "get_credentials")
     ):
@@ -336,7 +352,8 @@ def _unbuilt(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Transp
     if trail.has(*_WRITES_HEADERS):
         reason, advice = f"HTTP does not allow one of the request's headers ({kind})", _LINE_BREAKS
     else:
-        reason, advice = f"boto3 cannot build the request ({kind})", _CONFIG_FILES
+        reason = f"boto3 cannot build the request ({kind})"
+        advice = f"{_ENDPOINT} {_CONFIG_FILES}"
     return TransportError(
         reason=reason, advice=advice, outcome_unknown=False, retryable=False, **call
     )
@@ -394,7 +411,7 @@ def _unconnected(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Tr
         retryable = int(refusal[1]) >= _SERVER_ERROR
     elif trail.caused_by(ValueError):
         reason = f"the host name of the endpoint or of the proxy is not valid ({kind})"
-        advice = f"{_NETWORK} {_PROXY}"
+        advice = f"{_ENDPOINT} {_PROXY}"
     else:
         lost = "find the host of" if trail.caused_by(socket.gaierror) else "connect to"
         reason, retryable = f"could not {lost} {where} ({kind})", True

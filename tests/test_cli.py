@@ -1383,6 +1383,17 @@ def test_a_line_in_the_config_file_that_boto3_cannot_use_is_no_bug(
     assert "credential_process" in done.error or "AWS_CONFIG_FILE" in done.error
 
 
+def test_a_variable_that_boto3_cannot_use_is_no_bug_either(shell: Shell) -> None:
+    (shell.home / "one note").mkdir()
+    (shell.home / "one note" / "a.txt").write_text(NOTE)
+    arguments = ("detect", "--local", "one note", "out of one note")
+    with shell.popen(*arguments, AWS_DEFAULTS_MODE="Zinnia") as process:
+        done = finished(process)
+
+    assert (done.code, done.out) == (1, "")
+    assert "boto3 cannot build the client for s3 (" in done.error
+
+
 # --- Pipes and terminals --------------------------------------------------------------------------
 
 

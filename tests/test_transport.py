@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import attrs
 import boto3
 import botocore
 import botocore.loaders
@@ -44,6 +45,7 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
+from comprehend_phi._storage import Boto3Storage
 from comprehend_phi.testing import FakeClock
 
 CallError = ServiceError | TransportError
@@ -903,6 +905,34 @@ def test_what_was_never_sent_is_said_to_be_so_with_what_to_check(
     assert PASSWORD.encode() not in pickle.dumps(error).lower()
 
 
+def test_a_request_that_boto3_refuses_to_build_was_never_sent(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    with attrs.validators.disabled():
+        broken = attrs.evolve(request_, job_name=[PASSWORD])
+    with of_a_quiet_client(site.service()) as client, pytest.raises(TransportError) as caught:
+        client.start_phi_detection_job(broken)
+
+    error = caught.value
+    assert "boto3 cannot build the request (ParamValidationError)" in str(error)
+    assert "AWS_ENDPOINT_URL" in error.advice
+    assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
+    assert PASSWORD not in f"{error} {vars(error)}"
+
+
+@pytest.mark.parametrize("read", [Boto3Storage.read, Boto3Storage.keys])
+def test_reading_s3_fails_in_the_same_phases(read: Any, site: Site) -> None:
+    config = Config(retries={"total_max_attempts": 1})
+    client = fresh_session().client("s3", endpoint_url=untrusted(site), config=config)
+    with closing(client), pytest.raises(TransportError) as caught:
+        read(Boto3Storage(client, RetryPolicy(), FakeClock()), "clinic-results", PASSWORD)
+
+    error = caught.value
+    assert error.operation == "GetObject" if read is Boto3Storage.read else "ListObjectsV2"
+    assert re.search(r"the certificate of https://127\.0\.0\.1:\d+ is not trusted", str(error))
+    assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
+
+
 def test_a_password_with_a_slash_is_not_taken_for_the_port_of_the_proxy(
     site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
@@ -1092,12 +1122,12 @@ def test_an_error_that_is_handled_around_the_call_does_not_count(
     with (
         closing(other),
         owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
     ):
         try:
             other.get_caller_identity()
         except EndpointConnectionError:
-            with pytest.raises(TransportError) as caught:
-                client.start_phi_detection_job(request_)
+            client.start_phi_detection_job(request_)
 
     assert caught.value.outcome_unknown is heard
     assert ("certificate" in str(caught.value)) is not heard

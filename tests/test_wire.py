@@ -883,6 +883,7 @@ def answering(
         return AWSResponse(request.url, status, given, raw)
 
     client.meta.events.register("before-send.comprehendmedical", answer)
+    _failures.watch(client)  # as clients that were handed in are
     return client
 
 
