@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import attrs
 import boto3
@@ -909,7 +909,7 @@ def test_a_request_that_boto3_refuses_to_build_was_never_sent(
     site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     with attrs.validators.disabled():
-        broken = attrs.evolve(request_, job_name=[PASSWORD])
+        broken = attrs.evolve(request_, job_name=cast("str", [PASSWORD]))
     with of_a_quiet_client(site.service()) as client, pytest.raises(TransportError) as caught:
         client.start_phi_detection_job(broken)
 
@@ -1119,15 +1119,19 @@ def test_an_error_that_is_handled_around_the_call_does_not_count(
     url = site.serve() if heard else untrusted(site)
     config = Config(retries={"total_max_attempts": 1})
     other = fresh_session().client("sts", endpoint_url=site.refused(), config=config)
+
+    def start_while_handling_an_error(client: PHIClient) -> None:
+        try:
+            other.get_caller_identity()
+        except EndpointConnectionError:
+            client.start_phi_detection_job(request_)
+
     with (
         closing(other),
         owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
         pytest.raises(TransportError) as caught,
     ):
-        try:
-            other.get_caller_identity()
-        except EndpointConnectionError:
-            client.start_phi_detection_job(request_)
+        start_while_handling_an_error(client)
 
     assert caught.value.outcome_unknown is heard
     assert ("certificate" in str(caught.value)) is not heard
