@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import _failures
-from .errors import DoubleRetryWarning, RequestValidationError, TransportError
+from ._process import PerProcess
+from .errors import (
+    ClientClosedError,
+    DoubleRetryWarning,
+    RequestValidationError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -23,6 +31,14 @@ if TYPE_CHECKING:
 S3Transport = Literal["auto", "boto3", "obstore"]
 
 
+class _Clients:
+    """The boto3 clients that we built in one process, by service."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.by_service: dict[str, Any] = {}
+
+
 class Connection:
     """The boto3 clients of one of our clients: for Comprehend Medical and, once asked for, for S3.
 
@@ -30,6 +46,8 @@ class Connection:
     keep one token. The first does not validate either: our validation prints no values. Clients
     that were handed in are used as they are. `connections` is how many connections those built here
     keep where the `config` does not say; None leaves it to botocore.
+
+    A fork builds clients of its own, and leaves those of its parent alone.
     """
 
     def __init__(
@@ -61,25 +79,54 @@ class Connection:
         self._session = session
         self._config = config
         self._connections = connections
-        self._own: list[Any] = []
-        self._lock = threading.Lock()
-        self.client: Any = client or self._build("comprehendmedical", region_name, endpoint_url)
-        self._region_name = region_name or self.client.meta.region_name
-        self._s3_client: Any = s3_client
-        self._s3_session: Session | None = None  # the one that built the client for S3
+        self._region_name = region_name
+        self._endpoint_url = endpoint_url
+        self._client = client
+        self._s3_client = s3_client
         self._s3_transport: S3Transport = s3_transport
         self._storage: Storage | None = None
+        self._process = os.getpid()
+        self._closed = False
+        self._clients = PerProcess(_Clients)
+        built_for = self.client.meta.region_name  # which refuses bad settings now
+        self._region_name = region_name or built_for
+        # boto3 needs this for S3, and it cannot be imported once the main thread has ended.
+        import_module("concurrent.futures.thread")
+
+    @property
+    def client(self) -> Any:
+        """The client for Comprehend Medical of this process."""
+        return self._client or self._built("comprehendmedical", self._endpoint_url)
 
     @property
     def s3_client(self) -> Any:
         """The client for S3: where the session and AWS's own settings say, never `endpoint_url`."""
-        import boto3
+        return self._s3_client or self._built("s3", None)
 
-        with self._lock:
-            if self._s3_client is None:
-                self._s3_client = self._build("s3", self._region_name, None)
-                self._s3_session = self._session or boto3.DEFAULT_SESSION
-            return self._s3_client
+    def s3(self, operation: str) -> Any:
+        """Return the client for S3 for a call of `operation`. Raises what `check` raises."""
+        self.check(operation)
+        return self.s3_client
+
+    def check(self, operation: str, client_request_token: str | None = None) -> None:
+        """Refuse a call before anything is sent, if this connection may not be used.
+
+        Raises:
+            ClientClosedError: it was closed, or it has a client that was handed in and this process
+                is a fork of the one that the client belongs to.
+        """
+        if self._closed:
+            raise ClientClosedError(operation=operation, client_request_token=client_request_token)
+        handed_in = self._client is not None or self._s3_client is not None
+        if handed_in and os.getpid() != self._process:
+            raise ClientClosedError(
+                operation=operation,
+                reason=(
+                    "the boto3 client that was handed in belongs to the process that this one was"
+                    " forked from; build it and this client in each process"
+                ),
+                client_request_token=client_request_token,
+            )
 
     def storage(self, policy: RetryPolicy, clock: Clock) -> Storage:
         """Return S3 as results are read from it, the same object for every call.
@@ -88,20 +135,44 @@ class Connection:
             TransportError: boto3 cannot build its client, or `s3_transport` is "obstore" and
                 obstore cannot be used.
         """
+        import boto3
+
         from ._obstore import open_storage
 
-        client = self.s3_client
-        with self._lock:
+        with self._clients.get().lock:
             if self._storage is None:
+                handed_in = self._s3_client is not None
+                _ = self.s3("results")  # which makes boto3's default session if there is none
                 self._storage = open_storage(
-                    client, policy, clock, session=self._s3_session, transport=self._s3_transport
+                    self.s3,
+                    policy,
+                    clock,
+                    session=None if handed_in else self._session or boto3.DEFAULT_SESSION,
+                    transport=self._s3_transport,
                 )
             return self._storage
 
+    def refuse(self) -> None:
+        """Let `check` refuse every call from now on."""
+        self._closed = True
+
     def close(self) -> None:
-        """Close the connections of the clients that were built here; never a user's client."""
-        for client in self._own:
-            client.close()
+        """Close the connections of the clients that this process built; never a user's client."""
+        self.refuse()
+        clients = self._clients.get()
+        with clients.lock:
+            for client in clients.by_service.values():
+                client.close()
+
+    def _built(self, service: str, endpoint_url: str | None) -> Any:
+        clients = self._clients.get()
+        with clients.lock:
+            if service not in clients.by_service:
+                client = self._build(service, self._region_name, endpoint_url)
+                if os.getpid() != self._process:
+                    _let_refresh(client)
+                clients.by_service[service] = client
+            return clients.by_service[service]
 
     def _build(self, service: str, region_name: str | None, endpoint_url: str | None) -> Any:
         import boto3
@@ -127,7 +198,6 @@ class Connection:
         except Exception as cause:  # noqa: BLE001
             error = _failures.client_not_built(cause, f"the client for {service}")
         else:
-            self._own.append(client)
             return client
         raise error
 
@@ -151,6 +221,23 @@ def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> No
             outcome_unknown=False,
             retryable=False,
         )
+
+
+def _let_refresh(client: Any) -> None:
+    """Let a fork refresh the credentials of its client, which it shares with its parent.
+
+    botocore guards the credentials with a lock. If the credentials are those of a role, the ones
+    that the role is assumed with have a lock too. A lock that a thread of the parent held at the
+    fork stays locked here.
+    """
+    from botocore.credentials import RefreshableCredentials
+
+    # botocore has no public way to these; whatever a later version renames is left alone.
+    credentials = getattr(getattr(client, "_request_signer", None), "_credentials", None)
+    while isinstance(credentials, RefreshableCredentials):
+        vars(credentials)["_refresh_lock"] = threading.Lock()
+        fetcher = getattr(getattr(credentials, "_refresh_using", None), "__self__", None)
+        credentials = getattr(fetcher, "_source_credentials", None)
 
 
 def _warn_of_retries(name: str, client: BaseClient) -> None:

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import _wire
+from ._process import inherited
 from ._storage import Boto3Storage, Storage, StoredObject
 from .errors import TransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from boto3.session import Session
     from obstore.store import S3Credential, S3Store
 
@@ -61,6 +64,8 @@ _PLAIN_HEADERS = frozenset(
 # botocore renews its own ten minutes before they expire at the latest.
 _CREDENTIALS_LAST = timedelta(minutes=6)
 
+_FORKED = "this process was forked, and the threads of obstore are left behind in its parent"
+
 _UNLIMITED = timedelta(days=1)
 
 
@@ -70,7 +75,7 @@ def is_exact(key: str) -> bool:
 
 
 def open_storage(
-    client: Any,
+    connect: Callable[[str], Any],
     policy: RetryPolicy,
     clock: Clock,
     *,
@@ -80,7 +85,7 @@ def open_storage(
     """Return S3 by the transport that the user chose.
 
     Args:
-        client: the boto3 client for S3.
+        connect: returns the boto3 client for S3, see `Boto3Storage`.
         policy: how often to try.
         clock: what the waits between attempts go by.
         session: the session that built the client; None if the user handed the client in.
@@ -90,12 +95,12 @@ def open_storage(
         TransportError: `transport` is "obstore", and obstore cannot be used.
     """
     if transport == "boto3":
-        return Boto3Storage(client, policy, clock)
+        return Boto3Storage(connect, policy, clock)
     required = transport == "obstore"
     if (reason := _obstacle(policy, session)) is not None:
         _leave_out(reason, required=required, operation="results")
-        return Boto3Storage(client, policy, clock)
-    return ObstoreStorage(client, policy, clock, session=session, required=required)
+        return Boto3Storage(connect, policy, clock)
+    return ObstoreStorage(connect, policy, clock, session=session, required=required)
 
 
 def _obstacle(policy: RetryPolicy, session: Session | None) -> str | None:
@@ -104,6 +109,8 @@ def _obstacle(policy: RetryPolicy, session: Session | None) -> str | None:
         return "s3_client= was handed in, which is used as it is"
     if find_spec("obstore") is None:
         return "obstore is not installed, which the extra `fast` brings"
+    if inherited("obstore"):
+        return _FORKED
     if policy.max_attempts == 1:
         return "RetryPolicy(max_attempts=1) leaves boto3 no attempt after obstore's"
     return None
@@ -129,16 +136,25 @@ class ObstoreStorage(Boto3Storage):
     fails, boto3 makes the next attempts, so that errors are the same with and without obstore.
 
     Args:
-        client: a client that we built, so that nobody changes it.
+        connect: returns a client that we built, so that nobody changes it; see `Boto3Storage`.
         policy: one that allows at least two attempts, since boto3's come after obstore's.
         session: the session that built the client.
         required: raise `TransportError` if obstore cannot be used, instead of logging it.
     """
 
     def __init__(
-        self, client: Any, policy: RetryPolicy, clock: Clock, *, session: Any, required: bool
+        self,
+        connect: Callable[[str], Any],
+        policy: RetryPolicy,
+        clock: Clock,
+        *,
+        session: Any,
+        required: bool,
     ) -> None:
-        super().__init__(client, policy, clock)
+        super().__init__(connect, policy, clock)
+        client = connect("results")
+        self._config = client.meta.config
+        self._process = os.getpid()
         self._session = session
         self._required = required
         self._stores: dict[str, S3Store | None] = {}  # by bucket; None: boto3 alone reads it
@@ -152,6 +168,9 @@ class ObstoreStorage(Boto3Storage):
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
+        if os.getpid() != self._process:
+            self._leave_out(_FORKED)
+            return super().read(bucket, key)
         store = self._stores.get(bucket) if is_exact(key) else None
         if store is None or self._given_up:
             found = super().read(bucket, key)
@@ -160,12 +179,12 @@ class ObstoreStorage(Boto3Storage):
             return found
         tried = False
 
-        def attempt() -> StoredObject:
+        def attempt(client: Any) -> StoredObject:
             nonlocal tried
             if not tried:
                 tried = True
                 return self._get_by_obstore(store, key)
-            found = self._get(bucket, key)
+            found = self._get(client, bucket, key)
             self._count_repair()
             return found
 
@@ -173,14 +192,18 @@ class ObstoreStorage(Boto3Storage):
 
     def _follow(self, bucket: str, key: str) -> S3Store | None:
         """Return a store that does what boto3 has just done for `key`, or None."""
-        store = store_like(self._last, bucket, key, self._client.meta.config, self._session)
-        if not isinstance(store, str):
-            return store
-        with self._lock:
-            told, self._told = self._told, True
+        store = store_like(self._last, bucket, key, self._config, self._session)
+        if isinstance(store, str):
+            self._leave_out(store)
+            return None
+        return store
+
+    def _leave_out(self, reason: str) -> None:
+        """Log once why obstore is not used, or raise `TransportError` if it is required."""
+        # Two threads may both log it. A lock might be one that was held at a fork.
+        told, self._told = self._told, True
         if self._required or not told:
-            _leave_out(store, required=self._required, operation="GetObject")
-        return None
+            _leave_out(reason, required=self._required, operation="GetObject")
 
     def _get_by_obstore(self, store: S3Store, key: str) -> StoredObject:
         import obstore

@@ -97,6 +97,10 @@ class Reader:
         self._bucket = job.output_data_config.s3_bucket
         self._output_key = job.output_data_config.s3_key or ""
 
+    def check_open(self) -> None:
+        """Raise ClientClosedError if the client that reads was closed."""
+        self._storage.check_open()
+
     @_Kept
     def manifest(self) -> Manifest:
         """The service's summary of the job."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from attrs import field, frozen
 
 from . import _failures, _wire, retry
-from ._threads import Pool, PoolClock
 from .errors import (
     AccessDeniedException,
     MalformedResponseError,
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
@@ -58,6 +54,10 @@ class Storage(Protocol):
 
     connections: int
 
+    def check_open(self) -> None:
+        """Raise ClientClosedError if the client that reads was closed."""
+        ...
+
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object.
 
@@ -80,20 +80,33 @@ class Storage(Protocol):
 
 
 class Boto3Storage:
-    """S3 through one boto3 client, which all threads share."""
+    """S3 through one boto3 client, which all threads of a process share.
 
-    def __init__(self, client: Any, policy: retry.RetryPolicy, clock: Clock) -> None:
-        self.connections: int = client.meta.config.max_pool_connections
-        self._client = client
+    Args:
+        connect: returns the client for a call of the operation that it is given; raises
+            ClientClosedError if there is none any more.
+        policy: how calls are retried.
+        clock: what the waits between attempts go by.
+    """
+
+    def __init__(
+        self, connect: Callable[[str], Any], policy: retry.RetryPolicy, clock: Clock
+    ) -> None:
+        self._connect = connect
         self._policy = policy
-        self._clock = PoolClock(clock)
+        self._clock = clock
+        self.connections: int = connect("results").meta.config.max_pool_connections
+
+    def check_open(self) -> None:
+        """Raise ClientClosedError if the client that reads was closed."""
+        self._connect("results")
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
         if not key or _SURROGATE.search(key):
             # boto3 refuses to send it, as if its configuration were wrong.
             raise MissingObject("no key of S3 is empty or not UTF-8", bucket=bucket, key=key)
-        return self._call("GetObject", lambda: self._get(bucket, key), bucket, key)
+        return self._call("GetObject", lambda client: self._get(client, bucket, key), bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """All keys that begin with `prefix`, in S3's order."""
@@ -103,12 +116,12 @@ class Boto3Storage:
         """What lies one slash below `prefix`, the slash included."""
         return self._list("CommonPrefixes", "Prefix", Bucket=bucket, Prefix=prefix, Delimiter="/")
 
-    def _get(self, bucket: str, key: str) -> StoredObject:
+    def _get(self, client: Any, bucket: str, key: str) -> StoredObject:
         """Send one GetObject request and read its whole body."""
         from botocore.exceptions import BotoCoreError
         from urllib3.exceptions import HTTPError
 
-        answer = self._client.get_object(Bucket=bucket, Key=key)
+        answer = client.get_object(Bucket=bucket, Key=key)
         with closing(answer["Body"]) as body:
             # Without a length, nobody would notice a body that is cut.
             if "ContentLength" not in answer:
@@ -128,9 +141,9 @@ class Boto3Storage:
         found: list[str] = []
         token: str | None = None
 
-        def next_page() -> Mapping[str, Any]:
+        def next_page(client: Any) -> Mapping[str, Any]:
             more = {} if token is None else {"ContinuationToken": token}
-            page: Mapping[str, Any] = self._client.list_objects_v2(**members, **more)
+            page: Mapping[str, Any] = client.list_objects_v2(**members, **more)
             # An answer that is cut, or that is not one of S3's, would read as "no keys".
             count = len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
             if page.get("KeyCount") != count:
@@ -147,11 +160,15 @@ class Boto3Storage:
                 return found
             token = page["NextContinuationToken"]
 
-    def _call(self, operation: str, call: Callable[[], _Result], bucket: str, key: str) -> _Result:
+    def _call(
+        self, operation: str, call: Callable[[Any], _Result], bucket: str, key: str
+    ) -> _Result:
+        def attempt() -> _Result:
+            client = self._connect(operation)
+            return _failures.attempt(lambda: call(client), operation, {})
+
         try:
-            return retry.call(
-                lambda: _failures.attempt(call, operation, {}), self._policy, self._clock
-            )
+            return retry.call(attempt, self._policy, self._clock)
         except (ServiceError, TransportError) as error:
             failed = error
         raise _about(failed, bucket, key)
@@ -231,36 +248,3 @@ def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
         advice = _ADVICE.get(code, "S3 refuses to hand out this object")
     details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
     return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key)
-
-
-def ordered_map(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int
-) -> Generator[Future[_Result], None, None]:
-    """The calls of `function`, one per item and in their order, to take the results from.
-
-    They run in threads of their own. Closing the iterator starts no more calls, ends what sleeps
-    between two attempts, and returns when those under way have ended.
-    """
-    with Pool(threads) as pool, closing(submitted(pool, function, items, threads=threads)) as calls:
-        yield from calls
-
-
-def submitted(
-    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int
-) -> Generator[Future[_Result], None, None]:
-    """The calls of `function` in a pool of so many threads, one per item and in their order.
-
-    At most twice as many calls as threads have begun and not yet been taken, so that memory stays
-    bounded however slow the taker is. Closing the iterator starts no more calls and waits for none.
-    """
-    window: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            window.append(pool.submit(function, item))
-            if len(window) > 2 * threads:
-                yield window.popleft()
-        while window:
-            yield window.popleft()
-    finally:
-        for future in window:
-            future.cancel()

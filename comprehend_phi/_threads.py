@@ -1,101 +1,261 @@
-"""Threads that do blocking work for an event loop or for a reader, and can be told to end."""
+"""Threads that do blocking work for an event loop or for a reader."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._clock import SystemClock
+from ._clock import here
+from ._process import PerProcess
 from .errors import ClientClosedError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from ._clock import Clock
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
-_here = threading.local()  # `ending`: the event of the pool that a thread belongs to
+
+class _Work:
+    """What a pool has to do in one process, and the threads that do it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting: deque[Call[Any]] = deque()
+        self.asleep: set[Call[Any]] = set()
+        self.busy = 0  # threads that make calls, without those that were given up
+        self.threads: set[threading.Thread] = set()
+
+    def do(self) -> None:
+        """Make calls in this thread until none waits."""
+        while True:
+            with self.lock:
+                if not self.waiting:
+                    self.busy -= 1
+                    return
+                call = self.waiting.popleft()
+            try:
+                given_up = not call.make()
+            except KeyboardInterrupt:
+                with self.lock:
+                    self.busy -= 1
+                raise
+            if given_up:
+                return
 
 
-class Pool(ThreadPoolExecutor):
-    """Threads whose sleeps, by a `PoolClock`, end when the pool is shut down."""
+class Pool:
+    """Makes calls in at most so many threads.
+
+    A thread lives as long as there is something to do. Threads are daemons, so a thread that was
+    given up in its sleep does not keep the program from ending. Unlike the executors of the
+    standard library, a pool also works in threads that outlive the main thread. Each process has
+    threads of its own.
+
+    As a context manager, a pool joins its threads at the end, unless the block is interrupted.
+    """
 
     def __init__(self, threads: int) -> None:
-        self._ending = threading.Event()
-        super().__init__(threads, thread_name_prefix="comprehend_phi", initializer=self._enter)
+        self.threads = threads
+        self._work = PerProcess(_Work)
 
-    def _enter(self) -> None:
-        _here.ending = self._ending
+    def __enter__(self) -> Self:
+        return self
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Start no more calls, end the sleeps, and wait for the calls under way if asked to."""
-        self._ending.set()
-        super().shutdown(wait, cancel_futures=cancel_futures)
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # KeyboardInterrupt and SystemExit do not wait for the network.
+        if exc_type is None or issubclass(exc_type, (Exception, GeneratorExit)):
+            self.join()
+
+    def submit(self, function: Callable[[], _T]) -> Call[_T]:
+        """Call `function` as soon as there is a thread for it."""
+        work = self._work.get()
+        call = Call(function, self, work)
+        with work.lock:
+            work.waiting.append(call)
+        self.start_thread()
+        return call
+
+    def start_thread(self) -> None:
+        """Start one more thread if a call waits and the pool may have one."""
+        work = self._work.get()
+        with work.lock:
+            if not work.waiting or work.busy >= self.threads:
+                return
+            work.busy += 1
+        thread = threading.Thread(target=work.do, name="comprehend_phi", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The interpreter is ending, or the system has no more threads: this thread does it.
+            work.do()
+            return
+        with work.lock:
+            work.threads = {each for each in work.threads if each.is_alive()} | {thread}
+
+    def join(self) -> None:
+        """Return when all calls have been made, apart from those that were given up."""
+        work = self._work.get()
+        with work.lock:
+            threads = tuple(work.threads)
+        for thread in threads:
+            thread.join()
 
 
-class PoolClock:
-    """A clock for code that may run in threads of a `Pool`."""
+class Call(Future[_T]):
+    """A call that a pool makes, as a future.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    Attributes:
+        function: what is called.
+        process: the id of the process whose threads make the call.
+    """
 
-    def monotonic(self) -> float:
-        """The seconds of the clock behind it."""
-        return self._clock.monotonic()
+    def __init__(self, function: Callable[[], _T], pool: Pool, work: _Work) -> None:
+        super().__init__()
+        self.function = function
+        self.process = os.getpid()
+        self._pool = pool
+        self._work = work
+        self._thread: threading.Thread
+        self._ended = self._given_up = False
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep by the clock behind it.
+    def make(self) -> bool:
+        """Call the function in this thread. Return False if the call was given up meanwhile."""
+        if not self.set_running_or_notify_cancel():
+            return True
+        self._thread = threading.current_thread()
+        outer, here.call = here.call, self
+        try:
+            result = self.function()
+        except BaseException as error:
+            if not self._given_up:
+                self.set_exception(error)
+            # The main thread, which Ctrl-C interrupts, makes calls if no thread can be started.
+            if isinstance(error, KeyboardInterrupt) and self._thread is threading.main_thread():
+                raise
+        else:
+            if not self._given_up:
+                self.set_result(result)
+        finally:
+            here.call = outer
+        return not self._given_up
+
+    def sleep(self, clock: Clock, seconds: float) -> None:
+        """Sleep by `clock` in the thread that makes this call.
 
         Raises:
-            ClientClosedError: this is a thread of a pool, and the pool is being shut down.
+            ClientClosedError: the call was ended before its sleep was over.
         """
-        ending: threading.Event | None = getattr(_here, "ending", None)
-        # A clock with a sleep of its own, as in tests, has to be asked.
-        if ending is not None and type(self._clock).sleep is SystemClock.sleep:
-            ending.wait(seconds)
-        else:
-            self._clock.sleep(seconds)
-        if ending is not None and ending.is_set():
-            raise ClientClosedError(
-                operation="results",
-                reason="the client or the iterator was closed before the next attempt",
-            )
+        with self._work.lock:
+            if not self._ended:
+                self._work.asleep.add(self)
+        try:
+            if not self._ended:
+                clock.sleep(seconds)
+        finally:
+            with self._work.lock:
+                self._work.asleep.discard(self)
+        if self._ended:
+            raise ClientClosedError(operation="results")
 
-    async def sleep_async(self, seconds: float) -> None:
-        """Suspend this task for `seconds`."""
-        await self._clock.sleep_async(seconds)
+    def end(self) -> None:
+        """Keep the call from beginning and from sleeping. If it sleeps, it fails at once.
+
+        Nothing that is being sent is interrupted. The thread of a call that sleeps is given up: it
+        ends when the clock lets it. A fork of the process that makes the call does nothing.
+        """
+        if self.process != os.getpid():
+            return
+        work = self._work
+        with work.lock:
+            self._ended = True
+            asleep = self in work.asleep
+            if asleep:
+                self._given_up = True
+                work.asleep.discard(self)
+                work.threads.discard(self._thread)
+                work.busy -= 1
+        self.cancel()
+        if asleep:
+            self.set_exception(ClientClosedError(operation="results"))
+            self._pool.start_thread()
 
 
-async def in_thread(pool: Executor, function: Callable[[], _T]) -> _T:
-    """What `function` returns or raises in a thread of `pool`.
+def submitted(
+    pool: Pool, function: Callable[[_Item], _T], items: Iterable[_Item]
+) -> Generator[Future[_T], None, None]:
+    """Submit `function(item)` for each item and yield the futures in the order of the items.
 
-    Cancelling it keeps a function that has not begun from running; one that has begun runs on.
+    At most twice as many calls as the pool has threads have begun and not yet been taken. So memory
+    stays bounded, however slow the taker is. Closing the iterator ends the calls, see `Call.end`.
+
+    A fork inherits the calls that were not taken, and makes them again.
     """
-    # As in asyncio.to_thread: what logging and tracing keep per task holds in the thread too.
+    window: deque[Call[_T]] = deque()
+
+    def take() -> Iterator[Call[_T]]:
+        yield window[0]  # and keeps it, to end it if the taker is interrupted
+        window.popleft()
+        if window and window[0].process != os.getpid():
+            again = [pool.submit(call.function) for call in window]
+            window.clear()
+            window.extend(again)
+
+    try:
+        for item in items:
+            window.append(pool.submit(partial(function, item)))
+            if len(window) > 2 * pool.threads:
+                yield from take()
+        while window:
+            yield from take()
+    finally:
+        for call in window:
+            call.end()
+
+
+async def in_thread(pool: Pool, function: Callable[[], _T]) -> _T:
+    """Return what `function` returns in a thread of `pool`, or raise what it raises.
+
+    Cancelling this keeps a function that has not begun from running, and ends its sleeps. Otherwise
+    a function that has begun runs on.
+    """
+    # As in asyncio.to_thread: the thread sees what logging and tracing keep per task.
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(pool, partial(context.run, function))
+    call = pool.submit(partial(context.run, function))
+    try:
+        return await asyncio.wrap_future(call)
+    finally:
+        call.end()
 
 
-async def shut_down(pools: list[Pool], then: Callable[[], object]) -> None:
-    """Shut the pools down, call `then`, and return when all threads have ended.
+async def join_all(pools: Iterable[Pool], then: Callable[[], object]) -> None:
+    """Join the pools, call `then`, and return when all threads have ended.
 
-    Cancelling it ends the waiting, not what is waited for.
+    Cancelling this ends the waiting, not what is waited for.
     """
 
     def join() -> None:
         for pool in pools:
-            pool.shutdown()
+            pool.join()
         then()
 
-    # Joining blocks, so it happens in a thread, which then is the last one.
+    # Joining blocks, so it happens in a thread, which is the last one.
     last = Pool(1)
-    try:
-        await in_thread(last, join)
-    except BaseException:
-        last.shutdown(wait=False)
-        raise
-    last.shutdown()
+    await asyncio.shield(asyncio.wrap_future(last.submit(join)))
+    last.join()

@@ -12,10 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import _operations, retry
-from ._clock import Clock, SystemClock
+from ._clock import ClientClock, Clock, SystemClock
 from ._connection import Connection
-from ._threads import Pool, in_thread, shut_down
-from .errors import ClientClosedError
+from ._threads import Pool, in_thread, join_all
 from .jobs import AsyncJob
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -87,7 +86,7 @@ class AsyncPHIClient:
     ) -> None:
         check_options("AsyncPHIClient", retry, clock)
         self._retry = retry
-        self._clock = clock
+        self._clock = ClientClock(clock)
         self._connection = Connection(
             region_name=region_name,
             endpoint_url=endpoint_url,
@@ -100,12 +99,12 @@ class AsyncPHIClient:
         )
         self._calls = Pool(self._connection.client.meta.config.max_pool_connections)
         self._fetches: Pool | None = None
-        self._closed = False
         # Needed later, when importing them would hold up the event loop.
         for module in ("tenacity", "comprehend_phi.results"):
             import_module(module)
 
     async def __aenter__(self) -> Self:
+        self._connection.check("AsyncPHIClient")
         return self
 
     async def __aexit__(
@@ -117,13 +116,15 @@ class AsyncPHIClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close what `PHIClient.close` does, and end the threads when their calls have ended.
+        """Close what `PHIClient.close` does, when the calls that are being sent have ended.
 
-        Calls that are between two attempts end with a `ClientClosedError`.
+        From then on, every call, every wait and every iterator of this client raises
+        `ClientClosedError`; those that sleep until their next attempt or poll raise at once.
         """
-        self._closed = True
+        self._connection.refuse()
+        self._clock.close()
         pools = [self._calls] if self._fetches is None else [self._calls, self._fetches]
-        await shut_down(pools, self._connection.close)
+        await join_all(pools, self._connection.close)
 
     async def start_phi_detection_job(
         self, request: StartPHIDetectionJobRequest
@@ -162,6 +163,7 @@ class AsyncPHIClient:
             page = await self._call(_operations.LIST, request)
             for job in page.jobs:
                 yield job
+                self._connection.check(_operations.LIST.name)
             request = pages.following(request, page)
 
     async def stop_phi_detection_job(self, job_id: str) -> str:
@@ -203,6 +205,7 @@ class AsyncPHIClient:
         job = await self.describe_phi_detection_job(job_id)
         connect = partial(self._connection.storage, self._retry, self._clock)
         storage = await in_thread(self._calls, connect)
+        self._connection.check("results")
         if self._fetches is None:
             self._fetches = Pool(storage.connections)
         return await load(job, storage, self._fetches)
@@ -210,15 +213,12 @@ class AsyncPHIClient:
     async def _call(
         self, operation: _operations.Operation[_Request, _Response], request: _Request
     ) -> _Response:
-        blocking = partial(operation.attempt, self._connection.client, request)
+        token: str | None = getattr(request, "client_request_token", None)
 
-        async def attempt() -> _Response:
-            if self._closed:
-                raise ClientClosedError(
-                    operation=operation.name,
-                    reason="this client is closed: build another one",
-                    client_request_token=getattr(request, "client_request_token", None),
-                )
-            return await in_thread(self._calls, blocking)
+        def send() -> _Response:
+            self._connection.check(operation.name, token)
+            return operation.attempt(self._connection.client, request)
 
-        return await retry.call_async(attempt, self._retry, self._clock)
+        return await retry.call_async(
+            lambda: in_thread(self._calls, send), self._retry, self._clock
+        )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import _operations, retry
-from ._clock import Clock, SystemClock
+from ._clock import ClientClock, Clock, SystemClock
 from ._connection import Connection
 from .jobs import Job
 from .models import (
@@ -85,7 +85,7 @@ class PHIClient:
     ) -> None:
         check_options("PHIClient", retry, clock)
         self._retry = retry
-        self._clock = clock
+        self._clock = ClientClock(clock)
         self._connection = Connection(
             region_name=region_name,
             endpoint_url=endpoint_url,
@@ -97,6 +97,7 @@ class PHIClient:
         )
 
     def __enter__(self) -> Self:
+        self._connection.check("PHIClient")
         return self
 
     def __exit__(
@@ -108,8 +109,15 @@ class PHIClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that this client opened. A client that was handed in stays open."""
+        """Close the connections that this client opened. A client that was handed in stays open.
+
+        From then on, every call, every wait and every iterator of this client raises
+        `ClientClosedError`. Results that are being fetched are not waited for. A thread of yours
+        that sleeps until its next attempt or poll raises when it has slept. Closing a client twice
+        is harmless. A client that is closed after a fork stays open in the other process.
+        """
         self._connection.close()
+        self._clock.close()
 
     def start_phi_detection_job(
         self, request: StartPHIDetectionJobRequest
@@ -166,7 +174,9 @@ class PHIClient:
         pages = _operations.Pages()
         while request is not None:
             page = self._call(_operations.LIST, request)
-            yield from page.jobs
+            for job in page.jobs:
+                yield job
+                self._connection.check(_operations.LIST.name)
             request = pages.following(request, page)
 
     def stop_phi_detection_job(self, job_id: str) -> str:
@@ -211,5 +221,10 @@ class PHIClient:
     def _call(
         self, operation: _operations.Operation[_Request, _Response], request: _Request
     ) -> _Response:
-        client = self._connection.client
-        return retry.call(lambda: operation.attempt(client, request), self._retry, self._clock)
+        token: str | None = getattr(request, "client_request_token", None)
+
+        def attempt() -> _Response:
+            self._connection.check(operation.name, token)
+            return operation.attempt(self._connection.client, request)
+
+        return retry.call(attempt, self._retry, self._clock)

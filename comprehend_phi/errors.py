@@ -15,7 +15,7 @@
     │   └── ExpiredTokenException
     ├── TransportError                             no usable answer
     │   ├── MalformedResponseError                 an answer that is not one
-    │   └── ClientClosedError                      the client was closed before the call
+    │   └── ClientClosedError                      the client cannot be used any more
     ├── JobError                                   how a job ended, or did not
     │   ├── JobFailed
     │   ├── JobStopped
@@ -374,13 +374,17 @@ class MalformedResponseError(TransportError):
 
 
 class ClientClosedError(TransportError):
-    """The client was closed, so nothing was sent. Not retried; build another client."""
+    """The client cannot be used any more, so nothing was sent. Not retried; build another client.
+
+    It was closed. Or it has a boto3 client that was handed in, and this process was forked from the
+    one that the boto3 client belongs to.
+    """
 
     def __init__(
         self,
         *,
         operation: str,
-        reason: str,
+        reason: str = "this client is closed; build another one",
         attempts: int = 1,
         outcome_unknown: bool = False,
         retryable: bool = False,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import Executor
 from contextlib import closing
+from copy import copy
 from functools import partial
 from typing import TypeVar
 
 from ._documents import Document, Entity, Manifest, Trait, UnprocessedFile, entity_counts
 from ._reader import File, Reader
-from ._storage import MissingObject, Storage, ordered_map, submitted
-from ._threads import in_thread
+from ._storage import MissingObject, Storage
+from ._threads import Pool, in_thread, submitted
 from .errors import ResultsError
 from .models import JobProperties
 from .redaction import redact
@@ -92,7 +92,11 @@ class JobResults:
     def _read(self, read: Callable[[File], _T]) -> Generator[_T, None, None]:
         reader = self._reader
         missing: list[str] = []
-        with closing(ordered_map(read, reader.files, threads=reader.connections)) as calls:
+        reader.check_open()
+        with (
+            Pool(reader.connections) as pool,
+            closing(submitted(pool, read, reader.files)) as calls,
+        ):
             for file, call in zip(reader.files, calls, strict=True):
                 try:
                     result = call.result()
@@ -100,6 +104,7 @@ class JobResults:
                     missing.append(file.output_key)
                 else:
                     yield result
+                    reader.check_open()
         reader.hold_against_manifest(missing)
 
 
@@ -112,7 +117,7 @@ class AsyncJobResults:
     """
 
     def __init__(
-        self, job_id: str, reader: Reader, pool: Executor, listing_error: ResultsError | None
+        self, job_id: str, reader: Reader, pool: Pool, listing_error: ResultsError | None
     ) -> None:
         self._job_id = job_id
         self._reader = reader
@@ -135,7 +140,7 @@ class AsyncJobResults:
             ResultsError: their list is missing or broken, or is not as long as the manifest says.
         """
         if self._listing_error is not None:
-            raise self._listing_error
+            raise copy(self._listing_error)  # each with a traceback of its own
         return self._reader.unprocessed
 
     def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
@@ -153,9 +158,10 @@ class AsyncJobResults:
 
     async def _read(self, read: Callable[[File], _T]) -> AsyncGenerator[_T, None]:
         reader = self._reader
+        reader.check_open()
         files = await in_thread(self._pool, lambda: reader.files)
         missing: list[str] = []
-        with closing(submitted(self._pool, read, files, threads=reader.connections)) as calls:
+        with closing(submitted(self._pool, read, files)) as calls:
             for file, call in zip(files, calls, strict=True):
                 try:
                     result = await asyncio.wrap_future(call)
@@ -163,10 +169,11 @@ class AsyncJobResults:
                     missing.append(file.output_key)
                 else:
                     yield result
+                    reader.check_open()
         await in_thread(self._pool, lambda: reader.hold_against_manifest(missing))
 
 
-async def load(job: JobProperties, storage: Storage, pool: Executor) -> AsyncJobResults:
+async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResults:
     """The results of a job with their manifest loaded. Raises what `JobResults.manifest` does."""
     reader = Reader(job, storage)
 

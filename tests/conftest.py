@@ -30,6 +30,7 @@ from comprehend_phi import (
     RetryPolicy,
     ServiceError,
     StartPHIDetectionJobRequest,
+    SystemClock,
     TransportError,
     WaitPolicy,
 )
@@ -81,6 +82,37 @@ def _interruptible() -> Iterator[None]:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+class StubbornClock(SystemClock):
+    """A clock of the user's own whose `sleep` nothing interrupts.
+
+    Attributes:
+        asleep: set when somebody sleeps.
+    """
+
+    def __init__(self) -> None:
+        self.asleep = threading.Event()
+        self._awake = threading.Event()
+
+    def sleep(self, seconds: float) -> None:
+        self.asleep.set()
+        assert self._awake.wait(60), "nothing should wait for this sleep"
+
+    def wake(self) -> None:
+        """End all sleeps, and the threads that were given up in theirs."""
+        self._awake.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("comprehend_phi"):
+                thread.join()
+
+
+@pytest.fixture
+def stubborn() -> Iterator[StubbornClock]:
+    """A clock that sleeps until the test has ended, or wakes it."""
+    clock = StubbornClock()
+    yield clock
+    clock.wake()
 
 
 @pytest.fixture

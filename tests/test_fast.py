@@ -235,9 +235,10 @@ def open_s3(s3: S3, clock: FakeClock) -> Iterator[Open]:
         # Only our retries, which wait by the fake clock; botocore's would really sleep.
         ours = Config(retries={"total_max_attempts": 1}, max_pool_connections=7)
         config = ours.merge(config or Config())
-        clients.append(session.client("s3", endpoint_url=s3.url, config=config))
+        client = session.client("s3", endpoint_url=s3.url, config=config)
+        clients.append(client)
         policy = policy or RetryPolicy(max_attempts=3)
-        return ObstoreStorage(clients[-1], policy, clock, session=session, required=required)
+        return ObstoreStorage(lambda _: client, policy, clock, session=session, required=required)
 
     yield open_s3
     for client in clients:
@@ -658,7 +659,7 @@ def test_boto3_goes_to_the_region_of_a_bucket_without_a_retry(s3: S3, clock: Fak
     s3.region = "ap-south-1"
     config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
     client: Any = boto3.client("s3", endpoint_url=s3.url, config=config)
-    storage = Boto3Storage(client, RetryPolicy(max_attempts=1), clock)
+    storage = Boto3Storage(lambda _: client, RetryPolicy(max_attempts=1), clock)
     assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
     client.close()
 
@@ -768,7 +769,7 @@ def test_obstore_trusts_the_authority_that_boto3_is_told_to_trust(
     trust(monkeypatch, tmp_path, how, authority.bundle)
     session: Any = boto3.Session()
     client = session.client("s3", endpoint_url=tls_s3.url)
-    storage = ObstoreStorage(client, RetryPolicy(), clock, session=session, required=True)
+    storage = ObstoreStorage(lambda _: client, RetryPolicy(), clock, session=session, required=True)
     assert [storage.read(BUCKET, key).body for key in ("first", "second")] == [b"1", b"2"]
     assert [agent for _, agent, _ in tls_s3.asked] == ["boto3", "obstore"]
     assert tls_s3.broken_handshakes == 0
@@ -794,7 +795,7 @@ def test_obstore_trusts_no_other_authority_than_boto3(
     config = Config(retries={"total_max_attempts": 1})
     client = session.client("s3", endpoint_url=tls_s3.url, config=config)
     storage = ObstoreStorage(
-        client, RetryPolicy(max_attempts=2), clock, session=session, required=False
+        lambda _: client, RetryPolicy(max_attempts=2), clock, session=session, required=False
     )
     with pytest.raises(TransportError):
         storage.read(BUCKET, "first")
@@ -816,7 +817,9 @@ def test_obstore_is_left_out_where_boto3_presents_a_certificate(
     client = session.client(
         "s3", endpoint_url=tls_s3.url, verify=str(authority.bundle), config=config
     )
-    storage = ObstoreStorage(client, RetryPolicy(), clock, session=session, required=False)
+    storage = ObstoreStorage(
+        lambda _: client, RetryPolicy(), clock, session=session, required=False
+    )
     assert storage.read(BUCKET, "first").body == b"1"
     assert caplog.messages == [
         "S3 is read through boto3 alone: boto3 presents a client certificate"
@@ -833,9 +836,10 @@ def make_storage(s3: S3, clock: FakeClock) -> Iterator[Callable[..., Any]]:
 
     def make(transport: Any, *, attempts: int = 2, handed_in: bool = False) -> Any:
         session: Any = boto3.Session()
-        clients.append(session.client("s3", endpoint_url=s3.url))
+        client = session.client("s3", endpoint_url=s3.url)
+        clients.append(client)
         return open_storage(
-            clients[-1],
+            lambda _: client,
             RetryPolicy(max_attempts=attempts),
             clock,
             session=None if handed_in else session,
@@ -1191,7 +1195,7 @@ def test_the_local_service_within_this_process_is_read_through_boto3(
         s3.put_object(Bucket=BUCKET, Key="notes/a.txt", Body=b"Patient: Ada Example, seen.")
         request = StartPHIDetectionJobRequest(
             input_data_config=InputDataConfig(s3_bucket=BUCKET, s3_key="notes"),
-            output_data_config=OutputDataConfig(s3_bucket=BUCKET),
+            output_data_config=OutputDataConfig(s3_bucket=BUCKET, s3_key="results"),
             data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
             kms_key="alias/notes",
         )

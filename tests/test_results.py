@@ -736,6 +736,9 @@ class Kept:
     def __init__(self, objects: dict[str, bytes]) -> None:
         self._objects = objects
 
+    def check_open(self) -> None:
+        """Stay open."""
+
     def read(self, bucket: str, key: str) -> StoredObject:
         if key not in self._objects:
             raise MissingObject("there is no such key", bucket=bucket, key=key)

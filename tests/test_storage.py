@@ -7,12 +7,11 @@ import json
 import socket
 import socketserver
 import struct
-import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, cast
@@ -32,12 +31,10 @@ from comprehend_phi import (
     ResultsError,
     RetryPolicy,
     ServiceError,
-    SystemClock,
     ThrottlingException,
     TransportError,
 )
-from comprehend_phi._storage import Boto3Storage, MissingObject, StoredObject, ordered_map
-from comprehend_phi._threads import PoolClock
+from comprehend_phi._storage import Boto3Storage, MissingObject, StoredObject
 from comprehend_phi.results import JobResults
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
@@ -176,7 +173,7 @@ def boto3_client(s3: S3) -> Iterator[Any]:
 
 @pytest.fixture
 def storage(boto3_client: Any, clock: FakeClock) -> Boto3Storage:
-    return Boto3Storage(boto3_client, RetryPolicy(max_attempts=4), clock)
+    return Boto3Storage(lambda _: boto3_client, RetryPolicy(max_attempts=4), clock)
 
 
 def assert_keeps_quiet(error: BaseException) -> None:
@@ -381,7 +378,7 @@ def test_missing_credentials_are_told_at_once(
         monkeypatch.delenv(name)
     session: Any = boto3.Session()
     client = session.client("s3", endpoint_url=s3.url)
-    storage = Boto3Storage(client, RetryPolicy(), clock)
+    storage = Boto3Storage(lambda _: client, RetryPolicy(), clock)
     with pytest.raises(TransportError) as caught:
         storage.read(BUCKET, KEY)
     client.close()
@@ -635,179 +632,7 @@ def test_a_document_that_is_denied_raises_at_once(
     assert len(s3.requests) < 60
 
 
-# --- Many at a time -------------------------------------------------------------------------------
-
-Calls = Generator["Future[int]", None, None]
-
-
-def our_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("comprehend_phi")]
-
-
-class Counted:
-    """Numbers for ever, and how many were drawn and begun."""
-
-    def __init__(self) -> None:
-        self.drawn = 0
-        self.begun = 0
-        self._lock = threading.Lock()
-
-    def items(self) -> Iterator[int]:
-        while True:
-            self.drawn += 1
-            yield self.drawn
-
-    def call(self, item: int) -> int:
-        with self._lock:
-            self.begun += 1
-        return item
-
-
-def results_from(calls: Iterable[Future[int]]) -> list[int]:
-    return [call.result() for call in calls]
-
-
-@pytest.mark.parametrize("threads", [1, 2, 7])
-@pytest.mark.parametrize("count", [0, 1, 2, 15, 100])
-def test_results_come_in_the_order_of_the_items(threads: int, count: int) -> None:
-    assert results_from(ordered_map(abs, range(count), threads=threads)) == list(range(count))
-
-
-def test_a_slow_call_does_not_change_the_order() -> None:
-    others_done = threading.Event()
-
-    def call(item: int) -> int:
-        if item == 0:
-            assert others_done.wait(timeout=30)
-        elif item == 3:
-            others_done.set()
-        return item
-
-    assert results_from(ordered_map(call, range(6), threads=2)) == list(range(6))
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("taken", [1, 2, 20])
-def test_few_calls_are_begun_and_not_taken(threads: int, taken: int) -> None:
-    counted = Counted()
-    calls = ordered_map(counted.call, counted.items(), threads=threads)
-    assert results_from(next(calls) for _ in range(taken)) == list(range(1, taken + 1))
-    assert counted.drawn == taken + 2 * threads
-    calls.close()
-    assert counted.begun <= taken + 2 * threads
-
-
-def test_no_more_calls_run_at_a_time_than_there_are_threads() -> None:
-    gate = threading.Barrier(4)
-    lock = threading.Lock()
-    running = most = 0
-
-    def call(item: int) -> int:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        gate.wait(timeout=30)  # for all four to be under way
-        with lock:
-            running -= 1
-        return item
-
-    assert results_from(ordered_map(call, range(40), threads=4)) == list(range(40))
-    assert most == 4
-
-
-def test_an_exception_comes_in_its_place() -> None:
-    def call(item: int) -> int:
-        return 12 // item
-
-    calls = list(ordered_map(call, [3, 0, 2], threads=2))
-    assert calls[0].result() == 4
-    with pytest.raises(ZeroDivisionError):
-        calls[1].result()
-    assert calls[2].result() == 6
-
-
-def test_closing_begins_no_more_calls() -> None:
-    counted = Counted()
-    calls: Calls = ordered_map(counted.call, counted.items(), threads=2)
-    next(calls)
-    calls.close()
-    drawn, begun = counted.drawn, counted.begun
-    assert list(calls) == []
-    assert (counted.drawn, counted.begun) == (drawn, begun)
-    assert our_threads() == []
-
-
-def test_closing_cancels_what_has_not_begun_and_waits_for_what_has() -> None:
-    begun: list[int] = []
-    ended: list[int] = []
-    second_begun, closing = threading.Event(), threading.Event()
-
-    def call(item: int) -> int:
-        begun.append(item)
-        if item == 1:
-            second_begun.set()
-            assert closing.wait(timeout=30)
-        ended.append(item)
-        return item
-
-    calls = ordered_map(call, range(100), threads=1)
-    next(calls)
-    assert second_begun.wait(timeout=30)
-    # `close` cancels before it waits; only then may the call under way go on.
-    closer = threading.Thread(target=calls.close)
-    closer.start()
-    while not waits_for_threads(closer):
-        closer.join(0.01)
-    closing.set()
-    closer.join()
-    assert ended == [0, 1]
-    assert begun == [0, 1]
-    assert our_threads() == []
-
-
-def waits_for_threads(closer: threading.Thread) -> bool:
-    """Whether a thread is in `ThreadPoolExecutor.shutdown`, which nothing tells from outside."""
-    assert closer.ident is not None
-    # Python documents this function for debuggers, in spite of its underscore.
-    frame = sys._current_frames().get(closer.ident)  # pyright: ignore[reportPrivateUsage]
-    while frame is not None and frame.f_code is not ThreadPoolExecutor.shutdown.__code__:
-        frame = frame.f_back
-    return frame is not None or not closer.is_alive()
-
-
-def test_items_that_fail_end_the_calls() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        list(ordered_map(abs, items(), threads=2))
-    assert our_threads() == []
-
-
-def test_closing_ends_the_sleeps_between_attempts() -> None:
-    clock = PoolClock(SystemClock())
-    asleep = threading.Event()
-    ended: list[str] = []
-
-    def read(number: int) -> int:
-        if number == 0:
-            return 0
-        asleep.set()
-        try:
-            clock.sleep(10.0)
-        except TransportError as error:
-            ended.append(str(error))
-            raise
-        return number
-
-    calls = ordered_map(read, range(9), threads=2)
-    assert next(calls).result() == 0
-    asleep.wait()
-    calls.close()
-    assert ended
-    assert "was closed before the next attempt" in ended[0]
+# --- Two jobs -------------------------------------------------------------------------------------
 
 
 class OneAtATime:
@@ -817,6 +642,9 @@ class OneAtATime:
 
     def __init__(self) -> None:
         self._both = threading.Barrier(2, timeout=30)
+
+    def check_open(self) -> None:
+        """Stay open."""
 
     def read(self, bucket: str, key: str) -> StoredObject:
         self._both.wait()

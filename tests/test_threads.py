@@ -1,21 +1,25 @@
-"""Threads that can be told to end, and the clock that they sleep by."""
+"""Pools of threads, calls that are taken in order, and sleeps that can be ended."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
-from comprehend_phi import SystemClock, TransportError
-from comprehend_phi._threads import Pool, PoolClock, in_thread, shut_down
+from comprehend_phi import ClientClosedError, SystemClock
+from comprehend_phi._clock import ClientClock
+from comprehend_phi._threads import Call, Pool, in_thread, join_all, submitted
 from comprehend_phi.testing import FakeClock
 
 SOON = 30.0  # in seconds: for what happens at once, on a slow machine too
-FOR_EVER = 3600.0
+HOUR = 3600.0
 
 
 def our_threads() -> list[threading.Thread]:
@@ -23,11 +27,14 @@ def our_threads() -> list[threading.Thread]:
 
 
 def assert_says_that_it_was_closed(error: BaseException | None) -> None:
-    assert isinstance(error, TransportError)
+    assert isinstance(error, ClientClosedError)
     assert error.operation == "results"
-    assert error.reason == "the client or the iterator was closed before the next attempt"
+    assert error.reason == "this client is closed; build another one"
     assert error.outcome_unknown is False
     assert error.retryable is False
+
+
+# --- Pools ----------------------------------------------------------------------------------------
 
 
 def test_the_threads_bear_our_name() -> None:
@@ -39,9 +46,305 @@ def test_the_threads_bear_our_name() -> None:
 def test_a_pool_has_as_many_threads_as_it_was_told() -> None:
     together = threading.Barrier(3)
     with Pool(3) as pool:
-        calls = [pool.submit(together.wait, SOON) for _ in range(9)]
+        calls = [pool.submit(lambda: together.wait(SOON)) for _ in range(9)]
         assert sorted(call.result(SOON) for call in calls) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-        assert len(our_threads()) == 3
+
+
+def test_no_thread_outlives_its_work() -> None:
+    pool = Pool(3)
+    for call in [pool.submit(threading.current_thread) for _ in range(9)]:
+        call.result(SOON).join(SOON)
+    assert our_threads() == []
+
+
+def test_a_pool_that_has_rested_works_again() -> None:
+    pool = Pool(2)
+    for _ in range(5):
+        pool.submit(threading.current_thread).result(SOON).join(SOON)
+    assert pool.submit(lambda: 7).result(SOON) == 7
+
+
+def test_the_threads_keep_no_program_from_ending() -> None:
+    with Pool(1) as pool:
+        assert pool.submit(threading.current_thread).result(SOON).daemon
+
+
+class Held:
+    """A pool of one thread with a call that is under way and one that waits for its turn."""
+
+    def __init__(self) -> None:
+        self.pool = Pool(1)
+        self.free = threading.Event()
+        begun = threading.Event()
+
+        def call() -> bool:
+            begun.set()
+            return self.free.wait(SOON)
+
+        self.first = self.pool.submit(call)
+        self.second = self.pool.submit(call)
+        assert begun.wait(SOON)
+
+
+def test_joining_waits_for_all_calls() -> None:
+    held = Held()
+    joiner = threading.Thread(target=held.pool.join)
+    joiner.start()
+    held.free.set()
+    joiner.join(SOON)
+    assert held.first.done()
+    assert held.second.done()
+    assert our_threads() == []
+
+
+@pytest.mark.parametrize("error", [ValueError, GeneratorExit])
+def test_leaving_the_block_waits_for_the_calls(error: type[BaseException]) -> None:
+    held = Held()
+
+    def leave() -> None:
+        with pytest.raises(error), held.pool:
+            raise error
+
+    leaver = threading.Thread(target=leave)
+    leaver.start()
+    leaver.join(0.02)
+    assert leaver.is_alive()
+    held.free.set()
+    leaver.join(SOON)
+    assert held.second.done()
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_interrupting_the_block_waits_for_nothing(interrupt: type[BaseException]) -> None:
+    held = Held()
+    with pytest.raises(interrupt), held.pool:
+        raise interrupt
+    assert not held.first.done()
+    held.free.set()
+    held.pool.join()
+
+
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the interpreter ends, or where the system has no more threads."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+def test_without_threads_the_caller_makes_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_threads(monkeypatch)
+    with Pool(3) as pool:
+        calls = [pool.submit(threading.current_thread) for _ in range(5)]
+        assert [call.result(0) for call in calls] == [threading.current_thread()] * 5
+
+
+def test_without_threads_errors_come_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_threads(monkeypatch)
+    pool = Pool(1)
+    assert isinstance(pool.submit(lambda: 1 / 0).exception(0), ZeroDivisionError)
+    assert pool.submit(lambda: 7).result(0) == 7
+
+
+def test_without_threads_an_interrupt_reaches_the_caller_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_threads(monkeypatch)
+    pool = Pool(1)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(interrupted)
+    assert pool.submit(lambda: 7).result(0) == 7
+
+
+def test_an_interrupt_that_a_function_raises_in_a_thread_is_its_result() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with Pool(1) as pool:
+        assert isinstance(pool.submit(interrupted).exception(SOON), KeyboardInterrupt)
+        assert pool.submit(lambda: 7).result(SOON) == 7
+
+
+def test_a_call_that_made_another_call_sleeps_for_itself(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    no_threads(monkeypatch)
+    sleeping = ClientClock(clock)
+
+    def call() -> None:
+        Pool(1).submit(lambda: None)
+        sleeping.close()
+        sleeping.sleep(HOUR)
+
+    assert_says_that_it_was_closed(Pool(1).submit(call).exception(0))
+
+
+# --- Calls in order -------------------------------------------------------------------------------
+
+
+def ordered_map(
+    function: Callable[[int], int], items: Iterable[int], *, threads: int
+) -> Generator[Future[int], None, None]:
+    """As results are read: in a pool of their own, that is joined at the end."""
+    with Pool(threads) as pool, closing(submitted(pool, function, items)) as calls:
+        yield from calls
+
+
+class Counted:
+    """Numbers for ever, and how many were drawn and begun."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        self.begun = 0
+        self._lock = threading.Lock()
+
+    def items(self) -> Iterator[int]:
+        while True:
+            self.drawn += 1
+            yield self.drawn
+
+    def call(self, item: int) -> int:
+        with self._lock:
+            self.begun += 1
+        return item
+
+
+def results_from(calls: Iterable[Future[int]]) -> list[int]:
+    return [call.result() for call in calls]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 2, 15, 100])
+def test_results_come_in_the_order_of_the_items(threads: int, count: int) -> None:
+    assert results_from(ordered_map(abs, range(count), threads=threads)) == list(range(count))
+
+
+def test_a_slow_call_does_not_change_the_order() -> None:
+    others_done = threading.Event()
+
+    def call(item: int) -> int:
+        if item == 0:
+            assert others_done.wait(timeout=30)
+        elif item == 3:
+            others_done.set()
+        return item
+
+    assert results_from(ordered_map(call, range(6), threads=2)) == list(range(6))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("taken", [1, 2, 20])
+def test_few_calls_are_begun_and_not_taken(threads: int, taken: int) -> None:
+    counted = Counted()
+    calls = ordered_map(counted.call, counted.items(), threads=threads)
+    assert results_from(next(calls) for _ in range(taken)) == list(range(1, taken + 1))
+    assert counted.drawn == taken + 2 * threads
+    calls.close()
+    assert counted.begun <= taken + 2 * threads
+
+
+def test_no_more_calls_run_at_a_time_than_there_are_threads() -> None:
+    gate = threading.Barrier(4)
+    lock = threading.Lock()
+    running = most = 0
+
+    def call(item: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(timeout=30)  # for all four to be under way
+        with lock:
+            running -= 1
+        return item
+
+    assert results_from(ordered_map(call, range(40), threads=4)) == list(range(40))
+    assert most == 4
+
+
+def test_an_exception_comes_in_its_place() -> None:
+    def call(item: int) -> int:
+        return 12 // item
+
+    calls = list(ordered_map(call, [3, 0, 2], threads=2))
+    assert calls[0].result() == 4
+    with pytest.raises(ZeroDivisionError):
+        calls[1].result()
+    assert calls[2].result() == 6
+
+
+def test_closing_begins_no_more_calls() -> None:
+    counted = Counted()
+    calls = ordered_map(counted.call, counted.items(), threads=2)
+    next(calls)
+    calls.close()
+    drawn, begun = counted.drawn, counted.begun
+    assert list(calls) == []
+    assert (counted.drawn, counted.begun) == (drawn, begun)
+    assert our_threads() == []
+
+
+def test_closing_cancels_what_has_not_begun_and_waits_for_what_has() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    second_begun, closing_begun = threading.Event(), threading.Event()
+
+    def call(item: int) -> int:
+        begun.append(item)
+        if item == 1:
+            second_begun.set()
+            assert closing_begun.wait(timeout=30)
+        ended.append(item)
+        return item
+
+    calls = ordered_map(call, range(100), threads=1)
+    next(calls)
+    assert second_begun.wait(timeout=30)
+    # `close` cancels before it waits; only then may the call under way go on.
+    closer = threading.Thread(target=calls.close)
+    closer.start()
+    while not is_in(closer, Pool.join):
+        closer.join(0.01)
+    closing_begun.set()
+    closer.join()
+    assert ended == [0, 1]
+    assert begun == [0, 1]
+    assert our_threads() == []
+
+
+def is_in(thread: threading.Thread, function: Callable[..., object]) -> bool:
+    """Whether a thread is in a call of `function`, which nothing tells from outside."""
+    assert thread.ident is not None
+    # Python documents this function for debuggers, in spite of its underscore.
+    frame = sys._current_frames().get(thread.ident)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None or not thread.is_alive()
+
+
+def test_items_that_fail_end_the_calls() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        list(ordered_map(abs, items(), threads=2))
+    assert our_threads() == []
+
+
+def test_closing_ends_the_call_that_is_being_taken(stubborn: Any) -> None:
+    pool = Pool(1)
+    clock = ClientClock(stubborn)
+    calls = submitted(pool, lambda _: clock.sleep(HOUR), range(9))
+    first = next(calls)
+    assert stubborn.asleep.wait(SOON)
+    calls.close()
+    assert_says_that_it_was_closed(first.exception(0))
 
 
 # --- Sleeping -------------------------------------------------------------------------------------
@@ -49,65 +352,179 @@ def test_a_pool_has_as_many_threads_as_it_was_told() -> None:
 
 def test_the_time_is_that_of_the_clock_behind(clock: FakeClock) -> None:
     clock.sleep(7.0)
-    assert PoolClock(clock).monotonic() == clock.monotonic()
+    assert ClientClock(clock).monotonic() == clock.monotonic()
 
 
 def test_outside_of_a_pool_sleep_is_that_of_the_clock_behind(clock: FakeClock) -> None:
-    PoolClock(clock).sleep(7.0)
-    PoolClock(SystemClock()).sleep(0.0)
+    ClientClock(clock).sleep(7.0)
     assert clock.sleeps == [7.0]
 
 
 def test_a_task_sleeps_by_the_clock_behind(clock: FakeClock) -> None:
-    asyncio.run(PoolClock(clock).sleep_async(7.0))
+    asyncio.run(ClientClock(clock).sleep_async(7.0))
     assert clock.sleeps == [7.0]
 
 
 @pytest.mark.parametrize("behind", [FakeClock, SystemClock])
 def test_in_a_pool_a_sleep_comes_to_its_end(behind: Callable[[], FakeClock | SystemClock]) -> None:
+    clock = ClientClock(behind())
     with Pool(1) as pool:
-        assert pool.submit(PoolClock(behind()).sleep, 0.001).result(SOON) is None
+        assert pool.submit(lambda: clock.sleep(0.001)).result(SOON) is None
 
 
 def test_in_a_pool_a_clock_with_a_sleep_of_its_own_is_asked(clock: FakeClock) -> None:
     with Pool(1) as pool:
-        pool.submit(PoolClock(clock).sleep, 7.0).result(SOON)
+        pool.submit(lambda: ClientClock(clock).sleep(7.0)).result(SOON)
     assert clock.sleeps == [7.0]
 
 
-@pytest.mark.parametrize("wait", [False, True])
-def test_closing_ends_a_sleep(wait: bool) -> None:
-    asleep = threading.Event()
+class BrokenClock(FakeClock):
+    """Its sleeps fail."""
 
-    def sleep() -> None:
-        asleep.set()
-        PoolClock(SystemClock()).sleep(FOR_EVER)
+    def sleep(self, seconds: float) -> None:
+        raise LookupError
 
-    pool = Pool(1)
-    call = pool.submit(sleep)
-    assert asleep.wait(SOON)
-    pool.shutdown(wait)
-    assert_says_that_it_was_closed(call.exception(SOON))
+    async def sleep_async(self, seconds: float) -> None:
+        raise LookupError
 
 
-def test_after_closing_there_is_no_sleep() -> None:
-    closed = threading.Event()
-
-    def sleep() -> None:
-        assert closed.wait(SOON)
-        PoolClock(SystemClock()).sleep(FOR_EVER)
-
-    pool = Pool(1)
-    call = pool.submit(sleep)
-    pool.shutdown(wait=False)
-    closed.set()
-    assert_says_that_it_was_closed(call.exception(SOON))
-
-
-def test_closing_one_pool_leaves_the_sleeps_of_another() -> None:
+def test_what_a_sleep_raises_is_raised() -> None:
+    clock = ClientClock(BrokenClock())
     with Pool(1) as pool:
-        Pool(1).shutdown()
-        assert pool.submit(PoolClock(SystemClock()).sleep, 0.001).exception(SOON) is None
+        assert isinstance(pool.submit(lambda: clock.sleep(1.0)).exception(SOON), LookupError)
+    with pytest.raises(LookupError):
+        clock.sleep(1.0)
+    with pytest.raises(LookupError):
+        asyncio.run(clock.sleep_async(1.0))
+
+
+# What ends a call that sleeps: its own end, or that of the client.
+ENDS: dict[str, Callable[[Call[Any], ClientClock], None]] = {
+    "call": lambda call, _: call.end(),
+    "client": lambda _, clock: clock.close(),
+}
+
+
+@pytest.fixture(params=ENDS)
+def end(request: pytest.FixtureRequest) -> Callable[[Call[Any], ClientClock], None]:
+    return ENDS[request.param]
+
+
+def test_ending_a_sleep_takes_effect_at_once_with_any_clock(
+    end: Callable[[Call[Any], ClientClock], None], stubborn: Any
+) -> None:
+    clock = ClientClock(stubborn)
+    with Pool(1) as pool:
+        call = pool.submit(lambda: clock.sleep(HOUR))
+        assert stubborn.asleep.wait(SOON)
+        end(call, clock)
+        assert_says_that_it_was_closed(call.exception(0))
+    # Joining the pool did not wait for the sleep.
+    assert len(our_threads()) == 1
+
+
+def test_after_the_end_there_is_no_sleep(
+    end: Callable[[Call[Any], ClientClock], None], clock: FakeClock
+) -> None:
+    ended = threading.Event()
+    sleeping = ClientClock(clock)
+
+    def sleep() -> None:
+        assert ended.wait(SOON)
+        sleeping.sleep(HOUR)
+
+    with Pool(1) as pool:
+        call = pool.submit(sleep)
+        while not call.running():
+            pass
+        end(call, sleeping)
+        ended.set()
+        assert_says_that_it_was_closed(call.exception(SOON))
+    assert clock.sleeps == []
+
+
+def test_a_call_that_was_ended_before_its_turn_is_not_made() -> None:
+    held = Held()
+    held.second.end()
+    held.free.set()
+    with pytest.raises(CancelledError):
+        held.second.result(SOON)
+    held.pool.join()
+
+
+def test_ending_a_call_that_has_ended_changes_nothing() -> None:
+    with Pool(1) as pool:
+        call = pool.submit(lambda: 7)
+        assert call.result(SOON) == 7
+        call.end()
+        assert call.result(SOON) == 7
+
+
+def test_a_call_that_is_ended_in_its_sleep_makes_room_for_another(stubborn: Any) -> None:
+    clock = ClientClock(stubborn)
+    pool = Pool(1)
+    asleep = pool.submit(lambda: clock.sleep(HOUR))
+    assert stubborn.asleep.wait(SOON)
+    waiting = pool.submit(lambda: 7)
+    assert not waiting.done()
+    asleep.end()
+    assert waiting.result(SOON) == 7
+    stubborn.wake()
+    assert pool.submit(lambda: 8).result(SOON) == 8
+    assert_says_that_it_was_closed(asleep.exception(0))
+
+
+def test_closing_one_client_leaves_the_sleeps_of_another(clock: FakeClock) -> None:
+    ClientClock(clock).close()
+    with Pool(1) as pool:
+        pool.submit(lambda: ClientClock(clock).sleep(7.0)).result(SOON)
+    assert clock.sleeps == [7.0]
+
+
+def test_a_thread_of_the_users_own_does_not_sleep_after_the_client_was_closed(
+    clock: FakeClock,
+) -> None:
+    sleeping = ClientClock(clock)
+    sleeping.close()
+    sleeping.sleep(HOUR)
+    assert clock.sleeps == []
+
+
+def test_closing_the_client_ends_the_sleep_of_a_task() -> None:
+    clock = ClientClock(SystemClock())
+
+    async def main() -> None:
+        sleep = asyncio.create_task(clock.sleep_async(HOUR))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(clock.close)
+        await asyncio.wait_for(sleep, SOON)
+        await asyncio.wait_for(clock.sleep_async(HOUR), SOON)
+
+    asyncio.run(main())
+
+
+def test_cancelling_the_sleep_of_a_task_cancels_it() -> None:
+    async def main() -> None:
+        sleep = asyncio.create_task(ClientClock(SystemClock()).sleep_async(HOUR))
+        await asyncio.sleep(0)
+        sleep.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sleep
+
+    asyncio.run(main())
+
+
+def test_closing_the_client_leaves_a_loop_alone_that_was_closed() -> None:
+    clock = ClientClock(SystemClock())
+    loop = asyncio.new_event_loop()
+    sleep = loop.create_task(clock.sleep_async(HOUR))
+    loop.run_until_complete(asyncio.sleep(0))
+    for task in asyncio.all_tasks(loop):
+        # Or asyncio would warn: no program should end its loop like this.
+        setattr(task, "_log_destroy_pending", False)  # noqa: B010 - unknown to its type
+    loop.close()
+    clock.close()
+    assert not sleep.done()
 
 
 # --- From the event loop --------------------------------------------------------------------------
@@ -133,55 +550,23 @@ def test_what_a_task_keeps_holds_in_the_thread() -> None:
         assert asyncio.run(main(pool)) == "ours"
 
 
-# --- Closing --------------------------------------------------------------------------------------
+def test_cancelling_ends_the_sleep_in_the_thread(stubborn: Any) -> None:
+    clock = ClientClock(stubborn)
+
+    async def main(pool: Pool) -> None:
+        sleep = asyncio.create_task(in_thread(pool, lambda: clock.sleep(HOUR)))
+        await asyncio.to_thread(stubborn.asleep.wait, SOON)
+        sleep.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sleep
+        # The one thread that the pool may have is free for others.
+        assert await in_thread(pool, lambda: 7) == 7
+
+    with Pool(1) as pool:
+        asyncio.run(main(pool))
 
 
-class Held:
-    """A pool of one thread with a call that is under way and one that waits for its turn."""
-
-    def __init__(self) -> None:
-        self.pool = Pool(1)
-        self.free = threading.Event()
-        begun = threading.Event()
-
-        def call() -> bool:
-            begun.set()
-            return self.free.wait(SOON)
-
-        self.first: Future[bool] = self.pool.submit(call)
-        self.second: Future[bool] = self.pool.submit(call)
-        assert begun.wait(SOON)
-
-
-def test_closing_without_waiting_returns_while_a_call_is_under_way() -> None:
-    held = Held()
-    held.pool.shutdown(wait=False)
-    assert not held.first.done()
-    held.free.set()
-    assert held.first.result(SOON)
-    assert held.second.result(SOON)
-
-
-def test_closing_cancels_the_calls_that_wait_if_asked_to() -> None:
-    held = Held()
-    held.pool.shutdown(wait=False, cancel_futures=True)
-    assert held.second.cancelled()
-    held.free.set()
-    assert held.first.result(SOON)
-
-
-def test_closing_waits_for_the_calls_under_way() -> None:
-    held = Held()
-    closer = threading.Thread(target=held.pool.shutdown)
-    closer.start()
-    held.free.set()
-    closer.join(SOON)
-    assert held.first.done()
-    assert held.second.done()
-    assert our_threads() == []
-
-
-def test_all_pools_are_shut_down_and_then_the_last_thing_is_done() -> None:
+def test_all_pools_are_joined_and_then_the_last_thing_is_done() -> None:
     held = [Held(), Held()]
     done_before: list[bool] = []
 
@@ -189,11 +574,11 @@ def test_all_pools_are_shut_down_and_then_the_last_thing_is_done() -> None:
         done_before.extend(one.second.done() for one in held)
 
     async def main() -> None:
-        closing = asyncio.create_task(shut_down([one.pool for one in held], then))
+        joining = asyncio.create_task(join_all([one.pool for one in held], then))
         await asyncio.sleep(0)  # it has begun, and lets the event loop run on
         for one in held:
             one.free.set()
-        await closing
+        await joining
         assert our_threads() == []
 
     asyncio.run(main())
@@ -205,4 +590,4 @@ def test_what_the_last_thing_raises_is_raised() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        asyncio.run(shut_down([Pool(1)], then))
+        asyncio.run(join_all([Pool(1)], then))

@@ -1,0 +1,593 @@
+"""A closed client refuses everything, and whatever it was waiting for ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from comprehend_phi import (
+    AsyncPHIClient,
+    ClientClosedError,
+    IncompleteResultsError,
+    JobProperties,
+    PHIClient,
+    StartPHIDetectionJobRequest,
+    WaitPolicy,
+)
+from comprehend_phi.testing import FakeClock, LocalServer, faults
+
+START = "StartPHIDetectionJob"
+DESCRIBE = "DescribePHIDetectionJob"
+LIST = "ListPHIDetectionJobs"
+STOP = "StopPHIDetectionJob"
+JOB_ID = "0123456789abcdef0123456789abcdef"
+REASON = "this client is closed; build another one"
+
+SOON = 30.0  # seconds
+
+_T = TypeVar("_T")
+MakeRequest = Callable[..., StartPHIDetectionJobRequest]
+
+
+@pytest.fixture
+def connect(server: LocalServer, clock: FakeClock, s3: Any) -> Callable[..., PHIClient]:
+    def build(cls: Any = PHIClient, **options: Any) -> Any:
+        usual = {"endpoint_url": server.endpoint_url, "s3_client": s3, "clock": clock}
+        return cls(**{**usual, **options})
+
+    return build
+
+
+@pytest.fixture
+def job_id(
+    connect: Callable[..., PHIClient], s3: Any, bucket: str, make_request: MakeRequest
+) -> str:
+    """A job that has ended, with three documents and a file that was not processed."""
+    for number in (1, 2):
+        s3.put_object(Bucket=bucket, Key=f"notes/{number}.txt", Body=b"Seen by Dr. Ada Example")
+    s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
+    with connect() as client:
+        job = client.submit(make_request())
+        job.wait()
+    return job.job_id
+
+
+def assert_refused(error: ClientClosedError, operation: str, token: str | None = None) -> None:
+    assert (error.operation, error.reason) == (operation, REASON)
+    assert (error.outcome_unknown, error.retryable, error.attempts) == (False, False, 1)
+    assert error.client_request_token == token
+    assert error.__cause__ is error.__context__ is None
+
+
+# --- Calls ----------------------------------------------------------------------------------------
+
+# What is asked of a client, and the operation that its error names.
+CALLS: dict[str, tuple[Callable[[Any, StartPHIDetectionJobRequest], Any], str]] = {
+    "start": (lambda client, request: client.start_phi_detection_job(request), START),
+    "submit": (lambda client, request: client.submit(request), START),
+    "describe": (lambda client, _: client.describe_phi_detection_job(JOB_ID), DESCRIBE),
+    "stop": (lambda client, _: client.stop_phi_detection_job(JOB_ID), STOP),
+    "list": (lambda client, _: client.list_phi_detection_jobs(), LIST),
+    "results": (lambda client, _: client.results(JOB_ID), DESCRIBE),
+    "properties": (lambda client, _: client.job(JOB_ID).properties(), DESCRIBE),
+    "wait": (lambda client, _: client.job(JOB_ID).wait(), DESCRIBE),
+    "stop of a job": (lambda client, _: client.job(JOB_ID).stop(), STOP),
+    "results of a job": (lambda client, _: client.job(JOB_ID).results(), DESCRIBE),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_is_refused_before_anything_is_sent(
+    call: str,
+    connect: Callable[..., PHIClient],
+    server: LocalServer,
+    clock: FakeClock,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    ask, operation = CALLS[call]
+    client = connect()
+    client.close()
+
+    with pytest.raises(ClientClosedError) as caught:
+        next(ask(client, request_))  # only the list is an iterator, and gets that far
+
+    assert_refused(
+        caught.value, operation, request_.client_request_token if operation == START else None
+    )
+    assert list(server.service.received) == []
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_of_the_asynchronous_client_is_refused_in_the_same_way(
+    call: str,
+    connect: Callable[..., Any],
+    server: LocalServer,
+    clock: FakeClock,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    ask, operation = CALLS[call]
+
+    async def main() -> None:
+        client = connect(AsyncPHIClient)
+        await client.close()
+        answer = ask(client, request_)
+        await (answer.__anext__() if hasattr(answer, "__anext__") else answer)
+
+    with pytest.raises(ClientClosedError) as caught:
+        asyncio.run(main())
+
+    assert_refused(
+        caught.value, operation, request_.client_request_token if operation == START else None
+    )
+    assert list(server.service.received) == []
+    assert clock.sleeps == []
+
+
+def test_a_closed_client_cannot_be_entered_again(connect: Callable[..., Any]) -> None:
+    client = connect()
+    with client:
+        pass
+    with pytest.raises(ClientClosedError) as caught, client:
+        pass
+    assert_refused(caught.value, "PHIClient")
+
+    async def main() -> None:
+        client = connect(AsyncPHIClient)
+        async with client:
+            pass
+        async with client:
+            pass
+
+    with pytest.raises(ClientClosedError) as caught:
+        asyncio.run(main())
+    assert_refused(caught.value, "AsyncPHIClient")
+
+
+def test_closing_twice_is_harmless(connect: Callable[..., Any]) -> None:
+    client = connect()
+    client.close()
+    client.close()
+
+    async def main() -> None:
+        client = connect(AsyncPHIClient)
+        await client.close()
+        await client.close()
+
+    asyncio.run(main())
+
+
+class ClosesInItsSleep(FakeClock):
+    """Its first sleep closes the client."""
+
+    client: PHIClient
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.client.close()
+
+
+def test_a_start_that_backs_off_while_the_client_is_closed_says_what_is_known(
+    connect: Callable[..., PHIClient], server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    server.service.script(faults.reset_after())
+    clock = ClosesInItsSleep()
+    clock.client = connect(clock=clock)
+
+    with pytest.raises(ClientClosedError) as caught:
+        clock.client.start_phi_detection_job(request_)
+
+    assert caught.value.outcome_unknown
+    assert caught.value.client_request_token == request_.client_request_token
+    assert server.service.attempts(START) == 1
+
+
+@pytest.mark.parametrize("polls", [1, 2])
+def test_a_wait_ends_with_the_client(
+    polls: int,
+    connect: Callable[..., PHIClient],
+    clock: FakeClock,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    client = connect()
+    seen: list[JobProperties] = []
+
+    def close(job: JobProperties) -> None:
+        seen.append(job)
+        if len(seen) == polls:
+            client.close()
+
+    job = client.submit(request_)
+    with pytest.raises(ClientClosedError) as caught:
+        job.wait(WaitPolicy(delay=10.0), on_poll=close)
+
+    assert_refused(caught.value, DESCRIBE)
+    # It does not sleep until the next poll, which would fail.
+    assert len(clock.sleeps) == polls - 1
+
+
+# --- Lists ----------------------------------------------------------------------------------------
+
+
+def test_a_list_that_was_begun_is_refused(
+    connect: Callable[..., Any], make_request: MakeRequest
+) -> None:
+    with connect() as client:
+        for _ in range(3):
+            client.submit(make_request())
+        jobs = client.list_phi_detection_jobs()
+        next(jobs)
+        client.close()
+        with pytest.raises(ClientClosedError) as caught:
+            next(jobs)
+    assert_refused(caught.value, LIST)
+
+    async def main() -> None:
+        client = connect(AsyncPHIClient)
+        jobs = client.list_phi_detection_jobs()
+        await anext(jobs)
+        await client.close()
+        with pytest.raises(ClientClosedError) as caught:
+            await anext(jobs)
+        assert_refused(caught.value, LIST)
+
+    asyncio.run(main())
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+READS: dict[str, Callable[[Any], Any]] = {
+    "documents": lambda results: aiter(results) if hasattr(results, "__aiter__") else iter(results),
+    "with text": lambda results: results.with_text(),
+    "redacted": lambda results: results.redacted(),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("taken", [0, 1])
+def test_results_that_were_opened_before_are_refused(
+    read: str, taken: int, connect: Callable[..., PHIClient], job_id: str
+) -> None:
+    client = connect()
+    documents = READS[read](client.results(job_id))
+    for _ in range(taken):
+        next(documents)
+    client.close()
+
+    with pytest.raises(ClientClosedError) as caught:
+        next(documents)
+
+    assert_refused(caught.value, "results")
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("taken", [0, 1])
+def test_results_of_the_asynchronous_client_are_refused_in_the_same_way(
+    read: str, taken: int, connect: Callable[..., Any], job_id: str
+) -> None:
+    async def main() -> None:
+        client = connect(AsyncPHIClient)
+        documents = READS[read](await client.results(job_id))
+        for _ in range(taken):
+            await anext(documents)
+        await client.close()
+        with pytest.raises(ClientClosedError) as caught:
+            await anext(documents)
+        assert_refused(caught.value, "results")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ["manifest", "unprocessed"])
+def test_what_was_not_loaded_before_cannot_be_loaded(
+    name: str, connect: Callable[..., PHIClient], job_id: str
+) -> None:
+    client = connect()
+    results = client.results(job_id)
+    client.close()
+
+    with pytest.raises(ClientClosedError) as caught:
+        getattr(results, name)
+
+    assert_refused(caught.value, "GetObject")
+
+
+def test_results_that_are_asked_for_while_the_client_is_closed_are_refused(
+    connect: Callable[..., Any], job_id: str, s3: Any
+) -> None:
+    asked: list[str] = []
+
+    def note(event_name: str, **_event: Any) -> None:
+        asked.append(event_name)
+
+    s3.meta.events.register("before-call.s3", note)
+
+    async def main() -> None:
+        clock = FakeClock()
+        client = connect(AsyncPHIClient, clock=clock)
+        described = client.describe_phi_detection_job
+
+        async def describe(job_id: str) -> JobProperties:
+            job: JobProperties = await described(job_id)
+            await client.close()
+            return job
+
+        client.describe_phi_detection_job = describe
+        with pytest.raises(ClientClosedError) as caught:
+            await client.results(job_id)
+        assert_refused(caught.value, "results")
+
+    asyncio.run(main())
+    assert asked == []
+
+
+def test_a_loaded_error_is_raised_afresh_each_time(
+    connect: Callable[..., Any], job_id: str, s3: Any, bucket: str
+) -> None:
+    [lost] = [
+        each["Key"]
+        for each in s3.list_objects_v2(Bucket=bucket)["Contents"]
+        if "/failed/" in each["Key"]
+    ]
+    s3.delete_object(Bucket=bucket, Key=lost)
+
+    async def main() -> list[IncompleteResultsError]:
+        raised: list[IncompleteResultsError] = []
+        async with connect(AsyncPHIClient) as client:
+            results = await client.results(job_id)
+            for _ in range(3):
+                with pytest.raises(IncompleteResultsError) as caught:
+                    _ = results.unprocessed
+                raised.append(caught.value)
+        return raised
+
+    raised = asyncio.run(main())
+    assert len({id(error) for error in raised}) == 3
+    assert len({len(traceback.extract_tb(error.__traceback__)) for error in raised}) == 1
+    assert {(str(error), error.missing) for error in raised} == {(str(raised[0]), (lost,))}
+
+
+# --- What sleeps ----------------------------------------------------------------------------------
+
+FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
+DOCUMENTS = 40
+
+
+class Busy(ThreadingHTTPServer):
+    """A job's results on an S3 that has one of the documents, and asks to wait an hour for others.
+
+    Attributes:
+        refused: set when it asked somebody to wait.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.refused = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of programs that were interrupted."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        job = {
+            "JobId": JOB_ID,
+            "JobStatus": "COMPLETED",
+            "InputDataConfig": {"S3Bucket": "notes"},
+            "OutputDataConfig": {"S3Bucket": "results", "S3Key": FOLDER},
+        }
+        self.answer(200, {"ComprehendMedicalAsyncJobProperties": job})
+
+    def do_GET(self) -> None:
+        name = self.path.split("?")[0].rpartition("/")[2]
+        summary = {
+            "Status": "COMPLETED",
+            "SuccessfulFilesListLocation": "success",
+            "UnprocessedFilesListLocation": "failed",
+        }
+        content: dict[str, Any] = {
+            "Manifest": {"Summary": summary},
+            "success": {"Files": [f"{number}.txt" for number in range(DOCUMENTS)]},
+            "failed": {"Files": []},
+            "0.txt.out": {"Entities": []},
+        }
+        if name in content:
+            self.answer(200, content[name])
+        else:
+            self.answer(503, {}, {"Retry-After": "3600"})
+            assert isinstance(self.server, Busy)
+            self.server.refused.set()
+
+    def answer(self, status: int, content: object, headers: Mapping[str, str] = {}) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def busy(
+    serving: Callable[[Busy], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Busy]:
+    server = Busy()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_COMPREHENDMEDICAL", server.url)
+    with serving(server):
+        yield server
+
+
+def test_closing_the_iterator_waits_for_no_backoff_whatever_the_clock(
+    busy: Busy, stubborn: Any
+) -> None:
+    with PHIClient(clock=stubborn) as client:
+        documents = iter(client.results(JOB_ID))
+        assert next(documents).output_key == f"{FOLDER}0.txt.out"
+        assert stubborn.asleep.wait(SOON)
+        # Would fail in the sleep of the clock if it waited for that.
+        documents.close()
+
+
+def test_closing_the_client_ends_the_iteration_in_another_thread_whatever_the_clock(
+    busy: Busy, stubborn: Any
+) -> None:
+    client = PHIClient(clock=stubborn)
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(lambda: list(client.results(JOB_ID)))
+        assert stubborn.asleep.wait(SOON)
+        client.close()
+        assert_refused(cast("ClientClosedError", reading.exception(SOON)), "results")
+
+
+def test_closing_the_asynchronous_client_ends_the_iteration_whatever_the_clock(
+    busy: Busy, stubborn: Any
+) -> None:
+    async def main() -> None:
+        client = AsyncPHIClient(clock=stubborn)
+        results = await client.results(JOB_ID)
+        reading = asyncio.create_task(to_list(results))
+        await asyncio.to_thread(stubborn.asleep.wait, SOON)
+        await client.close()
+        with pytest.raises(ClientClosedError) as caught:
+            await reading
+        assert_refused(caught.value, "results")
+
+    asyncio.run(main())
+
+
+async def to_list(items: AsyncIterable[_T]) -> list[_T]:
+    return [item async for item in items]
+
+
+def test_cancelling_an_iteration_waits_for_no_backoff_whatever_the_clock(
+    busy: Busy, stubborn: Any
+) -> None:
+    async def main() -> None:
+        async with AsyncPHIClient(clock=stubborn) as client:
+            reading = asyncio.create_task(to_list(await client.results(JOB_ID)))
+            await asyncio.to_thread(stubborn.asleep.wait, SOON)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+    asyncio.run(main())
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+PROGRAMS = {
+    "PHIClient": """
+with PHIClient(clock=clock) as client:
+    list(client.results(job_id))
+""",
+    "PHIClient, not closed": """
+for document in PHIClient(clock=clock).results(job_id):
+    pass
+""",
+    "AsyncPHIClient": """
+async def main():
+    async with AsyncPHIClient(clock=clock) as client:
+        async for document in await client.results(job_id):
+            pass
+
+asyncio.run(main())
+""",
+    "AsyncPHIClient, not closed": """
+async def main():
+    async for document in await AsyncPHIClient(clock=clock).results(job_id):
+        pass
+
+asyncio.run(main())
+""",
+}
+CLOCKS = {
+    "ours": "clock = SystemClock()",
+    "the user's": """
+class Clock:
+    def monotonic(self):
+        return time.monotonic()
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+    async def sleep_async(self, seconds):
+        await asyncio.sleep(seconds)
+
+clock = Clock()
+""",
+}
+BEGIN = """
+import asyncio, sys, time
+from comprehend_phi import AsyncPHIClient, PHIClient, SystemClock
+
+job_id = sys.argv[1]
+"""
+
+
+def interrupted(command: list[str], busy: Busy) -> tuple[int, str, float]:
+    """Run a command, interrupt it in its backoff, and return its exit code, stderr and seconds."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert busy.refused.wait(SOON)
+            time.sleep(0.2)  # for the sleep to begin; if it has not, the test holds all the same
+            process.send_signal(signal.SIGINT)
+            begin = time.monotonic()
+            _, stderr = process.communicate(timeout=SOON)
+            return process.returncode, stderr, time.monotonic() - begin
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ctrl_c_ends_a_program_in_its_backoff(program: str, clock: str, busy: Busy) -> None:
+    source = BEGIN + CLOCKS[clock] + PROGRAMS[program]
+
+    code, stderr, seconds = interrupted([sys.executable, "-c", source, JOB_ID], busy)
+
+    assert code == -signal.SIGINT
+    assert stderr.splitlines()[-1] == "KeyboardInterrupt"
+    # It takes milliseconds, and would take an hour; a slow machine is no failure.
+    assert seconds < 10
+
+
+@pytest.mark.parametrize("command", ["results", "redact", "review"])
+def test_ctrl_c_ends_the_command_line_in_its_backoff(
+    command: str, busy: Busy, tmp_path: Path
+) -> None:
+    pytest.importorskip("typer", reason="the extra `cli` is not installed")
+    arguments = {
+        "results": [],
+        "redact": [str(tmp_path / "copies")],
+        "review": [str(tmp_path / "page.html")],
+    }
+    line = [sys.executable, "-m", "comprehend_phi", command, JOB_ID, *arguments[command]]
+
+    code, _, seconds = interrupted(line, busy)
+
+    assert code == 130
+    assert seconds < 10
