@@ -6,13 +6,15 @@ The only module outside `testing` that knows the local service, which it imports
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ._cli_ending import FAILED, TIMED_OUT, USAGE, Ended, interrupted, os_problem
 from ._cli_notes import find_notes, read_note
@@ -36,13 +38,33 @@ if TYPE_CHECKING:
     from ._clock import Clock
 
 
+_REGION = re.compile(r"[A-Za-z0-9-]+")
+
+
+def _check_region(_owner: object, _field: object, region: str | None) -> None:
+    if region is not None and not _REGION.fullmatch(region):
+        raise Ended(USAGE, "--region must be a name of letters, digits and hyphens, as us-east-1")
+
+
+def _check_url(_owner: object, _field: object, url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none
+        valid = False
+    if not valid:
+        raise Ended(USAGE, "--endpoint-url must be a URL as https://host or http://host:8080")
+
+
 @frozen
 class Connection:
     """The options that say which service is meant."""
 
-    region: str | None = None
+    region: str | None = field(default=None, validator=_check_region)
     profile: str | None = None
-    endpoint_url: str | None = None
+    endpoint_url: str | None = field(default=None, validator=_check_url)
 
     def client(self, *, clock: Clock, slot_timeout: float = 0.0) -> PHIClient:
         """A client of that service."""

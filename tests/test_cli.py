@@ -929,6 +929,14 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("wait", "1", "--timeout", "-1"), "--timeout (seconds) must be at least 0"),
         (("wait", "Zinnia!"), "JOB_ID (JobId) must consist of"),
         (("wait", "1", "--profile", "Zinnia"), "--profile: "),
+        (("wait", "1", "--region", "us-east-1\n"), "--region must be a name"),
+        (("wait", "1", "--region", "Zinnia east"), "--region must be a name"),
+        (("wait", "1", "--region", ""), "--region must be a name"),
+        (("wait", "1", "--endpoint-url", "Zinnia"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "ftp://Zinnia"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "http://"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "http://Zinnia:65536"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "http://[Zinnia"), "--endpoint-url must be a URL"),
         (("start", *LOCATIONS), "--role-arn is missing"),
         (("start", *LOCATIONS, "--role-arn", "Zinnia"), "--role-arn (IamRoleArn) must have"),
         (("start", *LOCATIONS, "--role-arn", ROLE, "--token", "Zinnia!"), "--token (Client"),
@@ -1057,6 +1065,69 @@ def test_no_region_fails_in_one_line(shell: Shell) -> None:
 
     assert done.code == 1
     assert "AWS_DEFAULT_REGION" in done.error
+
+
+NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+TWO_REGIONS = "[default]\nregion = us-east-1\nregion = us-west-2\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "env", "says"),
+    [
+        (TWO_REGIONS, (), {}, "the AWS config file"),
+        (TWO_REGIONS, ("--profile", "default"), {}, "the AWS config file"),
+        (CANARY, (), {}, "the AWS config file"),
+        (CANARY, ("--profile", "default"), {}, "the AWS config file"),
+        ("", (), {"AWS_PROFILE": "Zinnia"}, "the profile (AWS_PROFILE)"),
+        ("", (), {"AWS_DEFAULTS_MODE": "Zinnia"}, "the AWS config file"),
+        ("[default]\ncredential_process = /Zinnia", (), NO_KEYS, "credential_process"),
+        ("[default]\nrole_arn = a\nsource_profile = b", (), NO_KEYS, "role_arn"),
+        ("", (), {"AWS_ACCESS_KEY_ID": ""}, "AWS_SECRET_ACCESS_KEY"),
+        ("", (), NO_KEYS, "AWS_ACCESS_KEY_ID"),
+        (
+            "",
+            (),
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/Zinnia",
+                **NO_KEYS,
+            },
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+        (
+            "",
+            (),
+            {"AWS_WEB_IDENTITY_TOKEN_FILE": "/Zinnia", "AWS_ROLE_ARN": ROLE, **NO_KEYS},
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+        ),
+        ("[default]\ns3 = Zinnia", (), {}, "the AWS config file"),
+    ],
+)
+def test_broken_settings_of_aws_fail_in_one_line_that_says_what_to_check(
+    config: str,
+    options: tuple[str, ...],
+    env: dict[str, str],
+    says: str,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    job_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config").write_text(config)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    for name, value in env.items():
+        if value:
+            monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.delenv(name)
+
+    done = quick("results", job_id, *options, *on)
+
+    assert (done.code, done.out) == (1, "")
+    assert "bug" not in done.err
+    assert says in done.error
 
 
 def test_what_nobody_expected_shows_its_type_alone(shell: Shell, tmp_path: Path) -> None:
