@@ -73,8 +73,10 @@ class Storages:
             session.client("s3", endpoint_url=url, config=NO_RETRIES) for _ in range(2)
         ]
         first, second = self._clients
-        self.boto3 = Boto3Storage(first, policy, clock)
-        self.obstore = ObstoreStorage(second, policy, clock, session=session, required=True)
+        self.boto3 = Boto3Storage(lambda _: first, policy, clock)
+        self.obstore = ObstoreStorage(
+            lambda _: second, policy, clock, session=session, required=True
+        )
         first.put_object(Bucket=bucket, Key="first", Body=b"")
         second.meta.events.register("before-send.s3", self._count)
         self.obstore.read(bucket, "first")
@@ -239,7 +241,7 @@ def test_a_wrong_signature_concerns_every_object(real_s3: str, bucket: str) -> N
     stranger: Any = boto3.Session("testing", "not the secret", region_name="us-east-1")
     client = stranger.client("s3", endpoint_url=real_s3, config=NO_RETRIES)
     storage = ObstoreStorage(
-        client, RetryPolicy(max_attempts=2), FakeClock(), session=stranger, required=True
+        lambda _: client, RetryPolicy(max_attempts=2), FakeClock(), session=stranger, required=True
     )
     with pytest.raises(ServiceError) as caught:
         storage.read(bucket, "first")
