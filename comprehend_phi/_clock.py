@@ -29,6 +29,10 @@ class Clock(Protocol):
         ...
 
 
+# About 32 years. Python cannot sleep for more than 292 (`time.sleep` raises OverflowError).
+_LONGEST_SLEEP = 1e9
+
+
 class SystemClock:
     """The time of this machine."""
 
@@ -38,7 +42,7 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         """Block this thread for `seconds`."""
-        time.sleep(seconds)
+        time.sleep(min(seconds, _LONGEST_SLEEP))
 
     async def sleep_async(self, seconds: float) -> None:
         """Suspend this task for `seconds`."""

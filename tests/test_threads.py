@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -488,6 +489,24 @@ def test_a_thread_of_the_users_own_does_not_sleep_after_the_client_was_closed(
     sleeping.close()
     sleeping.sleep(HOUR)
     assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("seconds", [HOUR, 1e10, 1e300])
+def test_a_sleep_may_be_longer_than_the_system_can_sleep(seconds: float) -> None:
+    class Alarm(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Alarm):
+            SystemClock().sleep(seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_closing_the_client_ends_the_sleep_of_a_task() -> None:
