@@ -963,10 +963,12 @@ asyncio.run(main(*sys.argv[1:]), debug=True)
 """
 
 
-def test_a_program_ends_quietly_in_debug_mode_with_warnings_as_errors(s3: Any, bucket: str) -> None:
+def test_a_program_ends_quietly_in_debug_mode_with_warnings_as_errors() -> None:
     with LocalServer(job_seconds=0.1) as server:
+        server.storage.create_bucket("bucket")
+        server.storage.write("bucket", "notes/note.txt", b"Patient: Ada Example")
         done = subprocess.run(
-            [sys.executable, *FLAGS, "-c", PROGRAM, server.endpoint_url, bucket],
+            [sys.executable, *FLAGS, "-c", PROGRAM, server.endpoint_url, "bucket"],
             env={**os.environ, "AWS_ENDPOINT_URL_S3": server.endpoint_url},
             capture_output=True,
             text=True,

@@ -402,7 +402,7 @@ def test_a_wait_of_a_day_takes_no_time_and_as_many_polls_as_the_policy_says(
         client = make_client(endpoint_url=server.endpoint_url)
         request = StartPHIDetectionJobRequest(
             input_data_config=InputDataConfig(s3_bucket="no-such-bucket"),
-            output_data_config=OutputDataConfig(s3_bucket="no-such-bucket"),
+            output_data_config=OutputDataConfig(s3_bucket="no-such-bucket-either"),
             data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
             kms_key="alias/notes",
         )

@@ -381,7 +381,7 @@ def test_jobs_that_start_between_two_pages_move_no_job_to_another_page(
 def test_a_job_that_was_started_is_listed(client: PHIClient) -> None:
     request = StartPHIDetectionJobRequest(
         input_data_config=InputDataConfig(s3_bucket="no-such-bucket"),
-        output_data_config=OutputDataConfig(s3_bucket="no-such-bucket"),
+        output_data_config=OutputDataConfig(s3_bucket="no-such-bucket-either"),
         data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
         kms_key="alias/notes",
     )
