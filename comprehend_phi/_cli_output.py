@@ -79,13 +79,15 @@ class _Retries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record of a retry. Waiting for a job slot and what to check are said once."""
-        advice: str | None = getattr(record, "advice", None)
-        what, _, _when = record.getMessage().rpartition(", ")
-        if advice is None or what == self._told:
+        fields = vars(record)
+        what = f"{fields['operation']}: {fields['code'] or fields['reason']}"
+        what += f" on attempt {fields['attempt']}"
+        if fields["attempt"] is None or what == self._told:
             return
-        line = f"{record.getMessage()}. {advice if advice != self._advised else ''}"
+        advice = fields["advice"] or ""
+        line = f"{what}, trying again in {fields['delay']:.2f} s."
+        note(line if advice in ("", self._advised) else f"{line} {advice}")
         self._told, self._advised = what, advice
-        note(line.rstrip())
 
 
 def _echo(text: str, *, err: bool) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from . import _wire
 from ._process import inherited
+from ._records import log
 from ._storage import Boto3Storage, Storage, StoredObject
 from .errors import TransportError
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from ._clock import Clock
     from ._connection import S3Transport
     from .retry import RetryPolicy
-
-_log = logging.getLogger("comprehend_phi")
 
 # obstore normalizes paths, and a normalized key is that of another object. Keys like this one it
 # sends as they are: no part between slashes is empty, `.` or `..`, and none contains ASCII control
@@ -119,7 +118,8 @@ def _obstacle(policy: RetryPolicy, session: Session | None) -> str | None:
 def _leave_out(reason: str, *, required: bool, operation: str) -> None:
     """Log why obstore is not used, or raise `TransportError` if it is required."""
     if not required:
-        _log.info("S3 is read through boto3 alone: %s", reason)
+        text = "S3 is read through boto3 alone: %s"
+        log(logging.INFO, text, reason, operation=operation, reason=reason)
         return
     raise TransportError(
         operation=operation,
@@ -225,10 +225,12 @@ class ObstoreStorage(Boto3Storage):
             if self._repairs < _LAST_REPAIR or self._given_up:
                 return
             self._given_up = True
-        _log.warning(
+        log(
+            logging.WARNING,
             "obstore failed %d times in a row where boto3 then succeeded: S3 is read through boto3"
             " alone from now on",
             _LAST_REPAIR,
+            operation="GetObject",
         )
 
 

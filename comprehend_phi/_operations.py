@@ -5,6 +5,7 @@ Reading the table at the end is reading the service.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from attrs import evolve, frozen
 
 from . import _failures, _wire
+from ._records import log
 from ._shapes import require
 from .errors import MalformedResponseError, OverlappingLocationsWarning, PlaintextOutputWarning
 from .models import (
@@ -40,6 +42,8 @@ class Operation(Generic[_Request, _Response]):
         decode: translates the members of an answer.
         answers: whether a response belongs to a request, as far as it shows. After a fork, or on a
             connection that two threads share, one request can receive the answer to another.
+        done: what the log says of an answer.
+        level: at which level it says so.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Operation(Generic[_Request, _Response]):
     encode: Callable[[_Request], dict[str, Any]]
     decode: Callable[[_wire.Members], _Response]
     answers: Callable[[_Request, _Response], bool] = lambda _request, _response: True
+    done: str = "answered"
+    level: int = logging.DEBUG
 
     def attempt(self, client: Any, request: _Request) -> _Response:
         """Send `request` once through the boto3 `client`.
@@ -58,17 +64,32 @@ class Operation(Generic[_Request, _Response]):
         members = self.encode(request)
         send = getattr(client, self.method)
 
-        def answer() -> _Response:
-            response = self.decode(send(**members))
+        def answer() -> tuple[_Response, str | None]:
+            received = send(**members)
+            response = self.decode(received)
             if not self.answers(request, response):
                 raise _wire.Malformed("it is about another job")
-            return response
+            return response, received.get("ResponseMetadata", {}).get("RequestId")
 
-        return _failures.attempt(answer, self.name, members)
+        response, request_id = _failures.attempt(answer, self.name, members)
+        log(
+            *(self.level, self.done),
+            operation=self.name,
+            # A start learns it only now.
+            job_id=getattr(response, "job_id", None),
+            client_request_token=getattr(request, "client_request_token", None),
+            request_id=request_id,
+        )
+        return response
 
 
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(
-    "StartPHIDetectionJob", "start_phi_detection_job", _wire.encode_start, _wire.decode_start
+    "StartPHIDetectionJob",
+    "start_phi_detection_job",
+    _wire.encode_start,
+    _wire.decode_start,
+    done="the job is started",
+    level=logging.INFO,
 )
 DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
     "DescribePHIDetectionJob",
@@ -86,6 +107,8 @@ STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
     _wire.encode_job_id,
     _wire.decode_stop,
     lambda request, job_id: job_id == request.job_id,
+    done="the job is asked to stop",
+    level=logging.INFO,
 )
 
 

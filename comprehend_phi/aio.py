@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from . import _operations, retry
 from ._clock import ClientClock, Clock, SystemClock
 from ._connection import Connection
+from ._records import about_job
 from ._threads import Pool, in_thread, join_all
 from .jobs import AsyncJob
 from .models import (
@@ -219,6 +220,7 @@ class AsyncPHIClient:
             self._connection.check(operation.name, token)
             return operation.attempt(self._connection.client, request)
 
-        return await retry.call_async(
-            lambda: in_thread(self._calls, send), self._retry, self._clock
-        )
+        with about_job(getattr(request, "job_id", None)):
+            return await retry.call_async(
+                lambda: in_thread(self._calls, send), self._retry, self._clock
+            )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from . import _operations, retry
 from ._clock import ClientClock, Clock, SystemClock
 from ._connection import Connection
+from ._records import about_job
 from .jobs import Job
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -227,4 +228,5 @@ class PHIClient:
             self._connection.check(operation.name, token)
             return operation.attempt(self._connection.client, request)
 
-        return retry.call(attempt, self._retry, self._clock)
+        with about_job(getattr(request, "job_id", None)):
+            return retry.call(attempt, self._retry, self._clock)

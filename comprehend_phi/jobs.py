@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import field, frozen
 
 from . import _shapes
 from ._clock import Clock
+from ._records import about, cause, log
 from ._shapes import InstanceShape, Obeys, require
 from .errors import (
     ClientClosedError,
@@ -29,8 +30,6 @@ from .models import JobProperties, JobStatus
 
 if TYPE_CHECKING:
     from .results import AsyncJobResults, JobResults
-
-_log = logging.getLogger("comprehend_phi")
 
 _Failure = ServiceError | TransportError
 
@@ -91,7 +90,8 @@ def next_poll(
 class Wait:
     """One wait for one job, without its I/O: the synchronous and the asynchronous one share it."""
 
-    def __init__(self, policy: WaitPolicy, clock: Clock) -> None:
+    def __init__(self, job_id: str, policy: WaitPolicy, clock: Clock) -> None:
+        self._job_id = job_id
         self._policy = policy
         self._clock = clock
         self._start = clock.monotonic()
@@ -111,13 +111,28 @@ class Wait:
         else:
             self._gave_up = self._gives_up(news, now)
         delay = None if self._gave_up else self._delay(news, now - self._start)
-        _log.info(
-            "DescribePHIDetectionJob: %s on poll %d, %s",
-            news.job_status if isinstance(news, JobProperties) else type(news).__name__,
-            self._polls,
-            "the last" if delay is None else f"the next in {delay:.2f} s",
-        )
+        self._log(news, delay)
         return delay
+
+    def _log(self, news: JobProperties | _Failure, delay: float | None) -> None:
+        fields: dict[str, Any] = {"poll": self._polls, "delay": delay, "job_id": self._job_id}
+        if isinstance(news, JobProperties):
+            level, what = logging.INFO, str(news.job_status)
+            fields["job_status"] = what
+        else:
+            level, what = logging.WARNING, cause(news)
+            fields |= about(news)
+        if delay is not None:
+            ending = f"the next in {delay:.2f} s"
+        elif isinstance(news, JobProperties) and news.job_status.is_terminal:
+            ending = "the job has ended"
+        else:
+            ending = "the wait ends"
+        log(
+            *(level, "%s on poll %d, %s", what, self._polls, ending),
+            operation="DescribePHIDetectionJob",
+            **fields,
+        )
 
     def _gives_up(self, error: _Failure, now: float) -> bool:
         """Whether a failed poll ends the wait. `Job.wait` documents the rules."""
@@ -261,7 +276,7 @@ class Job:
                 job goes on.
         """
         _check(policy, on_poll, on_poll_error)
-        wait = Wait(policy, self._clock)
+        wait = Wait(self.job_id, policy, self._clock)
         while True:
             news = self._poll()
             if on_poll is not None and isinstance(news, JobProperties):
@@ -335,7 +350,7 @@ class AsyncJob:
                 what it returns is awaited if it can be.
         """
         _check(policy, on_poll, on_poll_error)
-        wait = Wait(policy, self._clock)
+        wait = Wait(self.job_id, policy, self._clock)
         while True:
             news = await self._poll()
             if on_poll is not None and isinstance(news, JobProperties):

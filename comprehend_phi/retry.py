@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from . import _shapes
 from ._clock import Clock
+from ._records import about, cause, log
 from ._shapes import InstanceShape, Obeys, require
 from .errors import ActiveJobLimitExceeded, ServiceError, TransportError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 _T = TypeVar("_T")
-_log = logging.getLogger("comprehend_phi")
 
 
 @frozen(kw_only=True)
@@ -204,13 +204,13 @@ class _Tries:
             self._slot_seconds += self._wait
         else:
             self._attempt_seconds += self._wait
-        # Nothing of this could name a person: a code is the service's, a reason is ours.
         error = self.error
-        _log.info(
-            "%s: %s on attempt %d, trying again in %.2f s",
-            error.operation,
-            error.code if isinstance(error, ServiceError) else error.reason,
-            error.attempts,
-            self._wait,
-            extra={"advice": error.advice},
+        log(
+            logging.INFO,
+            "%s on attempt %d, trying again in %.2f s",
+            *(cause(error), error.attempts, self._wait),
+            operation=error.operation,
+            attempt=error.attempts,
+            delay=self._wait,
+            **about(error),
         )

@@ -417,7 +417,9 @@ def test_obstore_is_given_up_after_three_failures_in_a_row_that_boto3_repairs(
         storage.read(BUCKET, PLAIN)
     assert s3.agents(PLAIN) == ["obstore", "boto3"] * 5 + ["boto3"] * 2
     [message] = caplog.messages
-    assert message.startswith("obstore failed 3 times in a row where boto3 then succeeded")
+    assert message.startswith(
+        "GetObject: obstore failed 3 times in a row where boto3 then succeeded"
+    )
 
 
 def test_what_boto3_cannot_read_either_is_no_reason_to_give_obstore_up(
@@ -613,7 +615,9 @@ def test_obstore_is_left_out_behind_a_proxy(
     for _ in range(2):
         assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
     assert s3.agents(PLAIN) == ["boto3"] * 2
-    assert caplog.messages == ["S3 is read through boto3 alone: boto3 goes through a proxy"]
+    assert caplog.messages == [
+        "GetObject: S3 is read through boto3 alone: boto3 goes through a proxy"
+    ]
 
 
 def test_obstore_is_left_out_where_the_environment_tells_it_how_to_encrypt(
@@ -822,7 +826,7 @@ def test_obstore_is_left_out_where_boto3_presents_a_certificate(
     )
     assert storage.read(BUCKET, "first").body == b"1"
     assert caplog.messages == [
-        "S3 is read through boto3 alone: boto3 presents a client certificate"
+        "GetObject: S3 is read through boto3 alone: boto3 presents a client certificate"
     ]
     client.close()
 
@@ -888,7 +892,7 @@ def test_boto3_is_taken_where_obstore_cannot_be_and_the_log_says_why(
         monkeypatch.setitem(sys.modules, "obstore", None)
     assert type(make_storage("auto", **options)) is Boto3Storage
     [message] = caplog.messages
-    assert message.startswith("S3 is read through boto3 alone: ")
+    assert message.startswith("results: S3 is read through boto3 alone: ")
     assert reason in message
 
 
@@ -915,7 +919,9 @@ def test_what_boto3_does_that_obstore_cannot_is_logged_once(
     for bucket in (BUCKET, "another-bucket", BUCKET):
         storage.read(bucket, PLAIN)
     assert s3.agents(PLAIN) == ["boto3"] * 3
-    assert caplog.messages == ["S3 is read through boto3 alone: AWS_SERVER_SIDE_ENCRYPTION is set"]
+    assert caplog.messages == [
+        "GetObject: S3 is read through boto3 alone: AWS_SERVER_SIDE_ENCRYPTION is set"
+    ]
 
 
 def test_what_boto3_does_that_obstore_cannot_is_an_error_where_obstore_is_required(
@@ -1210,8 +1216,8 @@ def test_the_local_service_within_this_process_is_read_through_boto3(
                 _ = strict.job(job.job_id).results().manifest
         s3.close()
     assert [message for message in caplog.messages if "boto3 alone" in message] == [
-        "S3 is read through boto3 alone: the answers to boto3 do not come from the network, as"
-        " within moto's mocks"
+        "GetObject: S3 is read through boto3 alone: the answers to boto3 do not come from the"
+        " network, as within moto's mocks"
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import pickle
 import signal
@@ -165,7 +164,7 @@ def test_a_wait_comes_to_its_timeout_wherever_the_clock_stands(
     # A clock's reading is rounded, so that the rest to the timeout may be too small to move it.
     clock = FakeClock()
     clock.sleep(start)
-    wait = Wait(WaitPolicy(timeout=timeout), clock)
+    wait = Wait("0", WaitPolicy(timeout=timeout), clock)
     news = JobProperties(job_id="0", job_status=JobStatus.IN_PROGRESS)
     polls = 1
     while (delay := wait.next_delay(news)) is not None:
@@ -802,28 +801,6 @@ def test_the_exception_of_on_poll_error_ends_the_wait(
     with pytest.raises(KeyError):
         job.wait(on_poll_error=raise_)
     assert server.service.attempts(DESCRIBE) == 2
-
-
-# --- The log --------------------------------------------------------------------------------------
-
-
-def test_each_poll_is_a_log_record(
-    once: PHIClient,
-    request_: StartPHIDetectionJobRequest,
-    server: LocalServer,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    job = once.submit(request_)
-    server.service.script(faults.passes(), faults.throttle(), operation=DESCRIBE)
-    caplog.set_level(logging.INFO, "comprehend_phi")
-    job.wait(WaitPolicy(delay=150, max_delay=150))
-    records = [record for record in caplog.records if record.name == "comprehend_phi"]
-    assert {record.levelname for record in records} == {"INFO"}
-    assert [record.getMessage() for record in records] == [
-        "DescribePHIDetectionJob: SUBMITTED on poll 1, the next in 150.00 s",
-        "DescribePHIDetectionJob: ThrottlingException on poll 2, the next in 150.00 s",
-        "DescribePHIDetectionJob: COMPLETED on poll 3, the last",
-    ]
 
 
 # --- Job ------------------------------------------------------------------------------------------

@@ -1,15 +1,22 @@
-"""What botocore prints at DEBUG, and that `quiet_botocore` keeps it out of the logs.
+"""What botocore and urllib3 log of requests and answers, and that `quiet_botocore` prevents it.
 
 The logger that is looked at is the root, so that whatever any library logs is seen.
 """
 
 from __future__ import annotations
 
+import ast
 import logging
 import logging.config
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from socketserver import BaseServer
 from typing import Any
 
 import boto3
@@ -23,6 +30,8 @@ from comprehend_phi import (
     quiet_botocore,
 )
 from comprehend_phi.testing import LocalServer
+
+Serving = Callable[[BaseServer], AbstractContextManager[None]]
 
 JOB_NAME = "Zinnia Quellwasser"
 KEY = "quellwasser-notes"
@@ -160,7 +169,7 @@ def test_it_stays_quiet_when_logging_is_set_to_debug_later(
     use()
 
     assert seen.leaking() == set()
-    assert capsys.readouterr().err == ""
+    assert not [word for word in CANARIES if word in capsys.readouterr().err]
 
 
 @pytest.mark.parametrize("set_up", [to_the_root, to_botocore, to_each, by_configuration])
@@ -176,7 +185,7 @@ def test_it_silences_what_was_set_to_debug_before(
     use()
 
     assert seen.leaking() == set()
-    assert capsys.readouterr().err == ""
+    assert not [word for word in CANARIES if word in capsys.readouterr().err]
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
@@ -186,6 +195,139 @@ def test_records_above_debug_pass(level: int, seen: Seen) -> None:
     logging.getLogger("botocore.endpoint").log(level, "something else")
 
     assert [record.getMessage() for record in seen.records] == ["something else"]
+
+
+# --- Above DEBUG ----------------------------------------------------------------------------------
+
+
+class _Object(BaseHTTPRequestHandler):
+    """An object of S3 whose headers make urllib3 and botocore complain."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        # As of a note that was uploaded by a form.
+        self.send_header("Content-Type", "multipart/form-data")
+        self.send_header("Expires", JOB_NAME)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+COMPLAINTS = {
+    ("urllib3.connection", logging.WARNING),
+    ("urllib3.connectionpool", logging.WARNING),  # before urllib3 2
+    ("botocore.handlers", logging.WARNING),
+}
+
+
+@pytest.fixture
+def complain(serving: Serving) -> Iterator[Callable[[], None]]:
+    """Reads an object that urllib3 and botocore complain about."""
+    server = HTTPServer(("127.0.0.1", 0), _Object)
+    with serving(server):
+        s3 = untyped_boto3.client("s3", endpoint_url=f"http://127.0.0.1:{server.server_port}")
+
+        def complain() -> None:
+            s3.get_object(Bucket="bucket", Key=f"{KEY}/note.txt")["Body"].close()
+
+        yield complain
+        s3.close()
+
+
+def test_urllib3_and_botocore_log_urls_and_headers_above_debug(
+    seen: Seen, complain: Callable[[], None]
+) -> None:
+    complain()
+
+    complaints = {
+        (each.name, each.levelno) for each in seen.records if each.levelno > logging.DEBUG
+    }
+    assert complaints <= COMPLAINTS
+    assert len(complaints) == 2
+    assert {name for name, _ in complaints} <= seen.leaking()
+
+
+def test_once_they_are_quiet_their_complaints_name_nothing(
+    seen: Seen, complain: Callable[[], None]
+) -> None:
+    quiet_botocore()
+    seen.records.clear()
+    complain()
+
+    assert seen.leaking() == set()
+    shown = [record.getMessage() for record in seen.records]
+    assert any(text.startswith("Failed to parse headers (url=***)") for text in shown)
+    assert any('Failed to parse the "Expires" member as a timestamp: ***' in text for text in shown)
+    assert all((each.exc_info, each.exc_text) == (None, None) for each in seen.records)
+
+
+@pytest.mark.parametrize("name", ["urllib3", "urllib3.poolmanager", "botocore.handlers"])
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
+def test_a_complaint_keeps_its_words_and_numbers(name: str, level: int, seen: Seen) -> None:
+    quiet_botocore()
+
+    logger = logging.getLogger(name)
+    logger.log(level, "Redirecting %s -> %r after %d of %.1f", JOB_NAME, [KEY], 2, 3.5)
+    logger.log(level, "All is well")
+    logger.log(level, "of %(url)s, %(size)d", {"url": KEY, "size": 7})
+
+    assert [record.getMessage() for record in seen.records] == [
+        "Redirecting *** -> '***' after 2 of 3.5",
+        "All is well",
+        "of ***, 7",
+    ]
+
+
+def test_a_complaint_loses_its_traceback(seen: Seen) -> None:
+    quiet_botocore()
+
+    logging.getLogger("urllib3.connection").warning("Failed", exc_info=ValueError(JOB_NAME))
+
+    (record,) = seen.records
+    assert logging.Formatter("%(message)s").format(record) == "Failed"
+
+
+# What a name of a value in a call that logs should not contain.
+TELLING = re.compile(r"url|uri|header|body|redirect|request|response|params|\bkey", re.IGNORECASE)
+
+
+def log_calls(library: str) -> Iterator[tuple[str, ast.Call]]:
+    """The module and the call, wherever the installed library logs above DEBUG."""
+    spec = find_spec(library)
+    assert spec is not None
+    assert spec.origin is not None
+    root = Path(spec.origin).parent
+    for path in root.rglob("*.py"):
+        module = ".".join((library, *path.relative_to(root).with_suffix("").parts))
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("info", "warning", "error", "exception", "critical", "log")
+                and "log" in ast.unparse(node.func.value).lower()
+            ):
+                yield module, node
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_no_other_complaint_of_the_installed_libraries_names_a_url_a_key_or_a_header(
+    library: str,
+) -> None:
+    found = list(log_calls(library))
+    assert found or library == "s3transfer"
+    for module, call in found:
+        template, *values = call.args
+        if module.startswith(("urllib3", "botocore.handlers")):
+            # Values are masked; those in the template itself would not be.
+            assert isinstance(template, ast.Constant), f"{module}: {ast.unparse(call)}"
+        else:
+            named = [value for value in map(ast.unparse, values) if TELLING.search(value)]
+            assert named == [], f"{module}: {ast.unparse(call)}"
+
+
+# --- Where it holds -------------------------------------------------------------------------------
 
 
 def test_other_loggers_are_left_alone(seen: Seen) -> None:

@@ -30,6 +30,7 @@ from comprehend_phi import (
     TooManyRequestsException,
     TransportError,
 )
+from comprehend_phi._records import FIELDS
 from comprehend_phi.retry import call
 
 CallError = ServiceError | TransportError
@@ -642,15 +643,15 @@ def test_a_retry_is_logged_with_operation_cause_attempt_delay_and_advice_and_not
 
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("comprehend_phi", logging.INFO)
-    assert record.args == ("StartPHIDetectionJob", name, 1, delay)
+    assert record.args == ("StartPHIDetectionJob", name, 1, delay, "")
     assert record.getMessage() == (
         f"StartPHIDetectionJob: {name} on attempt 1, trying again in {delay:.2f} s"
     )
     assert (record.exc_info, record.exc_text, record.stack_info) == (None, None, None)
     # What every record has, what caplog's own formatter adds, and what to do about the error.
     usual = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
-    assert set(record.__dict__) - usual == {"advice"}
-    assert vars(record)["advice"] == error.advice
+    assert set(record.__dict__) - usual == set(FIELDS)
+    assert vars(record)["advice"] == (error.advice or None)
 
 
 def test_neither_success_nor_giving_up_is_logged(caplog: pytest.LogCaptureFixture) -> None:
