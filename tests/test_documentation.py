@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -60,7 +61,24 @@ def a_request() -> StartPHIDetectionJobRequest:
     )
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Take back what an example sets up for its whole process."""
+
+    manager = logging.root.manager
+    known = dict(manager.loggerDict)
+    loggers = [logging.root, *(each for each in known.values() if isinstance(each, logging.Logger))]
+    before = [(log.level, log.propagate, log.handlers[:], log.filters[:]) for log in loggers]
+    yield
+    for log, (level, propagate, handlers, filters) in zip(loggers, before, strict=True):
+        log.setLevel(level)
+        log.propagate, log.handlers[:], log.filters[:] = propagate, handlers, filters
+    for name in manager.loggerDict.keys() - known.keys() - sys.modules.keys():
+        del manager.loggerDict[name]
+
+
 # The tutorial has a test of its own, which runs it as its reader would.
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial.md"])
 def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
     with PHIClient() as client:
