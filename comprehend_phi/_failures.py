@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
@@ -224,6 +225,8 @@ _SIGNS: _Place = ("botocore.endpoint", "create_request")
 _FETCHES_CREDENTIALS: _Place = ("botocore.signers", "sign")
 _ASKS: _Place = ("botocore.endpoint", "_do_get_response")
 _RUNS_HANDLERS = "botocore.hooks"  # the whole module
+_RETRIES = frozenset({_RUNS_HANDLERS, "botocore.retryhandler"})
+_RAISES_AGAIN: _Place = ("botocore.retryhandler", "_check_caught_exception")
 _SENDS: _Place = ("botocore.endpoint", "_send")
 _READS_PROXY: _Place = ("botocore.httpsession", "_get_connection_manager")
 _WRITES_HEADERS = frozenset({("http.client", "putrequest"), ("http.client", "putheader")})
@@ -235,6 +238,7 @@ _CONNECTS = frozenset(
         ("urllib3.connection", "connect"),
     }
 )
+_CONNECTS_TO_PROXY: _Place = ("urllib3.connection", "_connect_tls_proxy")
 _READS_CERTIFICATES: _Place = ("urllib3.util.ssl_", "ssl_wrap_socket")
 _SHAKES_HANDS: _Place = ("ssl", "do_handshake")
 _COMPARES_NAMES: _Place = ("urllib3.connection", "_match_hostname")
@@ -262,7 +266,8 @@ class _Trail:
         while isinstance(wrapped, BaseException):
             errors.append(wrapped)
             wrapped = _context_within(wrapped)
-        return cls(tuple(place for error in errors for place in _places(error)), tuple(errors))
+        places = (place for error in errors for place in _places(error))
+        return cls(tuple(_without_retries(places)), tuple(errors))
 
     def has(self, *places: _Place) -> bool:
         """Whether one of `places` was being run."""
@@ -308,6 +313,14 @@ class _Trail:
 def _places(error: BaseException) -> Iterator[_Place]:
     for frame in _frames(error):
         yield frame.f_globals.get("__name__", ""), frame.f_code.co_name
+
+
+def _without_retries(places: Iterable[_Place]) -> Iterator[_Place]:
+    """Leave out where botocore's legacy retries raise again what the last try has raised."""
+    for retries, group in groupby(places, lambda place: place[0] in _RETRIES):
+        run = list(group)
+        if not retries or run[-1] != _RAISES_AGAIN:
+            yield from run
 
 
 def _frames(error: BaseException) -> Iterator[FrameType]:
@@ -390,11 +403,16 @@ def _unconnected(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Tr
     """Return the error for a request that was not sent because there was no connection."""
     import socket
     import ssl
+    from http.client import InvalidURL
 
     kind = type(cause).__name__
-    proxy = _origin(cause, "proxy_url")
-    where = f"the proxy {proxy}" if proxy else _origin(cause, "endpoint_url") or "the endpoint"
-    advice, retryable = _PROXY if proxy else _NETWORK, False
+    url = _origin(cause)
+    if kind == "ProxyConnectionError" or trail.has(_CONNECTS_TO_PROXY):
+        where = "the proxy" if url is None else f"the proxy {url}"
+        advice, retryable = _PROXY, False
+    else:
+        where = "the endpoint" if url is None else url
+        advice, retryable = _NETWORK, False
 
     ended = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     refusal = next(filter(None, map(_REFUSED_TUNNEL.search, map(str, trail.errors))), None)
@@ -409,7 +427,7 @@ def _unconnected(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Tr
     elif refusal is not None:
         reason = f"{where} refused the connection (HTTP {refusal[1]})"
         retryable = int(refusal[1]) >= _SERVER_ERROR
-    elif trail.caused_by(ValueError):
+    elif trail.caused_by(ValueError, InvalidURL):
         reason = f"the host name of the endpoint or of the proxy is not valid ({kind})"
         advice = f"{_ENDPOINT} {_PROXY}"
     else:
@@ -420,9 +438,10 @@ def _unconnected(cause: Exception, trail: _Trail, call: Mapping[str, Any]) -> Tr
     )
 
 
-def _origin(cause: Exception, name: str) -> str | None:
-    """Return the scheme, host and port of the URL that botocore's error has under `name`."""
-    url = str(getattr(cause, "kwargs", {}).get(name) or "")
+def _origin(cause: Exception) -> str | None:
+    """Return the scheme, host and port of the URL in botocore's error, if it has one."""
+    members = getattr(cause, "kwargs", {})
+    url = str(members.get("proxy_url") or members.get("endpoint_url") or "")
     found = _ORIGIN.match(url)
     # After an "@" further on, what looks like the host is the beginning of a password.
     if found is None or "@" in url[found.end() :]:
