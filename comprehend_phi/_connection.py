@@ -190,16 +190,12 @@ class Connection:
         # Without a session, boto3's default one: what setup_default_session configured holds.
         session: Any = self._session or boto3
         build = session.client
-        try:
-            client = build(
+        return _failures.built(
+            lambda: build(
                 service, region_name=region_name, endpoint_url=endpoint_url, config=config
-            )
-        # A line in an AWS config file can end in any exception of botocore or of Python.
-        except Exception as cause:  # noqa: BLE001
-            error = _failures.client_not_built(cause, f"the client for {service}")
-        else:
-            return client
-        raise error
+            ),
+            f"the client for {service}",
+        )
 
 
 def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> None:

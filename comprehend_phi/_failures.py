@@ -162,12 +162,17 @@ def built(build: Callable[[], _T], what: str) -> _T:
         return build()
     # A line in an AWS config file can end in any exception of botocore or of Python.
     except Exception as cause:  # noqa: BLE001 - no value of a setting may come out of here
-        error = client_not_built(cause, what)
+        error = TransportError(
+            operation="PHIClient",
+            reason=f"boto3 cannot build {what} ({type(cause).__name__})",
+            advice=_advice_on_settings(cause),
+            outcome_unknown=False,
+            retryable=False,
+        )
     raise error
 
 
-def client_not_built(cause: Exception, what: str) -> TransportError:
-    """Return the error of ours for `cause`, which boto3 raised when it was to build `what`."""
+def _advice_on_settings(cause: Exception) -> str:
     from botocore.exceptions import (
         BaseEndpointResolverError,
         ConfigParseError,
@@ -176,23 +181,13 @@ def client_not_built(cause: Exception, what: str) -> TransportError:
     )
 
     trail = _Trail.of(cause)
-    if isinstance(cause, (BaseEndpointResolverError, InvalidRegionError)) or trail.has(
-        ("botocore.endpoint", "create_endpoint")
-    ):
-        advice = _ENDPOINT
-    elif not isinstance(cause, (ConfigParseError, ProfileNotFound)) and trail.has(
-        ("botocore.session", "get_credentials")
-    ):
-        advice = _CREDENTIALS
-    else:
-        advice = _CONFIG_FILES
-    return TransportError(
-        operation="PHIClient",
-        reason=f"boto3 cannot build {what} ({type(cause).__name__})",
-        advice=advice,
-        outcome_unknown=False,
-        retryable=False,
-    )
+    if isinstance(cause, (ConfigParseError, ProfileNotFound)):
+        return _CONFIG_FILES
+    if isinstance(cause, (BaseEndpointResolverError, InvalidRegionError)):
+        return _ENDPOINT
+    if trail.has(("botocore.endpoint", "create_endpoint")):
+        return _ENDPOINT
+    return _CREDENTIALS if trail.has(("botocore.session", "get_credentials")) else _CONFIG_FILES
 
 
 # --- How far a call got ---------------------------------------------------------------------------
