@@ -465,7 +465,8 @@ def ask(key: str, *, bucket: str = BUCKET, handler: Any = None, **options: Any) 
     client.meta.events.register_last("before-send.s3", last.note_request)
     client.get_object(Bucket=bucket, Key=key)
     client.close()
-    last.connection = AWSHTTPSConnection("s3.example", ca_certs=certifi.where())
+    last.connection = AWSHTTPSConnection("s3.example")
+    last.connection.ca_certs = certifi.where()
     return Asked(last, client.meta.config, session)
 
 
