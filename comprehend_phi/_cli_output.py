@@ -15,17 +15,17 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from attrs import asdict
 
 from ._clock import SystemClock
 from ._layout import folder_key
-from .errors import ResultsError, mask
+from .errors import IncompleteResultsError, ResultsError, mask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .errors import ServiceError, TransportError
     from .models import JobProperties
     from .results import Document, UnprocessedFile
+
+
+_Item = TypeVar("_Item")
 
 
 class ClosedPipe(Exception):
@@ -187,6 +190,61 @@ def unprocessed_members(file: UnprocessedFile) -> dict[str, Any]:
         "error_code": file.error_code,
         "error_message": file.error_message,
     }
+
+
+class Undelivered:
+    """The notes that a command cannot deliver. Each is named on stderr as soon as it is known.
+
+    Args:
+        as_json: whether stdout gets a line for each, too.
+
+    Attributes:
+        failed: why each note was not delivered, by its key.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.failed: dict[str, str] = {}
+        self._as_json = as_json
+        self._other_problems: list[ResultsError] = []
+
+    def all_but(
+        self, stream: Generator[_Item, None, None], failed: dict[str, str] | None = None
+    ) -> Generator[_Item, None, None]:
+        """Yield what comes out of a stream of results; take in what it could not deliver.
+
+        If you pass `failed`, it receives what this stream could not deliver.
+        """
+        with closing(stream):
+            try:
+                yield from stream
+            except IncompleteResultsError as error:
+                self._take_in(error)
+                if failed is not None:
+                    failed.update(error.failed)
+
+    def _take_in(self, error: IncompleteResultsError) -> None:
+        if not error.failed:
+            self._other_problems.append(error)
+        for key, reason in error.failed.items():
+            if key in self.failed:
+                continue
+            self.failed[key] = reason
+            note(f"Failed: {key} ({reason.rstrip('.')})")
+            if self._as_json:
+                emit_json({"failed": failed_members(key, reason)})
+
+    @property
+    def problems(self) -> list[ResultsError]:
+        """The errors to end the command with; none if everything was delivered."""
+        if not self.failed:
+            return self._other_problems
+        notes = amount(len(self.failed), "note", "notes")
+        return [ResultsError(f"{notes} could not be delivered"), *self._other_problems]
+
+
+def failed_members(key: str, reason: str) -> dict[str, str]:
+    """A note that could not be delivered as JSON knows it."""
+    return {"input_key": key, "reason": reason}
 
 
 def document_members(document: Document, *, show_text: bool) -> dict[str, Any]:

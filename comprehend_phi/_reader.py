@@ -7,7 +7,7 @@ folder is listed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -29,13 +29,23 @@ from .errors import (
     MissingManifestError,
     RedactionError,
     ResultsError,
+    ServiceError,
     SourceChangedError,
+    TransportError,
     UnreadableObjectError,
 )
 from .models import JobProperties, JobStatus
-from .redaction import redact
+from .redaction import redact, require_fit
 
 _T = TypeVar("_T")
+
+# What reading one note can end in, if the note or its document is to blame, or S3.
+NOTE_ERRORS = (RedactionError, ResultsError, ServiceError, TransportError)
+
+_LEFT_OUT = (
+    "The note is left out: it is not the text that the job read. Start a job for the note as it is"
+    " now."
+)
 
 _PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
@@ -67,6 +77,49 @@ class _Kept(Generic[_T]):
         # An attribute of the object itself comes before this descriptor.
         reader.__dict__[self._name] = value
         return value
+
+
+class Shortfall:
+    """What a reading of many notes could not deliver, and whether it should go on.
+
+    A note that fails is left out, and the reading goes on. It ends if no other note can be expected
+    to do better: that rule is ours.
+
+    Attributes:
+        count: how many notes were left out.
+        missing: the keys of their documents that are not there.
+        failed: the reason for each, by its input key.
+    """
+
+    # S3 fails for each of so many notes in a row, although each request was retried.
+    _OUTAGE = 100
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.missing: list[str] = []
+        self.failed: dict[str, str] = {}
+        self._in_a_row = 0
+
+    def delivered(self) -> None:
+        """Take in that a note was read."""
+        self._in_a_row = 0
+
+    def leaves_out(
+        self, file: File, error: RedactionError | ResultsError | ServiceError | TransportError
+    ) -> bool:
+        """Take in that a note could not be read; return False if the error concerns all notes."""
+        # Without a key, it is about the bucket, the credentials or the client.
+        if not isinstance(error, RedactionError) and error.key is None:
+            return False
+        is_outage = isinstance(error, (ServiceError, TransportError))
+        self._in_a_row = self._in_a_row + 1 if is_outage else 0
+        if self._in_a_row == self._OUTAGE:
+            return False
+        self.count += 1
+        if isinstance(error, MissingObject):
+            self.missing.append(file.output_key)
+        self.failed[file.input_key] = f"{type(error).__name__}: {error}"
+        return True
 
 
 class Reader:
@@ -185,40 +238,41 @@ class Reader:
         )
 
     def with_text(self, file: File) -> tuple[Document, str]:
-        """What was found in one file, and the file itself."""
-        return self.document(file), self._source(file.input_key)
-
-    def redacted(self, file: File, *, min_score: float, replacement: str) -> tuple[str, str]:
-        """The key of one file and its text without what was found in it."""
-        document, text = self.with_text(file)
+        """Return what was found in one file, and the file itself, which fit each other."""
+        document, text = self.document(file), self._text(file)
         try:
-            return file.input_key, redact(
-                text, document.entities, min_score=min_score, replacement=replacement
-            )
+            require_fit(text, document.entities, consequence=_LEFT_OUT)
         except RedactionError as error:
             reason = str(error)
+        else:
+            return document, text
         raise RedactionError(f"s3://{self._input.s3_bucket}/{file.input_key}: {reason}")
 
-    def _source(self, key: str) -> str:
-        bucket = self._input.s3_bucket
+    def redacted(self, file: File, *, min_score: float, replacement: str) -> tuple[str, str]:
+        """Return the key of one file, and its text without what was found in it."""
+        document, text = self.with_text(file)
+        redacted = redact(text, document.entities, min_score=min_score, replacement=replacement)
+        return file.input_key, redacted
+
+    def _text(self, file: File) -> str:
+        bucket, key = self._input.s3_bucket, file.input_key
         try:
-            body = self._storage.read(bucket, key).body
-            return body.decode("utf-8")
+            return self._storage.read(bucket, key).body.decode("utf-8")
         except MissingObject:
             reason = "the source of the document is gone"
         except UnicodeDecodeError as error:
             reason = f"the source is not UTF-8 (byte {error.start})"
         raise SourceChangedError(reason, bucket=bucket, key=key, job_id=self._job.job_id)
 
-    def hold_against_manifest(self, missing: Sequence[str]) -> None:
-        """Raise IncompleteResultsError unless all that the manifest promises was read.
-
-        Args:
-            missing: the output keys of documents that were not there.
-        """
+    def hold_against_manifest(self, shortfall: Shortfall) -> None:
+        """Raise IncompleteResultsError unless all that the manifest promises was delivered."""
         manifest, listed = self.manifest, len(self.files)
-        if missing:
-            raise self._incomplete(f"{len(missing)} of {listed} documents are missing", missing)
+        if shortfall.count:
+            raise self._incomplete(
+                f"{shortfall.count} of {listed} documents could not be delivered",
+                shortfall.missing,
+                shortfall.failed,
+            )
         unprocessed = len(self._unprocessed)
         differences = [
             f"the manifest counts {promised} {what}, there are {found}"
@@ -256,9 +310,11 @@ class Reader:
             files += decode_list(body, bucket=self._bucket, key=key)
         return files
 
-    def _incomplete(self, reason: str, missing: Sequence[str] = ()) -> IncompleteResultsError:
+    def _incomplete(
+        self, reason: str, missing: Sequence[str] = (), failed: Mapping[str, str] | None = None
+    ) -> IncompleteResultsError:
         return IncompleteResultsError(
-            reason, bucket=self._bucket, missing=missing, job_id=self._job.job_id
+            reason, bucket=self._bucket, missing=missing, failed=failed, job_id=self._job.job_id
         )
 
     def _first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:

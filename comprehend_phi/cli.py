@@ -52,11 +52,13 @@ from ._cli_options import (
 from ._cli_output import (
     Folder,
     Progress,
+    Undelivered,
     WatchedClock,
     amount,
     document_members,
     emit,
     emit_json,
+    failed_members,
     job_members,
     list_as_lines,
     name_of_copy,
@@ -76,7 +78,7 @@ from .models import JobFilter, JobProperties, JobStatus
 
 if TYPE_CHECKING:
     from .errors import ResultsError
-    from .results import JobResults
+    from .results import Document, JobResults
 
 _LOCAL_POLL_SECONDS = 0.25
 
@@ -219,12 +221,14 @@ def detect(
         with reading(job.job_id, here.how_to_read):
             problems = [here.fetch()]
             results = job.results()
-            documents, counts = _count(results)
+            undelivered = Undelivered()
+            documents, counts = _count(undelivered.all_but(iter(results)))
             if redact is not None:
-                _, problem = _write_redacted(results.redacted(), redact, properties)
+                copies = undelivered.all_but(results.redacted())
+                _, problem = _write_redacted(copies, redact, properties)
                 problems.append(problem)
             if review is not None and render is not None:
-                write_private(review, render(results, job.job_id))
+                write_private(review, render(results, job.job_id, undelivered))
             unprocessed, code = results.unprocessed, _code(results)
     if as_json:
         emit_json(
@@ -235,6 +239,7 @@ def detect(
                 "document_count": documents,
                 "entity_counts": dict(counts.most_common()),
                 "unprocessed": [unprocessed_members(file) for file in unprocessed],
+                "failed": [failed_members(*each) for each in undelivered.failed.items()],
                 "redacted": None if redact is None else str(redact),
                 "review": None if review is None else str(review),
             }
@@ -248,7 +253,7 @@ def detect(
             emit(f"Redacted copies are in {redact}")
         if review is not None:
             emit(f"The page for a reviewer is {review}; it has the notes in full")
-    _raise_first(problems)
+    _fail_if([*problems, *undelivered.problems])
     return code
 
 
@@ -399,14 +404,17 @@ def results(
 ) -> int:
     """Print what a job found, one JSON object for each document.
 
-    With --json, there is an object for each file that was not processed too.
+    With --json, there is an object for each file that was not processed or cannot be read too.
     """
+    undelivered = Undelivered(as_json=as_json)
     with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
         found = client.results(job_id)
-        with closing(iter(found)) as documents:
+        with closing(undelivered.all_but(iter(found))) as documents:
             for document in documents:
                 emit_json(document_members(document, show_text=show_text))
-        return _tell_unprocessed(found, as_json=as_json)
+        code = _tell_unprocessed(found, as_json=as_json)
+    _fail_if(undelivered.problems)
+    return code
 
 
 @app.command(cls=_Command, epilog=_EPILOG)
@@ -437,15 +445,16 @@ def redact(
 ) -> int:
     """Write redacted copies of a job's notes, at their paths below the job's prefix."""
     _require_writable("FOLDER", folder)
+    undelivered = Undelivered(as_json=as_json)
     with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
         properties = client.describe_phi_detection_job(job_id)
         found = client.results(job_id)
-        copies = found.redacted(min_score=min_score, replacement=replacement)
+        copies = undelivered.all_but(found.redacted(min_score=min_score, replacement=replacement))
         number, problem = _write_redacted(copies, folder, properties, as_json=as_json)
         code = _tell_unprocessed(found, as_json=as_json)
     if not as_json:
         emit(f"{amount(number, 'redacted copy is', 'redacted copies are')} in {folder}")
-    _raise_first([problem])
+    _fail_if([problem, *undelivered.problems])
     return code
 
 
@@ -467,15 +476,23 @@ def review(
 ) -> int:
     """Write a page on which a person can review what a job found. It has the notes in full."""
     render = _page_renderer("FILE", file)
+    undelivered = Undelivered()
     with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
         found = client.results(job_id)
-        write_private(file, render(found, job_id))
+        write_private(file, render(found, job_id, undelivered))
         code = _tell_unprocessed(found)
     if as_json:
-        unprocessed = [unprocessed_members(file) for file in found.unprocessed]
-        emit_json({"job_id": job_id, "unprocessed": unprocessed, "review": str(file)})
+        emit_json(
+            {
+                "job_id": job_id,
+                "unprocessed": [unprocessed_members(file) for file in found.unprocessed],
+                "failed": [failed_members(*each) for each in undelivered.failed.items()],
+                "review": str(file),
+            }
+        )
     else:
         emit(f"The page for a reviewer is {file}; it has the notes in full")
+    _fail_if(undelivered.problems)
     return code
 
 
@@ -497,15 +514,15 @@ def _wait(job: Job, policy: WaitPolicy, clock: WatchedClock) -> JobProperties:
         return job.wait(policy, on_poll=progress.seen, on_poll_error=progress.failed)
 
 
-def _count(found: JobResults) -> tuple[int, Counter[str]]:
+def _count(documents: Generator[Document, None, None]) -> tuple[int, Counter[str]]:
     """How many documents there are, and entities of each type in them."""
-    documents = 0
+    number = 0
     counts: Counter[str] = Counter()
-    with closing(iter(found)) as stream:
-        for document in stream:
-            documents += 1
+    with closing(documents):
+        for document in documents:
+            number += 1
             counts.update(entity.type for entity in document.entities)
-    return documents, counts
+    return number, counts
 
 
 def _write_redacted(
@@ -537,10 +554,11 @@ def _write_redacted(
     return number, folder.problem
 
 
-def _raise_first(problems: Sequence[ResultsError | None]) -> None:
-    for problem in problems:
-        if problem is not None:
-            raise problem
+def _fail_if(problems: Sequence[ResultsError | None]) -> None:
+    """End the command, with a line for each problem, if there is one."""
+    lines = dict.fromkeys(str(problem) for problem in problems if problem is not None)
+    if lines:
+        raise Ended(FAILED, *lines)
 
 
 def _keep_out_of(source: Path, places: Mapping[str, Path | None]) -> None:
@@ -557,7 +575,7 @@ def _require_writable(option: str, folder: Path) -> None:
         raise Ended(FAILED, f"{option} cannot be written. {folder}: {reason}")
 
 
-def _page_renderer(option: str, file: Path) -> Callable[[JobResults, str], str]:
+def _page_renderer(option: str, file: Path) -> Callable[[JobResults, str, Undelivered], str]:
     """What makes the page for a reviewer; asked for first, so that no job starts without it."""
     _require_writable(option, file.parent)
     if not replaceable(file):
@@ -567,9 +585,17 @@ def _page_renderer(option: str, file: Path) -> Callable[[JobResults, str], str]:
     except ImportError as error:
         reason = str(error)
     else:
-        return lambda found, job_id: render(
-            found.with_text(), title=f"Job {job_id}", unprocessed=found.unprocessed
-        )
+
+        def page(found: JobResults, job_id: str, undelivered: Undelivered) -> str:
+            failed: dict[str, str] = {}
+            return render(
+                undelivered.all_but(found.with_text(), failed),
+                title=f"Job {job_id}",
+                unprocessed=found.unprocessed,
+                failed=failed,
+            )
+
+        return page
     raise Ended(USAGE, reason)
 
 

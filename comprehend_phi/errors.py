@@ -36,10 +36,11 @@ response or a document, and none chains an exception that does.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .models import JobProperties
 
@@ -515,10 +516,13 @@ class SourceChangedError(ResultsError):
 
 
 class IncompleteResultsError(ResultsError):
-    """The bucket lacks what the manifest promised, or the manifest's numbers do not add up.
+    """Some notes could not be delivered, or the manifest's numbers do not add up.
 
     Attributes, beside those of `ResultsError`:
-        missing: the keys that are not there.
+        missing: the keys of files that the manifest promised and the bucket lacks.
+        failed: why each note was not delivered, by its input key. A reason begins with the name of
+            an error class and contains no document text. If a file of a note is missing, the note
+            is in here too.
     """
 
     _SHOWN = 20
@@ -529,15 +533,18 @@ class IncompleteResultsError(ResultsError):
         *,
         bucket: str,
         missing: Sequence[str] = (),
+        failed: Mapping[str, str] | None = None,
         job_id: str | None = None,
     ) -> None:
         super().__init__(reason, bucket=bucket, job_id=job_id)
         self.missing: tuple[str, ...] = tuple(missing)
+        self.failed: Mapping[str, str] = dict(failed or {})
 
     def __str__(self) -> str:
-        shown = ", ".join(self.missing[: self._SHOWN])
-        more = len(self.missing) - self._SHOWN
-        keys = f": {shown}" + (f" and {more} more" if more > 0 else "") if self.missing else ""
+        failed = (f"{key} ({reason})" for key, reason in self.failed.items())
+        shown = ", ".join(islice(failed if self.failed else self.missing, self._SHOWN))
+        more = len(self.failed or self.missing) - self._SHOWN
+        keys = f": {shown}" + (f" and {more} more" if more > 0 else "") if shown else ""
         return f"s3://{self.bucket}: {self.reason}{keys}"
 
 

@@ -19,6 +19,9 @@ from .errors import RedactionError, RequestValidationError
 _ONLY_TYPE = re.compile(r"(?:[^{}]|\{\{|\}\}|\{type\})*")
 
 
+_ADVICE = "Take the entities of this very file, decode it as UTF-8 and keep its line ends."
+
+
 def redact(
     text: str,
     entities: Iterable[Entity],
@@ -60,7 +63,7 @@ def redact(
             shape="Entity",
             reason="must consist of Entity objects only, such as those of a Document",
         )
-    require_fit(text, found, consequence="Nothing was redacted.")
+    require_fit(text, found, consequence=f"Nothing was redacted. {_ADVICE}")
 
     pieces: list[str] = []
     position = 0
@@ -90,8 +93,7 @@ def require_fit(text: str, entities: Iterable[Entity], *, consequence: str) -> N
         if problem := _misfit(text, entity):
             raise RedactionError(
                 f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
-                f" {problem}. {consequence} Take the entities of this very file, decode it as UTF-8"
-                " and keep its line ends."
+                f" {problem}. {consequence}"
             )
 
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 from ._documents import Document, Entity, Manifest, Trait, UnprocessedFile, entity_counts
-from ._reader import File, Reader
-from ._storage import MissingObject, Storage
+from ._reader import NOTE_ERRORS, File, Reader, Shortfall
+from ._storage import Storage
 from ._threads import Pool, in_thread, submitted
 from .errors import ResultsError
 from .models import JobProperties
@@ -35,15 +35,21 @@ class JobResults:
     """The results of one job, read from S3 as they are asked for. `Job.results` makes these.
 
     Iterating yields every `Document` once, fetched in parallel with a bounded number in memory.
-    At the end, what was read is held against the manifest. Closing the iterator early ends the
-    fetching. Iterating again reads again.
+    A document that cannot be read stops no other: it is left out, and `IncompleteResultsError`
+    names it in the end. At the end, what was read is also compared with the manifest. Closing the
+    iterator early ends the fetching. Iterating again reads again.
 
     Raises, while iterating and from `manifest` and `unprocessed`:
-        IncompleteResultsError: the bucket lacks keys that the manifest names, or its numbers do not
-            add up; raised after every document that could be read was yielded.
+        IncompleteResultsError: some documents could not be read (`failed` has their input keys and
+            the reasons, `missing` the keys that the bucket lacks), or the manifest's numbers do not
+            add up. Raised after every other document was yielded. A missing list raises it at once.
         MissingManifestError: the job left no manifest; raised at once.
-        UnreadableObjectError: a file is broken, or S3 refuses to hand it out; raised at once.
-        ServiceError, TransportError: S3 could not be reached or refused.
+        UnreadableObjectError: the manifest or a list is broken, or S3 refuses to hand it out;
+            raised at once.
+        ResultsError: there is no such bucket; raised at once.
+        ServiceError, TransportError: nothing can be read any more: the credentials have expired,
+            the client is closed, or S3 failed for 100 documents in a row although each request was
+            retried. Raised at once.
     """
 
     def __init__(self, job: JobProperties, storage: Storage) -> None:
@@ -67,31 +73,35 @@ class JobResults:
         return self._read(self._reader.document)
 
     def with_text(self) -> Generator[tuple[Document, str], None, None]:
-        """Every document and the text that it is about, for showing them to a person.
+        """Yield every document and the text that it is about, for showing them to a person.
 
         The text is read from the input bucket and decoded strictly as UTF-8, its line ends
-        untouched.
+        untouched. A note is left out if it is not the one that the job read: if it is gone, is not
+        UTF-8, or an entity does not fit.
 
         Raises:
-            SourceChangedError: a source is gone or not UTF-8; and whatever iterating raises.
+            IncompleteResultsError: as iterating does, for notes as for documents.
+            ResultsError, ServiceError, TransportError: as iterating does.
         """
         return self._read(self._reader.with_text)
 
     def redacted(
         self, *, min_score: float = 0.0, replacement: str = "[{type}]"
     ) -> Generator[tuple[str, str], None, None]:
-        """The input key and the redacted text of every document, as `redact` makes it.
+        """Yield the input key and the redacted text of every document, as `redact` makes it.
+
+        Notes are left out as in `with_text`. No text is ever yielded that was not redacted.
 
         Raises:
             RequestValidationError: an argument is not what `redact` takes; raised at once.
-            RedactionError: entities do not fit the source, which may have changed since the job.
-            SourceChangedError: as `with_text` does; and whatever iterating raises.
+            IncompleteResultsError: as iterating does, for notes as for documents.
+            ResultsError, ServiceError, TransportError: as iterating does.
         """
         return self._read(_redacted(self._reader, min_score, replacement))
 
     def _read(self, read: Callable[[File], _T]) -> Generator[_T, None, None]:
         reader = self._reader
-        missing: list[str] = []
+        shortfall = Shortfall()
         reader.check_open()
         with (
             Pool(reader.connections) as pool,
@@ -100,12 +110,14 @@ class JobResults:
             for file, call in zip(reader.files, calls, strict=True):
                 try:
                     result = call.result()
-                except MissingObject:
-                    missing.append(file.output_key)
+                except NOTE_ERRORS as error:
+                    if not shortfall.leaves_out(file, error):
+                        raise
                 else:
+                    shortfall.delivered()
                     yield result
                     reader.check_open()
-        reader.hold_against_manifest(missing)
+        reader.hold_against_manifest(shortfall)
 
 
 class AsyncJobResults:
@@ -160,17 +172,19 @@ class AsyncJobResults:
         reader = self._reader
         reader.check_open()
         files = await in_thread(self._pool, lambda: reader.files)
-        missing: list[str] = []
+        shortfall = Shortfall()
         with closing(submitted(self._pool, read, files)) as calls:
             for file, call in zip(files, calls, strict=True):
                 try:
                     result = await asyncio.wrap_future(call)
-                except MissingObject:
-                    missing.append(file.output_key)
+                except NOTE_ERRORS as error:
+                    if not shortfall.leaves_out(file, error):
+                        raise
                 else:
+                    shortfall.delivered()
                     yield result
                     reader.check_open()
-        await in_thread(self._pool, lambda: reader.hold_against_manifest(missing))
+        await in_thread(self._pool, lambda: reader.hold_against_manifest(shortfall))
 
 
 async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResults:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from heapq import heappop, heappush
@@ -36,6 +36,7 @@ def render(
     *,
     title: str = "PHI review",
     unprocessed: Iterable[UnprocessedFile] = (),
+    failed: Mapping[str, str] | None = None,
 ) -> str:
     """The review page of these documents, as HTML. It contains their PHI: keep it like the notes.
 
@@ -48,6 +49,8 @@ def render(
             as they are in the file; read once.
         title: the heading of the page.
         unprocessed: the files that nobody has looked at. The page lists them above the documents.
+        failed: why other notes cannot be shown, by their keys, as in `IncompleteResultsError`. The
+            page lists them too. Read after `documents`, so that it may be filled meanwhile.
 
     Returns:
         The page, to be written as UTF-8.
@@ -66,6 +69,7 @@ def render(
         data={"documents": rows},
         types=types.most_common(),
         unprocessed=list(unprocessed),
+        failed=dict(failed or {}),
         style=style,
         script=script,
         style_hash=_source_of(style),

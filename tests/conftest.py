@@ -10,13 +10,17 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import BytesIO
 from pathlib import Path
 from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from hypothesis import settings
 
@@ -301,6 +305,35 @@ def s3(server: LocalServer) -> Iterator[Any]:
     client: Any = boto3.client("s3", endpoint_url=server.endpoint_url, config=config)
     yield client
     client.close()
+
+
+@pytest.fixture
+def refuse(s3: Any) -> Iterator[Callable[..., None]]:
+    """Makes S3 answer GetObject for some keys with an error, for the rest of the test."""
+    answers: dict[str, tuple[int, bytes]] = {}
+
+    def refuse(*keys: str, status: int, code: str) -> None:
+        body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        answers.update(dict.fromkeys(keys, (status, body)))
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        # The path is /bucket/key.
+        key = unquote(request.url.partition("?")[0].split("/", 4)[4])
+        if key not in answers:
+            return None
+        status, body = answers[key]
+        return AWSResponse(request.url, status, HTTPHeaders(), _Body(body))
+
+    s3.meta.events.register("before-send.s3.GetObject", answer)
+    yield refuse
+    s3.meta.events.unregister("before-send.s3.GetObject", answer)
+
+
+class _Body(BytesIO):
+    """The body of an answer with the methods that botocore uses."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from comprehend_phi import (
     ClientClosedError,
     ComprehendPHIError,
     Document,
+    ExpiredTokenException,
     IncompleteResultsError,
     Job,
     JobProperties,
@@ -721,6 +722,55 @@ def test_a_missing_document_is_told_after_all_others_came(
     run(main())
 
 
+def test_notes_that_cannot_be_delivered_are_left_out_and_told(
+    connect: Connect, many: int, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            s3.delete_object(Bucket=bucket, Key="notes/7.txt")
+            s3.put_object(Bucket=bucket, Key="notes/9.txt", Body=b"\xff")
+            read: list[str] = []
+
+            async def reading() -> None:
+                async for key, _ in results.redacted():
+                    read.append(key)
+
+            with pytest.raises(IncompleteResultsError) as caught:
+                await reading()
+            assert len(read) == many - 2
+            assert caught.value.failed.keys() == {"notes/7.txt", "notes/9.txt"}
+
+    run(main())
+
+
+def test_what_concerns_all_notes_ends_the_reading(
+    connect: Connect,
+    many: int,
+    refuse: Callable[..., None],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            refuse("notes/7.txt", status=400, code="ExpiredToken")
+            read: list[str] = []
+
+            async def reading() -> None:
+                async for key, _ in results.redacted():
+                    read.append(key)
+
+            with pytest.raises(ExpiredTokenException):
+                await reading()
+            assert len(read) < many - 1
+
+    run(main())
+
+
 # What becomes of one of the files of a job; `None` deletes it.
 DAMAGE: dict[str, tuple[str, bytes | None]] = {
     "nothing": ("no such file", None),
@@ -753,7 +803,7 @@ def told(error: ComprehendPHIError) -> tuple[object, ...]:
 def outcomes(results: Callable[[], JobResults]) -> list[object]:
     """What reading and redacting come to: all that was read, and how it ended."""
     seen: list[object] = []
-    for read in (iter, JobResults.redacted):
+    for read in (iter, JobResults.with_text, JobResults.redacted):
         try:
             seen.extend(read(results()))
         except ComprehendPHIError as error:
@@ -764,7 +814,11 @@ def outcomes(results: Callable[[], JobResults]) -> list[object]:
 async def outcomes_async(results: Callable[[], Awaitable[AsyncJobResults]]) -> list[object]:
     """The same of the other client."""
     seen: list[object] = []
-    for read in (AsyncJobResults.__aiter__, AsyncJobResults.redacted):
+    for read in (
+        AsyncJobResults.__aiter__,
+        AsyncJobResults.with_text,
+        AsyncJobResults.redacted,
+    ):
         try:
             async for item in read(await results()):
                 seen.append(item)

@@ -14,13 +14,14 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import boto3
+import msgspec
 import pytest
 from attrs import frozen
 from botocore.config import Config
@@ -40,7 +41,9 @@ from comprehend_phi import (
 from comprehend_phi._cli_ending import Ended
 from comprehend_phi._cli_notes import find_notes, read_note
 from comprehend_phi._cli_output import Folder, path_below, retries_shown
+from comprehend_phi.results import Entity
 from comprehend_phi.testing import FakeClock, LocalServer, faults
+from comprehend_phi.testing.detector import detect
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 KEY = "alias/phi-results"
@@ -86,6 +89,13 @@ class Done:
         """The one line that says what went wrong."""
         [line] = [line for line in self.err.splitlines() if line.startswith("comprehend-phi: ")]
         return line.removeprefix("comprehend-phi: ")
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The notes that could not be delivered and the reasons, as stderr names them."""
+        lines = [line for line in self.err.splitlines() if line.startswith("Failed: ")]
+        matches = [re.fullmatch(r"Failed: (.*?) \((.*)\)", line) for line in lines]
+        return {match[1]: match[2] for match in matches if match is not None}
 
 
 @frozen
@@ -619,7 +629,8 @@ def test_results_that_are_not_complete_exit_with_1_after_what_is_there(
 
     assert done.code == 1
     assert [line["input_key"] for line in done.lines] == ["good/ward 3/two.txt"]
-    assert f"1 of 2 documents are missing: {gone}" in done.error
+    assert done.failed.keys() == {"good/one.txt"}
+    assert gone in done.failed["good/one.txt"]
 
 
 def test_redact_writes_copies_at_their_paths(shell: Shell, job_id: str, tmp_path: Path) -> None:
@@ -660,7 +671,8 @@ def test_redact_refuses_a_note_that_has_changed(
     done = quick("redact", job_id, str(tmp_path), *on)
 
     assert done.code == 1
-    assert "changed/one.txt: Entity" in done.error
+    assert done.failed.keys() == {"changed/one.txt"}
+    assert "changed/one.txt: Entity" in done.failed["changed/one.txt"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -760,6 +772,124 @@ def test_redact_writes_what_can_be_written_and_names_the_keys_left_out(
     for name in ("a.txt", "b/../c.txt", "x/y", f"{'Q' * 256}.txt"):
         assert f"awkward/{name} (" in done.error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "x", "z.txt"]
+
+
+@pytest.fixture(scope="module")
+def damaged_job_id(shell: Shell) -> str:
+    """A job of 26 notes, 25 of which cannot be delivered any more."""
+    for number in range(26):
+        shell.put(f"damaged/{number:02}.txt")
+    job_id = shell.ended_job("damaged")
+    folder = f"results/123456789012-PHIDetection-{job_id}/"
+    shell.s3.delete_object(Bucket=shell.bucket, Key="damaged/01.txt")
+    shell.put("damaged/02.txt", b"\xff")
+    shell.put("damaged/03.txt", f"Not {NOTE}")
+    shell.put(f"{folder}04.txt.out", NOTE)
+    shell.s3.delete_object(Bucket=shell.bucket, Key=f"{folder}05.txt.out")
+    for number in range(6, 26):
+        shell.put(f"damaged/{number:02}.txt", b"\xff")
+    return job_id
+
+
+DAMAGED = {f"damaged/{number:02}.txt" for number in range(1, 26)}
+
+
+def test_redact_writes_all_other_copies_and_names_every_note_that_failed(
+    quick: Callable[..., Done], on: tuple[str, str], damaged_job_id: str, tmp_path: Path
+) -> None:
+    done = quick("redact", damaged_job_id, str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"1 redacted copy is in {tmp_path}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["00.txt"]
+    assert done.failed.keys() == DAMAGED
+    for number, reason in {
+        "01": "SourceChangedError",
+        "02": "SourceChangedError",
+        "03": "RedactionError",
+        "04": "UnreadableObjectError",
+        "05": "MissingObject",
+    }.items():
+        assert done.failed[f"damaged/{number}.txt"].startswith(f"{reason}: s3://")
+    assert done.error == "25 notes could not be delivered"
+
+
+def test_redact_as_json_has_a_line_per_note_that_failed(
+    quick: Callable[..., Done], on: tuple[str, str], damaged_job_id: str, tmp_path: Path
+) -> None:
+    done = quick("redact", damaged_job_id, str(tmp_path), "--json", *on)
+
+    [copy, *failed] = done.lines
+    assert (done.code, copy["input_key"]) == (1, "damaged/00.txt")
+    assert {each["failed"]["input_key"] for each in failed} == DAMAGED
+    assert failed[0]["failed"]["reason"].startswith("SourceChangedError: ")
+
+
+def test_review_shows_all_other_notes_and_names_every_note_that_failed(
+    quick: Callable[..., Done], on: tuple[str, str], damaged_job_id: str, tmp_path: Path
+) -> None:
+    done = quick("review", damaged_job_id, str(tmp_path / "page.html"), "--json", *on)
+
+    assert done.code == 1
+    assert {each["input_key"] for each in done.json["failed"]} == done.failed.keys() == DAMAGED
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "25 notes cannot be shown." in page
+    assert '"key":"damaged/00.txt"' in page
+    assert '"key":"damaged/01.txt"' not in page
+    assert done.error == "25 notes could not be delivered"
+
+
+def test_results_prints_all_other_documents_and_names_every_note_that_failed(
+    quick: Callable[..., Done], on: tuple[str, str], damaged_job_id: str
+) -> None:
+    done = quick("results", damaged_job_id, *on)
+
+    assert done.code == 1
+    assert len(done.lines) == 24
+    assert done.failed.keys() == {"damaged/04.txt", "damaged/05.txt"}
+    assert done.error == "2 notes could not be delivered"
+
+
+def test_numbers_that_do_not_add_up_fail_after_everything_was_written(
+    shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
+) -> None:
+    shell.put("short/one.txt")
+    job_id = shell.ended_job("short")
+    folder = f"results/123456789012-PHIDetection-{job_id}"
+    manifest = {"Summary": {"Status": "COMPLETED", "SuccessFilesCount": 2}}
+    shell.put(f"{folder}/Manifest", json.dumps(manifest))
+
+    done = quick("redact", job_id, str(tmp_path), *on)
+
+    assert (done.code, done.out) == (1, f"1 redacted copy is in {tmp_path}\n")
+    assert done.error.endswith("the manifest counts 2 processed files, there are 1")
+
+
+def test_detect_delivers_all_other_notes_and_names_every_note_that_failed(tmp_path: Path) -> None:
+    def detector(text: str) -> Sequence[Entity]:
+        entities = detect(text)
+        if "misfit" not in text:
+            return entities
+        return [msgspec.structs.replace(entity, begin_offset=0) for entity in entities]
+
+    with (
+        LocalServer(job_seconds=0.02, detector=detector) as server,
+        shell_on(server, tmp_path) as shell,
+    ):
+        shell.put("notes/fit.txt")
+        shell.put("notes/misfit.txt", f"misfit {NOTE}")
+        files = ("--redact", "redacted", "--review", "page.html", "--json")
+        options = ("--kms-key", KEY, "--poll-seconds", "0.02", *files)
+        done = shell("detect", *shell.start("notes", *options))
+
+    assert done.code == 1
+    assert done.json["document_count"] == 2
+    assert [each["input_key"] for each in done.json["failed"]] == ["notes/misfit.txt"]
+    assert done.failed.keys() == {"notes/misfit.txt"}
+    assert done.failed["notes/misfit.txt"].startswith("RedactionError: ")
+    assert done.error == "1 note could not be delivered"
+    copies = [path for path in (tmp_path / "redacted").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in copies] == [REDACTED.encode()]
+    assert "1 note cannot be shown." in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_detect_prints_what_it_found_also_where_keys_were_left_out(
@@ -904,7 +1034,8 @@ def test_review_writes_a_page(shell: Shell, partial_job_id: str, tmp_path: Path)
     done = shell("review", partial_job_id, str(page), "--json")
 
     assert done.code == 3
-    assert done.json.keys() == {"job_id", "unprocessed", "review"}
+    assert done.json.keys() == {"job_id", "unprocessed", "failed", "review"}
+    assert done.json["failed"] == []
     assert [file["error_code"] for file in done.json["unprocessed"]] == ["INVALID_ENCODING"]
     assert done.json["review"] == str(page)
     assert stat.S_IMODE(page.stat().st_mode) == 0o600

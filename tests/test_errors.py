@@ -104,6 +104,7 @@ AN_INCOMPLETE_RESULTS_ERROR = {
     "reason": "2 files are missing",
     "bucket": "results.example",
     "missing": ("a", "b"),
+    "failed": {"notes/a": "SourceChangedError: gone"},
     "job_id": "c0ffee00c0ffee00c0ffee00c0ffee00",
 }
 
@@ -492,6 +493,19 @@ def test_at_most_twenty_missing_keys_are_shown(missing: int, words: str) -> None
 
     assert str(error) == f"s3://b.example: not all are there{words}"
     assert error.missing == tuple(keys)
+
+
+@pytest.mark.parametrize("failed", [1, 20, 21])
+def test_at_most_twenty_failed_notes_are_shown_with_their_reasons(failed: int) -> None:
+    reasons = {f"note-{number}": f"reason-{number}" for number in range(failed)}
+    error = IncompleteResultsError(
+        "not all came", bucket="b.example", missing=["elsewhere"], failed=reasons
+    )
+
+    shown = ", ".join(f"note-{number} (reason-{number})" for number in range(min(failed, 20)))
+    more = " and 1 more" if failed > 20 else ""
+    assert str(error) == f"s3://b.example: not all came: {shown}{more}"
+    assert error.failed == reasons
 
 
 # --- How a job ended ------------------------------------------------------------------------------

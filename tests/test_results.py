@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comprehend_phi import (
+    ExpiredTokenException,
     IncompleteResultsError,
     InputDataConfig,
     JobNotEndedError,
@@ -31,11 +32,11 @@ from comprehend_phi import (
     OutputDataConfig,
     OverlappingLocationsWarning,
     PHIClient,
-    RedactionError,
     RequestValidationError,
     ResultsError,
-    SourceChangedError,
+    ServiceError,
     StartPHIDetectionJobRequest,
+    ThrottlingException,
     UnreadableObjectError,
 )
 from comprehend_phi._layout import folder_key
@@ -223,6 +224,13 @@ def until_error(items: Iterator[Any]) -> tuple[list[Any], ResultsError]:
         came.extend(items)
     # `extend` keeps what came before the error.
     return came, caught.value
+
+
+def until_incomplete(items: Iterator[Any]) -> tuple[list[Any], IncompleteResultsError]:
+    """What comes, and the IncompleteResultsError that it ends with."""
+    came, error = until_error(items)
+    assert isinstance(error, IncompleteResultsError)
+    return came, error
 
 
 def assert_keeps_quiet(error: BaseException, secret: str = CANARY) -> None:
@@ -597,13 +605,17 @@ def test_an_entry_that_is_listed_twice_comes_once(laid: Laid) -> None:
         ),
     ],
 )
-def test_two_entries_for_one_file_are_told(laid: Laid, one: Any, other: Any) -> None:
-    laid.lay("a.txt", "b.txt")
-    content = json.dumps({"Files": [one, other]}).replace("{folder}", laid.folder)
-    laid.put(laid.success, content.encode())
-    came, error = until_error(iter(laid.results()))
-    assert came == []
-    assert "several entries" in error.reason
+def test_two_entries_for_one_file_are_left_out_and_told(laid: Laid, one: Any, other: Any) -> None:
+    laid.lay("a.txt", "b.txt", "c.txt")
+    content = json.dumps({"Files": [one, other, "notes/c.txt"]})
+    laid.put(laid.success, content.replace("{folder}", laid.folder).encode())
+    came, error = until_incomplete(iter(laid.results()))
+    assert [document.input_key for document in came] == ["notes/c.txt"]
+    assert error.reason == "2 of 3 documents could not be delivered"
+    assert error.failed.keys() <= {"notes/a.txt", "notes/b.txt"}
+    for reason in error.failed.values():
+        assert reason.startswith("UnreadableObjectError: s3://")
+        assert "several entries" in reason
 
 
 def test_unknown_members_of_a_list_are_ignored(laid: Laid) -> None:
@@ -908,7 +920,10 @@ def test_a_missing_document_is_told_after_all_others_came(laid: Laid) -> None:
     assert [document.input_key for document in came] == [f"notes/{path}" for path in paths]
     assert isinstance(error, IncompleteResultsError)
     assert error.missing == (lost,)
-    assert error.bucket == laid.bucket
+    assert error.failed == {
+        "notes/lost.txt": f"MissingObject: s3://{laid.bucket}/{lost}: there is no such key"
+    }
+    assert (error.bucket, error.job_id) == (laid.bucket, laid.job_id)
     assert lost in str(error)
     assert "1 of 61 documents" in str(error)
 
@@ -1434,10 +1449,18 @@ def test_a_damaged_file_is_told_without_a_word_of_it(
         "document": f"{laid.folder}b.txt.out",
     }[kind]
     laid.put(key, body)
-    _, error = until_error(iter(laid.results()))
-    assert type(error) is UnreadableObjectError
-    assert (error.bucket, error.key) == (laid.bucket, key)
-    assert str(error).startswith(f"s3://{laid.bucket}/{key}: the file is {reason}")
+    came, error = until_error(iter(laid.results()))
+    words = f"s3://{laid.bucket}/{key}: the file is {reason}"
+    if kind == "document":
+        assert [document.input_key for document in came] == ["notes/a.txt", "notes/c.txt"]
+        assert isinstance(error, IncompleteResultsError)
+        assert error.failed.keys() == {"notes/b.txt"}
+        assert error.failed["notes/b.txt"].startswith(f"UnreadableObjectError: {words}")
+        assert error.missing == ()
+    else:
+        assert type(error) is UnreadableObjectError
+        assert (error.bucket, error.key) == (laid.bucket, key)
+        assert str(error).startswith(words)
     assert_keeps_quiet(error)
 
 
@@ -1462,21 +1485,6 @@ def test_the_place_of_a_wrong_byte_is_told(laid: Laid) -> None:
     assert "byte 25" in str(error)
 
 
-@pytest.mark.parametrize("redacted", [False, True])
-def test_a_broken_document_raises_at_once(laid: Laid, redacted: bool, gets: list[str]) -> None:
-    paths = [f"{number:03}.txt" for number in range(200)]
-    laid.lay(*paths)
-    for path in paths:
-        laid.put(f"notes/{path}", NOTE.encode())
-    laid.document("002.txt", NOTE.encode())
-    results = laid.results()
-    came, error = until_error(results.redacted() if redacted else iter(results))
-    assert len(came) == 2
-    assert error.key == f"{laid.folder}002.txt.out"
-    # Nor is the rest of them fetched.
-    assert sum(key.endswith(".out") for key in gets) < 60
-
-
 def test_a_broken_manifest_is_told_whatever_is_asked_for(laid: Laid) -> None:
     laid.put(f"{laid.folder}Manifest", NOTE.encode())
     results = laid.results()
@@ -1499,6 +1507,7 @@ def test_a_broken_manifest_is_not_replaced_by_another(laid: Laid) -> None:
 def test_with_text_yields_every_document_and_its_text(laid: Laid) -> None:
     paths = ("a.txt", "deep/b.txt", "empty.txt")
     laid.lay(*paths)
+    laid.document("empty.txt", output())
     texts = {"notes/a.txt": NOTE, "notes/deep/b.txt": f"{NOTE}\r\n", "notes/empty.txt": ""}
     for key, text in texts.items():
         laid.put(key, text.encode())
@@ -1543,17 +1552,38 @@ def test_a_source_without_entities_comes_as_it_is(laid: Laid) -> None:
     assert dict(laid.results().redacted()) == {"notes/a.txt": "Nobody is here.\r\n"}
 
 
-@pytest.mark.parametrize("read", [JobResults.redacted, JobResults.with_text])
-def test_a_source_that_is_gone_is_told(
-    laid: Laid, read: Callable[[JobResults], Iterator[Any]]
+# --- Notes that cannot be delivered ---------------------------------------------------------------
+
+each_reading_of_text = pytest.mark.parametrize("read", [JobResults.redacted, JobResults.with_text])
+
+
+def others(laid: Laid) -> list[str]:
+    """Lay a job of three notes, the second of which is for the test; the keys of the others."""
+    for path in ("a.txt", "b.txt", "c.txt"):
+        laid.put(f"notes/{path}", NOTE.encode())
+    laid.lay("a.txt", "b.txt", "c.txt")
+    return ["notes/a.txt", "notes/c.txt"]
+
+
+def keys_of(came: list[Any]) -> list[str]:
+    """The input keys of what `redacted` or `with_text` yielded."""
+    return [first if isinstance(first, str) else first.input_key for first, _ in came]
+
+
+@each_reading_of_text
+def test_a_source_that_is_gone_is_left_out_and_told(
+    laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
-    laid.put("notes/a.txt", NOTE.encode())
-    laid.lay("a.txt", "b.txt")
-    came, error = until_error(read(laid.results()))
-    assert len(came) == 1
-    assert type(error) is SourceChangedError
-    assert (error.bucket, error.key) == (laid.bucket, "notes/b.txt")
-    assert error.reason == "the source of the document is gone"
+    keys = others(laid)
+    s3.delete_object(Bucket=laid.bucket, Key="notes/b.txt")
+    came, error = until_incomplete(read(laid.results()))
+    assert keys_of(came) == keys
+    where = f"s3://{laid.bucket}/notes/b.txt"
+    assert error.failed == {
+        "notes/b.txt": f"SourceChangedError: {where}: the source of the document is gone"
+    }
+    assert error.missing == ()
+    assert error.reason == "1 of 3 documents could not be delivered"
     assert_keeps_quiet(error)
 
 
@@ -1567,15 +1597,19 @@ def test_a_source_that_is_gone_is_told(
     ],
     ids=["UTF-16", "Latin-1", "cut within a character", "surrogate"],
 )
-@pytest.mark.parametrize("read", [JobResults.redacted, JobResults.with_text])
-def test_a_source_that_is_not_utf8_is_told_without_a_word_of_it(
+@each_reading_of_text
+def test_a_source_that_is_not_utf8_is_left_out_and_told_without_a_word_of_it(
     laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: bytes
 ) -> None:
-    laid.put("notes/a.txt", source)
-    laid.lay("a.txt")
-    _, error = until_error(read(laid.results()))
-    assert (error.bucket, error.key) == (laid.bucket, "notes/a.txt")
-    assert "not UTF-8" in error.reason
+    keys = others(laid)
+    laid.put("notes/b.txt", source)
+    came, error = until_incomplete(read(laid.results()))
+    assert keys_of(came) == keys
+    where = f"s3://{laid.bucket}/notes/b.txt"
+    assert error.failed.keys() == {"notes/b.txt"}
+    assert error.failed["notes/b.txt"].startswith(
+        f"SourceChangedError: {where}: the source is not UTF-8"
+    )
     assert_keeps_quiet(error)
 
 
@@ -1584,15 +1618,165 @@ def test_a_source_that_is_not_utf8_is_told_without_a_word_of_it(
     [f" {NOTE}", NOTE[1:], NOTE.replace("n", "m"), "", f"\ufeff{NOTE}", NOTE[:20]],
     ids=["moved on", "moved back", "another", "empty", "byte order mark", "shorter"],
 )
-def test_a_source_that_has_changed_is_told_without_a_word_of_it(laid: Laid, source: str) -> None:
-    laid.put("notes/a.txt", source.encode())
-    laid.lay("a.txt")
-    with pytest.raises(RedactionError) as caught:
-        list(laid.results().redacted())
-    where = f"s3://{laid.bucket}/notes/a.txt: Entity 0 at offsets 9 to {9 + len(CANARY)} "
-    assert str(caught.value).startswith(where)
-    assert_keeps_quiet(caught.value)
-    assert "Patient" not in str(caught.value)
+@each_reading_of_text
+def test_a_source_that_its_entities_do_not_fit_is_left_out_and_told_without_a_word_of_it(
+    laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: str
+) -> None:
+    keys = others(laid)
+    laid.put("notes/b.txt", source.encode())
+    came, error = until_incomplete(read(laid.results()))
+    assert keys_of(came) == keys
+    assert error.failed.keys() == {"notes/b.txt"}
+    assert error.failed["notes/b.txt"].startswith(
+        f"RedactionError: s3://{laid.bucket}/notes/b.txt: Entity 0 at offsets"
+        f" 9 to {9 + len(CANARY)} "
+    )
+    assert_keeps_quiet(error)
+    assert "Patient" not in str(error)
+
+
+@each_reading_of_text
+def test_a_broken_document_is_left_out_and_told(
+    laid: Laid, read: Callable[[JobResults], Iterator[Any]]
+) -> None:
+    keys = others(laid)
+    laid.document("b.txt", NOTE.encode())
+    came, error = until_incomplete(read(laid.results()))
+    assert keys_of(came) == keys
+    assert error.failed == {
+        "notes/b.txt": f"UnreadableObjectError: s3://{laid.bucket}/{laid.folder}b.txt.out:"
+        " the file is not JSON"
+    }
+    assert_keeps_quiet(error)
+
+
+def test_every_way_to_fail_is_told_in_one_error(laid: Laid, s3: Any) -> None:
+    paths = [f"{number}.txt" for number in range(20)]
+    for path in paths:
+        laid.put(f"notes/{path}", NOTE.encode())
+    laid.lay(*paths)
+    laid.document("3.txt", b"broken")
+    s3.delete_object(Bucket=laid.bucket, Key=f"{laid.folder}5.txt.out")
+    s3.delete_object(Bucket=laid.bucket, Key="notes/7.txt")
+    laid.put("notes/11.txt", b"\xff")
+    laid.put("notes/13.txt", b"another")
+    came, error = until_incomplete(laid.results().redacted())
+    bad = {"3": "Unreadable", "5": "Missing", "7": "Source", "11": "Source", "13": "Redaction"}
+    assert keys_of(came) == [
+        f"notes/{number}.txt" for number in range(20) if str(number) not in bad
+    ]
+    assert {text for _, text in came} == {"Patient: [NAME], seen."}
+    assert {key: reason.split("Object")[0] for key, reason in error.failed.items()}.keys() == {
+        f"notes/{number}.txt" for number in bad
+    }
+    for number, kind in bad.items():
+        assert error.failed[f"notes/{number}.txt"].startswith(kind)
+    assert error.missing == (f"{laid.folder}5.txt.out",)
+    assert error.reason == "5 of 20 documents could not be delivered"
+
+
+def test_a_failure_is_told_before_numbers_that_do_not_add_up(laid: Laid) -> None:
+    laid.lay("a.txt", "b.txt", SuccessFilesCount=9)
+    laid.document("b.txt", b"")
+    _, error = until_incomplete(iter(laid.results()))
+    assert error.failed.keys() == {"notes/b.txt"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        pytest.param(403, "AccessDenied", "UnreadableObjectError: s3://", id="denied"),
+        pytest.param(403, "InvalidObjectState", "UnreadableObjectError: s3://", id="archived"),
+        pytest.param(503, "SlowDown", "ThrottlingException: GetObject of s3://", id="throttled"),
+        pytest.param(500, "InternalError", "InternalServerException: GetObject of", id="failing"),
+    ],
+)
+@pytest.mark.parametrize("what", ["notes/b.txt", "{folder}b.txt.out"])
+@each_reading_of_text
+def test_an_object_that_s3_refuses_is_left_out_and_told(
+    laid: Laid,
+    refuse: Callable[..., None],
+    read: Callable[[JobResults], Iterator[Any]],
+    what: str,
+    status: int,
+    code: str,
+    kind: str,
+) -> None:
+    keys = others(laid)
+    key = what.format(folder=laid.folder)
+    refuse(key, status=status, code=code)
+    came, error = until_incomplete(read(laid.results()))
+    assert keys_of(came) == keys
+    assert error.failed.keys() == {"notes/b.txt"}
+    assert error.failed["notes/b.txt"].startswith(kind)
+    assert f"s3://{laid.bucket}/{key}" in error.failed["notes/b.txt"]
+    assert_keeps_quiet(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (400, "ExpiredToken", ExpiredTokenException),
+        (403, "InvalidAccessKeyId", ServiceError),
+        (404, "NoSuchBucket", ResultsError),
+    ],
+)
+@each_reading_of_text
+def test_what_concerns_all_notes_ends_the_reading(
+    laid: Laid,
+    refuse: Callable[..., None],
+    read: Callable[[JobResults], Iterator[Any]],
+    status: int,
+    code: str,
+    error: type[Exception],
+) -> None:
+    others(laid)
+    refuse("notes/b.txt", status=status, code=code)
+    came: list[Any] = []
+    with pytest.raises(error) as caught:
+        came.extend(read(laid.results()))
+    assert keys_of(came) == ["notes/a.txt"]
+    assert not isinstance(caught.value, IncompleteResultsError)
+
+
+@pytest.mark.parametrize(
+    ("failing", "comes"),
+    [
+        pytest.param(range(10, 109), True, id="99 in a row"),
+        pytest.param(range(10, 110), False, id="100 in a row"),
+        pytest.param([n for n in range(10, 130) if n != 60], True, id="119, one between them"),
+    ],
+)
+def test_an_outage_ends_the_reading(
+    laid: Laid, refuse: Callable[..., None], failing: Sequence[int], comes: bool
+) -> None:
+    laid.lay(*(f"{number:03}.txt" for number in range(140)))
+    refuse(
+        *(f"{laid.folder}{number:03}.txt.out" for number in failing), status=503, code="SlowDown"
+    )
+    came: list[Document] = []
+    with pytest.raises((IncompleteResultsError, ThrottlingException)) as caught:
+        came.extend(laid.results())
+    if comes:
+        assert isinstance(caught.value, IncompleteResultsError)
+        assert len(caught.value.failed) == len(failing)
+        assert len(came) == 140 - len(failing)
+    else:
+        assert isinstance(caught.value, ThrottlingException)
+        assert caught.value.key == f"{laid.folder}109.txt.out"
+        assert len(came) == 10
+
+
+def test_notes_that_are_to_blame_themselves_never_end_the_reading(laid: Laid) -> None:
+    laid.lay(*(f"{number:03}.txt" for number in range(150)))
+    for number in range(149):
+        laid.document(f"{number:03}.txt", b"")
+    came, error = until_incomplete(iter(laid.results()))
+    assert [document.input_key for document in came] == ["notes/149.txt"]
+    assert len(error.failed) == 149
+
+
+# --- Redacting ------------------------------------------------------------------------------------
 
 
 def test_redacting_keeps_what_scores_below_the_minimum(laid: Laid) -> None:

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from base64 import b64encode
+from collections.abc import Iterator
 from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -290,6 +291,26 @@ def test_where_every_file_was_processed_the_page_says_nothing_of_others() -> Non
     assert "details" not in {tag for tag, _ in Page(render([])).elements}
 
 
+def test_notes_that_cannot_be_shown_are_listed_with_their_reasons() -> None:
+    page = Page(render([], failed={"notes/a.txt": "gone", "notes/b.txt": "denied"}))
+
+    assert "2 notes cannot be shown. The job processed them, but they are not on" in page.text
+    assert page.texts["span"][-4:] == ["notes/a.txt", "gone", "notes/b.txt", "denied"]
+
+
+def test_notes_that_turn_out_unreadable_while_the_page_is_made_are_listed() -> None:
+    failed: dict[str, str] = {}
+
+    def documents() -> Iterator[tuple[Document, str]]:
+        yield document(), ""
+        failed["notes/b.txt"] = "gone"
+
+    page = Page(render(documents(), failed=failed))
+
+    assert "1 note cannot be shown." in page.text
+    assert [row["key"] for row in page.data["documents"]] == ["notes/a.txt"]
+
+
 # --- Nothing runs, nothing leaves -----------------------------------------------------------------
 
 
@@ -298,6 +319,7 @@ def hostile() -> str:
         [(document(entity(CODE, 0, 8, CODE), key=CODE), CODE)],
         title=CODE,
         unprocessed=[UnprocessedFile(input_key=CODE, error_code=CODE, error_message=CODE)],
+        failed={CODE: CODE},
     )
 
 
@@ -307,6 +329,7 @@ def test_markup_in_notes_keys_types_titles_and_reasons_adds_no_element() -> None
         [(document(entity(text, 0, 8)), text)],
         title="x",
         unprocessed=[UnprocessedFile(input_key="x", error_code="x", error_message="x")],
+        failed={"x": "x"},
     )
 
     assert [tag for tag, _ in Page(hostile()).elements] == [
@@ -323,7 +346,7 @@ def test_markup_arrives_as_text() -> None:
         "".join(p if isinstance(p, str) else marked(p) for p in page.data["documents"][0]["pieces"])
         == CODE
     )
-    assert page.texts["span"].count(CODE) == 3  # the type, the key and the reason
+    assert page.texts["span"].count(CODE) == 5  # the type, two keys and two reasons
 
 
 @pytest.mark.parametrize("character", ["<", ">", "&", "\u2028", "\u2029"])

@@ -383,6 +383,15 @@ def test_files_that_were_not_processed_are_painted(page: Page) -> None:
     )
 
 
+def test_notes_that_cannot_be_shown_are_painted(page: Page) -> None:
+    page.open([NOTE], failed={"notes/x.txt": "The note is gone"})
+
+    assert page.text(".left-out") == (
+        "1 note cannot be shown. The job processed it, but it is not on this page."
+        " notes/x.txt The note is gone"
+    )
+
+
 def many(count: int) -> list[tuple[Document, str]]:
     return [found(f"Patient: {NAME}", (NAME, "NAME"), key=f"n/{n:04}.txt") for n in range(count)]
 
@@ -692,6 +701,7 @@ def test_markup_in_a_note_runs_nothing_and_is_shown_as_text(page: Page) -> None:
         [found(f"{HOSTILE} Marsh {HOSTILE[::-1]}", (HOSTILE, HOSTILE), key=HOSTILE)],
         title=HOSTILE,
         unprocessed=[UnprocessedFile(input_key=HOSTILE, error_code=HOSTILE, error_message=HOSTILE)],
+        failed={HOSTILE: HOSTILE},
     )
 
     page.press("a", "j")

@@ -23,6 +23,7 @@ from botocore.config import Config
 
 from comprehend_phi import (
     ExpiredTokenException,
+    IncompleteResultsError,
     InputDataConfig,
     JobProperties,
     JobStatus,
@@ -615,7 +616,7 @@ def test_an_s3_client_that_was_handed_in_is_used_and_left_open(
     assert s3.connections == s3.most
 
 
-def test_a_document_that_is_denied_raises_at_once(
+def test_a_document_that_is_denied_is_told_after_all_others_came(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
 ) -> None:
     plain = documents(200)
@@ -625,10 +626,25 @@ def test_a_document_that_is_denied_raises_at_once(
 
     s3.script(denies)
     came: list[Any] = []
-    with pytest.raises(ResultsError, match="s3:ListBucket") as caught:
+    with pytest.raises(IncompleteResultsError, match="s3:ListBucket") as caught:
+        came.extend(results_of(server, make_client(s3_client=boto3_client)))
+    assert len(came) == 199
+    assert f"{FOLDER}3.txt.out" in caught.value.failed["notes/3.txt"]
+
+
+def test_refused_credentials_end_the_reading_at_once(
+    s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
+) -> None:
+    plain = documents(200)
+
+    def refuses(key: str) -> Answer:
+        return error(400, "ExpiredToken") if key.endswith("/3.txt.out") else plain(key)
+
+    s3.script(refuses)
+    came: list[Any] = []
+    with pytest.raises(ExpiredTokenException):
         came.extend(results_of(server, make_client(s3_client=boto3_client)))
     assert len(came) == 3
-    assert caught.value.key == f"{FOLDER}3.txt.out"
     assert len(s3.requests) < 60
 
 
