@@ -180,6 +180,7 @@ class Listed(msgspec.Struct, rename="pascal"):
 
     input: str
     output: str | None = None
+    input_size: int | None = None
     error_code: str | None = None
     error_message: str | None = None
 

@@ -21,7 +21,7 @@ from ._documents import (
     decode_output,
 )
 from ._layout import Layout, find_folder, folder_key
-from ._storage import MissingObject, Storage
+from ._storage import MissingObject, Storage, StoredObject
 from .errors import (
     IncompleteResultsError,
     JobNotEndedError,
@@ -53,11 +53,13 @@ _PROMISED = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 class File(NamedTuple):
     """A processed file: its key in the input bucket, and that of its document.
 
-    `is_shared` says whether the list gives one of the two to another file as well.
+    `size` is how many bytes the job read, or None if the list does not say. `is_shared` says
+    whether the list gives one of the two keys to another file as well.
     """
 
     input_key: str
     output_key: str
+    size: int | None = None
     is_shared: bool = False
 
 
@@ -209,15 +211,15 @@ class Reader:
                 if layout.is_output(key)
             )
         # An entry that is there twice is one file; two entries of different files never are.
-        entries = dict.fromkeys((entry.input, entry.output) for entry in listed)
+        entries = dict.fromkeys((entry.input, entry.output, entry.input_size) for entry in listed)
         return _told_apart([self._file(*entry) for entry in entries])
 
-    def _file(self, input_name: str, output_name: str | None) -> File:
+    def _file(self, input_name: str, output_name: str | None, size: int | None) -> File:
         pairs = self._layout.pairs_of(input_name, output_name, only=self._has_one_input)
         if len({output_key for _, output_key in pairs}) > 1:
             # The list leaves it open; what the job wrote does not.
             pairs = [pair for pair in pairs if pair[1] in self._all_keys] or pairs
-        return File(*pairs[0])
+        return File(*pairs[0], size)
 
     def document(self, file: File) -> Document:
         """What was found in one file. Raises MissingObject where its document is not there."""
@@ -257,12 +259,36 @@ class Reader:
     def _text(self, file: File) -> str:
         bucket, key = self._input.s3_bucket, file.input_key
         try:
-            return self._storage.read(bucket, key).body.decode("utf-8")
+            source = self._storage.read(bucket, key)
+            text = source.body.decode("utf-8")
         except MissingObject:
             reason = "the source of the document is gone"
         except UnicodeDecodeError as error:
             reason = f"the source is not UTF-8 (byte {error.start})"
+        else:
+            change = self._change_of(source, file.size)
+            if change is None:
+                return text
+            reason = f"{change}. {_LEFT_OUT}"
         raise SourceChangedError(reason, bucket=bucket, key=key, job_id=self._job.job_id)
+
+    def _change_of(self, source: StoredObject, size: int | None) -> str | None:
+        """Return what shows that a source was replaced since the job read it, or None.
+
+        A document without entities fits every text, so size and time have to tell.
+        """
+        if size is not None and len(source.body) != size:
+            return f"the source has {len(source.body)} bytes, and the job read {size}"
+        written, submitted = source.last_modified, self._job.submit_time
+        # S3 rounds down to whole seconds, so a source written in the second of the submission
+        # passes. Nobody can tell whether the job read one that was written later: the rule, which
+        # is ours, refuses it.
+        if written is not None and submitted is not None and written > submitted:
+            return (
+                f"the source was written at {written.isoformat()}, after the job was submitted at"
+                f" {submitted.isoformat()}"
+            )
+        return None
 
     def hold_against_manifest(self, shortfall: Shortfall) -> None:
         """Raise IncompleteResultsError unless all that the manifest promises was delivered."""

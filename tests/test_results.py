@@ -11,6 +11,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, cast
 from urllib.parse import unquote
 from uuid import uuid4
@@ -109,8 +110,14 @@ class Laid:
         summary = {"Status": "COMPLETED", "JobType": "PHIDetection", **members}
         self.put(f"{self.folder}Manifest", {"Summary": summary})
 
-    def lay(self, *paths: str, unprocessed: Sequence[str] = (), **members: Any) -> None:
-        """Everything, in the form that AWS documents."""
+    def lay(
+        self,
+        *paths: str,
+        unprocessed: Sequence[str] = (),
+        input_size: int | None = None,
+        **members: Any,
+    ) -> None:
+        """Everything, in the form that AWS documents; the sizes of notes only if they are given."""
         for path in paths:
             self.document(path)
         self.put(
@@ -120,7 +127,7 @@ class Laid:
                     {
                         "Input": f"notes/{path}",
                         "Output": f"{self.folder}{path}.out",
-                        "InputSize": 9,
+                        **({} if input_size is None else {"InputSize": input_size}),
                     }
                     for path in paths
                 ]
@@ -1633,6 +1640,98 @@ def test_a_source_that_its_entities_do_not_fit_is_left_out_and_told_without_a_wo
     )
     assert_keeps_quiet(error)
     assert "Patient" not in str(error)
+
+
+def without_entities(laid: Laid, **sizes: int) -> list[str]:
+    """Lay a job of three notes in which nothing was found, so that no offset can tell a change."""
+    keys = others(laid)
+    laid.lay("a.txt", "b.txt", "c.txt", **sizes)
+    for path in ("a.txt", "b.txt", "c.txt"):
+        laid.document(path, output())
+    return keys
+
+
+@each_reading_of_text
+def test_a_source_of_another_size_than_the_job_read_is_left_out_and_told(
+    laid: Laid, read: Callable[[JobResults], Iterator[Any]]
+) -> None:
+    keys = without_entities(laid, input_size=len(NOTE))
+    laid.put("notes/b.txt", f"{NOTE}!".encode())
+    came, error = until_incomplete(read(laid.results()))
+    assert keys_of(came) == keys
+    where = f"s3://{laid.bucket}/notes/b.txt"
+    assert error.failed == {
+        "notes/b.txt": f"SourceChangedError: {where}: the source has {len(NOTE) + 1} bytes, and the"
+        f" job read {len(NOTE)}. The note is left out: it is not the text that the job read. Start"
+        " a job for the note as it is now."
+    }
+    assert_keeps_quiet(error)
+
+
+@pytest.mark.parametrize(
+    "note", [f"{NOTE} \U0001f600", "Caf\xe9", "line\r\nline"], ids=["astral", "accent", "CRLF"]
+)
+@each_reading_of_text
+def test_sizes_are_compared_in_bytes(
+    laid: Laid, read: Callable[[JobResults], Iterator[Any]], note: str
+) -> None:
+    laid.put("notes/a.txt", note.encode())
+    laid.lay("a.txt", input_size=len(note.encode()))
+    laid.document("a.txt", output())
+    assert keys_of(list(read(laid.results()))) == ["notes/a.txt"]
+
+
+def written(s3: Any, laid: Laid, key: str) -> float:
+    """When S3 says that an object was written, in seconds since 1970."""
+    at: datetime = s3.head_object(Bucket=laid.bucket, Key=key)["LastModified"]
+    return at.timestamp()
+
+
+@each_reading_of_text
+def test_a_source_written_a_second_after_the_job_was_submitted_is_left_out_and_told(
+    laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]]
+) -> None:
+    without_entities(laid)
+    submitted = written(s3, laid, "notes/a.txt") - 0.001  # S3's time is in whole seconds
+    came, error = until_incomplete(read(laid.results(SubmitTime=submitted)))
+    assert came == []
+    assert error.failed.keys() == {"notes/a.txt", "notes/b.txt", "notes/c.txt"}
+    where = f"s3://{laid.bucket}/notes/a.txt"
+    assert error.failed["notes/a.txt"].startswith(
+        f"SourceChangedError: {where}: the source was written at 20"
+    )
+    assert ", after the job was submitted at 20" in error.failed["notes/a.txt"]
+    assert_keeps_quiet(error)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.001, 0.999, 86_400.0])
+@each_reading_of_text
+def test_a_source_written_in_the_second_of_the_submission_or_before_is_read(
+    laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]], later: float
+) -> None:
+    laid.put("notes/a.txt", NOTE.encode())
+    laid.lay("a.txt")
+    submitted = written(s3, laid, "notes/a.txt") + later
+    came = list(read(laid.results(SubmitTime=submitted)))
+    assert keys_of(came) == ["notes/a.txt"]
+
+
+def test_documents_are_read_whatever_became_of_their_sources(laid: Laid) -> None:
+    without_entities(laid, input_size=1)
+    assert len(inputs(laid.results(SubmitTime=0))) == 3
+
+
+def test_a_list_that_gives_one_file_two_sizes_tells_neither(laid: Laid) -> None:
+    laid.put("notes/a.txt", NOTE.encode())
+    laid.lay("a.txt")
+    files = [
+        {"Input": "notes/a.txt", "Output": f"{laid.folder}a.txt.out", "InputSize": size}
+        for size in (len(NOTE), 7)
+    ]
+    laid.put(laid.success, {"Files": files})
+    came, error = until_incomplete(laid.results().redacted())
+    assert came == []
+    assert error.failed["notes/a.txt"].startswith("UnreadableObjectError: ")
 
 
 @each_reading_of_text
