@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -544,6 +545,48 @@ def test_closing_the_client_leaves_a_loop_alone_that_was_closed() -> None:
     loop.close()
     clock.close()
     assert not sleep.done()
+
+
+# --- In a fork ------------------------------------------------------------------------------------
+
+
+def test_a_fork_leaves_the_calls_of_its_parent_alone(
+    stubborn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ClientClock(stubborn)
+    with Pool(1) as pool:
+        call = pool.submit(lambda: clock.sleep(HOUR))
+        assert stubborn.asleep.wait(SOON)
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: -1)
+            call.end()
+            clock.close()
+            pool.join()
+        assert not call.done()
+        call.end()
+        assert call.done()
+
+
+def test_a_fork_of_a_thread_that_makes_a_call_sleeps_by_the_clock_behind(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork_and_sleep() -> None:
+        call.end()  # or it would sleep in any case
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: -1)
+            ClientClock(clock).sleep(7.0)
+
+    begin = threading.Event()
+
+    def make() -> None:
+        assert begin.wait(SOON)
+        fork_and_sleep()
+
+    with Pool(1) as pool:
+        call = pool.submit(make)
+        begin.set()
+        assert call.exception(SOON) is None
+    assert clock.sleeps == [7.0]
 
 
 # --- From the event loop --------------------------------------------------------------------------
