@@ -28,6 +28,7 @@ TESTS = {
     "_failures": "test_wire test_transport test_connection",
     "_layout": "test_layout test_results",
     "_logs": "test_quiet_botocore",
+    "_obstore": "test_fast",
     "_operations": "test_wire test_transport test_list",
     "_reader": "test_results",
     "_shapes": "test_shapes test_models",

@@ -524,8 +524,6 @@ POLICY = RetryPolicy()
 def test_the_storage_is_obstore_where_nothing_speaks_against_it(
     session: Any, config: Config | None, connect: Callable[..., Connection], clock: FakeClock
 ) -> None:
-    pytest.importorskip("obstore", reason="the extra `fast` is not installed")
-
     storage = connect(session=session, config=config).storage(POLICY, clock)
 
     assert isinstance(storage, ObstoreStorage)

@@ -51,8 +51,6 @@ from comprehend_phi._obstore import LastExchange, ObstoreStorage, is_exact, open
 from comprehend_phi._storage import Boto3Storage, MissingObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults, local_service
 
-pytest.importorskip("obstore", reason="the extra `fast` is not installed")
-
 BUCKET = "a-bucket"
 JOB_ID = "0123456789abcdef0123456789abcdef"
 FOLDER = f"results/123456789012-PHIDetection-{JOB_ID}/"

@@ -34,8 +34,6 @@ from comprehend_phi._obstore import ObstoreStorage, is_exact
 from comprehend_phi._storage import Boto3Storage, MissingObject
 from comprehend_phi.testing import FakeClock, LocalServer
 
-pytest.importorskip("obstore", reason="the extra `fast` is not installed")
-
 NO_RETRIES = Config(retries={"total_max_attempts": 1})
 NUMBERS = count()
 
