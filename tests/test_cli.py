@@ -14,10 +14,14 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Any
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 import boto3
@@ -44,6 +48,8 @@ from comprehend_phi._cli_output import Folder, path_below, retries_shown
 from comprehend_phi.results import Entity
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 from comprehend_phi.testing.detector import detect
+
+Serving = Callable[[BaseServer], AbstractContextManager[None]]
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 KEY = "alias/phi-results"
@@ -1045,6 +1051,7 @@ def test_review_writes_a_page(shell: Shell, partial_job_id: str, tmp_path: Path)
 # --- Wrong usage ----------------------------------------------------------------------------------
 
 LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
+WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
 
 
 @pytest.mark.parametrize(
@@ -1058,6 +1065,10 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("wait", "1", "--timeout=Zinnia"), "Invalid value for '--timeout': "),
         (("wait", "1", "Zinnia"), "Got unexpected extra argument"),
         (("wait", "1", "--timeout", "-1"), "--timeout (seconds) must be at least 0"),
+        (("wait", "1", "--timeout", "nan"), "--timeout (seconds) must be at least 0"),
+        (("wait", "1", "--poll-seconds", "0"), "--poll-seconds (seconds) must be at least 0.001"),
+        (("wait", "1", "--poll-seconds", "inf"), "--poll-seconds (seconds) must be finite"),
+        (("start", *WITH_ROLE, "--slot-timeout", "-1"), "--slot-timeout (seconds) must be at le"),
         (("wait", "Zinnia!"), "JOB_ID (JobId) must consist of"),
         (("wait", "1", "--profile", "Zinnia"), "--profile: "),
         (("wait", "1", "--region", "us-east-1\n"), "--region must be a name"),
@@ -1070,8 +1081,13 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("wait", "1", "--endpoint-url", "http://[Zinnia"), "--endpoint-url must be a URL"),
         (("start", *LOCATIONS), "--role-arn is missing"),
         (("start", *LOCATIONS, "--role-arn", "Zinnia"), "--role-arn (IamRoleArn) must have"),
-        (("start", *LOCATIONS, "--role-arn", ROLE, "--token", "Zinnia!"), "--token (Client"),
-        (("start", *LOCATIONS, "--role-arn", ROLE, "--job-name", "Zinnia!"), "--job-name (JobN"),
+        (("start", *WITH_ROLE, "--token", "Zinnia!"), "--token (Client"),
+        (("start", *WITH_ROLE, "--job-name", "Zinnia!"), "--job-name (JobN"),
+        (("start", *LOCATIONS, "--role-arn", f"{ROLE}\udcff"), "--role-arn (IamRoleArn) must be"),
+        (("start", *WITH_ROLE, "--kms-key", "\udcff"), "--kms-key (KMSKey) mu"),
+        (("start", "s3://a-bucket/\udcff", LOCATIONS[1]), "SOURCE (S3Key) must be text that UTF-8"),
+        (("start", LOCATIONS[0], "s3://a-bucket/\udcff", "--role-arn", ROLE), "DESTINATION (S3Key"),
+        (("wait", "\udcff"), "JOB_ID (JobId) must consist of"),
         (("start", "Zinnia", LOCATIONS[1]), "SOURCE must be like s3://bucket/prefix"),
         (("start", "s3://Zinnia/", LOCATIONS[1]), "SOURCE (S3Bucket) must consist of"),
         (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
@@ -1098,6 +1114,10 @@ LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
         (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
         (("list", "--name", "a", "--status", "FAILED"), "--status (Comprehend"),
         (("list", "--before", "Zinnia"), "--before must be a date"),
+        (("list", "--before", "2031-02-30"), "--before must be a date"),
+        (("list", "--after", ""), "--after must be a date"),
+        (("list", "--after", "\udcff"), "--after must be a date"),
+        (("list", "--name", "\udcff"), "--name (JobName) must consist of"),
         (("list", "--before", "9999-12-31T23:59:59-14:00"), "--before must be a date"),
     ],
 )
@@ -1172,13 +1192,28 @@ def test_a_process_that_was_used_wrongly_exits_with_2(shell: Shell) -> None:
     assert done.error.startswith("--job-name (JobName) must consist of Unicode letters")
 
 
-def test_a_mark_that_is_none_is_wrong_usage(
-    quick: Callable[..., Done], on: tuple[str, str], job_id: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--replacement", "{Zinnia}"), "--replacement (format string) must "),
+        (("--replacement", "\udcff"), "--replacement (format string) must "),
+        (("--min-score", "nan"), "--min-score (score) must be between 0 and 1"),
+        (("--min-score", "1.5"), "--min-score (score) must be between 0 and 1"),
+        (("--min-score", "Zinnia"), "Invalid value for '--min-score': "),
+    ],
+)
+def test_wrong_options_of_redact_are_wrong_usage(
+    option: tuple[str, str],
+    says: str,
+    quick: Callable[..., Done],
+    on: tuple[str, str],
+    job_id: str,
+    tmp_path: Path,
 ) -> None:
-    done = quick("redact", job_id, str(tmp_path), "--replacement", "{Zinnia}", *on)
+    done = quick("redact", job_id, str(tmp_path), *option, *on)
 
-    assert done.code == 2
-    assert done.error.startswith("--replacement (format string) must have no other field")
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(says)
 
 
 # --- Failures -------------------------------------------------------------------------------------
@@ -1429,6 +1464,52 @@ def test_an_interrupt_while_detect_reads_is_not_said_to_be_one_of_the_wait(
     assert done.err.splitlines()[-1] == (
         "The job has ended; to read its results: comprehend-phi results"
         f" {job_id} --endpoint-url {shell.url}"
+    )
+
+
+class SilentAboutDocuments(BaseHTTPRequestHandler):
+    """Passes requests on to another S3, but for documents, whose requests it never answers."""
+
+    s3: str
+    asked: threading.Event
+
+    def do_GET(self) -> None:
+        if self.path.endswith(".out"):
+            self.asked.set()
+            self.rfile.read(1)  # until the client goes away
+            return
+        with urlopen(Request(self.s3 + self.path, headers=dict(self.headers))) as answer:
+            self.send_response(answer.status)
+            for name in ("Content-Length", "Content-Type", "ETag", "Last-Modified"):
+                if name in answer.headers:
+                    self.send_header(name, answer.headers[name])
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("command", ["results", "redact", "review"])
+def test_an_interrupt_ends_the_reading_while_s3_does_not_answer(
+    command: str, shell: Shell, job_id: str, serving: Serving, tmp_path: Path
+) -> None:
+    asked = threading.Event()
+    handler = type("Handler", (SilentAboutDocuments,), {"s3": shell.url, "asked": asked})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    files = () if command == "results" else (str(tmp_path / "new"),)
+    arguments = (command, job_id, *files, "--endpoint-url", shell.url)
+    with serving(server), shell.popen(*arguments, AWS_ENDPOINT_URL_S3=url) as process:
+        reads = asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        done = finished(process)
+
+    assert reads
+    assert (done.code, done.out) == (130, "")
+    assert done.err == (
+        f"comprehend-phi: Interrupted while reading the results of job {job_id}\n"
+        "The same command reads them again.\n"
     )
 
 
