@@ -230,29 +230,29 @@ def detect(
             if review is not None and render is not None:
                 write_private(review, render(results, job.job_id, undelivered))
             unprocessed, code = results.unprocessed, _code(results)
-    if as_json:
-        emit_json(
-            {
-                **job_members(properties),
-                "client_request_token": here.request.client_request_token,
-                "destination": destination,
-                "document_count": documents,
-                "entity_counts": dict(counts.most_common()),
-                "unprocessed": [unprocessed_members(file) for file in unprocessed],
-                "failed": [failed_members(*each) for each in undelivered.failed.items()],
-                "redacted": None if redact is None else str(redact),
-                "review": None if review is None else str(review),
-            }
-        )
-    else:
-        show_counts(documents, counts)
-        show_unprocessed(unprocessed)
-        if local:
-            emit(f"The job's output is in {destination}")
-        if redact is not None:
-            emit(f"Redacted copies are in {redact}")
-        if review is not None:
-            emit(f"The page for a reviewer is {review}; it has the notes in full")
+            if as_json:
+                emit_json(
+                    {
+                        **job_members(properties),
+                        "client_request_token": here.request.client_request_token,
+                        "destination": destination,
+                        "document_count": documents,
+                        "entity_counts": dict(counts.most_common()),
+                        "unprocessed": [unprocessed_members(file) for file in unprocessed],
+                        "failed": [failed_members(*each) for each in undelivered.failed.items()],
+                        "redacted": None if redact is None else str(redact),
+                        "review": None if review is None else str(review),
+                    }
+                )
+            else:
+                show_counts(documents, counts)
+                show_unprocessed(unprocessed)
+                if local:
+                    emit(f"The job's output is in {destination}")
+                if redact is not None:
+                    emit(f"Redacted copies are in {redact}")
+                if review is not None:
+                    emit(f"The page for a reviewer is {review}; it has the notes in full")
     _fail_if([*problems, *undelivered.problems])
     return code
 

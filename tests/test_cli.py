@@ -1747,6 +1747,19 @@ def test_the_id_of_a_started_job_is_told_if_stdout_is_full(shell: Shell) -> None
     assert f"Job {shell.server.service.job_ids[-1]} started\n" in done.err
 
 
+def test_detect_says_how_to_read_the_results_again_if_stdout_is_full(shell: Shell) -> None:
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02")
+    done = run_on_full_disk(shell, "detect", *shell.start("good", *options), full="stdout")
+
+    job_id = shell.server.service.job_ids[-1]
+    assert done.code == 1
+    assert done.error == "No space left on device: <stdout>"
+    assert done.err.splitlines()[-1] == (
+        f"The job has ended; to read its results: comprehend-phi results {job_id}"
+        f" --endpoint-url {shell.url}"
+    )
+
+
 def test_no_job_is_started_if_its_token_cannot_be_told(shell: Shell) -> None:
     before = shell.server.service.job_ids
     start = ("start", *shell.start("good", "--kms-key", KEY))
