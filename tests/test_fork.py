@@ -682,7 +682,8 @@ tell(forked(child))
             "S3 is read through boto3 alone: this process was forked, and the threads of obstore"
             " are left behind in its parent"
         )
-        assert told == [[reason, reason]]  # once for each client
+        # Once for each client.
+        assert told == [[f"GetObject: {reason}", f"results: {reason}"]]
 
     def test_a_child_that_may_only_use_obstore_says_that_it_cannot(self, service: Service) -> None:
         told = run("""
