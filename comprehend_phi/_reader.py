@@ -6,6 +6,7 @@ folder is listed.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,8 @@ from ._documents import (
     decode_output,
 )
 from ._layout import Layout, find_folder, folder_key
-from ._storage import MissingObject, Storage, StoredObject
+from ._records import log
+from ._storage import MissingObject, Storage, StorageOfJob, StoredObject
 from .errors import (
     IncompleteResultsError,
     JobNotEndedError,
@@ -146,7 +148,7 @@ class Reader:
                 job_id=job.job_id,
             )
         self._job = job
-        self._storage = storage
+        self._storage = StorageOfJob(storage, job.job_id)
         self.connections: int = storage.connections
         self._input = job.input_data_config
         self._bucket = job.output_data_config.s3_bucket
@@ -290,9 +292,27 @@ class Reader:
             )
         return None
 
-    def hold_against_manifest(self, shortfall: Shortfall) -> None:
-        """Raise IncompleteResultsError unless all that the manifest promises was delivered."""
+    def hold_against_manifest(self, shortfall: Shortfall, *, operation: str) -> None:
+        """Log the end of a reading, and raise unless all that the manifest promises was delivered.
+
+        Args:
+            shortfall: what was not delivered.
+            operation: what the log calls the reading.
+
+        Raises:
+            IncompleteResultsError: something is missing, or the manifest's numbers do not add up.
+        """
         manifest, listed = self.manifest, len(self.files)
+        delivered = listed - shortfall.count
+        log(
+            logging.WARNING if shortfall.count else logging.INFO,
+            "%d documents were delivered, %d left out",
+            *(delivered, shortfall.count),
+            operation=operation,
+            job_id=self._job.job_id,
+            documents=delivered,
+            left_out=shortfall.count,
+        )
         if shortfall.count:
             raise self._incomplete(
                 f"{shortfall.count} of {listed} documents could not be delivered",

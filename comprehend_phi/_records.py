@@ -29,8 +29,7 @@ _OTHERS = (
     "advice",
     "job_status",
     "documents",
-    "failed",
-    "missing",
+    "left_out",
 )
 FIELDS = ("operation", *_IDS, *_OTHERS)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from attrs import field, frozen
 
 from . import _failures, _wire, retry
+from ._records import about_job
 from .errors import (
     AccessDeniedException,
     MalformedResponseError,
@@ -77,6 +78,33 @@ class Storage(Protocol):
     def folders(self, bucket: str, prefix: str) -> list[str]:
         """What lies one slash below `prefix`, the slash included. Raises as `read` does."""
         ...
+
+
+class StorageOfJob:
+    """A storage whose log records are about one job."""
+
+    def __init__(self, storage: Storage, job_id: str) -> None:
+        self._storage = storage
+        self._job_id = job_id
+
+    def check_open(self) -> None:
+        """Raise ClientClosedError if the client was closed."""
+        self._storage.check_open()
+
+    def read(self, bucket: str, key: str) -> StoredObject:
+        """Read one object."""
+        with about_job(self._job_id):
+            return self._storage.read(bucket, key)
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """List all keys that begin with `prefix`."""
+        with about_job(self._job_id):
+            return self._storage.keys(bucket, prefix)
+
+    def folders(self, bucket: str, prefix: str) -> list[str]:
+        """List what is one slash below `prefix`."""
+        with about_job(self._job_id):
+            return self._storage.folders(bucket, prefix)
 
 
 class Boto3Storage:

@@ -97,9 +97,11 @@ class JobResults:
             IncompleteResultsError: as iterating does, for notes as for documents.
             ResultsError, ServiceError, TransportError: as iterating does.
         """
-        return self._read(_redacted(self._reader, min_score, replacement))
+        return self._read(_redacted(self._reader, min_score, replacement), "redacted")
 
-    def _read(self, read: Callable[[File], _T]) -> Generator[_T, None, None]:
+    def _read(
+        self, read: Callable[[File], _T], operation: str = "results"
+    ) -> Generator[_T, None, None]:
         reader = self._reader
         shortfall = Shortfall()
         reader.check_open()
@@ -117,7 +119,7 @@ class JobResults:
                     shortfall.delivered()
                     yield result
                     reader.check_open()
-        reader.hold_against_manifest(shortfall)
+        reader.hold_against_manifest(shortfall, operation=operation)
 
 
 class AsyncJobResults:
@@ -166,9 +168,11 @@ class AsyncJobResults:
         self, *, min_score: float = 0.0, replacement: str = "[{type}]"
     ) -> AsyncGenerator[tuple[str, str], None]:
         """The input key and the redacted text of every document, as `JobResults.redacted`."""
-        return self._read(_redacted(self._reader, min_score, replacement))
+        return self._read(_redacted(self._reader, min_score, replacement), "redacted")
 
-    async def _read(self, read: Callable[[File], _T]) -> AsyncGenerator[_T, None]:
+    async def _read(
+        self, read: Callable[[File], _T], operation: str = "results"
+    ) -> AsyncGenerator[_T, None]:
         reader = self._reader
         reader.check_open()
         files = await in_thread(self._pool, lambda: reader.files)
@@ -184,7 +188,8 @@ class AsyncJobResults:
                     shortfall.delivered()
                     yield result
                     reader.check_open()
-        await in_thread(self._pool, lambda: reader.hold_against_manifest(shortfall))
+        end = partial(reader.hold_against_manifest, shortfall, operation=operation)
+        await in_thread(self._pool, end)
 
 
 async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResults:

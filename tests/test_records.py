@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from comprehend_phi import (
+    AsyncPHIClient,
+    IncompleteResultsError,
     JobStopped,
     PHIClient,
     RetryPolicy,
@@ -21,7 +25,7 @@ from comprehend_phi import (
 )
 from comprehend_phi._records import FIELDS
 from comprehend_phi.models import StopPHIDetectionJobRequest
-from comprehend_phi.testing import LocalServer, faults
+from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 MakeClient = Callable[..., PHIClient]
 
@@ -242,6 +246,112 @@ def test_the_end_of_a_stopped_job_is_a_record(
         job.wait()
 
     assert polls(log)[-1][1].startswith(f"{DESCRIBE}: STOPPED on poll ")
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+Deliver = Callable[[str], int]
+
+
+@pytest.fixture(params=["sync", "async"])
+def deliver(
+    request: pytest.FixtureRequest,
+    server: LocalServer,
+    clock: FakeClock,
+    s3: Any,
+    request_: StartPHIDetectionJobRequest,
+    log: Log,
+) -> Deliver:
+    """Runs a job, then reads all that a method of its results delivers."""
+    options: dict[str, Any] = {"endpoint_url": server.endpoint_url, "clock": clock, "s3_client": s3}
+
+    def read(method: str) -> int:
+        with PHIClient(**options) as client:
+            job = client.submit(request_)
+            job.wait()
+            results = job.results()
+            log.take()
+            with suppress(IncompleteResultsError):
+                return sum(1 for _ in getattr(results, method)())
+        return -1
+
+    async def read_async(method: str) -> int:
+        async with AsyncPHIClient(**options) as client:
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            log.take()
+            with suppress(IncompleteResultsError):
+                return len([each async for each in getattr(results, method)()])
+        return -1
+
+    return read if request.param == "sync" else lambda method: asyncio.run(read_async(method))
+
+
+METHODS = {"__iter__": "results", "with_text": "results", "redacted": "redacted"}
+
+
+def method_of(name: str, request: pytest.FixtureRequest) -> str:
+    return name.replace("__i", "__ai") if "async" in request.node.name else name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_end_of_reading_is_a_record_with_counts(
+    deliver: Deliver,
+    method: str,
+    s3: Any,
+    bucket: str,
+    server: LocalServer,
+    log: Log,
+    request: pytest.FixtureRequest,
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/second.txt", Body=b"Seen by Dr. Ada Example")
+    assert deliver(method_of(method, request)) == 2
+
+    (record,) = log.take()
+    (job_id,) = server.service.job_ids
+    assert record.levelno == logging.INFO
+    assert known(record) == {
+        "operation": METHODS[method],
+        "job_id": job_id,
+        "documents": 2,
+        "left_out": 0,
+    }
+    assert record.getMessage() == (
+        f"{METHODS[method]}: 2 documents were delivered, 0 left out (job_id={job_id})"
+    )
+
+
+def test_a_reading_that_leaves_notes_out_ends_with_a_warning(
+    deliver: Deliver, s3: Any, bucket: str, refuse: Callable[..., None], log: Log
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/second.txt", Body=b"Seen by Dr. Ada Example")
+    refuse("notes/second.txt", status=403, code="InvalidObjectState")
+    assert deliver("redacted") == -1
+
+    record = log.take()[-1]
+    assert record.levelname == "WARNING"
+    assert {**known(record), "job_id": ""} == {
+        "operation": "redacted",
+        "job_id": "",
+        "documents": 1,
+        "left_out": 1,
+    }
+    assert "second" not in record.getMessage()
+
+
+def test_a_retry_of_reading_is_logged_with_the_job_and_without_the_key(
+    deliver: Deliver, refuse: Callable[..., None], server: LocalServer, log: Log
+) -> None:
+    refuse("notes/note.txt", status=503, code="SlowDown")
+    assert deliver("redacted") == -1
+
+    (job_id,) = server.service.job_ids
+    retried = [record for record in log.take() if known(record)["operation"] == "GetObject"]
+    assert [known(record)["attempt"] for record in retried] == [1, 2, 3, 4, 5, 6, 7]
+    assert {known(record)["job_id"] for record in retried} == {job_id}
+    assert not [record for record in retried if "note.txt" in repr(vars(record))]
+    assert all(f"(job_id={job_id}" in record.getMessage() for record in retried)
 
 
 # --- The logger -----------------------------------------------------------------------------------
