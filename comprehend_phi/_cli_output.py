@@ -82,12 +82,12 @@ class _Retries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record of a retry. Waiting for a job slot and what to check are said once."""
-        fields = vars(record)
+        fields: dict[str, Any] = vars(record)
         what = f"{fields['operation']}: {fields['code'] or fields['reason']}"
         what += f" on attempt {fields['attempt']}"
         if fields["attempt"] is None or what == self._told:
             return
-        advice = fields["advice"] or ""
+        advice: str = fields["advice"] or ""
         line = f"{what}, trying again in {fields['delay']:.2f} s."
         note(line if advice in ("", self._advised) else f"{line} {advice}")
         self._told, self._advised = what, advice

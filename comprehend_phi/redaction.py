@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 from ._documents import Entity
 from ._shapes import InstanceShape, NumberShape, StringShape, require
@@ -56,7 +57,7 @@ def redact(
     require("redact", "replacement", _REPLACEMENT, replacement)
     require("redact", "entities", _ENTITIES, entities)
     found = list(entities)
-    if not all(isinstance(entity, Entity) for entity in found):
+    if not all(isinstance(entity, Entity) for entity in cast("list[object]", found)):
         raise RequestValidationError(
             owner="redact",
             field="entities",

@@ -1486,7 +1486,7 @@ class SilentAboutDocuments(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(answer.read())
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_: Any, **__: Any) -> None:
         pass
 
 
@@ -1716,7 +1716,6 @@ def test_a_stream_that_the_shell_closed_is_done_without(
 def run_on_full_disk(shell: Shell, *arguments: str, full: str) -> Done:
     """Run a command whose stdout or stderr, or both, go to a file on a full disk."""
     with Path("/dev/full").open("w") as disk:
-        streams: dict[str, Any] = dict.fromkeys(full.split(), disk)
         done = subprocess.run(
             [sys.executable, "-m", "comprehend_phi", *arguments, "--endpoint-url", shell.url],
             cwd=shell.home,
@@ -1724,7 +1723,8 @@ def run_on_full_disk(shell: Shell, *arguments: str, full: str) -> Done:
             text=True,
             timeout=60,
             check=False,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
+            stdout=disk if "stdout" in full else subprocess.PIPE,
+            stderr=disk if "stderr" in full else subprocess.PIPE,
         )
     return checked(Done(done.returncode, done.stdout or "", done.stderr or ""))
 

@@ -125,7 +125,10 @@ def test_the_answers_to_describe_and_list_are_logged_at_debug(
 
 
 def test_an_answer_without_a_request_id_is_logged_without_one(log: Log) -> None:
-    client = SimpleNamespace(stop_phi_detection_job=lambda **_members: {"JobId": JOB_ID})
+    def stop(**_members: Any) -> dict[str, str]:
+        return {"JobId": JOB_ID}
+
+    client = SimpleNamespace(stop_phi_detection_job=stop)
     _operations.STOP.attempt(client, StopPHIDetectionJobRequest(job_id=JOB_ID))
 
     (record,) = log.take()

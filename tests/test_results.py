@@ -1642,10 +1642,10 @@ def test_a_source_that_its_entities_do_not_fit_is_left_out_and_told_without_a_wo
     assert "Patient" not in str(error)
 
 
-def without_entities(laid: Laid, **sizes: int) -> list[str]:
+def without_entities(laid: Laid, input_size: int | None = None) -> list[str]:
     """Lay a job of three notes in which nothing was found, so that no offset can tell a change."""
     keys = others(laid)
-    laid.lay("a.txt", "b.txt", "c.txt", **sizes)
+    laid.lay("a.txt", "b.txt", "c.txt", input_size=input_size)
     for path in ("a.txt", "b.txt", "c.txt"):
         laid.document(path, output())
     return keys
