@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import _failures
 from ._process import PerProcess
+from ._shapes import InstanceShape, require
 from .errors import (
     ClientClosedError,
     DoubleRetryWarning,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 S3Transport = Literal["auto", "boto3", "obstore"]
+_TEXT = InstanceShape(str)
 
 
 class _Clients:
@@ -62,6 +64,7 @@ class Connection:
         s3_transport: S3Transport,
         connections: int | None = None,
     ) -> None:
+        _check_settings(region_name, endpoint_url, session, config)
         if client is not None:
             if endpoint_url is not None:
                 raise TypeError("client= is used as it is: give its own endpoint_url to it instead")
@@ -196,6 +199,18 @@ class Connection:
             ),
             f"the client for {service}",
         )
+
+
+def _check_settings(region_name: object, endpoint_url: object, session: Any, config: Any) -> None:
+    """Refuse settings of the wrong type, which boto3 would take for wrong values."""
+    require("PHIClient", "region_name", _TEXT, region_name, optional=True)
+    require("PHIClient", "endpoint_url", _TEXT, endpoint_url, optional=True)
+    for name, value, method, advice in (
+        ("session", session, "client", "boto3 session, as of boto3.Session()"),
+        ("config", config, "merge", "botocore config, as of botocore.config.Config()"),
+    ):
+        if value is not None and (isinstance(value, type) or not hasattr(value, method)):
+            raise TypeError(f"{name}= must be a {advice}")
 
 
 def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ._shapes import InstanceShape, require
 from .errors import UnreadableObjectError
 
 _T = TypeVar("_T")
@@ -158,8 +159,21 @@ def _repr(struct: Entity | Document | UnprocessedFile | Manifest) -> str:
 
 
 def entity_counts(documents: Iterable[Document]) -> Counter[str]:
-    """How many entities of each type there are in all the documents together."""
-    return Counter(entity.type for document in documents for entity in document.entities)
+    """Count the entities of each type in all the documents together.
+
+    Raises:
+        RequestValidationError: `documents` is not what its type says.
+    """
+    require("entity_counts", "documents", _DOCUMENTS, documents)
+    counts: Counter[str] = Counter()
+    for document in documents:
+        require("entity_counts", "documents", _DOCUMENT, document)
+        counts.update(entity.type for entity in document.entities)
+    return counts
+
+
+_DOCUMENTS = InstanceShape(Iterable, "such as the results of a job")
+_DOCUMENT = InstanceShape(Document)
 
 
 # --- The files as the service writes them ---------------------------------------------------------

@@ -65,10 +65,10 @@ class PHIClient:
     Raises:
         TransportError: boto3 cannot build the client, for want of a region for example; or
             `s3_transport` is "obstore", and the extra `fast` is not installed.
-        RequestValidationError: `retry` or `clock` is of the wrong type, or there is no such
-            `s3_transport`.
-        TypeError: `endpoint_url` beside `client`, `s3_client` beside `s3_transport="obstore"`, or a
-            client of another service.
+        RequestValidationError: `region_name`, `endpoint_url`, `s3_transport`, `retry` or `clock` is
+            of the wrong type, or there is no such `s3_transport`.
+        TypeError: `endpoint_url` beside `client`, `s3_client` beside `s3_transport="obstore"`, a
+            client of another service, or another object in the place of a session or config.
     """
 
     def __init__(

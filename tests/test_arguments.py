@@ -8,7 +8,10 @@ from collections.abc import Callable, Generator
 from inspect import isawaitable
 from typing import Any
 
+import boto3
+import botocore.session
 import pytest
+from botocore.config import Config
 
 from comprehend_phi import (
     AsyncPHIClient,
@@ -20,6 +23,7 @@ from comprehend_phi import (
     RetryPolicy,
     StartPHIDetectionJobRequest,
     WaitPolicy,
+    entity_counts,
     redact,
 )
 from comprehend_phi.testing import FakeClock
@@ -213,6 +217,38 @@ def test_a_client_refuses_a_wrong_policy_or_clock_when_it_is_built(
     assert str(error) == f"{client_class.__name__}.{argument} {reason}"
 
 
+@pytest.mark.parametrize("argument", ["region_name", "endpoint_url"])
+@pytest.mark.parametrize("wrong", [5, CANARY.encode(), Telltale()])
+def test_a_client_refuses_a_region_or_endpoint_that_is_no_text(
+    client_class: Any, argument: str, wrong: Any
+) -> None:
+    error = refusal(lambda: client_class(**{argument: wrong}))
+
+    assert str(error) == f"PHIClient.{argument} (str) must be a str, not {type(wrong).__name__}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong", "rule"),
+    [
+        *(
+            ("session", wrong, "must be a boto3 session, as of boto3.Session()")
+            for wrong in (5, CANARY, Telltale(), boto3.Session, botocore.session.Session())
+        ),
+        *(
+            ("config", wrong, "must be a botocore config, as of botocore.config.Config()")
+            for wrong in (5, CANARY, {"user_agent_extra": CANARY}, Telltale(), Config)
+        ),
+    ],
+)
+def test_a_client_refuses_a_session_or_config_that_is_not_boto3s(
+    client_class: Any, argument: str, wrong: Any, rule: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        client_class(**{argument: wrong})
+
+    assert str(caught.value) == f"{argument}= {rule}"
+
+
 # --- Waiting --------------------------------------------------------------------------------------
 
 
@@ -288,4 +324,26 @@ def test_redact_refuses_a_replacement_that_utf_8_cannot_hold() -> None:
     assert str(error) == (
         "redact.replacement (format string) must be text that UTF-8 can encode; the character at"
         " index 1 is U+D800 (unnamed)"
+    )
+
+
+# --- Counting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [None, 5, Telltale()])
+def test_entity_counts_refuses_what_cannot_be_iterated_over(wrong: Any) -> None:
+    error = refusal(lambda: entity_counts(wrong))
+
+    assert str(error) == (
+        f"entity_counts.documents (Iterable) must be an Iterable, not {type(wrong).__name__}; such"
+        " as the results of a job"
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"Entities": CANARY}, CANARY, ("note.txt", CANARY), NAME])
+def test_entity_counts_refuses_what_is_no_document(wrong: Any) -> None:
+    error = refusal(lambda: entity_counts([wrong]))
+
+    assert str(error) == (
+        f"entity_counts.documents (Document) must be a Document, not {type(wrong).__name__}"
     )
