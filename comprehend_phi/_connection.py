@@ -162,13 +162,14 @@ class Connection:
     def close(self) -> None:
         """Close the connections of the clients that this process built; never a user's client."""
         self.refuse()
-        clients = self._clients.get()
-        with clients.lock:
-            for client in clients.by_service.values():
-                client.close()
+        # Without the lock: another thread may hold it for as long as boto3 looks for credentials.
+        for client in tuple(self._clients.get().by_service.values()):
+            client.close()
 
     def _built(self, service: str, endpoint_url: str | None) -> Any:
         clients = self._clients.get()
+        if service in clients.by_service:
+            return clients.by_service[service]
         with clients.lock:
             if service not in clients.by_service:
                 client = self._build(service, self._region_name, endpoint_url)
@@ -178,27 +179,29 @@ class Connection:
             return clients.by_service[service]
 
     def _build(self, service: str, region_name: str | None, endpoint_url: str | None) -> Any:
-        import boto3
-        from botocore.config import Config
+        def build() -> Any:
+            # Once the main thread has ended, boto3 cannot be imported either.
+            import boto3
+            from botocore.config import Config
 
-        theirs = self._config or Config()
-        if self._connections is not None:
-            theirs = Config(max_pool_connections=self._connections).merge(theirs)
-        # RetryPolicy alone retries. "standard" takes the place of an "adaptive" in the environment,
-        # which waits by itself even for a single attempt.
-        ours = Config(retries={"total_max_attempts": 1, "mode": "standard"})
-        if service != "s3":
-            ours = ours.merge(Config(parameter_validation=False))
-        config = theirs.merge(ours)
-        # Without a session, boto3's default one: what setup_default_session configured holds.
-        session: Any = self._session or boto3
-        build = session.client
-        return _failures.built(
-            lambda: build(
-                service, region_name=region_name, endpoint_url=endpoint_url, config=config
-            ),
-            f"the client for {service}",
-        )
+            theirs = self._config or Config()
+            if self._connections is not None:
+                theirs = Config(max_pool_connections=self._connections).merge(theirs)
+            # RetryPolicy alone retries. "standard" takes the place of an "adaptive" in the
+            # environment, which waits by itself even for a single attempt.
+            ours = Config(retries={"total_max_attempts": 1, "mode": "standard"})
+            if service != "s3":
+                ours = ours.merge(Config(parameter_validation=False))
+            # Without a session, boto3's default one: what setup_default_session configured holds.
+            session: Any = self._session or boto3
+            return session.client(
+                service,
+                region_name=region_name,
+                endpoint_url=endpoint_url,
+                config=theirs.merge(ours),
+            )
+
+        return _failures.built(build, f"the client for {service}")
 
 
 def _check_settings(region_name: object, endpoint_url: object, session: Any, config: Any) -> None:

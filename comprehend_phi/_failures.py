@@ -76,6 +76,8 @@ _CONFIG_FILES = (
     " (~/.aws/credentials or AWS_SHARED_CREDENTIALS_FILE), the profile (AWS_PROFILE) and config=."
 )
 
+_TOO_LATE = "Build the client before the main thread ends."
+
 # --- One attempt ----------------------------------------------------------------------------------
 
 
@@ -187,6 +189,8 @@ def _advice_on_settings(cause: Exception) -> str:
         return _ENDPOINT
     if trail.has(("botocore.endpoint", "create_endpoint")):
         return _ENDPOINT
+    if trail.has(("threading", "_register_atexit")):  # which refuses then
+        return _TOO_LATE
     return _CREDENTIALS if trail.has(("botocore.session", "get_credentials")) else _CONFIG_FILES
 
 

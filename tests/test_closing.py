@@ -364,13 +364,13 @@ def test_a_loaded_error_is_raised_afresh_each_time(
 # --- What sleeps ----------------------------------------------------------------------------------
 
 FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
-DOCUMENTS = 40
 
 
 class Busy(ThreadingHTTPServer):
     """A job's results on an S3 that has one of the documents, and asks to wait an hour for others.
 
     Attributes:
+        documents: how many there are.
         refused: set when it asked somebody to wait.
     """
 
@@ -379,6 +379,7 @@ class Busy(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self.documents = 40
         self.refused = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -399,6 +400,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(200, {"ComprehendMedicalAsyncJobProperties": job})
 
     def do_GET(self) -> None:
+        assert isinstance(self.server, Busy)
         name = self.path.split("?")[0].rpartition("/")[2]
         summary = {
             "Status": "COMPLETED",
@@ -407,7 +409,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         content: dict[str, Any] = {
             "Manifest": {"Summary": summary},
-            "success": {"Files": [f"{number}.txt" for number in range(DOCUMENTS)]},
+            "success": {"Files": [f"{number}.txt" for number in range(self.server.documents)]},
             "failed": {"Files": []},
             "0.txt.out": {"Entities": []},
         }
@@ -415,7 +417,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, content[name])
         else:
             self.answer(503, {}, {"Retry-After": "3600"})
-            assert isinstance(self.server, Busy)
             self.server.refused.set()
 
     def answer(self, status: int, content: object, headers: Mapping[str, str] = {}) -> None:
@@ -591,3 +592,76 @@ def test_ctrl_c_ends_the_command_line_in_its_backoff(
 
     assert code == 130
     assert seconds < 10
+
+
+# --- The end of the program -----------------------------------------------------------------------
+
+# What a thread does when the main thread has ended, or the interpreter in its last moments.
+LATE = {
+    "a thread": "threading.Thread(target=late).start()",
+    "atexit": "atexit.register(run)",
+}
+READ = {
+    "PHIClient": "count = len(list(client.results(job_id)))",
+    "AsyncPHIClient": """
+async def main():
+    return len([document async for document in await client.results(job_id)])
+
+count = asyncio.run(main())
+""",
+}
+LATE_PROGRAM = """
+import asyncio, atexit, sys, threading
+from comprehend_phi import AsyncPHIClient, ComprehendPHIError, PHIClient
+
+job_id, cls, code, built = sys.argv[1:5]
+
+def build():
+    return {"PHIClient": PHIClient, "AsyncPHIClient": AsyncPHIClient}[cls]()
+
+def run():
+    try:
+        scope = {"asyncio": asyncio, "job_id": job_id, "client": client or build()}
+        exec(code, scope)
+        print(scope["count"])
+    except ComprehendPHIError as error:
+        print(type(error).__name__, error.outcome_unknown, error)
+
+def late():
+    threading.main_thread().join()
+    run()
+
+client = build() if built == "early" else None
+"""
+
+
+def late(how: str, cls: str, built: str) -> str:
+    """What a program says that reads results late."""
+    source = LATE_PROGRAM + LATE[how]
+    done = subprocess.run(
+        [sys.executable, "-c", source, JOB_ID, cls, READ[cls], built],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("cls", READ)
+@pytest.mark.parametrize("how", LATE)
+def test_results_are_read_after_the_main_thread_has_ended(how: str, cls: str, busy: Busy) -> None:
+    busy.documents = 1
+    assert late(how, cls, "early") == "1"
+
+
+@pytest.mark.parametrize("cls", READ)
+@pytest.mark.parametrize("how", LATE)
+def test_a_client_that_is_built_after_the_main_thread_has_ended_says_that_it_is_too_late(
+    how: str, cls: str, busy: Busy
+) -> None:
+    assert late(how, cls, "late") == (
+        "TransportError False PHIClient: boto3 cannot build the client for comprehendmedical"
+        " (RuntimeError) (1 attempt). Build the client before the main thread ends."
+    )
