@@ -41,6 +41,10 @@ _SYSTEM_CLOCK = SystemClock()
 class PHIClient:
     """Starts, follows, lists and stops PHI detection jobs. Safe to share among threads.
 
+    Forked processes can share a client too: each one builds boto3 clients of its own. A `client` or
+    `s3_client` that was handed in cannot be used in a fork, so every call raises
+    `ClientClosedError` there.
+
     Usable as a context manager, which closes the connections that it opened.
 
     Args:
