@@ -1220,7 +1220,7 @@ def test_the_local_service_within_this_process_is_read_through_boto3(
         s3.close()
     assert [message for message in caplog.messages if "boto3 alone" in message] == [
         "GetObject: S3 is read through boto3 alone: the answers to boto3 do not come from the"
-        " network, as within moto's mocks"
+        f" network, as within moto's mocks (job_id={job.job_id})"
     ]
 
 

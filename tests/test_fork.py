@@ -683,7 +683,7 @@ tell(forked(child))
             " are left behind in its parent"
         )
         # Once for each client.
-        assert told == [[f"GetObject: {reason}", f"results: {reason}"]]
+        assert told == [[f"GetObject: {reason} (job_id={PARENT})", f"results: {reason}"]]
 
     def test_a_child_that_may_only_use_obstore_says_that_it_cannot(self, service: Service) -> None:
         told = run("""

@@ -629,7 +629,7 @@ def test_a_document_that_is_denied_is_told_after_all_others_came(
     with pytest.raises(IncompleteResultsError, match="s3:ListBucket") as caught:
         came.extend(results_of(server, make_client(s3_client=boto3_client)))
     assert len(came) == 199
-    assert f"{FOLDER}3.txt.out" in caught.value.failed["notes/3.txt"]
+    assert f"{FOLDER}3.txt.out" in caught.value.failed["3.txt"]
 
 
 def test_refused_credentials_end_the_reading_at_once(
