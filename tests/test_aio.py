@@ -771,6 +771,26 @@ def test_what_concerns_all_notes_ends_the_reading(
     run(main())
 
 
+def test_a_note_replaced_by_one_of_its_size_after_its_job_is_left_out_and_told(
+    connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=b"To be dictated later.\n")
+            job = await client.submit(request_)
+            await job.wait()
+            results = await job.results()
+            s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=b"Patient: Noor Sample.\n")
+            for read in (results.with_text, results.redacted):
+                with pytest.raises(IncompleteResultsError) as caught:
+                    async for _ in read():
+                        pass
+                assert caught.value.failed.keys() == {"notes/blank.txt"}
+                assert "Noor" not in repr(caught.value.__dict__)
+
+    run(main())
+
+
 # What becomes of one of the files of a job; `None` deletes it.
 DAMAGE: dict[str, tuple[str, bytes | None]] = {
     "nothing": ("no such file", None),

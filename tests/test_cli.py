@@ -855,6 +855,23 @@ def test_results_prints_all_other_documents_and_names_every_note_that_failed(
     assert done.error == "2 notes could not be delivered"
 
 
+def test_a_note_replaced_by_one_of_its_size_after_its_job_is_neither_copied_nor_shown(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    with LocalServer(clock=clock, job_seconds=0) as server, shell_on(server, tmp_path) as shell:
+        shell.put("notes/blank.txt", "To be dictated later.\n")
+        job_id = shell.ended_job("notes")
+        clock.sleep(1)
+        shell.put("notes/blank.txt", "Patient: Noor Sample.\n")
+        for command in (("redact", job_id, "copies"), ("review", job_id, "page.html")):
+            done = shell(*command)
+            assert done.code == 1
+            assert done.failed["notes/blank.txt"].startswith("SourceChangedError: ")
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in written if "Noor" in text]
+
+
 def test_numbers_that_do_not_add_up_fail_after_everything_was_written(
     shell: Shell, quick: Callable[..., Done], on: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -1719,6 +1719,30 @@ def test_a_source_written_in_the_second_of_the_submission_or_before_is_read(
     assert keys_of(came) == ["notes/a.txt"]
 
 
+@each_reading_of_text
+def test_a_note_replaced_by_one_of_its_size_after_its_job_is_left_out_and_told(
+    client: PHIClient,
+    clock: FakeClock,
+    s3: Any,
+    bucket: str,
+    make_request: Callable[..., StartPHIDetectionJobRequest],
+    read: Callable[[JobResults], Iterator[Any]],
+) -> None:
+    # Nothing is found in it, so neither an offset nor the size can tell.
+    before, after = b"To be dictated later.\n", b"Patient: Noor Sample.\n"
+    assert len(before) == len(after)
+    s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=before)
+    job = client.submit(make_request())
+    job.wait()
+    assert len(list(read(job.results()))) == 2
+    s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=after)
+    came, error = until_incomplete(read(job.results()))
+    assert keys_of(came) == ["notes/note.txt"]
+    assert error.failed.keys() == {"notes/blank.txt"}
+    assert "after the job was submitted" in error.failed["notes/blank.txt"]
+    assert_keeps_quiet(error, "Noor Sample")
+
+
 def test_documents_are_read_whatever_became_of_their_sources(laid: Laid) -> None:
     without_entities(laid, input_size=1)
     assert len(inputs(laid.results(SubmitTime=0))) == 3

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -430,6 +431,22 @@ def test_a_server_leaves_no_trace_in_motos_own_s3(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="another", Body=b"")
     assert bucket not in moto_s3.s3_backends.bucket_accounts
     assert bucket not in [one.bucket_name for one in moto_s3.FakeKey.instances_tracked]
+
+
+def test_the_clock_of_a_server_dates_its_objects(
+    server: LocalServer, s3: Any, bucket: str, clock: FakeClock
+) -> None:
+    def dated() -> datetime:
+        when: datetime = s3.head_object(Bucket=bucket, Key="notes/note.txt")["LastModified"]
+        return when
+
+    assert dated() == clock.now()
+    clock.sleep(60)
+    s3.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"")
+    assert dated() == clock.now()
+    clock.sleep(60)
+    server.storage.write(bucket, "notes/note.txt", b"")
+    assert dated() == clock.now()
 
 
 def test_a_server_keeps_no_object_that_was_replaced(server: LocalServer, s3: Any) -> None:

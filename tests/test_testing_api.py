@@ -334,6 +334,22 @@ def test_moto_is_left_as_it_was_found() -> None:
     assert {name for name in sys.modules if "comprehendmedical" in name} == modules
 
 
+def test_the_clock_of_the_block_dates_the_objects_inside_it() -> None:
+    s3 = untyped_boto3.client("s3", region_name="us-east-1")
+
+    def dated() -> datetime:
+        when: datetime = s3.head_object(Bucket="bucket", Key="notes/note.txt")["LastModified"]
+        return when
+
+    clock = FakeClock(datetime(2001, 2, 3, 4, 5, 6, tzinfo=timezone.utc))
+    with local_service(clock=clock):
+        put_note()
+        assert dated() == clock.now()
+    with mock_aws():
+        put_note()
+        assert dated() > datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+
 def test_moto_is_left_as_it_was_found_when_the_block_fails() -> None:
     patterns = list(backend_url_patterns)
     with pytest.raises(ZeroDivisionError), local_service():

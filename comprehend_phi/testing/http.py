@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ..results import Entity
-from .clock import ServiceClock
+from .clock import ServiceClock, WallClock
 from .detector import detect
 from .faults import Answer
 from .s3 import OwnS3, account_id
@@ -41,7 +41,7 @@ class LocalServer:
 
     Args:
         port: where to listen; 0 takes a free one.
-        clock: the time that its jobs take; without it, this machine's.
+        clock: the time of its jobs and of the objects in its S3; without it, this machine's.
         detector: finds the entities of one text.
         job_seconds: how long a job runs.
         limits: the quotas of the account.
@@ -64,7 +64,8 @@ class LocalServer:
         job_seconds: float = 1.0,
         limits: Limits | None = None,
     ) -> None:
-        self.storage: OwnS3 = OwnS3()
+        clock = clock or WallClock()
+        self.storage: OwnS3 = OwnS3(clock)
         self.service: LocalService = LocalService(
             self.storage,
             clock=clock,

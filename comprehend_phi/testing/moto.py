@@ -18,7 +18,7 @@ from moto.core.base_backend import BackendDict, BaseBackend
 from ..results import Entity
 from .clock import ServiceClock
 from .detector import detect
-from .s3 import MotoS3, account_id
+from .s3 import MotoS3, account_id, dated_by
 from .service import Limits, LocalService
 from .wire import respond
 
@@ -41,8 +41,8 @@ def local_service(
     Resetting moto also resets the local service.
 
     Args:
-        clock: the time that its jobs take, such as a `FakeClock` shared with the client; without
-            it, this machine's.
+        clock: the time of its jobs and of the objects in S3, such as a `FakeClock` shared with the
+            client; without it, this machine's.
         detector: finds the entities of one text.
         job_seconds: how long a job runs.
         limits: the quotas of the account.
@@ -58,7 +58,7 @@ def local_service(
         limits=limits,
         account_id=account_id(),
     )
-    with mock_aws(), _registered(service):
+    with mock_aws(), dated_by(service.clock), _registered(service):
         yield service
 
 

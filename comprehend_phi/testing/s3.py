@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.util import find_spec, module_from_spec
 from io import BytesIO
@@ -23,6 +24,8 @@ import moto.backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.utilities.utils import get_partition
+
+from .clock import ServiceClock
 
 
 def account_id() -> str:
@@ -73,10 +76,15 @@ class MotoS3:
 
 
 class OwnS3(MotoS3):
-    """An S3 that belongs to one server. `mock_aws` and other servers neither see nor empty it."""
+    """An S3 that belongs to one server. `mock_aws` and other servers neither see nor empty it.
 
-    def __init__(self) -> None:
-        self._backends = _Backends()
+    Args:
+        clock: the time at which objects are written, as S3 tells it.
+    """
+
+    def __init__(self, clock: ServiceClock) -> None:
+        self._clock = clock
+        self._backends = _Backends(clock)
 
     @contextmanager
     def backends(self) -> Generator[Any, None, None]:
@@ -89,7 +97,7 @@ class OwnS3(MotoS3):
 
     def clear(self) -> None:
         """Delete all buckets."""
-        self._backends = _Backends()
+        self._backends = _Backends(self._clock)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -104,13 +112,31 @@ class OwnS3(MotoS3):
             return answer
 
 
+@contextmanager
+def dated_by(clock: ServiceClock) -> Generator[None, None, None]:
+    """Let `clock` tell the time to the S3 of `mock_aws` within the block."""
+    models: Any = sys.modules["moto.s3.models"]
+    before = models.utcnow
+    models.utcnow = lambda: _utc(clock)
+    try:
+        yield
+    finally:
+        models.utcnow = before
+
+
+def _utc(clock: ServiceClock) -> datetime:
+    """Return the time as moto keeps it: in UTC, without saying so."""
+    return clock.now().astimezone(timezone.utc).replace(tzinfo=None)
+
+
 # --- The copy of moto's code ----------------------------------------------------------------------
 
 
 class _Backends(dict[str, "_Account"]):
     """The accounts of one server: what moto's code uses as its `s3_backends`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ServiceClock) -> None:
+        self.clock = clock
         self.bucket_accounts: dict[str, tuple[str, str]] = {}
 
     def __missing__(self, account: str) -> _Account:
@@ -168,6 +194,7 @@ def _connect(models: Any, responses: Any) -> None:
             # moto would keep every object that there ever was.
             value.instances_tracked = deque(maxlen=0)
     models.s3_backends = responses.s3_backends = _Current()
+    models.utcnow = lambda: _utc(_current.get().clock)
     # Objects stay in memory. Nobody needs to close them, and moto need not warn of open ones.
     models.tempfile = SimpleNamespace(SpooledTemporaryFile=_Memory)
     del models.FakeKey.__del__
