@@ -99,7 +99,7 @@ class Shortfall:
     _OUTAGE = 100
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self.missing: list[str] = []
         self.failed: dict[str, str] = {}
         self._in_a_row = 0

@@ -31,10 +31,10 @@ class _Work:
     """What a pool has to do in one process, and the threads that do it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.waiting: deque[Call[Any]] = deque()
         self.asleep: set[Call[Any]] = set()
-        self.busy = 0  # threads that make calls, without those that were given up
+        self.busy: int = 0  # threads that make calls, without those that were given up
         self.threads: set[threading.Thread] = set()
 
     def do(self) -> None:
@@ -129,7 +129,7 @@ class Call(Future[_T]):
     def __init__(self, function: Callable[[], _T], pool: Pool, work: _Work) -> None:
         super().__init__()
         self.function = function
-        self.process = os.getpid()
+        self.process: int = os.getpid()
         self._pool = pool
         self._work = work
         self._thread: threading.Thread
