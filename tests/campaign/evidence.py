@@ -41,9 +41,17 @@ class Evidence:
             self.add("repr", repr(thing))
             self.add("repr", str(thing))
 
+    def event(self, what: str) -> None:
+        """Count something that happened as the plan has it."""
+        self.add("event", what)
+
+    def wrong(self, what: str) -> None:
+        """Something that may not be, as far as the program can see."""
+        self.add("wrong", what)
+
     def raised(self, error: BaseException) -> None:
         """An exception with all that hangs on it."""
-        if not isinstance(error, ComprehendPHIError):
+        if not isinstance(error, (ComprehendPHIError, KeyboardInterrupt)):
             self.add("untyped", "".join(traceback.format_exception(error)))
         pending: list[BaseException | None] = [error]
         seen: set[int] = set()
@@ -101,12 +109,16 @@ class Finding:
         sightings: those with a word of a canary, by channel.
         raised: exceptions by class.
         untyped: tracebacks of exceptions that are not ours.
+        events: how often something happened as the plan has it.
+        wrong: what the program itself saw go wrong.
     """
 
     looked_at: Counter[str] = field(factory=Counter[str])
     sightings: Counter[str] = field(factory=Counter[str])
     raised: Counter[str] = field(factory=Counter[str])
     untyped: list[str] = field(factory=list[str])
+    events: Counter[str] = field(factory=Counter[str])
+    wrong: list[str] = field(factory=list[str])
 
 
 def examine(path: Path) -> Finding:
@@ -120,6 +132,12 @@ def examine(path: Path) -> Finding:
             channel, text = "cut short by a kill", line
         if channel == "untyped" or line.startswith('["untyped"'):
             found.untyped.append(text)
+        if channel == "event":
+            found.events[text] += 1
+            continue
+        if channel == "wrong":
+            found.wrong.append(text)
+            continue
         found.looked_at[channel] += 1
         if any(word in text.lower() for word in _WORDS):
             found.sightings[channel] += 1

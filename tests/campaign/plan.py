@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 # Planted where text may not leak from; looked for by their words, so that a part counts as well.
 NOTE_CANARY = "Zinnia Quellwasser"
@@ -25,6 +26,7 @@ OPERATIONS = (
 _BURSTS = {
     "throttle": 12,
     "throttle, Retry-After": 3,
+    "throttle, Retry-After of an hour": 2,
     "too many requests": 9,
     "job limit": 6,
     "server error before the work": 3,
@@ -48,6 +50,7 @@ KINDS = tuple(_BURSTS)
 
 S3_KINDS = (
     "S3: slow down",
+    "S3: slow down, Retry-After of an hour",
     "S3: server error",
     "S3: reset",
     "S3: cut object",
@@ -57,15 +60,38 @@ S3_KINDS = (
     "S3: slow answer",
 )
 
+# The sleep in which Ctrl-C interrupts the program.
+RETRY_OR_POLL = "interrupt during a retry or between polls"
+S3_BACKOFF = "interrupt during a backoff in a thread"
+AN_HOUR = "interrupt during a Retry-After of an hour"
+INTERRUPTS = (RETRY_OR_POLL, S3_BACKOFF, AN_HOUR)
+
+LINE_BREAK = "credentials: a line break in the access key"
+EXPIRED = "credentials: an expired token"
+NO_SOURCE = "credentials: their source fails"
+CREDENTIALS = (LINE_BREAK, EXPIRED, NO_SOURCE)
+
+Change = Literal["", "deleted", "replaced", "replaced, same size"]
+
+S3Reading = Literal["client handed in", "boto3", "auto", "obstore"]
+
 
 @frozen(kw_only=True)
 class Note:
-    """One file of the input: its key, its bytes, and words that redaction has to leave there."""
+    """One file of the input.
+
+    Attributes:
+        kept: words that redaction has to leave in the text.
+        change: what happens to the note after its job has ended, before anybody reads the results.
+        replacement: the bytes that replace it.
+    """
 
     key: str
     body: bytes
     kept: str
     can_be_processed: bool
+    change: Change = ""
+    replacement: bytes = b""
 
 
 @frozen(kw_only=True)
@@ -81,6 +107,26 @@ class Folder:
 
 
 @frozen(kw_only=True)
+class Interrupt:
+    """Ctrl-C during one of the sleeps of a life: the `number`th one of this `kind`."""
+
+    kind: str
+    number: int
+
+
+@frozen(kw_only=True)
+class BrokenCredentials:
+    """Credentials that break for some requests of a life: `count` of them, after `after` good ones.
+
+    A `count` of None breaks all the others.
+    """
+
+    kind: str
+    after: int
+    count: int | None
+
+
+@frozen(kw_only=True)
 class Plan:
     """One schedule.
 
@@ -89,6 +135,10 @@ class Plan:
             lets a call pass.
         s3_faults: for reads from S3, likewise.
         kills: the step at which each life of the program ends; after these lives, none does.
+        forks: for each life, the fork point at which it forks, counted from 1; 0 for none.
+        interrupts: what interrupts each life, if anything.
+        credentials: how the credentials of each life break, if they do.
+        s3_reading: how the program reads results.
     """
 
     seed: int
@@ -101,6 +151,10 @@ class Plan:
     slot_timeout: float
     wait_timeout: float | None
     connections: int
+    forks: tuple[int, ...]
+    interrupts: tuple[Interrupt | None, ...]
+    credentials: tuple[BrokenCredentials | None, ...]
+    s3_reading: S3Reading
 
     @property
     def bucket(self) -> str:
@@ -122,7 +176,15 @@ def draw(seed: int) -> Plan:
     for _ in range(random.choice((0, 0, 1, 2))):
         s3_faults += [""] * random.randint(0, 6)
         s3_faults += [random.choice(S3_KINDS)] * random.randint(1, 3)
+    interrupts = tuple(_interrupt(random) for _ in range(random.choice((0, 1, 2, 3, 4))))
+    for interrupt in interrupts:
+        if interrupt and interrupt.kind == S3_BACKOFF:
+            s3_faults += [""] * random.randint(0, 8) + [random.choice(S3_KINDS[:4])] * 2
+        elif interrupt and interrupt.kind == AN_HOUR:
+            operation = random.choice(OPERATIONS[:2])
+            faults += [(operation, "throttle, Retry-After of an hour")] * 2
     last_step = random.choice((12, 40, 120))
+    readings: tuple[S3Reading, ...] = ("client handed in", "boto3", "auto", "obstore")
     return Plan(
         seed=seed,
         asynchronous=seed % 2 == 1,
@@ -134,6 +196,26 @@ def draw(seed: int) -> Plan:
         slot_timeout=random.choice((0.0, 600.0, 7200.0)),
         wait_timeout=random.choice((None, None, 90.0)),
         connections=random.choice((1, 4)),
+        forks=tuple(random.choice((1, 2, 4, 6, 8, 10)) for _ in range(random.choice((0, 1, 2, 3)))),
+        interrupts=interrupts,
+        credentials=tuple(_credentials(random) for _ in range(random.choice((0, 0, 1, 2)))),
+        s3_reading=random.choice(readings),
+    )
+
+
+def _interrupt(random: Random) -> Interrupt | None:
+    if random.random() < 0.3:
+        return None
+    return Interrupt(kind=random.choice(INTERRUPTS), number=random.choice((1, 1, 1, 2, 5)))
+
+
+def _credentials(random: Random) -> BrokenCredentials | None:
+    if random.random() < 0.3:
+        return None
+    return BrokenCredentials(
+        kind=random.choice(CREDENTIALS),
+        after=random.randint(0, 20),
+        count=random.choice((1, 1, 3, None)),
     )
 
 
@@ -145,7 +227,10 @@ def _folder(random: Random, seed: int, index: int) -> Folder:
         prefix=prefix,
         job_name=f"{NAME_CANARY} {seed} {index}",
         notes=tuple(
-            _note(random, f"{prefix}/{number}.txt", f"kept {seed} {index} {number}", hopeless)
+            _changed(
+                random,
+                _note(random, f"{prefix}/{number}.txt", f"kept {seed} {index} {number}", hopeless),
+            )
             for number in range(random.randint(1, 4))
         ),
         to_be_stopped=random.random() < 0.1,
@@ -155,7 +240,8 @@ def _folder(random: Random, seed: int, index: int) -> Folder:
 
 def _note(random: Random, key: str, kept: str, hopeless: bool) -> Note:
     odd = random.choice(("", "\N{FACE WITH TEARS OF JOY}\r\n", "e\u0301te\u0301\n", "\ufeff"))
-    text = f"{odd}{kept}\nPatient: {NOTE_CANARY}\nPhone: (555) 555-0142\n"
+    found = f"Patient: {NOTE_CANARY}\nPhone: (555) 555-0142\n" if random.random() < 0.8 else ""
+    text = f"{odd}{kept}\n{found}"
     body = text.encode() * random.randint(1, 3)
     bad = hopeless or random.random() < 0.15
     if bad and random.random() < 0.5:
@@ -163,3 +249,18 @@ def _note(random: Random, key: str, kept: str, hopeless: bool) -> Note:
     elif bad:
         body = body + b"." * FILE_BYTES
     return Note(key=key, body=body, kept=kept, can_be_processed=not bad)
+
+
+def _changed(random: Random, note: Note) -> Note:
+    """Let some of the notes that a job can process change after it."""
+    changes: tuple[Change, ...] = ("deleted", "replaced", "replaced, same size")
+    if not note.can_be_processed or random.random() < 0.85:
+        return note
+    change = random.choice(changes)
+    if change == "deleted":
+        return evolve(note, change=change)
+    size = len(note.body)
+    if change == "replaced":
+        size = random.choice((size - 1, size + 1, size * 2))
+    text = f"{NOTE_CANARY}\nPatient: {NOTE_CANARY}\n" * (size // 20 + 1)
+    return evolve(note, change=change, replacement=text.encode()[:size])

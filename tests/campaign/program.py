@@ -12,18 +12,25 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
-from attrs import field, frozen
+from attrs import define, evolve, field, frozen
+from botocore.credentials import Credentials
+from botocore.exceptions import CredentialRetrievalError
 
 from comprehend_phi import (
     AsyncJob,
     AsyncPHIClient,
+    ClientClosedError,
     ComprehendPHIError,
+    ExpiredTokenException,
+    IncompleteResultsError,
     InputDataConfig,
     InvalidRequestException,
     Job,
@@ -35,16 +42,43 @@ from comprehend_phi import (
     PHIClient,
     RequestValidationError,
     RetryPolicy,
+    ServiceError,
     StartPHIDetectionJobRequest,
+    TransportError,
     WaitPolicy,
 )
 
 from .evidence import Evidence
-from .plan import REFUSED_CANARY, Folder, Plan
-from .world import REGION, SharedClock
+from .plan import (
+    AN_HOUR,
+    EXPIRED,
+    LINE_BREAK,
+    NO_SOURCE,
+    REFUSED_CANARY,
+    RETRY_OR_POLL,
+    S3_BACKOFF,
+    BrokenCredentials,
+    Folder,
+    Interrupt,
+    Plan,
+)
+from .world import EXPIRED_TOKEN, REGION, SharedClock
 
-# Exit codes, beside 0: sysexits' EX_TEMPFAIL and EX_SOFTWARE.
-GAVE_UP, BROKEN = 75, 70
+# Exit codes, beside 0: sysexits' EX_TEMPFAIL and EX_SOFTWARE, and the one of a shell for SIGINT.
+GAVE_UP, BROKEN, INTERRUPTED = 75, 70, 130
+
+# The events of a fork. Each begun fork has to end.
+FORKED, FORK_ENDED = "forks", "forks that ended"
+FORK_ANSWERED, FORK_REFUSED = "answers to forks", "refusals of forks with clients of their parent"
+FORK_READ_ON = "forks that read on where their parent was"
+EVENTS = (FORKED, FORK_ENDED, FORK_ANSWERED, FORK_REFUSED, FORK_READ_ON)
+
+# A note counts as changed once so many readings in a row say so: S3 may fail to find it by mistake.
+_READINGS = 3
+
+# An interrupted program that has not ended after so many seconds is ended by SIGALRM, and so is a
+# fork that hangs.
+_PROMPTLY, _FORK_SECONDS = 60, 120
 
 
 @frozen(kw_only=True)
@@ -61,10 +95,13 @@ class Run:
     evidence: Evidence
     session: Any
     endpoint_url: str
-    clock: SharedClock
     kill_at: int | None
     life: int
     defect: str
+    clock: Sleeper
+    fork_at: int
+    _fork_points: list[int] = field(factory=lambda: [0])
+    _sent: list[bytes] = field(factory=list[bytes])
     _steps: list[int] = field(factory=lambda: [0])
     _lock: threading.Lock = field(factory=threading.Lock)
 
@@ -75,6 +112,44 @@ class Run:
             if self._steps[0] == self.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
                 signal.pause()  # the kernel may take its time
+
+    def note_request(self, request: Any, **_event: object) -> None:
+        """Take note of a request before it is sent. One with a line break cannot be sent."""
+        signature = request.headers.get("Authorization", "")
+        if "\n" not in (signature if isinstance(signature, str) else signature.decode("latin-1")):
+            self._sent.append(request.body if isinstance(request.body, bytes) else b"")
+
+    def was_sent(self, token: str) -> bool:
+        return any(token.encode() in body for body in self._sent)
+
+    def check(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.evidence.wrong(otherwise)
+
+    def fork(self, work: Callable[[], object]) -> None:
+        """A moment at which the program may fork a child that does `work`, and go on meanwhile."""
+        self._fork_points[0] += 1
+        if self._fork_points[0] != self.fork_at:
+            return
+        self.evidence.event(FORKED)
+        with self._lock:  # else another thread might hold it in the child for ever
+            pid = os.fork()
+        if pid == 0:
+            self._be_child(work)
+
+    def _be_child(self, work: Callable[[], object]) -> NoReturn:
+        signal.alarm(_FORK_SECONDS)
+        self._steps[0] = -sys.maxsize  # it is not killed
+        self.clock.begin_again()
+        try:
+            if self.defect == "fork that dies":
+                os._exit(1)
+            work()
+            self.evidence.event(FORK_ENDED)
+        except Exception as error:  # noqa: BLE001 - the evidence tells of all
+            self.evidence.raised(error)
+        finally:
+            os._exit(0)
 
     def journal(self, folder: Folder) -> dict[str, Any]:
         path = self.directory / f"{folder.prefix}.json"
@@ -97,10 +172,134 @@ class Run:
         self.step()
 
 
+class Sleeper:
+    """The shared clock, and Ctrl-C in one of the sleeps of this process."""
+
+    def __init__(self, clock: SharedClock, interrupt: Interrupt | None, evidence: Evidence) -> None:
+        self._clock = clock
+        self._interrupt = interrupt
+        self._evidence = evidence
+        self._sleeps = 0
+        self.alarm_seconds = _PROMPTLY
+        self.is_deaf = False
+
+    def begin_again(self) -> None:
+        """In a fork: it is not interrupted, and no lock of its parent is in its way."""
+        self._interrupt = None
+        self._clock.begin_again()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        if self._strikes(seconds):
+            with suppress(*[KeyboardInterrupt] if self.is_deaf else []):
+                self._strike()
+                threading.Event().wait()
+            signal.pause()
+        self._clock.sleep(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        if self._strikes(seconds):
+            self._strike()
+            await asyncio.Event().wait()
+        await self._clock.sleep_async(seconds)
+
+    def _strikes(self, seconds: float) -> bool:
+        if self._interrupt is None:
+            return False
+        is_in_pool = threading.current_thread() is not threading.main_thread()
+        kinds = {S3_BACKOFF if is_in_pool else RETRY_OR_POLL, AN_HOUR if seconds >= 3600 else ""}
+        if self._interrupt.kind not in kinds:
+            return False
+        self._sleeps += 1
+        return self._sleeps == self._interrupt.number
+
+    def _strike(self) -> None:
+        assert self._interrupt is not None
+        self._evidence.event(self._interrupt.kind)
+        signal.alarm(self.alarm_seconds)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+class Misfortunate(Credentials):
+    """Credentials that break as the plan says."""
+
+    def __init__(self, plan: BrokenCredentials, evidence: Evidence) -> None:
+        super().__init__("testing", "testing")
+        self._plan = plan
+        self._evidence = evidence
+        self._asked = 0
+
+    def get_frozen_credentials(self) -> Any:
+        plan, good = self._plan, super().get_frozen_credentials()
+        self._asked += 1
+        broken = self._asked - plan.after
+        if broken < 1 or (plan.count is not None and broken > plan.count):
+            return good
+        self._evidence.event(plan.kind)
+        if plan.kind == NO_SOURCE:
+            raise CredentialRetrievalError(provider="custom-process", error_msg=REFUSED_CANARY)
+        if plan.kind == EXPIRED:
+            return good._replace(token=EXPIRED_TOKEN)
+        assert plan.kind == LINE_BREAK
+        return good._replace(access_key=f"{REFUSED_CANARY}\ntesting")
+
+
+@define
+class Watcher:
+    """Looks at one wait, which may end only as `Job.wait` documents it."""
+
+    run: Run
+    folder: Folder
+    job_id: str
+    has_seen: bool = False
+    blind_since: float | None = None
+
+    def polled(self, seen: JobProperties) -> None:
+        self.has_seen, self.blind_since = True, None
+        self.run.check(is_about(seen, self.folder, self.job_id), "a poll told of another job")
+        self.run.evidence.shown(seen)
+        self.run.step()
+
+    def failed(self, error: ServiceError | TransportError) -> None:
+        self.run.evidence.raised(error)
+        if error.retryable:
+            self.blind_since = None
+        elif self.blind_since is None:
+            self.blind_since = self.run.clock.monotonic()
+        if self.run.defect == "impatient wait":
+            raise error
+
+    def ended(self, error: ServiceError | TransportError) -> None:
+        """Take in the error that ended the wait: after one good poll, a hiccup may not."""
+        blind_since = self.blind_since
+        is_about_sending = isinstance(error, (TransportError, ExpiredTokenException))
+        if self.has_seen and (error.retryable or is_about_sending):
+            self.run.check(
+                not error.retryable
+                and blind_since is not None
+                and self.run.clock.monotonic() - blind_since > 3000,  # others move the clock, too
+                "a wait ended for a hiccup",
+            )
+
+
+def is_about(seen: JobProperties, folder: Folder, job_id: str) -> bool:
+    return (seen.job_id, seen.job_name) == (job_id, folder.job_name)
+
+
 def live(run: Run) -> int:
     """One life, from the start of the program to its end; returns the exit code."""
     run.evidence.watch()
     random.seed(f"{run.plan.seed} {run.life}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run.clock.is_deaf = run.defect == "deaf to interrupts"
+    run.clock.alarm_seconds = 1 if run.defect else _PROMPTLY
+    os.environ["AWS_ENDPOINT_URL_S3"] = run.endpoint_url
+    broken = run.plan.credentials[run.life : run.life + 1]
+    if broken and broken[0] is not None:
+        run.session._session._credentials = Misfortunate(broken[0], run.evidence)
+    run.session.events.register("before-send", run.note_request)
     run.session.events.register("before-send", run.step)
     run.session.events.register("response-received", run.step)
     try:
@@ -112,6 +311,9 @@ def live(run: Run) -> int:
     except ComprehendPHIError as error:
         run.evidence.raised(error)
         return GAVE_UP
+    except KeyboardInterrupt as error:
+        run.evidence.raised(error)
+        return INTERRUPTED
     except BaseException as error:
         run.evidence.raised(error)  # one that is not ours is what the campaign counts
         raise
@@ -126,13 +328,14 @@ def options(run: Run) -> dict[str, Any]:
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=run.plan.connections,
     )
+    reading: dict[str, Any] = {"s3_transport": run.plan.s3_reading, "config": config}
+    if run.plan.s3_reading == "client handed in":
+        reading = {"s3_client": run.session.client("s3", region_name=REGION, config=config)}
     return {
+        **reading,
         "region_name": REGION,
         "endpoint_url": run.endpoint_url,
         "session": run.session,
-        "s3_client": run.session.client(
-            "s3", region_name=REGION, endpoint_url=run.endpoint_url, config=config
-        ),
         "retry": RetryPolicy(slot_timeout=run.plan.slot_timeout),
         "clock": run.clock,
     }
@@ -175,6 +378,52 @@ def prepared(run: Run, folder: Folder) -> tuple[dict[str, Any], StartPHIDetectio
     return known, request
 
 
+def check_start(run: Run, known: dict[str, Any], error: ServiceError | TransportError) -> None:
+    """A start that was never sent cannot have made a job."""
+    if run.defect == "start of unknown outcome":
+        error.outcome_unknown = True
+    run.check(
+        not error.outcome_unknown or run.was_sent(known["token"]),
+        "the outcome of a start that was never sent is said to be unknown",
+    )
+
+
+class Readings:
+    """What readings of the same notes say of those that changed since the job read them."""
+
+    def __init__(self, run: Run, folder: Folder) -> None:
+        self._run = run
+        self._folder = folder
+        self._agreeing = 0
+        self.failed: dict[str, str] = {}
+
+    def are_enough(self, error: IncompleteResultsError | None) -> bool:
+        """Take in how a reading ended, and return whether its end is to be believed."""
+        if error is None:
+            self.failed = {}
+            return True
+        self._run.evidence.raised(error)
+        failed = dict(error.failed)
+        if not all(reason.startswith("SourceChangedError: ") for reason in failed.values()):
+            raise error
+        if not failed:
+            raise error
+        self._agreeing = self._agreeing + 1 if failed.keys() == self.failed.keys() else 1
+        self.failed = failed
+        if self._agreeing < _READINGS:
+            return False
+        self._break()
+        return True
+
+    def _break(self) -> None:
+        key = next(iter(self.failed))
+        if self._run.defect == "changed note not named":
+            del self.failed[key]
+        if self._run.defect == "changed note passed on":
+            note = next(note for note in self._folder.notes if note.key == key)
+            keep(self._run, self._folder, [], key, note.replacement.decode())
+
+
 def keep(run: Run, folder: Folder, redacted: list[str], key: str, text: str) -> None:
     """Put a redacted document where it belongs."""
     if run.defect == "lost document" and not redacted:
@@ -206,7 +455,7 @@ def work(run: Run) -> None:
             if job is not None
         ]
         for folder, known, job in open_folders:
-            see_through(run, folder, known, job)
+            see_through(run, client, folder, known, job)
         listed = [job.job_id for job in client.list_phi_detection_jobs(page_size=2)]
         run.note_down_list(listed)
 
@@ -220,14 +469,24 @@ def start_or_resume(
     if "job_id" in known:
         return known, client.job(known["job_id"])
     known, request = prepared(run, folder)
-    job = client.submit(request)
+    try:
+        job = client.submit(request)
+    except (ServiceError, TransportError) as error:
+        check_start(run, known, error)
+        raise
     run.step()
     known["job_id"] = job.job_id
     run.note_down(folder, known)
     return known, job
 
 
-def see_through(run: Run, folder: Folder, known: dict[str, Any], job: Job) -> None:
+def see_through(
+    run: Run, client: PHIClient, folder: Folder, known: dict[str, Any], job: Job
+) -> None:
+    def be_child(rest: Iterable[tuple[str, str]] | None = None) -> None:
+        ask_in_fork(run, client, folder, known, rest)
+
+    run.fork(be_child)
     if folder.to_be_stopped:
         try:
             job.stop()
@@ -235,12 +494,18 @@ def see_through(run: Run, folder: Folder, known: dict[str, Any], job: Job) -> No
             run.evidence.raised(error)
         run.step()
 
-    def polled(seen: JobProperties) -> None:
-        run.evidence.shown(seen)
-        run.step()
+    watcher = Watcher(run, folder, job.job_id)
 
+    def polled(seen: JobProperties) -> None:
+        watcher.polled(seen)
+        run.fork(be_child)
+
+    policy = WaitPolicy(timeout=run.plan.wait_timeout)
     try:
-        run.evidence.shown(job, job.wait(WaitPolicy(timeout=run.plan.wait_timeout), polled))
+        run.evidence.shown(job, job.wait(policy, polled, watcher.failed))
+    except (ServiceError, TransportError) as error:
+        watcher.ended(error)
+        raise
     except JobStopped as error:
         run.evidence.raised(error)
         finish(run, folder, known, stopped=True)
@@ -248,15 +513,98 @@ def see_through(run: Run, folder: Folder, known: dict[str, Any], job: Job) -> No
     except JobFailed as error:  # it may have left a list of what it could not process
         run.evidence.raised(error)
     results = job.results()
-    redacted: list[str] = []
     run.evidence.shown(results, results.manifest)
     for document in results:
         run.evidence.shown(document, *document.entities)
-    for key, text in results.redacted():
-        keep(run, folder, redacted, key, text)
+    readings = Readings(run, folder)
+    while True:
+        redacted: list[str] = []
+        incomplete: IncompleteResultsError | None = None
+        texts = results.redacted()
+        try:
+            for key, text in texts:
+                keep(run, folder, redacted, key, text)
+                run.fork(lambda: be_child(texts))  # noqa: B023 - called at once, if at all
+        except IncompleteResultsError as error:
+            incomplete = error
+        if readings.are_enough(incomplete):
+            break
     run.evidence.shown(*results.unprocessed)
     unprocessed = [file.input_key for file in results.unprocessed]
-    finish(run, folder, known, redacted=redacted, unprocessed=unprocessed)
+    end = {"redacted": redacted, "unprocessed": unprocessed, "failed": readings.failed}
+    finish(run, folder, known, **end)
+
+
+def ask_in_fork(
+    run: Run,
+    client: PHIClient,
+    folder: Folder,
+    known: dict[str, Any],
+    rest: Iterable[tuple[str, str]] | None,
+) -> None:
+    """What a forked child does with its parent's client, and with what its parent was reading."""
+
+    def read_on() -> None:
+        for key, text in rest or ():
+            check_text(run, folder, key, text)
+        run.evidence.event(FORK_READ_ON)
+
+    def describe() -> None:
+        check_description(run, folder, known, client.describe_phi_detection_job(known["job_id"]))
+
+    def submit() -> None:
+        check_submission(run, known, client.submit(request_in_fork(run, folder, known)).job_id)
+
+    def read() -> None:
+        for key, text in client.results(known["job_id"]).redacted():
+            check_text(run, folder, key, text)
+
+    for ask in (describe, submit, read) if rest is None else (read_on, describe, submit, read):
+        try:
+            ask()
+        except ComprehendPHIError as error:
+            note_failure_in_fork(run, error)
+        else:
+            note_answer_in_fork(run)
+
+
+# What a fork and an asynchronous fork look at.
+
+
+def request_in_fork(run: Run, folder: Folder, known: dict[str, Any]) -> StartPHIDetectionJobRequest:
+    if run.defect == "new token in a fork":
+        known = {**known, "token": str(uuid4())}
+    return request_of(folder, run.plan.bucket, known)
+
+
+def check_description(run: Run, folder: Folder, known: dict[str, Any], seen: JobProperties) -> None:
+    if run.defect == "answer of another":
+        seen = evolve(seen, job_id="0" * 32)
+    run.check(is_about(seen, folder, known["job_id"]), "a fork was told of another job")
+
+
+def check_submission(run: Run, known: dict[str, Any], job_id: str) -> None:
+    run.check(job_id == known["job_id"], "a fork that sent the same request got another job")
+
+
+def check_text(run: Run, folder: Folder, key: str, text: str) -> None:
+    kept = [note.kept for note in folder.notes if note.key == key and not note.change]
+    run.check(bool(kept) and kept[0] in text, "a fork was given another text")
+    run.evidence.add("text in a fork", text)
+
+
+def note_answer_in_fork(run: Run) -> None:
+    run.evidence.event(FORK_ANSWERED)
+    run.check(run.plan.s3_reading != "client handed in", "a fork used the client of its parent")
+
+
+def note_failure_in_fork(run: Run, error: ComprehendPHIError) -> None:
+    run.evidence.raised(error)
+    if run.plan.s3_reading == "client handed in":
+        run.check(isinstance(error, ClientClosedError), "a fork used the client of its parent")
+        run.evidence.event(FORK_REFUSED)
+    else:
+        run.check(not isinstance(error, ClientClosedError), "a fork was refused a client")
 
 
 # --- With the asynchronous client, all folders at the same time -----------------------------------
@@ -285,14 +633,24 @@ async def whole_async(run: Run, client: AsyncPHIClient, folder: Folder) -> None:
         job = client.job(known["job_id"])
     else:
         known, request = prepared(run, folder)
-        job = await client.submit(request)
+        try:
+            job = await client.submit(request)
+        except (ServiceError, TransportError) as error:
+            check_start(run, known, error)
+            raise
         run.step()
         known["job_id"] = job.job_id
         run.note_down(folder, known)
-    await see_through_async(run, folder, known, job)
+    await see_through_async(run, client, folder, known, job)
 
 
-async def see_through_async(run: Run, folder: Folder, known: dict[str, Any], job: AsyncJob) -> None:
+async def see_through_async(
+    run: Run, client: AsyncPHIClient, folder: Folder, known: dict[str, Any], job: AsyncJob
+) -> None:
+    def be_child() -> None:
+        asyncio.run(ask_in_fork_async(run, client, folder, known))
+
+    run.fork(be_child)
     if folder.to_be_stopped:
         try:
             await job.stop()
@@ -300,12 +658,18 @@ async def see_through_async(run: Run, folder: Folder, known: dict[str, Any], job
             run.evidence.raised(error)
         run.step()
 
-    def polled(seen: JobProperties) -> None:
-        run.evidence.shown(seen)
-        run.step()
+    watcher = Watcher(run, folder, job.job_id)
 
+    def polled(seen: JobProperties) -> None:
+        watcher.polled(seen)
+        run.fork(be_child)
+
+    policy = WaitPolicy(timeout=run.plan.wait_timeout)
     try:
-        run.evidence.shown(job, await job.wait(WaitPolicy(timeout=run.plan.wait_timeout), polled))
+        run.evidence.shown(job, await job.wait(policy, polled, watcher.failed))
+    except (ServiceError, TransportError) as error:
+        watcher.ended(error)
+        raise
     except JobStopped as error:
         run.evidence.raised(error)
         finish(run, folder, known, stopped=True)
@@ -313,15 +677,50 @@ async def see_through_async(run: Run, folder: Folder, known: dict[str, Any], job
     except JobFailed as error:
         run.evidence.raised(error)
     results = await job.results()
-    redacted: list[str] = []
     run.evidence.shown(results, results.manifest)
     async for document in results:
         run.evidence.shown(document, *document.entities)
-    async for key, text in results.redacted():
-        keep(run, folder, redacted, key, text)
+    readings = Readings(run, folder)
+    while True:
+        redacted: list[str] = []
+        incomplete: IncompleteResultsError | None = None
+        try:
+            async for key, text in results.redacted():
+                keep(run, folder, redacted, key, text)
+                run.fork(be_child)
+        except IncompleteResultsError as error:
+            incomplete = error
+        if readings.are_enough(incomplete):
+            break
     run.evidence.shown(*results.unprocessed)
     unprocessed = [file.input_key for file in results.unprocessed]
-    finish(run, folder, known, redacted=redacted, unprocessed=unprocessed)
+    end = {"redacted": redacted, "unprocessed": unprocessed, "failed": readings.failed}
+    finish(run, folder, known, **end)
+
+
+async def ask_in_fork_async(
+    run: Run, client: AsyncPHIClient, folder: Folder, known: dict[str, Any]
+) -> None:
+    async def describe() -> None:
+        seen = await client.describe_phi_detection_job(known["job_id"])
+        check_description(run, folder, known, seen)
+
+    async def submit() -> None:
+        job = await client.submit(request_in_fork(run, folder, known))
+        check_submission(run, known, job.job_id)
+
+    async def read() -> None:
+        results = await client.results(known["job_id"])
+        async for key, text in results.redacted():
+            check_text(run, folder, key, text)
+
+    for ask in (describe, submit, read):
+        try:
+            await ask()
+        except ComprehendPHIError as error:
+            note_failure_in_fork(run, error)
+        else:
+            note_answer_in_fork(run)
 
 
 # --- What is wrong on purpose, to see that the campaign notices -----------------------------------
@@ -338,6 +737,14 @@ DEFECTS = (
     "untyped exception",
     "untyped exception in a thread",
     "never done",
+    "new token in a fork",
+    "answer of another",
+    "fork that dies",
+    "changed note not named",
+    "changed note passed on",
+    "deaf to interrupts",
+    "start of unknown outcome",
+    "impatient wait",
 )
 
 

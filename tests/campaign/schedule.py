@@ -44,8 +44,11 @@ class Tally:
     clean: int = 0
     unprocessed: int = 0
     withdrawn: int = 0
+    changed: int = 0
     kills: int = 0
     gave_up: int = 0
+    interrupted: int = 0
+    events: Counter[str] = field(factory=Counter[str])
     faults: Counter[str] = field(factory=Counter[str])
     attempts: Counter[str] = field(factory=Counter[str])
     looked_at: Counter[str] = field(factory=Counter[str])
@@ -129,6 +132,8 @@ class Stage:
                 tally.kills += 1
             elif code == program.GAVE_UP:
                 tally.gave_up += 1
+            elif code == program.INTERRUPTED:
+                tally.interrupted += 1
             else:
                 tally.differences.append(f"life {life} of the program ended with code {code}")
                 return
@@ -138,24 +143,32 @@ class Stage:
     def _life(
         self, plan: Plan, directory: Path, defect: str, life: int, kill_at: int | None
     ) -> int:
+        alive, end = os.pipe()  # its other end is closed once the life and all its forks are over
         pid = os.fork()
         if pid:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os.close(end)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            os.read(alive, 1)
+            os.close(alive)
+            return code
         code = program.BROKEN
         try:
             output = os.open(directory / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            evidence = Evidence(directory / "evidence")
+            interrupt = plan.interrupts[life] if life < len(plan.interrupts) else None
             run = program.Run(
                 plan=plan,
                 directory=directory,
-                evidence=Evidence(directory / "evidence"),
+                evidence=evidence,
                 session=self.session,
                 endpoint_url=self.endpoint_url,
-                clock=self.clock,
                 kill_at=kill_at,
                 life=life,
                 defect=defect,
+                clock=program.Sleeper(self.clock, interrupt, evidence),
+                fork_at=plan.forks[life] if life < len(plan.forks) else 0,
             )
             code = program.live(run)
         finally:
@@ -187,6 +200,12 @@ def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
     found = examine(directory / "evidence")
     tally.looked_at, tally.sightings = found.looked_at, found.sightings
     tally.raised, tally.untyped = found.raised, len(found.untyped)
+    tally.events = found.events
+    for what in found.wrong:
+        differs(f"wrong: {what}")
+    begun, ended = (tally.events[event] for event in (program.FORKED, program.FORK_ENDED))
+    if begun != ended:
+        differs(f"{begun} forks, {ended} ended well")
     for channel, count in found.sightings.items():
         differs(f"{count} canary sightings in: {channel}")
     for text in found.untyped:
@@ -200,6 +219,7 @@ def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
     known = _read(directory / f"{folder.prefix}.json")
     unprocessed: Counter[str] = Counter(known.get("unprocessed", ()))
     told: Counter[str] = Counter(known.get("redacted", ()))
+    failed: dict[str, str] = known.get("failed", {})
     if known.get("stopped") and not folder.to_be_stopped:
         tally.differences.append(f"folder {folder.index} was given up as stopped, and nobody did")
     for note in folder.notes:
@@ -208,14 +228,21 @@ def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
         if known.get("stopped"):
             tally.withdrawn += 1
             continue
-        if (delivered, unprocessed[note.key], told[note.key]) != (
-            (True, 0, 1) if note.can_be_processed else (False, 1, 0)
-        ):
+        reason = failed.get(note.key, "").partition(":")[0]
+        if note.change:
+            expected = (False, 0, 0, "SourceChangedError")
+        else:
+            expected = (True, 0, 1, "") if note.can_be_processed else (False, 1, 0, "")
+        if (delivered, unprocessed[note.key], told[note.key], reason) != expected:
             tally.differences.append(
-                f"{note.key}: redacted {told[note.key]} times, unprocessed"
-                f" {unprocessed[note.key]} times, {'' if delivered else 'not '}there"
+                f"{note.key} ({note.change or 'unchanged'}): redacted {told[note.key]} times,"
+                f" unprocessed {unprocessed[note.key]} times, {'' if delivered else 'not '}there,"
+                f" failed with {reason or 'nothing'}"
             )
         tally.unprocessed += unprocessed[note.key]
+        if reason:
+            tally.changed += 1
+            tally.events[f"notes {note.change}"] += 1
         if delivered:
             text = path.read_bytes().decode()
             tally.redacted += 1

@@ -8,7 +8,8 @@ import socket
 import struct
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,6 +21,8 @@ from .plan import FILE_BYTES, NAME_CANARY, OPERATIONS, Plan
 REGION = "us-east-1"
 _EPOCH = datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 _JOB_SECONDS = 300.0
+_ENDS = ("COMPLETED", "PARTIAL_SUCCESS", "FAILED", "STOPPED")
+EXPIRED_TOKEN = "expired"
 
 
 class SharedClock:
@@ -27,6 +30,10 @@ class SharedClock:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 8)  # zeros: the time 0.0, shared with every forked process
+        self._lock = threading.Lock()
+
+    def begin_again(self) -> None:
+        """In a fork: a thread of the parent may hold the lock."""
         self._lock = threading.Lock()
 
     def monotonic(self) -> float:
@@ -53,7 +60,7 @@ class Ledger:
 
     Attributes:
         jobs: the names of its jobs, one for each job.
-        attempts: requests by operation, and reads from S3.
+        attempts: requests by operation, and reads from S3 by the transport.
         faults: the misfortunes that were met, by kind.
     """
 
@@ -69,6 +76,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
     """
     from comprehend_phi.testing import Limits, LocalServer, faults
     from comprehend_phi.testing.faults import Answer, Fault
+    from comprehend_phi.testing.s3 import account_id
     from comprehend_phi.testing.service import LocalService
 
     quoting = f"1 validation error: Value '{NAME_CANARY}' at 'jobName' failed to satisfy constraint"
@@ -77,6 +85,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
         "": faults.passes,
         "throttle": faults.throttle,
         "throttle, Retry-After": lambda: faults.throttle({"Retry-After": "7"}),
+        "throttle, Retry-After of an hour": lambda: faults.throttle({"Retry-After": "3600"}),
         "too many requests": faults.too_many_requests,
         "job limit": faults.job_limit,
         "server error before the work": faults.server_error,
@@ -99,6 +108,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
         "expired credentials": lambda: faults.error("ExpiredTokenException", quoting, 403),
     }
 
+    expired_answer = faults.error_answer("ExpiredTokenException", quoting, 400).body
+
     class Server(LocalServer):
         """The local server with misfortunes on the way to S3 as well."""
 
@@ -107,9 +118,11 @@ def serve(control: Connection, clock: SharedClock) -> None:
             self.storage.create_bucket(plan.bucket, REGION)
             for folder in plan.folders:
                 for note in folder.notes:
-                    self.storage.write(plan.bucket, note.key, note.body)
+                    self.write(plan.bucket, note.key, note.body)
+            self.plan = plan
+            self.unchanged = {folder.job_name: folder for folder in plan.folders}
             self.met: Counter[str] = Counter()
-            self.reads = 0
+            self.reads = self.obstore_reads = 0
             self.s3_faults = deque(plan.s3_faults)
             self.counting = threading.Lock()
             self.service = LocalService(
@@ -120,6 +133,38 @@ def serve(control: Connection, clock: SharedClock) -> None:
             )
             for operation, kind in plan.faults:
                 self.service.script(self.counted(kind, made[kind]()), operation=operation)
+
+        def write(self, bucket: str, key: str, body: bytes) -> None:
+            """Create or replace an object, at the time of the shared clock."""
+            self.storage.write(bucket, key, body)
+            with self.backend() as backend:
+                written = clock.now().replace(tzinfo=None)
+                backend.get_object(bucket, key).last_modified = written
+
+        @contextmanager
+        def backend(self) -> Generator[Any, None, None]:
+            with self.storage.backends() as backends:
+                yield backends[account_id()]["aws"]
+
+        def change_notes(self) -> None:
+            """Change what the plan says of the notes of jobs that have ended."""
+            with self.counting:
+                if not self.unchanged:
+                    return
+                for job in self.jobs():
+                    if job["JobStatus"] not in _ENDS or job["JobName"] not in self.unchanged:
+                        continue
+                    for note in self.unchanged.pop(job["JobName"]).notes:
+                        if note.change == "deleted":
+                            with self.backend() as backend:
+                                backend.delete_object(self.plan.bucket, note.key)
+                        elif note.change:
+                            self.write(self.plan.bucket, note.key, note.replacement)
+
+        def jobs(self) -> list[dict[str, Any]]:
+            answer = self.service.perform("ListPHIDetectionJobs", {"MaxResults": 500}, REGION)
+            found: list[dict[str, Any]] = answer["ComprehendMedicalAsyncJobPropertiesList"]
+            return found
 
         def counted(self, kind: str, fault: Fault) -> Fault:
             def spoil(real: Answer) -> Answer:
@@ -134,21 +179,34 @@ def serve(control: Connection, clock: SharedClock) -> None:
                     self.met[kind] += 1
 
         def ledger(self) -> Ledger:
-            answer = self.service.perform("ListPHIDetectionJobs", {"MaxResults": 500}, REGION)
             attempts = {name: self.service.attempts(name) for name in OPERATIONS}
             return Ledger(
-                jobs=tuple(
-                    job["JobName"] for job in answer["ComprehendMedicalAsyncJobPropertiesList"]
+                jobs=tuple(job["JobName"] for job in self.jobs()),
+                attempts=Counter(
+                    {
+                        **attempts,
+                        "S3 reads": self.reads,
+                        "S3 reads through obstore": self.obstore_reads,
+                    }
                 ),
-                attempts=Counter({**attempts, "S3 reads": self.reads}),
                 faults=self.met,
             )
 
         def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            is_expired = environ.get("HTTP_X_AMZ_SECURITY_TOKEN") == EXPIRED_TOKEN
             if "HTTP_X_AMZ_TARGET" in environ:
+                if is_expired:
+                    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                    return refuse(start_response, expired_answer, "400 Bad Request")
                 return super()._serve(environ, start_response)
+            if is_expired:
+                return refuse(start_response, s3_error("ExpiredToken"), "400 Bad Request")
+            self.change_notes()
             with self.counting:
-                self.reads += 1
+                if environ.get("HTTP_USER_AGENT", "").endswith(" obstore"):
+                    self.obstore_reads += 1
+                else:
+                    self.reads += 1
                 kind = self.s3_faults.popleft() if self.s3_faults else ""
             is_result = environ["PATH_INFO"].endswith((".out", "/Manifest"))
             if kind == "S3: HTML instead of results" and not is_result:
@@ -156,9 +214,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
             self.count(kind)
             if kind in REFUSALS:
                 code, status = REFUSALS[kind]
-                body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
-                start_response(status, [("Content-Length", str(len(body)))])
-                return [body]
+                hour = [("Retry-After", "3600")] if kind.endswith("an hour") else []
+                return refuse(start_response, s3_error(code), status, hour)
             if kind == "S3: HTML instead of results":
                 start_response("200 OK", [("Content-Length", str(len(page)))])
                 return [page]
@@ -188,8 +245,20 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 control.send("ready")
 
 
+def s3_error(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+
+
+def refuse(
+    start_response: Any, body: bytes, status: str, headers: Sequence[tuple[str, str]] = ()
+) -> list[bytes]:
+    start_response(status, [*headers, ("Content-Length", str(len(body)))])
+    return [body]
+
+
 REFUSALS = {
     "S3: slow down": ("SlowDown", "503 Slow Down"),
+    "S3: slow down, Retry-After of an hour": ("SlowDown", "503 Slow Down"),
     "S3: server error": ("InternalError", "500 Internal Server Error"),
     "S3: no such key": ("NoSuchKey", "404 Not Found"),
     "S3: access denied": ("AccessDenied", "403 Forbidden"),
