@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import _failures
-from ._process import PerProcess
+from ._process import PerProcess, import_before_threads
 from ._shapes import InstanceShape, require
 from .errors import (
     ClientClosedError,
@@ -93,8 +92,9 @@ class Connection:
         self._clients = PerProcess(_Clients)
         built_for = self.client.meta.region_name  # which refuses bad settings now
         self._region_name = region_name or built_for
-        # boto3 needs this for S3, and it cannot be imported once the main thread has ended.
-        import_module("concurrent.futures.thread")
+        # boto3 needs the first for S3, and it cannot be imported once the main thread has ended.
+        # Connecting needs the second.
+        import_before_threads("concurrent.futures.thread", "encodings.idna")
 
     @property
     def client(self) -> Any:
@@ -142,6 +142,7 @@ class Connection:
 
         from ._obstore import open_storage
 
+        import_before_threads("tenacity")  # which the threads that read need once a read fails
         with self._clients.get().lock:
             if self._storage is None:
                 handed_in = self._s3_client is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -36,6 +37,17 @@ class PerProcess(Generic[_T]):
             # Atomic, and without a lock that might have been held at the fork.
             self._made.setdefault(process, self._make())
         return self._made[process]
+
+
+def import_before_threads(*modules: str) -> None:
+    """Import modules that threads need later.
+
+    Python has a lock for each module that is being imported. If a process forks while one of its
+    threads imports a module, the lock stays locked in the child, and importing the module there
+    never returns.
+    """
+    for module in modules:
+        import_module(module)
 
 
 _first_process = os.getpid()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from . import _operations, retry
 from ._clock import ClientClock, Clock, SystemClock
 from ._connection import Connection
+from ._process import import_before_threads
 from ._records import about_job
 from ._threads import Pool, in_thread, join_all
 from .jobs import AsyncJob
@@ -101,8 +101,9 @@ class AsyncPHIClient:
         self._calls = Pool(self._connection.client.meta.config.max_pool_connections)
         self._fetches: Pool | None = None
         # Needed later, when importing them would hold up the event loop.
-        for module in ("tenacity", "comprehend_phi.results"):
-            import_module(module)
+        import_before_threads(
+            "tenacity", "comprehend_phi.results", "comprehend_phi._obstore", "boto3.s3.inject"
+        )
 
     async def __aenter__(self) -> Self:
         self._connection.check("AsyncPHIClient")

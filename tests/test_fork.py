@@ -714,3 +714,29 @@ tell("obstore" in sys.modules, forked(child))
 """)
 
         assert told == [False, [DOCUMENTS, True, DOCUMENTS]]
+
+
+# --- Imports --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", ["PHIClient", "AsyncPHIClient"])
+def test_the_threads_of_a_client_import_nothing(client: str, service: Service) -> None:
+    """If a process forks during an import in a thread, the child waits for that import for ever."""
+    imported, tenacity_is_there = run(f"""
+ask = ask if {client!r} == "PHIClient" else ask_async
+main, imported = threading.main_thread(), []
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if threading.current_thread() is not main:
+            imported.append(name)
+
+sys.meta_path.insert(0, Finder)
+client = {client}(s3_transport="boto3")
+ask(client, PARENT)
+tell(imported, "tenacity" in sys.modules)
+""")
+
+    assert imported == []
+    assert tenacity_is_there  # which threads need once a read fails
