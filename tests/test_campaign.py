@@ -62,8 +62,8 @@ class TestSchedules:
         assert figures["starts"] == figures["jobs"] > 100
 
     def test_every_document_is_redacted_or_named(self, figures: dict[str, Any]) -> None:
-        out = figures["redacted"] + figures["unprocessed"] + figures["withdrawn"]
-        assert out == figures["documents_in"]
+        named = figures["unprocessed"] + figures["withdrawn"] + figures["changed"]
+        assert figures["redacted"] + named == figures["documents_in"]
         assert figures["redacted"] == figures["clean"] > 100
 
     def test_every_exception_is_ours(self, figures: dict[str, Any]) -> None:
@@ -77,9 +77,25 @@ class TestSchedules:
         for channel in ("exception", "log record", "repr", "traceback", "warning"):
             assert figures["looked_at"][channel] > 50, channel
 
-    def test_programs_were_killed_and_gave_up(self, figures: dict[str, Any]) -> None:
+    def test_programs_were_killed_and_interrupted_and_gave_up(
+        self, figures: dict[str, Any]
+    ) -> None:
         assert figures["kills"] > 50
         assert figures["gave_up"] > 25
+        assert figures["interrupted"] > 10
+
+    def test_programs_forked_and_lost_their_credentials_and_their_notes_changed(
+        self, figures: dict[str, Any]
+    ) -> None:
+        code = (
+            "from campaign.plan import *; from campaign.program import EVENTS;"
+            "print(*EVENTS, *INTERRUPTS, *CREDENTIALS, *CHANGES, sep=';')"
+        )
+        assert set(figures["events"]) == set(printed(code).split(";"))
+
+    def test_results_were_read_through_both_transports(self, figures: dict[str, Any]) -> None:
+        assert figures["attempts"]["S3 reads"] > 500
+        assert figures["attempts"]["S3 reads through obstore"] > 100
 
     def test_every_kind_of_fault_was_met(self, figures: dict[str, Any]) -> None:
         known = printed("from campaign.plan import *; print(*KINDS, *S3_KINDS, sep=';')")
@@ -101,6 +117,14 @@ class TestSchedules:
         ("untyped exception", "untyped: KeyError: 'nothing of ours'"),
         ("untyped exception in a thread", "untyped: KeyError: 'nothing of ours'"),
         ("never done", "did not get done"),
+        ("new token in a fork", "made 2 jobs"),
+        ("answer of another", "wrong: a fork was told of another job"),
+        ("fork that dies", "1 forks, 0 ended well"),
+        ("changed note not named", "not there, failed with nothing"),
+        ("changed note passed on", "there, failed with SourceChangedError"),
+        ("deaf to interrupts", "ended with code -14"),
+        ("start of unknown outcome", "a start that was never sent is said to be unknown"),
+        ("impatient wait", "wrong: a wait ended for a hiccup"),
     ],
 )
 def test_a_program_that_breaks_a_promise_is_noticed(

@@ -106,8 +106,17 @@ def play(seeds: Sequence[int], processes: int, defect: str) -> Tally:
     return total
 
 
-# Whether a defect shows is up to the plan: the token only where the program dies at a bad moment.
-_TELLING = {"new token": range(10)}
+# Whether a defect shows depends on the plan: a new token only does if the program dies at a bad
+# moment. Seed 12 shows all the others.
+_TELLING = {
+    "new token": (13, 14, 15),
+    "new token in a fork": (25, 28),
+    "answer of another": (25, 28),
+    "fork that dies": (14, 25),
+    "deaf to interrupts": (16, 20),
+    "start of unknown outcome": (52, 480),
+    "impatient wait": (15, 16),
+}
 
 
 def rehearse() -> dict[str, list[str]]:
@@ -115,7 +124,7 @@ def rehearse() -> dict[str, list[str]]:
     complaints: dict[str, list[str]] = {}
     with Stage.build() as stage:
         for defect in DEFECTS:
-            plans = [draw(seed) for seed in _TELLING.get(defect, range(12, 13))]
+            plans = [draw(seed) for seed in _TELLING.get(defect, (12,))]
             complaints[defect] = [
                 what for plan in plans for what in stage.play(plan, defect).differences
             ]

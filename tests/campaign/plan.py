@@ -71,7 +71,8 @@ EXPIRED = "credentials: an expired token"
 NO_SOURCE = "credentials: their source fails"
 CREDENTIALS = (LINE_BREAK, EXPIRED, NO_SOURCE)
 
-Change = Literal["", "deleted", "replaced", "replaced, same size"]
+Change = Literal["", "note deleted", "note replaced", "note replaced, same size"]
+CHANGES: tuple[Change, ...] = ("note deleted", "note replaced", "note replaced, same size")
 
 S3Reading = Literal["client handed in", "boto3", "auto", "obstore"]
 
@@ -253,14 +254,13 @@ def _note(random: Random, key: str, kept: str, hopeless: bool) -> Note:
 
 def _changed(random: Random, note: Note) -> Note:
     """Let some of the notes that a job can process change after it."""
-    changes: tuple[Change, ...] = ("deleted", "replaced", "replaced, same size")
     if not note.can_be_processed or random.random() < 0.85:
         return note
-    change = random.choice(changes)
-    if change == "deleted":
+    change = random.choice(CHANGES)
+    if change == "note deleted":
         return evolve(note, change=change)
     size = len(note.body)
-    if change == "replaced":
+    if change == "note replaced":
         size = random.choice((size - 1, size + 1, size * 2))
     text = f"{NOTE_CANARY}\nPatient: {NOTE_CANARY}\n" * (size // 20 + 1)
     return evolve(note, change=change, replacement=text.encode()[:size])

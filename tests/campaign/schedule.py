@@ -242,7 +242,7 @@ def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
         tally.unprocessed += unprocessed[note.key]
         if reason:
             tally.changed += 1
-            tally.events[f"notes {note.change}"] += 1
+            tally.events[note.change] += 1
         if delivered:
             text = path.read_bytes().decode()
             tally.redacted += 1

@@ -155,7 +155,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
                     if job["JobStatus"] not in _ENDS or job["JobName"] not in self.unchanged:
                         continue
                     for note in self.unchanged.pop(job["JobName"]).notes:
-                        if note.change == "deleted":
+                        if note.change == "note deleted":
                             with self.backend() as backend:
                                 backend.delete_object(self.plan.bucket, note.key)
                         elif note.change:
