@@ -197,7 +197,7 @@ def draw(seed: int) -> Plan:
         slot_timeout=random.choice((0.0, 600.0, 7200.0)),
         wait_timeout=random.choice((None, None, 90.0)),
         connections=random.choice((1, 4)),
-        forks=tuple(random.choice((1, 2, 4, 6, 8, 10)) for _ in range(random.choice((0, 1, 2, 3)))),
+        forks=tuple(random.choice((1, 2, 4, 8, 9, 10)) for _ in range(random.choice((0, 1, 2, 3)))),
         interrupts=interrupts,
         credentials=tuple(_credentials(random) for _ in range(random.choice((0, 0, 1, 2)))),
         s3_reading=random.choice(readings),

@@ -200,7 +200,7 @@ def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
     found = examine(directory / "evidence")
     tally.looked_at, tally.sightings = found.looked_at, found.sightings
     tally.raised, tally.untyped = found.raised, len(found.untyped)
-    tally.events = found.events
+    tally.events += found.events
     for what in found.wrong:
         differs(f"wrong: {what}")
     begun, ended = (tally.events[event] for event in (program.FORKED, program.FORK_ENDED))
