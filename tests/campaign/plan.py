@@ -136,7 +136,8 @@ class Plan:
             lets a call pass.
         s3_faults: for reads from S3, likewise.
         kills: the step at which each life of the program ends; after these lives, none does.
-        forks: for each life, the fork point at which it forks, counted from 1; 0 for none.
+        forks: for each life, the fork point at which it forks: 1 is the first, -1 is the first one
+            between two texts of a reading, and 0 is none.
         interrupts: what interrupts each life, if anything.
         credentials: how the credentials of each life break, if they do.
         s3_reading: how the program reads results.
@@ -197,7 +198,9 @@ def draw(seed: int) -> Plan:
         slot_timeout=random.choice((0.0, 600.0, 7200.0)),
         wait_timeout=random.choice((None, None, 90.0)),
         connections=random.choice((1, 4)),
-        forks=tuple(random.choice((1, 2, 4, 8, 9, 10)) for _ in range(random.choice((0, 1, 2, 3)))),
+        forks=tuple(
+            random.choice((1, 2, 4, 8, -1, -2)) for _ in range(random.choice((0, 1, 2, 3)))
+        ),
         interrupts=interrupts,
         credentials=tuple(_credentials(random) for _ in range(random.choice((0, 0, 1, 2)))),
         s3_reading=random.choice(readings),

@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -100,7 +101,7 @@ class Run:
     defect: str
     clock: Sleeper
     fork_at: int
-    _fork_points: list[int] = field(factory=lambda: [0])
+    _fork_points: Counter[int] = field(factory=Counter[int])
     _sent: list[bytes] = field(factory=list[bytes])
     _steps: list[int] = field(factory=lambda: [0])
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -126,10 +127,11 @@ class Run:
         if not holds:
             self.evidence.wrong(otherwise)
 
-    def fork(self, work: Callable[[], object]) -> None:
+    def fork(self, work: Callable[[], object], *, is_reading: bool = False) -> None:
         """A moment at which the program may fork a child that does `work`, and go on meanwhile."""
-        self._fork_points[0] += 1
-        if self._fork_points[0] != self.fork_at:
+        sign = -1 if is_reading else 1
+        self._fork_points[sign] += sign
+        if self._fork_points[sign] != self.fork_at:
             return
         self.evidence.event(FORKED)
         with self._lock:  # else another thread might hold it in the child for ever
@@ -524,7 +526,8 @@ def see_through(
         try:
             for key, text in texts:
                 keep(run, folder, redacted, key, text)
-                run.fork(lambda: be_child(texts))  # noqa: B023 - called at once, if at all
+                # Called at once, if at all.
+                run.fork(lambda: be_child(texts), is_reading=True)  # noqa: B023
         except IncompleteResultsError as error:
             incomplete = error
         if readings.are_enough(incomplete):
@@ -687,7 +690,7 @@ async def see_through_async(
         try:
             async for key, text in results.redacted():
                 keep(run, folder, redacted, key, text)
-                run.fork(be_child)
+                run.fork(be_child, is_reading=True)
         except IncompleteResultsError as error:
             incomplete = error
         if readings.are_enough(incomplete):
