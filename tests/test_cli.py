@@ -1314,9 +1314,11 @@ def test_broken_settings_of_aws_fail_in_one_line_that_says_what_to_check(
 
 
 def test_what_nobody_expected_shows_its_type_alone(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "boto3.py").write_text(f"raise ValueError('{CANARY}')")
+    # A first attempt that fails makes the client import tenacity.
+    (tmp_path / "tenacity.py").write_text(f"raise ValueError('{CANARY}')")
+    closed = ("--endpoint-url", "http://127.0.0.1:1")
 
-    done = shell.run("status", "1", PYTHONPATH=str(tmp_path))
+    done = shell.run("status", "0" * 32, *closed, PYTHONPATH=str(tmp_path))
 
     assert (done.code, done.out) == (1, "")
     assert done.err == "comprehend-phi: unexpected ValueError; this is a bug, please report it\n"

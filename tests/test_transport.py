@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, cast
@@ -1049,12 +1050,14 @@ def test_all_tries_of_a_client_that_retries_by_itself_count(
     site: Site,
 ) -> None:
     # None: the connection is refused, from then on.
-    coming = iter(answers)
+    coming = pairwise([*answers, None])
 
     def behave(connection: socket.socket, stopping: threading.Event) -> None:
-        sends(next(coming) or b"")(connection, stopping)
-        if next(iter(answers[server.requests :]), None) is None:
+        answer, following = next(coming)
+        # Before the answer, or the client may connect again first.
+        if following is None:
             server.refuse()
+        sends(answer or b"")(connection, stopping)
 
     with serving(behave) as server:
         if answers[0] is None:
