@@ -190,9 +190,10 @@ def _connect(models: Any, responses: Any) -> None:
             continue
         if responses.__dict__.get(name) is original[name]:
             setattr(responses, name, value)
-        if hasattr(value, "instances_tracked"):
-            # moto would keep every object that there ever was.
-            value.instances_tracked = deque(maxlen=0)
+        for tracked in ("instances", "instances_tracked"):  # before moto 5.2, and since
+            if hasattr(value, tracked):
+                # moto would keep every object that there ever was.
+                setattr(value, tracked, deque(maxlen=0))
     models.s3_backends = responses.s3_backends = _Current()
     models.utcnow = lambda: _utc(_current.get().clock)
     # Objects stay in memory. Nobody needs to close them, and moto need not warn of open ones.
@@ -207,8 +208,12 @@ _connect(_models, _responses)
 def _create_app(service: Any) -> Any:
     app: Any = create_backend_app(service)
     if service == "s3":
+        own = _responses.S3Response
         for view in app.view_functions.values():
-            view.callback = getattr(_responses.S3Response, view.callback.__name__)
+            handler = getattr(own, view.callback.__name__)
+            # Before moto 5.2, the handlers are methods of an instance that this creates.
+            bound = hasattr(handler, "__self__")
+            view.callback = handler if bound else own.method_dispatch(handler)
     return app
 
 
