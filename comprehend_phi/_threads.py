@@ -27,29 +27,39 @@ _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
 
+# Starting a thread for each call would more than double the CPU time of an asynchronous call.
+_IDLE_SECONDS = 1.0
+
+
 class _Work:
     """What a pool has to do in one process, and the threads that do it."""
 
     def __init__(self) -> None:
-        self.lock: threading.Lock = threading.Lock()
+        self.lock: threading.Condition = threading.Condition(threading.Lock())
         self.waiting: deque[Call[Any]] = deque()
         self.asleep: set[Call[Any]] = set()
-        self.busy: int = 0  # threads that make calls, without those that were given up
+        self.alive: int = 0  # threads that make or await calls, without those that were given up
+        self.idle: int = 0  # those of them that await calls
+        self.joined: bool = False  # then no thread stays idle
         self.threads: set[threading.Thread] = set()
 
-    def do(self) -> None:
-        """Make calls in this thread until none waits."""
+    def do(self, idle_seconds: float) -> None:
+        """Make calls in this thread until none has been waiting for `idle_seconds`."""
         while True:
             with self.lock:
                 if not self.waiting:
-                    self.busy -= 1
+                    self.idle += 1
+                    self.lock.wait_for(lambda: self.waiting or self.joined, idle_seconds)
+                    self.idle -= 1
+                if not self.waiting:
+                    self.alive -= 1
                     return
                 call = self.waiting.popleft()
             try:
                 given_up = not call.make()
             except KeyboardInterrupt:
                 with self.lock:
-                    self.busy -= 1
+                    self.alive -= 1
                 raise
             if given_up:
                 return
@@ -58,16 +68,17 @@ class _Work:
 class Pool:
     """Makes calls in at most so many threads.
 
-    A thread lives as long as there is something to do. Threads are daemons, so a thread that was
-    given up in its sleep does not keep the program from ending. Unlike the executors of the
-    standard library, a pool also works in threads that outlive the main thread. Each process has
-    threads of its own.
+    A thread ends after `idle_seconds` without work. Threads are daemons, so a thread that was given
+    up in its sleep does not keep the program from ending. Unlike the executors of the standard
+    library, a pool also works in threads that outlive the main thread. Each process has threads of
+    its own.
 
     As a context manager, a pool joins its threads at the end, unless the block is interrupted.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, idle_seconds: float = _IDLE_SECONDS) -> None:
         self.threads = threads
+        self._idle_seconds = idle_seconds
         self._work = PerProcess(_Work)
 
     def __enter__(self) -> Self:
@@ -93,27 +104,38 @@ class Pool:
         return call
 
     def start_thread(self) -> None:
-        """Start one more thread if a call waits and the pool may have one."""
+        """Wake an idle thread for a waiting call, or start one if the pool may have more."""
         work = self._work.get()
         with work.lock:
-            if not work.waiting or work.busy >= self.threads:
+            # Threads that were woken but have not run yet still count as idle.
+            if len(work.waiting) <= work.idle:
+                work.lock.notify()
                 return
-            work.busy += 1
-        thread = threading.Thread(target=work.do, name="comprehend_phi", daemon=True)
+            if work.alive >= self.threads:
+                return
+            work.alive += 1
+        thread = threading.Thread(
+            target=work.do, args=(self._idle_seconds,), name="comprehend_phi", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError:
             # The interpreter is ending, or the system has no more threads: this thread does it.
-            work.do()
+            work.do(idle_seconds=0)
             return
         with work.lock:
             work.threads = {each for each in work.threads if each.is_alive()} | {thread}
 
     def join(self) -> None:
-        """Return when all calls have been made, apart from those that were given up."""
+        """Return when all calls have been made, apart from those that were given up.
+
+        The pool can make calls afterwards, but its threads are no longer kept idle.
+        """
         work = self._work.get()
         with work.lock:
             threads = tuple(work.threads)
+            work.joined = True
+            work.lock.notify_all()
         for thread in threads:
             thread.join()
 
@@ -190,7 +212,7 @@ class Call(Future[_T]):
                 self._given_up = True
                 work.asleep.discard(self)
                 work.threads.discard(self._thread)
-                work.busy -= 1
+                work.alive -= 1
         self.cancel()
         if asleep:
             self.set_exception(ClientClosedError(operation="results"))

@@ -112,6 +112,17 @@ class StubbornClock(SystemClock):
 
 
 @pytest.fixture
+def our_threads() -> Callable[[], list[threading.Thread]]:
+    """Lists the package's threads that began in this test; earlier ones may still be idle."""
+    earlier = set(threading.enumerate())
+    return lambda: [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("comprehend_phi") and thread not in earlier
+    ]
+
+
+@pytest.fixture
 def stubborn() -> Iterator[StubbornClock]:
     """A clock that sleeps until the test has ended, or wakes it."""
     clock = StubbornClock()

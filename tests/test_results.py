@@ -1937,6 +1937,7 @@ def test_a_bad_argument_is_refused_before_anything_is_read(
 
 # --- Many documents -------------------------------------------------------------------------------
 
+OurThreads = Callable[[], list[threading.Thread]]
 MANY = 5_000
 MEASURED, MEASURED_BYTES = 500, 40_000  # fewer and larger ones, since tracemalloc is slow
 
@@ -2036,10 +2037,6 @@ def many(
     s3.close()
 
 
-def our_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("comprehend_phi")]
-
-
 def test_each_of_many_documents_comes_once(many: Many) -> None:
     numbers = [int(document.entities[0].text) for document in many.results()]
     assert numbers == list(range(MANY))
@@ -2072,7 +2069,7 @@ def test_a_slow_reader_keeps_the_fetching_waiting(many: Many) -> None:
     assert len(many.objects.keys) <= 2 + 30 + 21
 
 
-def test_closing_the_iterator_stops_the_fetching(many: Many) -> None:
+def test_closing_the_iterator_stops_the_fetching(many: Many, our_threads: OurThreads) -> None:
     results = many.results()
     documents = iter(results)
     next(documents)
@@ -2083,7 +2080,7 @@ def test_closing_the_iterator_stops_the_fetching(many: Many) -> None:
     assert list(documents) == []
 
 
-def test_leaving_the_loop_stops_the_fetching(many: Many) -> None:
+def test_leaving_the_loop_stops_the_fetching(many: Many, our_threads: OurThreads) -> None:
     results = many.results()
     for _ in results:
         break
@@ -2092,13 +2089,13 @@ def test_leaving_the_loop_stops_the_fetching(many: Many) -> None:
     assert len(many.objects.keys) <= 2 + 1 + 21
 
 
-def test_no_thread_is_left_at_the_end(laid: Laid) -> None:
+def test_no_thread_is_left_at_the_end(laid: Laid, our_threads: OurThreads) -> None:
     laid.lay("a.txt", "b.txt")
     assert len(list(laid.results())) == 2
     assert our_threads() == []
 
 
-def test_no_thread_is_left_after_an_error(laid: Laid) -> None:
+def test_no_thread_is_left_after_an_error(laid: Laid, our_threads: OurThreads) -> None:
     laid.lay("a.txt", "b.txt")
     laid.document("a.txt", b"")
     until_error(iter(laid.results()))

@@ -23,9 +23,7 @@ from comprehend_phi.testing import FakeClock
 SOON = 30.0  # in seconds: for what happens at once, on a slow machine too
 HOUR = 3600.0
 
-
-def our_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("comprehend_phi")]
+OurThreads = Callable[[], list[threading.Thread]]
 
 
 def assert_says_that_it_was_closed(error: BaseException | None) -> None:
@@ -52,18 +50,36 @@ def test_a_pool_has_as_many_threads_as_it_was_told() -> None:
         assert sorted(call.result(SOON) for call in calls) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
-def test_no_thread_outlives_its_work() -> None:
-    pool = Pool(3)
+def test_idle_threads_end(our_threads: OurThreads) -> None:
+    pool = Pool(3, idle_seconds=0.01)
     for call in [pool.submit(threading.current_thread) for _ in range(9)]:
         call.result(SOON).join(SOON)
     assert our_threads() == []
 
 
 def test_a_pool_that_has_rested_works_again() -> None:
-    pool = Pool(2)
+    pool = Pool(2, idle_seconds=0.01)
     for _ in range(5):
         pool.submit(threading.current_thread).result(SOON).join(SOON)
     assert pool.submit(lambda: 7).result(SOON) == 7
+
+
+def test_an_idle_thread_makes_the_next_call() -> None:
+    with Pool(2, idle_seconds=HOUR) as pool:
+        threads = {pool.submit(threading.current_thread).result(SOON) for _ in range(9)}
+        # The second thread starts if the first has a result but is not idle yet.
+        assert len(threads) <= 2
+
+
+def test_joining_ends_idle_threads(our_threads: OurThreads) -> None:
+    pool = Pool(3, idle_seconds=HOUR)
+    together = threading.Barrier(3)
+    for call in [pool.submit(lambda: together.wait(SOON)) for _ in range(3)]:
+        call.result(SOON)
+    pool.join()
+    assert our_threads() == []
+    assert pool.submit(lambda: 7).result(SOON) == 7
+    pool.join()
 
 
 def test_the_threads_keep_no_program_from_ending() -> None:
@@ -88,7 +104,7 @@ class Held:
         assert begun.wait(SOON)
 
 
-def test_joining_waits_for_all_calls() -> None:
+def test_joining_waits_for_all_calls(our_threads: OurThreads) -> None:
     held = Held()
     joiner = threading.Thread(target=held.pool.join)
     joiner.start()
@@ -280,7 +296,7 @@ def test_an_exception_comes_in_its_place() -> None:
     assert calls[2].result() == 6
 
 
-def test_closing_begins_no_more_calls() -> None:
+def test_closing_begins_no_more_calls(our_threads: OurThreads) -> None:
     counted = Counted()
     calls = ordered_map(counted.call, counted.items(), threads=2)
     next(calls)
@@ -291,7 +307,7 @@ def test_closing_begins_no_more_calls() -> None:
     assert our_threads() == []
 
 
-def test_closing_cancels_what_has_not_begun_and_waits_for_what_has() -> None:
+def test_closing_cancels_what_has_not_begun_and_waits_for_what_has(our_threads: OurThreads) -> None:
     begun: list[int] = []
     ended: list[int] = []
     second_begun, closing_begun = threading.Event(), threading.Event()
@@ -329,7 +345,7 @@ def is_in(thread: threading.Thread, function: Callable[..., object]) -> bool:
     return frame is not None or not thread.is_alive()
 
 
-def test_items_that_fail_end_the_calls() -> None:
+def test_items_that_fail_end_the_calls(our_threads: OurThreads) -> None:
     def items() -> Iterator[int]:
         yield 1
         raise LookupError
@@ -413,7 +429,7 @@ def end(request: pytest.FixtureRequest) -> Callable[[Call[Any], ClientClock], No
 
 
 def test_ending_a_sleep_takes_effect_at_once_with_any_clock(
-    end: Callable[[Call[Any], ClientClock], None], stubborn: Any
+    end: Callable[[Call[Any], ClientClock], None], stubborn: Any, our_threads: OurThreads
 ) -> None:
     clock = ClientClock(stubborn)
     with Pool(1) as pool:
@@ -502,7 +518,8 @@ def test_a_sleep_may_be_longer_than_the_system_can_sleep(seconds: float) -> None
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        # Again each second: a signal that comes just before the sleep does not interrupt it.
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 1)
         with pytest.raises(Alarm):
             SystemClock().sleep(seconds)
     finally:
@@ -628,7 +645,7 @@ def test_cancelling_ends_the_sleep_in_the_thread(stubborn: Any) -> None:
         asyncio.run(main(pool))
 
 
-def test_all_pools_are_joined_and_then_the_last_thing_is_done() -> None:
+def test_all_pools_are_joined_and_then_the_last_thing_is_done(our_threads: OurThreads) -> None:
     held = [Held(), Held()]
     done_before: list[bool] = []
 
