@@ -33,12 +33,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
-from comprehend_phi import (
-    InputDataConfig,
-    OutputDataConfig,
-    PHIClient,
-    StartPHIDetectionJobRequest,
-)
+from comprehend_phi import InputDataConfig, OutputDataConfig, PHIClient, StartPHIDetectionJobRequest
 
 ROUNDS = 300
 WARM_UPS = 12

@@ -19,8 +19,7 @@ from time import process_time
 
 from _measure import Comparison, in_turns, print_table
 
-from comprehend_phi import redact
-from comprehend_phi.results import Entity
+from comprehend_phi import Entity, redact
 
 WARM_UPS = 6
 OURS, PIECES, SLICES = "redact", "pieces, no checks", "slices, no checks"

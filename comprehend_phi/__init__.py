@@ -5,8 +5,10 @@ Nothing is started twice, nothing is lost, nothing leaks.
 
 from typing import TYPE_CHECKING
 
+from ._client import PHIClient
 from ._clock import Clock, SystemClock
-from .client import PHIClient
+from ._jobs import AsyncJob, Job, WaitPolicy
+from ._retry import RetryPolicy
 from .errors import (
     AccessDeniedException,
     ActiveJobLimitExceeded,
@@ -40,7 +42,6 @@ from .errors import (
     ValidationException,
     WaitTimeout,
 )
-from .jobs import AsyncJob, Job, WaitPolicy
 from .models import (
     InputDataConfig,
     JobFilter,
@@ -50,22 +51,14 @@ from .models import (
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
 )
-from .retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from ._logs import quiet_botocore
-    from .aio import AsyncPHIClient
-    from .redaction import redact
-    from .results import (
-        AsyncJobResults,
-        Document,
-        Entity,
-        JobResults,
-        Manifest,
-        Trait,
-        UnprocessedFile,
-        entity_counts,
-    )
+    from ._async_client import AsyncPHIClient
+    from ._entities import Entity, Trait
+    from ._quiet_botocore import quiet_botocore
+    from ._redaction import redact
+    from ._results.documents import Document, Manifest, UnprocessedFile, entity_counts
+    from ._results.streams import AsyncJobResults, JobResults
 
     __version__: str
 
@@ -133,17 +126,17 @@ __all__ = [
 if not TYPE_CHECKING:
     # Their modules import what many programs that only start jobs do not need, such as msgspec.
     _LAZY = {
-        "AsyncJobResults": "results",
-        "AsyncPHIClient": "aio",
-        "Document": "results",
-        "Entity": "results",
-        "JobResults": "results",
-        "Manifest": "results",
-        "Trait": "results",
-        "UnprocessedFile": "results",
-        "entity_counts": "results",
-        "quiet_botocore": "_logs",
-        "redact": "redaction",
+        "AsyncJobResults": "_results.streams",
+        "AsyncPHIClient": "_async_client",
+        "Document": "_results.documents",
+        "Entity": "_entities",
+        "JobResults": "_results.streams",
+        "Manifest": "_results.documents",
+        "Trait": "_entities",
+        "UnprocessedFile": "_results.documents",
+        "entity_counts": "_results.documents",
+        "quiet_botocore": "_quiet_botocore",
+        "redact": "_redaction",
     }
 
     def __getattr__(name: str) -> object:

@@ -9,13 +9,13 @@ import sys
 def main() -> None:
     """Run the command line and exit; where its libraries are missing, say what brings them."""
     try:
-        from . import cli
+        from .cli import commands
     except ModuleNotFoundError as cause:
         missing = cause.name
     except KeyboardInterrupt:
         missing = None
     else:
-        code = cli.main()
+        code = commands.main()
         # Nothing is left to tell: another Ctrl-C ends the process without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.exit(code)

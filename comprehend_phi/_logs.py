@@ -1,74 +1,86 @@
-"""Keeping what botocore and urllib3 log of requests and answers out of everybody's logs."""
+"""The log records of this package: one logger, one form, the same fields on each.
+
+A record shows what names nobody: operations, codes, our own reasons and advice, ids, counts and
+times. It never shows a key, a job name, a message of the service or a text.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
-from pathlib import Path
-from pkgutil import iter_modules
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
-_LIBRARIES = ("boto3", "botocore", "s3transfer", "urllib3")
+from .errors import TransportError
 
-# Above DEBUG, only these name URLs, which contain keys, and headers.
-_NAMING = ("urllib3", "botocore.handlers")
+if TYPE_CHECKING:
+    from .errors import ServiceError
+
+_logger = logging.getLogger("comprehend_phi")
+
+_IDS = ("job_id", "client_request_token", "request_id")
+_OTHERS = (
+    "attempt",
+    "poll",
+    "delay",
+    "code",
+    "reason",
+    "advice",
+    "job_status",
+    "documents",
+    "left_out",
+)
+FIELDS = ("operation", *_IDS, *_OTHERS)
+
+# The job that this thread or task is busy with.
+_job_id: ContextVar[str | None] = ContextVar("comprehend_phi_job_id", default=None)
 
 
-def quiet_botocore() -> None:
-    """Keep requests and answers out of the logs of boto3, botocore, s3transfer and urllib3.
+@contextmanager
+def about_job(job_id: str | None) -> Generator[None, None, None]:
+    """Put this job id on all records of the block that have none of their own."""
+    before = _job_id.get()
+    _job_id.set(job_id)
+    try:
+        yield
+    finally:
+        # Not `reset`, which fails if a task that never ended is cleared away in another context.
+        _job_id.set(before)
 
-    At DEBUG, botocore logs whole requests and answers, job names and the detected text included.
-    These records are dropped. Above DEBUG, urllib3 and `botocore.handlers` log URLs, which contain
-    the keys of notes, and headers. These records pass, but `***` takes the place of what they name,
-    and they lose their tracebacks. All other records pass as before.
 
-    Call this where the program sets up its logging, before or after that; calling it again changes
-    nothing. It holds whatever level the root or one of these loggers has or is given later, as by
-    `boto3.set_stream_logger` or `logging.config.dictConfig`. It cannot be undone in this process.
+def cause(error: ServiceError | TransportError) -> str:
+    """Return what ended a call, in the words of a record: the service's code or our reason."""
+    return error.reason if isinstance(error, TransportError) else error.code
 
-    It does not stop what is printed without `logging` (`http.client.HTTPConnection.debuglevel`), by
-    event handlers of your own or by other libraries.
+
+def about(error: ServiceError | TransportError) -> dict[str, Any]:
+    """Return the fields that an error fills."""
+    return {
+        "client_request_token": error.client_request_token,
+        "request_id": getattr(error, "request_id", None),
+        "code": getattr(error, "code", None),
+        "reason": getattr(error, "reason", None),
+        "advice": error.advice or None,
+    }
+
+
+def log(level: int, text: str, *args: object, operation: str, **fields: Any) -> None:
+    """Log a record about a call of `operation`.
+
+    Args:
+        level: one of logging's.
+        text: the template of the text.
+        args: what fills the template.
+        operation: the service's name of the call, or what is done instead.
+        fields: those of `FIELDS` that are known. The text ends with the ids among them.
     """
-    for name in _names():
-        # A filter, since dictConfig resets levels; on each logger, since those of a logger's
-        # parents are not asked. A filter that is there already is not added again.
-        logging.getLogger(name).addFilter(_without_content)
-
-
-def _without_content(record: logging.LogRecord) -> bool:
-    if record.levelno <= logging.DEBUG:
-        return False
-    if record.name.startswith(_NAMING):
-        args = record.args or ()
-        if isinstance(args, Mapping):
-            record.args = {name: _masked(value) for name, value in args.items()}
-        else:
-            record.args = tuple(map(_masked, args))
-        record.exc_info = record.exc_text = None
-    return True
-
-
-def _masked(value: object) -> object:
-    return value if isinstance(value, (int, float)) else "***"
-
-
-def _names() -> Iterator[str]:
-    """The loggers of the libraries: each module has one of its name, imported yet or not."""
-    for library in _LIBRARIES:
-        spec = find_spec(library)
-        folders = (spec and spec.submodule_search_locations) or ()
-        yield library
-        for folder in folders:
-            yield from _modules(Path(folder), library)
-    for name in tuple(logging.root.manager.loggerDict):
-        if name.startswith(tuple(f"{library}." for library in _LIBRARIES)):
-            yield name
-
-
-def _modules(folder: Path, package: str) -> Iterator[str]:
-    # pkgutil.walk_packages would import the packages that it finds.
-    for module in iter_modules([str(folder)]):
-        name = f"{package}.{module.name}"
-        yield name
-        if module.ispkg:
-            yield from _modules(folder / module.name, name)
+    if not _logger.isEnabledFor(level):
+        return
+    # The record has all fields, so that a format may name any of them.
+    record = {**dict.fromkeys(FIELDS), **fields, "operation": operation}
+    record["job_id"] = record["job_id"] or _job_id.get()
+    ids = [f"{name}={record[name]}" for name in _IDS if record[name] is not None]
+    template = f"%s: {text}%s"
+    ending = f" ({', '.join(ids)})" if ids else ""
+    _logger.log(level, template, operation, *args, ending, extra=record, stacklevel=2)

@@ -21,8 +21,8 @@ from .faults import Fault
 from .service import Limits, LocalService
 
 try:
-    from .http import LocalServer
-    from .moto import local_service
+    from .in_process import local_service
+    from .local_server import LocalServer
 except ModuleNotFoundError as _cause:
     _missing = str(_cause.name).partition(".")[0]
     raise ModuleNotFoundError(

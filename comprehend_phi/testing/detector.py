@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from comprehend_phi.results import Entity
+from comprehend_phi._entities import Entity
 
 
 class Rule(NamedTuple):

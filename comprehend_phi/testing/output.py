@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 from attrs import define, field, frozen
 
-from ..results import Entity
+from .._entities import Entity
 
 MODEL_VERSION = "0.1.0"
 

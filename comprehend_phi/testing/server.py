@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .http import LocalServer
+from .local_server import LocalServer
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

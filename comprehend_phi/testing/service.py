@@ -17,10 +17,10 @@ from uuid import uuid4
 from attrs import define, field, frozen
 
 from .. import _shapes
-from .._layout import folder_key
+from .._entities import Entity
+from .._results.layout import folder_key
 from .._shapes import IntegerShape, StringShape
 from ..models import JobStatus
-from ..results import Entity
 from . import output
 from .clock import ServiceClock, WallClock
 from .detector import detect

@@ -91,7 +91,7 @@ class Stage:
         # What a life would read and import is there before it begins.
         for service in ("comprehendmedical", "s3"):
             session.client(service).close()
-        for module in ("tenacity", "comprehend_phi.results", "comprehend_phi.redaction"):
+        for module in ("tenacity", "comprehend_phi._results.streams", "comprehend_phi._redaction"):
             import_module(module)
         gc.freeze()  # else the collector of each life would copy all that it shares with us
         memory = Path("/dev/shm")

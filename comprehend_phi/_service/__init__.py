@@ -1,0 +1,1 @@
+"""Requests to the service: encoding, sending, and what their failures mean."""

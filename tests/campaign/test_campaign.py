@@ -1,0 +1,156 @@
+"""The fault campaign: 100 of its schedules, and that it notices a program that breaks a promise.
+
+The seeds are fixed. `make campaign` plays 2,000; CONTRIBUTING.md says how to look at one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parents[1]
+
+
+def campaign(directory: Path, *options: str) -> tuple[int, Any, str]:
+    """The exit code, the figures and the complaints of a campaign in a process of its own."""
+    figures = directory / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "campaign", "--json", figures, *options],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert figures.exists(), done.stderr
+    return done.returncode, json.loads(figures.read_text("utf-8")), done.stderr
+
+
+def printed(code: str, *arguments: object) -> str:
+    """What a program beside the campaign prints."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What 100 schedules come to."""
+    code, figures, complaints = campaign(tmp_path_factory.mktemp("campaign"), "--seeds", "0-99")
+    assert (code, complaints) == (0, "")
+    return figures
+
+
+@pytest.fixture(scope="module")
+def noticed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the campaign says of each way to break the program."""
+    code, noticed, complaints = campaign(tmp_path_factory.mktemp("rehearsal"), "--rehearse")
+    assert (code, complaints) == (0, "")
+    return noticed
+
+
+class TestSchedules:
+    def test_nothing_differs(self, figures: dict[str, Any]) -> None:
+        assert figures["schedules"] == 100
+        assert figures["differences"] == []
+
+    def test_every_start_made_one_job(self, figures: dict[str, Any]) -> None:
+        assert figures["starts"] == figures["jobs"] > 100
+
+    def test_every_document_is_redacted_or_named(self, figures: dict[str, Any]) -> None:
+        named = figures["unprocessed"] + figures["withdrawn"] + figures["changed"]
+        assert figures["redacted"] + named == figures["documents_in"]
+        assert figures["redacted"] == figures["clean"] > 100
+
+    def test_every_exception_is_ours(self, figures: dict[str, Any]) -> None:
+        assert figures["untyped"] == 0
+
+    def test_no_exception_repr_log_record_warning_or_traceback_shows_a_canary(
+        self, figures: dict[str, Any]
+    ) -> None:
+        """The leak audit. It says nothing unless there was something of each to look at."""
+        assert figures["sightings"] == {}
+        for channel in ("exception", "log record", "repr", "traceback", "warning"):
+            assert figures["looked_at"][channel] > 50, channel
+
+    def test_programs_were_killed_and_interrupted_and_gave_up(
+        self, figures: dict[str, Any]
+    ) -> None:
+        assert figures["kills"] > 50
+        assert figures["gave_up"] > 25
+        assert figures["interrupted"] > 10
+
+    def test_programs_forked_and_lost_their_credentials_and_their_notes_changed(
+        self, figures: dict[str, Any]
+    ) -> None:
+        code = (
+            "from campaign.plan import *; from campaign.program import EVENTS;"
+            "print(*EVENTS, *INTERRUPTS, *CREDENTIALS, *CHANGES, sep=';')"
+        )
+        assert set(figures["events"]) == set(printed(code).split(";"))
+
+    def test_results_were_read_through_both_transports(self, figures: dict[str, Any]) -> None:
+        assert figures["attempts"]["S3 reads"] > 500
+        assert figures["attempts"]["S3 reads through obstore"] > 100
+
+    def test_every_kind_of_fault_was_met(self, figures: dict[str, Any]) -> None:
+        known = printed("from campaign.plan import *; print(*KINDS, *S3_KINDS, sep=';')")
+
+        assert set(figures["faults"]) == set(known.split(";"))
+
+
+@pytest.mark.parametrize(
+    ("defect", "complaint"),
+    [
+        ("new token", "made 2 jobs"),
+        ("lost document", "redacted 1 times, unprocessed 0 times, not there"),
+        ("unredacted document", "is not redacted as it should be"),
+        ("leak in an exception", "canary sightings in: exception"),
+        ("leak in a hidden cause", "canary sightings in: exception"),
+        ("leak in a log record", "canary sightings in: log record"),
+        ("leak in a repr", "canary sightings in: repr"),
+        ("leak in a warning", "canary sightings in: warning"),
+        ("untyped exception", "untyped: KeyError: 'nothing of ours'"),
+        ("untyped exception in a thread", "untyped: KeyError: 'nothing of ours'"),
+        ("never done", "did not get done"),
+        ("new token in a fork", "made 2 jobs"),
+        ("answer of another", "wrong: a fork was told of another job"),
+        ("fork that dies", "1 forks, 0 ended well"),
+        ("changed note not named", "not there, failed with nothing"),
+        ("changed note passed on", "there, failed with SourceChangedError"),
+        ("deaf to interrupts", "ended with code -14"),
+        ("start of unknown outcome", "a start that was never sent is said to be unknown"),
+        ("impatient wait", "wrong: a wait ended for a hiccup"),
+    ],
+)
+def test_a_program_that_breaks_a_promise_is_noticed(
+    defect: str, complaint: str, noticed: dict[str, list[str]]
+) -> None:
+    assert any(complaint in what for what in noticed[defect])
+
+
+def test_a_difference_names_its_seed_and_fails_the_campaign(tmp_path: Path) -> None:
+    defect = ("--defect", "lost document")
+
+    code, figures, complaints = campaign(tmp_path, "--seeds", "12", *defect)
+
+    assert code == 1
+    assert figures["differences"]
+    assert complaints.splitlines() == figures["differences"]
+    assert all(line.startswith("seed 12: ") for line in complaints.splitlines())
+
+
+def test_a_line_that_a_kill_cut_short_is_looked_at_as_well(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from campaign.evidence import *;"
+        "evidence = Evidence(Path(sys.argv[1])); evidence.add('repr', CANARIES[0]);"
+        "os.truncate(sys.argv[1], os.path.getsize(sys.argv[1]) - 2); evidence.add('repr', 'fine');"
+        "found = examine(Path(sys.argv[1])); print(dict(found.looked_at), dict(found.sightings))"
+    )
+
+    seen = "{'cut short by a kill': 1, 'repr': 1} {'cut short by a kill': 1}"
+    assert printed(code, tmp_path / "evidence") == seen

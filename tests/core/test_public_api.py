@@ -1,0 +1,241 @@
+"""What `comprehend_phi` offers, what importing it costs, and which module knows which."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tokenize
+from importlib.metadata import version
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+import comprehend_phi
+from comprehend_phi import errors
+
+PACKAGE = Path(comprehend_phi.__file__).parent
+CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_sorted_and_each_is_there_once() -> None:
+    assert comprehend_phi.__all__ == sorted(set(comprehend_phi.__all__))
+
+
+@pytest.mark.parametrize("name", comprehend_phi.__all__)
+def test_each_public_name_is_there(name: str) -> None:
+    assert getattr(comprehend_phi, name) is not None
+    assert name in dir(comprehend_phi)
+
+
+def test_nothing_of_ours_is_there_that_is_not_public() -> None:
+    unlisted = {
+        name
+        for name, value in vars(comprehend_phi).items()
+        if not name.startswith("_")
+        and not isinstance(value, ModuleType)
+        and getattr(value, "__module__", "").startswith("comprehend_phi")
+    }
+
+    assert unlisted - set(comprehend_phi.__all__) == set()
+
+
+def test_every_error_and_warning_is_public() -> None:
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value)
+        and issubclass(value, Exception)
+        and value.__module__ == errors.__name__
+        and not name.startswith("_")
+    }
+
+    assert raised - set(comprehend_phi.__all__) == set()
+
+
+def test_a_misspelt_name_raises_attribute_error() -> None:
+    name = "PHICleint"
+
+    with pytest.raises(AttributeError, match="'comprehend_phi' has no attribute 'PHICleint'"):
+        getattr(comprehend_phi, name)
+    assert not hasattr(comprehend_phi, name)
+
+
+def test_a_star_import_brings_the_public_names() -> None:
+    names: dict[str, Any] = {}
+    exec("from comprehend_phi import *", names)
+
+    assert set(comprehend_phi.__all__) <= names.keys()
+
+
+# --- Docstrings -----------------------------------------------------------------------------------
+
+PUBLIC: dict[str, Any] = {
+    name: getattr(comprehend_phi, name)
+    for name in comprehend_phi.__all__
+    if not name.startswith("__")
+}
+
+
+def _methods(cls: type) -> dict[str, Any]:
+    return {
+        name: member
+        for name, member in vars(cls).items()
+        if not name.startswith("_")
+        and isinstance(member, (FunctionType, property, classmethod, staticmethod))
+    }
+
+
+METHODS = {
+    f"{name}.{method}": member
+    for name, cls in PUBLIC.items()
+    if inspect.isclass(cls)
+    for method, member in _methods(cls).items()
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
+    doc = PUBLIC[name].__doc__ or ""
+
+    assert doc.strip()
+    # What dataclass-like libraries make up is none.
+    assert not doc.startswith(f"{name}(")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_public_method_has_a_docstring(name: str) -> None:
+    assert (METHODS[name].__doc__ or "").strip()
+
+
+def test_the_methods_of_the_client_are_among_those_held_to_have_a_docstring() -> None:
+    assert {"PHIClient.submit", "Job.wait", "JobStatus.is_terminal"} <= METHODS.keys()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_every_module_has_a_docstring(path: Path) -> None:
+    with tokenize.open(path) as file:
+        assert ast.get_docstring(ast.parse(file.read()))
+
+
+# --- Importing ------------------------------------------------------------------------------------
+
+
+def run(code: str, directory: Path) -> str:
+    """What a fresh interpreter prints, started where no checkout can be in the way."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAVY = {"boto3", "botocore", "tenacity", "msgspec", "moto", "asyncio", "flask", "obstore"}
+LOADED = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+
+
+def test_importing_the_package_loads_no_library_that_takes_long(tmp_path: Path) -> None:
+    # Where the interpreter starts with one of them loaded, nobody can tell.
+    assert not HEAVY & set(run(LOADED, tmp_path).split())
+
+    loaded = set(run(f"import comprehend_phi; {LOADED}", tmp_path).split())
+
+    assert "comprehend_phi" in loaded
+    assert not HEAVY & loaded
+
+
+def test_building_a_request_loads_no_library_that_takes_long(tmp_path: Path) -> None:
+    code = (
+        "import comprehend_phi as c; c.StartPHIDetectionJobRequest("
+        "input_data_config=c.InputDataConfig(s3_bucket='notes'),"
+        "output_data_config=c.OutputDataConfig(s3_bucket='notes'),"
+        "data_access_role_arn='arn:aws:iam::123456789012:role/r', job_name='\\u00e9t\\u00e9');"
+    )
+
+    assert not HEAVY & set(run(f"{code} {LOADED}", tmp_path).split())
+
+
+# A lazy name never becomes an attribute of the package: the module that has it is asked each time.
+LAZY = sorted(set(comprehend_phi.__all__) - vars(comprehend_phi).keys())
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_a_lazy_name_can_be_the_first_that_is_imported(name: str, tmp_path: Path) -> None:
+    assert run(f"from comprehend_phi import {name}; print('done')", tmp_path) == "done\n"
+
+
+def test_a_lazy_name_is_the_one_of_its_module() -> None:
+    from comprehend_phi import Entity, Trait
+
+    assert comprehend_phi.Entity is Entity
+    assert comprehend_phi.Trait is Trait
+    assert {"Entity", "Trait", "__version__"} <= set(LAZY)
+
+
+# --- Version --------------------------------------------------------------------------------------
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert comprehend_phi.__version__ == version("comprehend_phi")
+
+
+def test_the_newest_release_in_the_changelog_is_the_version() -> None:
+    headings = re.findall(r"^## \[?([^\]\s]+)", CHANGELOG.read_text("utf-8"), re.MULTILINE)
+
+    releases = (each for each in headings if each != "Unreleased")
+    assert next(releases) == comprehend_phi.__version__
+
+
+# --- Who knows whom -------------------------------------------------------------------------------
+
+
+# Only these modules use the service's spelling; the rest of the package asks the codec.
+SPELLING = {
+    "_service/codec.py",
+    "_shapes.py",  # names the service model's shapes
+    "_results/documents.py",
+    "_results/storage.py",
+}
+MODULES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path.relative_to(PACKAGE).parts[0] not in {"cli", "review", "testing"}
+    and path.relative_to(PACKAGE).as_posix() not in SPELLING
+)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_codec_knows_the_services_spelling(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    strings = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+    members = {"JobId", "S3Bucket", "S3Key", "JobStatus", "KMSKey", "ClientRequestToken", "JobName"}
+    shapes = {"JobStatus"} if name in {"models.py", "__init__.py"} else set[str]()
+    assert strings & members <= shapes
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_the_installed_package_is_what_is_tested() -> None:
+    assert Path(sys.prefix) in Path(comprehend_phi.__file__).parents

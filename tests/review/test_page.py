@@ -1,0 +1,501 @@
+"""The review page as a text: what `render` puts into it. What it does is in test_browser.py."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comprehend_phi import Document, Entity, UnprocessedFile
+from comprehend_phi.errors import RedactionError
+from comprehend_phi.review import render
+
+CANARY = "Zinnia Quellwasser"
+CODE = "<script>alert(1)</script><!--<img src=x onerror=alert(2)> ]]> \" ' & \u2028\u2029"
+CSS = files("comprehend_phi.review").joinpath("assets", "page.css").read_text(encoding="utf-8")
+
+
+def entity(
+    text: str, begin: int, end: int, type_: str = "NAME", *, id_: int = 0, score: float = 0.9
+) -> Entity:
+    return Entity(
+        id=id_,
+        begin_offset=begin,
+        end_offset=end,
+        score=score,
+        text=text[begin:end],
+        category="PROTECTED_HEALTH_INFORMATION",
+        type=type_,
+    )
+
+
+def document(*entities: Entity, key: str = "notes/a.txt") -> Document:
+    return Document(
+        input_key=key, output_key=f"{key}.out", entities=entities, model_version="1.0.0"
+    )
+
+
+class Page(HTMLParser):
+    """A page as a browser's parser sees it: elements, attributes, and the text of each element."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.text = ""
+        self.inside = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.inside, []).append(data)
+        self.text += data
+
+    def meta(self, name: str) -> str | None:
+        [content] = [
+            attributes["content"]
+            for tag, attributes in self.elements
+            if tag == "meta" and name in (attributes.get("name"), attributes.get("http-equiv"))
+        ]
+        return content
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.texts["script"][0])
+
+
+def pieces(text: str, *entities: Entity) -> Any:
+    return Page(render([(document(*entities), text)])).data["documents"][0]["pieces"]
+
+
+def marked(piece: Any) -> str:
+    return "".join(segment for segment, _ in piece["segments"])
+
+
+# --- Marks ----------------------------------------------------------------------------------------
+
+
+def test_a_document_has_its_key_and_the_version_of_its_model() -> None:
+    [row] = Page(render([(document(), "")])).data["documents"]
+
+    assert (row["key"], row["model"]) == (document().input_key, "1.0.0")
+
+
+def test_the_heading_says_what_the_page_is_unless_told_otherwise() -> None:
+    assert Page(render([])).texts["title"] == ["PHI review"]
+    assert Page(render([], title="Ward 7")).texts["title"] == ["Ward 7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "begin", "end", "before", "inside"),
+    [
+        pytest.param("Pt: Marsh, seen", 4, 9, "Pt: ", "Marsh", id="ASCII"),
+        pytest.param("\U0001d4dew, Marsh", 4, 9, "\U0001d4dew, ", "Marsh", id="astral before"),
+        pytest.param("a \U0001f600\U0001f600 b", 2, 4, "a ", "\U0001f600" * 2, id="astral inside"),
+        pytest.param("Pt\r\nMarsh\r\n", 4, 9, "Pt\r\n", "Marsh", id="CRLF before"),
+        pytest.param("Otto\r\nMarsh", 0, 11, "", "Otto\r\nMarsh", id="across a line end"),
+        pytest.param("Jose\u0301 Marsh", 0, 4, "", "Jose", id="combining mark left over"),
+        pytest.param("\ufeffMarsh\x00", 1, 6, "\ufeff", "Marsh", id="byte order mark, NUL"),
+    ],
+)
+def test_a_mark_stands_where_the_entity_is(
+    text: str, begin: int, end: int, before: str, inside: str
+) -> None:
+    first, mark, last = pieces(text, entity(text, begin, end))
+
+    assert (first, marked(mark), last) == (before, inside, text[end:])
+
+
+def test_a_text_without_entities_is_one_piece() -> None:
+    assert pieces("No PHI.\r\n") == ["No PHI.\r\n"]
+
+
+def test_a_mark_has_the_type_and_the_score_of_its_entity() -> None:
+    _, mark, _ = pieces("Marsh", entity("Marsh", 0, 5, "NAME", score=0.25))
+
+    assert mark["entities"] == [{"type": "NAME", "score": 0.25}]
+
+
+LETTERS = "abcdefgh"
+
+
+@pytest.mark.parametrize(
+    ("spans", "types", "segments"),
+    [
+        pytest.param(
+            [(1, 4, "X"), (3, 5, "Y")],
+            ["X", "Y"],
+            [["bc", 0], ["d", 1], ["e", 1]],
+            id="overlapping",
+        ),
+        pytest.param(
+            [(1, 6, "X"), (2, 4, "Y")],
+            ["X", "Y"],
+            [["b", 0], ["cd", 1], ["ef", 0]],
+            id="nested",
+        ),
+        pytest.param([(1, 4, "X"), (1, 4, "Y")], ["X", "Y"], [["bcd", 1]], id="one span"),
+    ],
+)
+def test_entities_that_overlap_share_a_mark_and_each_segment_names_the_innermost(
+    spans: list[tuple[int, int, str]], types: list[str], segments: list[Any]
+) -> None:
+    _, mark, _ = pieces(LETTERS, *(entity(LETTERS, *span, id_=n) for n, span in enumerate(spans)))
+
+    assert [found["type"] for found in mark["entities"]] == types
+    assert mark["segments"] == segments
+
+
+def test_entities_that_touch_get_a_mark_each() -> None:
+    got = pieces(LETTERS, entity(LETTERS, 3, 5, "Y"), entity(LETTERS, 1, 3, "X"))
+
+    assert [piece if isinstance(piece, str) else marked(piece) for piece in got] == [
+        *("a", "bc", "", "de", "fgh")
+    ]
+
+
+@given(st.data())
+def test_the_pieces_of_a_note_are_the_note(data: st.DataObject) -> None:
+    text = data.draw(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+    edges = st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))
+    spans = data.draw(st.lists(edges.map(sorted).filter(lambda span: span[0] < span[1])))
+    entities = [entity(text, begin, end, id_=n) for n, (begin, end) in enumerate(spans)]
+
+    got = pieces(text, *entities)
+
+    assert "".join(piece if isinstance(piece, str) else marked(piece) for piece in got) == text
+    assert sum(len(mark["entities"]) for mark in got[1::2]) == len(entities)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -0.5, 2.0])
+def test_a_score_that_makes_no_sense_counts_as_1_so_that_no_filter_hides_the_entity(
+    score: float,
+) -> None:
+    _, mark, _ = pieces("Marsh", entity("Marsh", 0, 5, score=score))
+
+    assert mark["entities"][0]["score"] == 1
+
+
+# --- Texts that are not the ones that the service read --------------------------------------------
+
+
+def misfit() -> RedactionError:
+    text = f"Patient: {CANARY}"
+    other = msgspec.structs.replace(entity(text, 9, 27), begin_offset=8)
+    with pytest.raises(RedactionError) as caught:
+        render([(document(other, key="notes/b.txt"), text)])
+    return caught.value
+
+
+def test_an_entity_that_does_not_fit_its_text_makes_no_page() -> None:
+    assert str(misfit()).startswith(
+        "notes/b.txt: Entity 0 at offsets 8 to 27 has another text than the one that stands there."
+        " No page was made."
+    )
+
+
+def test_the_error_about_a_misfit_holds_no_text() -> None:
+    error = misfit()
+
+    assert CANARY not in repr(error)
+    assert error.__cause__ is error.__context__ is None
+
+
+# --- What is around the notes ---------------------------------------------------------------------
+
+
+def test_the_documents_may_come_from_a_generator_and_keep_their_order() -> None:
+    keys = ["b", "a", "b", "c"]
+    page = Page(render((document(key=key), "") for key in keys))
+
+    assert [row["key"] for row in page.data["documents"]] == keys
+
+
+def test_the_page_counts_documents_and_entities() -> None:
+    found = document(entity("Marsh 7", 0, 5), entity("Marsh 7", 6, 7, "AGE", id_=1))
+
+    assert "2 documents, 2 entities" in Page(render([(found, "Marsh 7"), (document(), "")])).text
+    assert "0 documents, 0 entities" in Page(render([])).text
+
+
+def test_the_types_stand_in_the_order_of_their_frequency() -> None:
+    text = "Marsh, Otto, 7"
+    found = document(
+        entity(text, 13, 14, "AGE"), entity(text, 0, 5, id_=1), entity(text, 7, 11, id_=2)
+    )
+    buttons = [
+        attributes["data-type"]
+        for tag, attributes in Page(render([(found, text)])).elements
+        if tag == "button" and "data-type" in attributes
+    ]
+
+    assert buttons == ["NAME", "AGE"]
+
+
+def test_the_title_is_the_heading() -> None:
+    page = Page(render([], title="February & March"))
+
+    assert page.texts["title"][0] == page.texts["h1"][0] == "February & March"
+
+
+def test_the_page_says_that_it_holds_phi() -> None:
+    assert (
+        "Protected health information. This file holds the notes in full." in Page(render([])).text
+    )
+
+
+def test_files_that_were_not_processed_are_listed_with_code_and_reason() -> None:
+    page = Page(
+        render(
+            [],
+            unprocessed=[
+                UnprocessedFile(
+                    input_key="notes/large.txt",
+                    error_code="TEXT_SIZE_LIMIT_EXCEEDED",
+                    error_message="Too large.",
+                ),
+                UnprocessedFile(input_key="notes/old.txt", error_code=None, error_message=None),
+            ],
+        )
+    )
+
+    assert "2 files were not processed." in page.text
+    words = " ".join(page.text.split())
+    assert {"notes/large.txt", "notes/old.txt"} <= set(page.texts["span"])
+    assert page.texts["code"] == ["TEXT_SIZE_LIMIT_EXCEEDED", "no code"]
+    assert "Too large." in words
+    assert "The service gave no reason." in words
+
+
+def test_where_every_file_was_processed_the_page_says_nothing_of_others() -> None:
+    assert "details" not in {tag for tag, _ in Page(render([])).elements}
+
+
+def test_notes_that_cannot_be_shown_are_listed_with_their_reasons() -> None:
+    page = Page(render([], failed={"notes/a.txt": "gone", "notes/b.txt": "denied"}))
+
+    assert "2 notes cannot be shown. The job processed them, but they are not on" in page.text
+    assert page.texts["span"][-4:] == ["notes/a.txt", "gone", "notes/b.txt", "denied"]
+
+
+def test_notes_that_turn_out_unreadable_while_the_page_is_made_are_listed() -> None:
+    failed: dict[str, str] = {}
+
+    def documents() -> Iterator[tuple[Document, str]]:
+        yield document(), ""
+        failed["notes/b.txt"] = "gone"
+
+    page = Page(render(documents(), failed=failed))
+
+    assert "1 note cannot be shown." in page.text
+    assert [row["key"] for row in page.data["documents"]] == ["notes/a.txt"]
+
+
+# --- Nothing runs, nothing leaves -----------------------------------------------------------------
+
+
+def hostile() -> str:
+    return render(
+        [(document(entity(CODE, 0, 8, CODE), key=CODE), CODE)],
+        title=CODE,
+        unprocessed=[UnprocessedFile(input_key=CODE, error_code=CODE, error_message=CODE)],
+        failed={CODE: CODE},
+    )
+
+
+def test_markup_in_notes_keys_types_titles_and_reasons_adds_no_element() -> None:
+    text = "x" * len(CODE)
+    harmless = render(
+        [(document(entity(text, 0, 8)), text)],
+        title="x",
+        unprocessed=[UnprocessedFile(input_key="x", error_code="x", error_message="x")],
+        failed={"x": "x"},
+    )
+
+    assert [tag for tag, _ in Page(hostile()).elements] == [
+        tag for tag, _ in Page(harmless).elements
+    ]
+
+
+def test_markup_arrives_as_text() -> None:
+    page = Page(hostile())
+
+    assert page.texts["title"][0] == page.texts["h1"][0] == CODE
+    assert page.data["documents"][0]["key"] == CODE
+    assert (
+        "".join(p if isinstance(p, str) else marked(p) for p in page.data["documents"][0]["pieces"])
+        == CODE
+    )
+    assert page.texts["span"].count(CODE) == 5  # the type, two keys and two reasons
+
+
+@pytest.mark.parametrize("character", ["<", ">", "&", "\u2028", "\u2029"])
+def test_the_embedded_data_has_no_character_that_means_something_in_html_or_script(
+    character: str,
+) -> None:
+    _, _, data = hostile().partition('<script type="application/json" id="data">')
+
+    assert character not in data.partition("</script>")[0]
+
+
+def test_the_policy_allows_the_style_and_the_script_of_the_page_and_nothing_else() -> None:
+    page = Page(render([]))
+
+    def source(content: str) -> str:
+        return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
+
+    assert dict(
+        directive.strip().split(" ", 1)
+        for directive in (page.meta("Content-Security-Policy") or "").split(";")
+    ) == {
+        "default-src": "'none'",
+        "style-src": source(page.texts["style"][0]),
+        "script-src": source(page.texts["script"][1]),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+
+
+def test_the_policy_stands_before_all_that_it_governs() -> None:
+    tags = [
+        (tag, attributes.get("http-equiv"))
+        for tag, attributes in Page(render([])).elements
+        if "charset" not in attributes
+    ]
+
+    assert tags[:3] == [("html", None), ("head", None), ("meta", "Content-Security-Policy")]
+
+
+def test_the_page_refers_to_nothing_outside() -> None:
+    page = render([])
+
+    assert not re.search(r"://|\burl\(|@import|\bimport\(", page)
+    assert not {"link", "img", "iframe", "object", "a", "form"} & {
+        tag for tag, _ in Page(page).elements
+    }
+    assert not {"src", "href", "srcset", "action", "style"} & {
+        name for _, attributes in Page(page).elements for name in attributes
+    }
+
+
+def test_the_page_is_not_indexed_translated_or_referred_from() -> None:
+    page = Page(render([]))
+
+    assert page.meta("referrer") == "no-referrer"
+    assert page.meta("robots") == "noindex, nofollow, noarchive"
+    assert page.meta("google") == "notranslate"
+    assert page.elements[0] == ("html", {"lang": "en", "translate": "no"})
+
+
+# --- Colours --------------------------------------------------------------------------------------
+
+
+def colours(theme: str) -> dict[str, str]:
+    """The variables of a theme, those that it does not set from the light one."""
+    light, dark = re.findall(r"^ *:root[^{]*\{(.*?)^ *\}", CSS, re.MULTILINE | re.DOTALL)
+    declarations = light if theme == "light" else light + dark
+    return dict(re.findall(r"--([\w-]+): ([^;]+);", declarations))
+
+
+def rgb(colour: str) -> tuple[float, ...]:
+    if colour.startswith("#"):
+        return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return tuple(map(float, colour.split()))
+
+
+def mixed(over: tuple[float, ...], under: tuple[float, ...], share: float) -> tuple[float, ...]:
+    return tuple(share * o + (1 - share) * u for o, u in zip(over, under, strict=True))
+
+
+def luminance(colour: tuple[float, ...]) -> float:
+    parts = [
+        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
+        for c in colour
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+HUES = [
+    *("indigo", "cyan", "teal", "green", "olive", "sand", "rose", "wine", "purple", "grey"),
+]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for_in_both_themes(theme: str) -> None:
+    of = {name: value for name, value in colours(theme).items() if name != "tint"}
+    pairs = {
+        f"{text} on {ground}": contrast(rgb(of[text]), rgb(of[ground]))
+        for text in ("text", "quiet")
+        for ground in ("ground", "sheet", "raised", "selected")
+    }
+    pairs["warning"] = contrast(rgb(of["warning-text"]), rgb(of["warning"]))
+    pairs["banner"] = contrast(rgb(of["banner-text"]), rgb(of["banner"]))
+
+    assert {name: ratio for name, ratio in pairs.items() if ratio < 4.5} == {}
+
+
+@pytest.mark.parametrize("hue", HUES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_mark_can_be_read_and_its_line_be_seen_in_both_themes(theme: str, hue: str) -> None:
+    of = colours(theme)
+    sheet = rgb(of["sheet"])
+    tape = mixed(rgb(of[hue]), mixed(rgb(of[hue]), sheet, float(of["tint"])), float(of["tint"]))
+
+    assert contrast(rgb(of["text"]), tape) >= 4.5
+    assert contrast(rgb(of["quiet"]), mixed(rgb(of[hue]), sheet, float(of["tint"]))) >= 4.5
+    assert contrast(rgb(of[hue]), sheet) >= 3
+
+
+TYPES = ["NAME", "AGE", "DATE", "PHONE_OR_FAX", "EMAIL", "ID", "URL", "ADDRESS", "PROFESSION"]
+
+
+def test_each_type_has_a_colour_and_a_line_of_its_own() -> None:
+    styles = dict(re.findall(r'^\[data-type="(\w+)"\] \{ (.*?) \}', CSS, re.MULTILINE))
+    hues = {style.partition(";")[0] for style in styles.values()}
+    lines = {style.partition(";")[2] for style in styles.values()}
+
+    assert set(styles) == set(TYPES)
+    assert len(hues) == len(lines) == len(TYPES)
+
+
+# --- Without jinja2 -------------------------------------------------------------------------------
+
+
+def test_without_jinja2_the_error_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    for module in ("comprehend_phi.review", "comprehend_phi.review.page"):
+        monkeypatch.delitem(sys.modules, module)
+
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("comprehend_phi.review")
+
+    assert str(caught.value) == ("the review page needs jinja2: pip install 'comprehend_phi[cli]'")

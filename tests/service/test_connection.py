@@ -1,0 +1,763 @@
+"""The boto3 client below ours: how it is built, what of the user's it honours, how it is closed."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import attrs
+import boto3
+import pytest
+from botocore.config import Config
+
+from comprehend_phi import (
+    DoubleRetryWarning,
+    InputDataConfig,
+    InternalServerException,
+    InvalidRequestException,
+    OutputDataConfig,
+    PHIClient,
+    RetryPolicy,
+    StartPHIDetectionJobRequest,
+    ThrottlingException,
+    TransportError,
+)
+from comprehend_phi._results import open_storage
+from comprehend_phi._results.obstore_storage import ObstoreStorage
+from comprehend_phi._results.storage import Boto3Storage
+from comprehend_phi._service.connection import Connection
+from comprehend_phi.testing import FakeClock, LocalServer, faults
+
+START = "StartPHIDetectionJob"
+MakeClient = Callable[..., PHIClient]
+JOB_ID = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def request_() -> StartPHIDetectionJobRequest:
+    """A request that needs no bucket: a start does not look for one."""
+    return StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
+        output_data_config=OutputDataConfig(s3_bucket="clinic-results"),
+        data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+        kms_key="alias/notes",
+    )
+
+
+class Recorder(ThreadingHTTPServer):
+    """Answers every request with the same job and notes headers and connections."""
+
+    daemon_threads = False  # so that closing the server waits for its connections
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.headers: list[dict[str, str]] = []
+        self.connections: list[socket.socket] = []
+        self.closed = threading.Semaphore(0)
+        self.silent = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # which keeps connections open
+
+    @property
+    def recorder(self) -> Recorder:
+        assert isinstance(self.server, Recorder)
+        return self.server
+
+    def handle(self) -> None:
+        self.recorder.connections.append(self.connection)
+        super().handle()
+        self.recorder.closed.release()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.recorder.headers.append({name.lower(): value for name, value in self.headers.items()})
+        if self.recorder.silent.is_set():
+            self.rfile.read(1)  # which returns when the client has given up and closed
+            self.close_connection = True
+            return
+        body = json.dumps({"JobId": JOB_ID}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def recorder(serving: Callable[[Recorder], AbstractContextManager[None]]) -> Iterator[Recorder]:
+    server = Recorder()
+    with serving(server):
+        yield server
+        # Closing it waits for each connection, and a client that was not closed keeps one.
+        for connection in server.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+# --- botocore's own retries and validation --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "retries",
+    [
+        None,
+        {"max_attempts": 5},
+        {"total_max_attempts": 5, "mode": "standard"},
+        {"max_attempts": 5, "mode": "adaptive"},
+    ],
+)
+def test_an_attempt_is_one_request_whatever_the_config_says_of_retries(
+    retries: Any,
+    server: LocalServer,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    server.service.script(*[faults.server_error()] * 6)
+    policy = RetryPolicy(max_attempts=2)
+    client = make_client(config=retries and Config(retries=retries), retry=policy)
+
+    with pytest.raises(InternalServerException):
+        client.start_phi_detection_job(request_)
+
+    assert server.service.attempts(START) == 2
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+def test_an_attempt_is_one_request_whatever_the_environment_says_of_retries(
+    mode: str,
+    server: LocalServer,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
+    monkeypatch.setenv("AWS_RETRY_MODE", mode)
+    server.service.script(*[faults.server_error()] * 6)
+    client = make_client(session=boto3.Session(), retry=RetryPolicy(max_attempts=2))
+
+    with pytest.raises(InternalServerException):
+        client.start_phi_detection_job(request_)
+
+    assert server.service.attempts(START) == 2
+
+
+def test_adaptive_mode_in_the_environment_does_not_slow_attempts_down(
+    server: LocalServer,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # After a throttle, botocore's adaptive mode lets each request wait for a token, on the real
+    # clock: no timeout of RetryPolicy would know of it.
+    monkeypatch.setenv("AWS_RETRY_MODE", "adaptive")
+    server.service.script(*[faults.throttle()] * 4)
+    client = make_client(session=boto3.Session())
+    begin = time.monotonic()
+
+    client.start_phi_detection_job(request_)
+
+    assert len(clock.sleeps) == 4
+    # Five requests take some milliseconds; four tokens, at half a one a second, take eight seconds.
+    assert time.monotonic() - begin < 4
+
+
+def test_botocore_does_not_judge_the_parameters(
+    server: LocalServer, client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    # attrs' switch is the way out when a limit has changed: then the service decides. botocore's
+    # own validation knows the minimum length of a name and would print the name.
+    with attrs.validators.disabled():
+        nameless = attrs.evolve(request_, job_name="")
+
+    with pytest.raises(InvalidRequestException):
+        client.start_phi_detection_job(nameless)
+
+    assert server.service.received[-1].members["JobName"] == ""
+
+
+# --- What the user says of the connection ---------------------------------------------------------
+
+
+def test_the_read_timeout_of_the_config_is_honoured(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    recorder.silent.set()  # without the timeout this would wait for botocore's own 60 seconds
+    with (
+        PHIClient(
+            endpoint_url=recorder.url,
+            config=Config(read_timeout=0.2),
+            retry=RetryPolicy(max_attempts=1),
+        ) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+    recorder.silent.clear()
+
+    assert "ReadTimeoutError" in str(caught.value)
+    assert caught.value.outcome_unknown
+
+
+def test_the_user_agent_of_the_config_is_sent(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    config = Config(user_agent_extra="ward-tool/7")
+    with PHIClient(endpoint_url=recorder.url, config=config) as client:
+        client.start_phi_detection_job(request_)
+
+    assert "ward-tool/7" in recorder.headers[0]["user-agent"]
+
+
+def test_the_config_that_was_handed_in_is_not_changed(recorder: Recorder) -> None:
+    config = Config(retries={"max_attempts": 5}, parameter_validation=True)
+
+    PHIClient(endpoint_url=recorder.url, config=config).close()
+
+    options: Any = config  # botocore sets its options as attributes
+    assert options.retries == {"max_attempts": 5}
+    assert options.parameter_validation is True
+
+
+def test_credentials_and_region_of_the_session_are_used(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest, each_client_class: MakeClient
+) -> None:
+    session = boto3.Session(
+        aws_access_key_id="AKIDOFSESSION", aws_secret_access_key="x", region_name="eu-west-2"
+    )
+    with each_client_class(session=session, endpoint_url=recorder.url) as client:
+        client.start_phi_detection_job(request_)
+
+    credential = recorder.headers[0]["authorization"]
+    assert re.search("Credential=AKIDOFSESSION/[0-9]+/eu-west-2/comprehendmedical/", credential)
+
+
+def test_the_region_that_is_named_wins_over_that_of_the_session(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest, each_client_class: MakeClient
+) -> None:
+    session = boto3.Session(region_name="eu-west-2")
+    with each_client_class(
+        session=session, region_name="ca-central-1", endpoint_url=recorder.url
+    ) as client:
+        client.start_phi_detection_job(request_)
+
+    assert "/ca-central-1/comprehendmedical/" in recorder.headers[0]["authorization"]
+
+
+def test_the_session_that_boto3_was_set_up_with_is_the_default(
+    recorder: Recorder,
+    request_: StartPHIDetectionJobRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # put back after the test
+    boto3.setup_default_session(region_name="ap-southeast-2")
+    with PHIClient(endpoint_url=recorder.url) as client:
+        client.start_phi_detection_job(request_)
+
+    assert "/ap-southeast-2/comprehendmedical/" in recorder.headers[0]["authorization"]
+
+
+# --- A client that was handed in ------------------------------------------------------------------
+
+QUIET = (
+    Config(retries={"total_max_attempts": 1}),
+    Config(retries={"max_attempts": 0}),
+    Config(retries={"total_max_attempts": 1, "mode": "standard"}),
+)
+LOUD = (
+    None,
+    Config(retries={"mode": "standard"}),
+    Config(retries={"max_attempts": 1}),
+    Config(retries={"total_max_attempts": 2}),
+)
+
+
+@pytest.fixture
+def make_boto3_client(recorder: Recorder) -> Iterator[Callable[..., Any]]:
+    """Builds boto3 clients of the recorder, or of another place; all are closed in the end."""
+    clients: list[Any] = []
+
+    def make(service: str = "comprehendmedical", **options: Any) -> Any:
+        session: Any = boto3.Session()
+        clients.append(session.client(service, **{"endpoint_url": recorder.url, **options}))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("config", LOUD)
+def test_a_client_for_s3_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
+    config: Config | None, make_boto3_client: Callable[..., Any], recorder: Recorder
+) -> None:
+    loud = make_boto3_client("s3", config=config)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        client = PHIClient(endpoint_url=recorder.url, s3_client=loud)
+        client.close()
+
+    (warning,) = caught
+    assert warning.category is DoubleRetryWarning
+    assert "s3_client= retries by itself" in str(warning.message)
+    assert Path(warning.filename) == Path(__file__)
+    line = Path(__file__).read_text().splitlines()[warning.lineno - 1].strip()
+    assert line == "client = PHIClient(endpoint_url=recorder.url, s3_client=loud)"
+
+
+@pytest.mark.parametrize("config", LOUD)
+def test_a_client_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
+    config: Config | None,
+    make_boto3_client: Callable[..., Any],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    loud = make_boto3_client(config=config)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        client = PHIClient(client=loud)
+        client.start_phi_detection_job(request_)
+
+    (warning,) = caught
+    assert warning.category is DoubleRetryWarning
+    assert Path(warning.filename) == Path(__file__)
+    line = Path(__file__).read_text().splitlines()[warning.lineno - 1].strip()
+    assert line == "client = PHIClient(client=loud)"
+
+
+@pytest.mark.parametrize("config", QUIET)
+def test_a_client_that_does_not_retry_is_not_warned_about(
+    config: Config, make_boto3_client: Callable[..., Any], request_: StartPHIDetectionJobRequest
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        PHIClient(client=make_boto3_client(config=config)).start_phi_detection_job(request_)
+
+    assert caught == []
+
+
+def test_a_client_that_was_handed_in_keeps_its_own_retries(
+    server: LocalServer,
+    make_boto3_client: Callable[..., Any],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    # It is used as it is: two of its requests make one attempt.
+    server.service.script(*[faults.reset_before()] * 2)
+    loud = make_boto3_client(
+        endpoint_url=server.endpoint_url, config=Config(retries={"total_max_attempts": 2})
+    )
+    with pytest.warns(DoubleRetryWarning):
+        client = PHIClient(client=loud, retry=RetryPolicy(max_attempts=1), clock=FakeClock())
+
+    with pytest.raises(TransportError) as caught:
+        client.start_phi_detection_job(request_)
+
+    assert caught.value.attempts == 1
+    received = server.service.received
+    assert [each.members["ClientRequestToken"] for each in received] == [
+        request_.client_request_token
+    ] * 2
+
+
+def test_a_client_that_was_handed_in_stays_open(
+    recorder: Recorder,
+    make_boto3_client: Callable[..., Any],
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    theirs = make_boto3_client(config=QUIET[0])
+    with PHIClient(client=theirs) as client:
+        client.start_phi_detection_job(request_)
+
+    with PHIClient(client=theirs) as client:
+        client.start_phi_detection_job(request_)
+
+    # The second call went over the connection of the first.
+    assert len(recorder.headers) == 2
+    assert len(recorder.connections) == 1
+
+
+def test_an_endpoint_beside_a_client_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError) as caught:
+        PHIClient(client=make_boto3_client(config=QUIET[0]), endpoint_url="http://127.0.0.1:9")
+
+    assert str(caught.value) == "client= is used as it is: give its own endpoint_url to it instead"
+
+
+def test_a_client_of_another_service_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError) as caught:
+        PHIClient(client=make_boto3_client("s3", config=QUIET[0]))
+
+    assert str(caught.value) == "client= must be a boto3 client for comprehendmedical"
+
+
+@pytest.mark.parametrize(
+    ("kind", "service"), [("resource", "s3"), ("client", "sqs"), ("client", "comprehendmedical")]
+)
+def test_what_is_no_client_for_s3_is_refused_at_once(
+    kind: str, service: str, recorder: Recorder, each_client_class: MakeClient
+) -> None:
+    wrong: Any = getattr(boto3, kind)(service)
+
+    with pytest.raises(TypeError) as caught:
+        each_client_class(endpoint_url=recorder.url, s3_client=wrong)
+
+    assert str(caught.value) == "s3_client= must be a boto3 client for s3, as of boto3.client('s3')"
+
+
+# --- S3, which results are read from --------------------------------------------------------------
+
+
+@pytest.fixture
+def connect(recorder: Recorder) -> Iterator[Callable[..., Connection]]:
+    """Builds connections as the clients do; all are closed in the end."""
+    connections: list[Connection] = []
+    unset = ("region_name", "session", "config", "client", "s3_client")
+
+    def connect(**options: Any) -> Connection:
+        given: dict[str, Any] = {
+            **dict.fromkeys(unset),
+            "s3_transport": "auto",
+            "endpoint_url": recorder.url,
+            **options,
+        }
+        connections.append(Connection(**given))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.close()
+
+
+def test_s3_is_in_the_region_of_the_client_and_not_at_its_endpoint(
+    connect: Callable[..., Connection], recorder: Recorder
+) -> None:
+    session = boto3.Session(region_name="eu-west-2")
+
+    for connection, region in (
+        (connect(region_name="ca-central-1"), "ca-central-1"),
+        (connect(session=session), "eu-west-2"),
+        (connect(session=session, region_name="ca-central-1"), "ca-central-1"),
+    ):
+        assert connection.s3_client.meta.region_name == region
+        assert connection.s3_client.meta.service_model.service_name == "s3"
+        assert connection.client.meta.endpoint_url == recorder.url
+        assert connection.s3_client.meta.endpoint_url != recorder.url
+
+
+def test_s3_follows_the_region_of_a_client_that_was_handed_in(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
+) -> None:
+    theirs = make_boto3_client(config=QUIET[0], region_name="eu-west-1")
+
+    assert connect(client=theirs, endpoint_url=None).s3_client.meta.region_name == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    "config", [None, Config(retries={"total_max_attempts": 7, "mode": "adaptive"}, read_timeout=11)]
+)
+def test_no_client_that_we_build_retries_by_itself(
+    connect: Callable[..., Connection], config: Config | None
+) -> None:
+    connection = connect(config=config)
+
+    for client in (connection.client, connection.s3_client):
+        assert client.meta.config.retries == {"total_max_attempts": 1, "mode": "standard"}
+        assert client.meta.config.read_timeout == (11 if config else 60)
+
+
+def test_the_client_for_s3_is_built_once(connect: Callable[..., Connection]) -> None:
+    connection = connect()
+
+    with ThreadPoolExecutor(8) as threads:
+        clients = [threads.submit(lambda: connection.s3_client) for _ in range(8)]
+
+    assert len({id(client.result()) for client in clients}) == 1
+
+
+def test_a_client_for_s3_that_was_handed_in_is_used(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
+) -> None:
+    theirs = make_boto3_client("s3", config=QUIET[0])
+
+    assert connect(s3_client=theirs).s3_client is theirs
+
+
+def test_as_many_connections_are_kept_as_are_asked_for(
+    connect: Callable[..., Connection],
+) -> None:
+    fewer = Config(max_pool_connections=3, read_timeout=11)
+
+    for connection, number in (
+        (connect(), 10),  # botocore's own default
+        (connect(connections=7), 7),
+        (connect(connections=7, config=fewer), 3),
+        (connect(connections=7, config=Config(read_timeout=11)), 7),
+    ):
+        for client in (connection.client, connection.s3_client):
+            assert client.meta.config.max_pool_connections == number
+
+    assert connect(connections=7, config=fewer).client.meta.config.read_timeout == 11
+
+
+# --- The storage that results are read through ----------------------------------------------------
+
+POLICY = RetryPolicy()
+
+
+@pytest.mark.parametrize("session", [None, boto3.Session("AKIDOFSESSION", "x")])
+@pytest.mark.parametrize("config", [None, Config(read_timeout=11)])
+def test_the_storage_is_obstore_where_nothing_speaks_against_it(
+    session: Any, config: Config | None, connect: Callable[..., Connection], clock: FakeClock
+) -> None:
+    storage = open_storage(connect(session=session, config=config), POLICY, clock)
+
+    assert isinstance(storage, ObstoreStorage)
+
+
+def test_the_storage_is_boto3_with_a_client_for_s3_that_was_handed_in(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any], clock: FakeClock
+) -> None:
+    connection = connect(s3_client=make_boto3_client("s3", config=QUIET[0]))
+
+    assert type(open_storage(connection, POLICY, clock)) is Boto3Storage
+
+
+def test_the_storage_is_boto3_where_it_was_chosen(
+    connect: Callable[..., Connection], clock: FakeClock
+) -> None:
+    assert type(open_storage(connect(s3_transport="boto3"), POLICY, clock)) is Boto3Storage
+
+
+def test_a_client_has_one_storage() -> None:
+    with PHIClient() as client, ThreadPoolExecutor(8) as threads:
+        storages = [threads.submit(client._storage.get) for _ in range(8)]  # pyright: ignore[reportPrivateUsage]
+
+    assert len({id(storage.result()) for storage in storages}) == 1
+
+
+# --- Closing --------------------------------------------------------------------------------------
+
+
+def test_leaving_the_block_closes_the_connections(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    with PHIClient(endpoint_url=recorder.url) as client:
+        client.start_phi_detection_job(request_)
+        client.start_phi_detection_job(request_)
+        assert len(recorder.connections) == 1
+        assert not recorder.closed.acquire(blocking=False)
+
+    # The server sees the end of the connection.
+    assert recorder.closed.acquire(timeout=30)
+
+
+def test_leaving_the_block_lets_an_error_through(recorder: Recorder) -> None:
+    with pytest.raises(ZeroDivisionError), PHIClient(endpoint_url=recorder.url):
+        raise ZeroDivisionError
+
+
+def test_closing_twice_is_closing_once(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    client = PHIClient(endpoint_url=recorder.url)
+    client.start_phi_detection_job(request_)
+
+    client.close()
+    client.close()
+
+    assert recorder.closed.acquire(timeout=30)
+
+
+# --- What cannot be built -------------------------------------------------------------------------
+
+
+def test_without_a_region_the_error_says_where_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(session=boto3.Session())
+
+    assert caught.value.reason == (
+        "boto3 cannot build the client for comprehendmedical (NoRegionError)"
+    )
+    assert "region_name, AWS_DEFAULT_REGION" in str(caught.value)
+    assert caught.value.operation == "PHIClient"
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("url", ["zinnia quellwasser", "http://Zinnia Quellwasser/", "http://"])
+def test_an_endpoint_that_is_none_is_not_quoted(url: str) -> None:
+    with pytest.raises(TransportError, match="endpoint_url") as caught:
+        PHIClient(endpoint_url=url)
+
+    assert "quellwasser" not in f"{caught.value} {caught.value!r}".lower()
+    assert not caught.value.retryable
+    assert not caught.value.outcome_unknown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("region", ["Zinnia Quellwasser", "us_east_1!", "-"])
+def test_a_region_that_is_none_is_not_quoted(region: str) -> None:
+    with pytest.raises(TransportError, match="region_name") as caught:
+        PHIClient(region_name=region)
+
+    assert region not in f"{caught.value} {caught.value!r}" or region == "-"
+    assert not caught.value.retryable
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Sets the AWS config file and variables, before boto3 has a default session."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    def set_up(config: str = "", **variables: str | None) -> None:
+        path = tmp_path / "config"
+        path.write_bytes(config.encode("latin-1"))
+        for name, value in {"AWS_CONFIG_FILE": str(path), **variables}.items():
+            if value is None:
+                monkeypatch.delenv(name)
+            else:
+                monkeypatch.setenv(name, value)
+
+    return set_up
+
+
+def assert_not_built(error: TransportError, service: str, setting: str) -> None:
+    assert type(error) is TransportError
+    assert error.operation == "PHIClient"
+    assert error.reason.startswith(f"boto3 cannot build the client for {service} (")
+    assert setting in error.advice
+    assert error.advice in str(error)
+    assert (error.retryable, error.outcome_unknown) == (False, False)
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert "quellwasser" not in f"{error} {error!r} {vars(error)}".lower()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[default]\ns3 =\n",
+        "[default]\ns3 =\n  addressing_style = quellwasser\n",
+        "[default]\napi_versions = quellwasser\n",
+        "[default]\nregion = quellwasser\nregion = quellwasser\n",
+        "[default]\n[default]\n",
+        "[default\n",
+        "[default]\nquellwasser\n",
+        "region = quellwasser\n",
+        "[profile 'quellwasser\n]\n",
+        "\xff\xfe",
+        "[default]\ndefaults_mode = quellwasser\n",
+        "[default]\ndefaults_mode =\n  quellwasser = quellwasser\n",
+        "[default]\nrequest_checksum_calculation = quellwasser\n",
+    ],
+)
+def test_a_broken_config_file_is_an_error_that_names_the_file(
+    config: str, settings: Callable[..., None], recorder: Recorder, each_client_class: MakeClient
+) -> None:
+    settings(config)
+
+    with pytest.raises(TransportError) as caught:
+        each_client_class(endpoint_url=recorder.url)
+
+    assert_not_built(caught.value, "comprehendmedical", "AWS_CONFIG_FILE")
+
+
+def test_a_config_file_that_breaks_only_s3_is_an_error_when_s3_is_needed(
+    settings: Callable[..., None], connect: Callable[..., Connection]
+) -> None:
+    settings("[default]\ns3 = signature_version = s3v4\n")
+    connection = connect()
+
+    with pytest.raises(TransportError) as caught:
+        connection.s3_client  # noqa: B018 - the property builds the client
+
+    assert_not_built(caught.value, "s3", "AWS_CONFIG_FILE")
+
+
+def test_a_profile_that_does_not_exist_is_an_error_that_names_the_setting(
+    settings: Callable[..., None], recorder: Recorder
+) -> None:
+    settings(AWS_PROFILE="quellwasser")
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(endpoint_url=recorder.url)
+
+    assert_not_built(caught.value, "comprehendmedical", "AWS_PROFILE")
+
+
+NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "setting"),
+    [
+        ("credential_process = /quellwasser/keys", {}, "credential_process"),
+        ("credential_process = '/quellwasser", {}, "credential_process"),
+        ("credential_process = /bin/cat /dev/null", {}, "credential_process"),
+        ("role_arn = quellwasser\nsource_profile = quellwasser", {}, "role_arn"),
+        ("sso_session = quellwasser\nsso_account_id = 1\nsso_role_name = a", {}, "AWS_PROFILE"),
+        ("metadata_service_timeout = quellwasser", {}, "AWS_PROFILE"),
+        ("", {"AWS_ACCESS_KEY_ID": "quellwasser"}, "AWS_SECRET_ACCESS_KEY"),
+        (
+            "",
+            {
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/quellwasser/token",
+            },
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_an_error_that_names_their_sources(
+    config: str,
+    variables: dict[str, str],
+    setting: str,
+    settings: Callable[..., None],
+    recorder: Recorder,
+) -> None:
+    settings(f"[default]\n{config}\n", **{**NO_KEYS, **variables})
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(endpoint_url=recorder.url)
+
+    assert_not_built(caught.value, "comprehendmedical", setting)
+
+
+# --- Sessions -------------------------------------------------------------------------------------
+
+
+def test_errors_of_two_sessions_are_of_the_same_class(
+    server: LocalServer, make_client: MakeClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    # boto3 makes the modelled exceptions anew for every session.
+    server.service.script(*[faults.throttle(), faults.error("InvalidRequestException")] * 2)
+    raised: list[list[type[BaseException]]] = []
+    for _ in range(2):
+        client = make_client(session=boto3.Session(), retry=RetryPolicy(max_attempts=1))
+        classes: list[type[BaseException]] = []
+        for expected in (ThrottlingException, InvalidRequestException):
+            with pytest.raises(expected) as caught:
+                client.start_phi_detection_job(request_)
+            classes.append(type(caught.value))
+        raised.append(classes)
+
+    assert raised == [[ThrottlingException, InvalidRequestException]] * 2

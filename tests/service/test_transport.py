@@ -1,0 +1,1196 @@
+"""What a network does to a call: raw sockets that reset, cut, stall and answer like a stranger."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import pickle
+import re
+import socket
+import ssl
+import struct
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple, cast
+
+import attrs
+import boto3
+import botocore
+import botocore.loaders
+import botocore.session
+import pytest
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from comprehend_phi import (
+    DoubleRetryWarning,
+    InputDataConfig,
+    MalformedResponseError,
+    OutputDataConfig,
+    PHIClient,
+    RetryPolicy,
+    ServiceError,
+    StartPHIDetectionJobRequest,
+    ThrottlingException,
+    TransportError,
+)
+from comprehend_phi._results.storage import Boto3Storage
+from comprehend_phi.testing import FakeClock
+
+CallError = ServiceError | TransportError
+Behave = Callable[[socket.socket, threading.Event], None]
+
+# In every body and header that a stranger sends here; it belongs into no error.
+SECRET = "Zinnia Quellwasser"
+
+
+class RawServer:
+    """Accepts connections, reads one request from each, and leaves the rest to `behave`."""
+
+    def __init__(
+        self, behave: Behave, *, reads: bool = True, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.requests = 0
+        self._tls = tls
+        self._behave = behave
+        self._reads = reads
+        self._stopping = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads: list[threading.Thread] = []
+        self._acceptor = threading.Thread(target=self._accept)
+        self._acceptor.start()
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # it was shut down
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        # A client that has given up resets what is still sent to it.
+        with suppress(OSError), self._secured(connection) as secured:
+            if self._reads:
+                read_request(secured)
+            self.requests += 1
+            self._behave(secured, self._stopping)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return connection
+        try:
+            return self._tls.wrap_socket(connection, server_side=True)
+        except OSError:
+            connection.close()
+            raise
+
+    def refuse(self) -> None:
+        """Accept no more connections."""
+        with suppress(OSError):
+            # Unlike closing, this wakes the thread that accepts.
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.refuse()
+        self._acceptor.join()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+
+def read_request(connection: socket.socket) -> None:
+    """Read one HTTP request, headers and body."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += receive(connection)
+    headers, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", headers)
+    while length and len(body) < int(length[1]):
+        body += receive(connection)
+
+
+def receive(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionResetError
+    return data
+
+
+@contextmanager
+def serving(
+    behave: Behave, *, reads: bool = True, tls: ssl.SSLContext | None = None
+) -> Generator[RawServer, None, None]:
+    server = RawServer(behave, reads=reads, tls=tls)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+# --- Ways to behave -------------------------------------------------------------------------------
+
+
+def sends(data: bytes) -> Behave:
+    def behave(connection: socket.socket, _stopping: threading.Event) -> None:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        # Until the client closes: what is closed with unread bytes is reset, and may lose its end.
+        with suppress(OSError):
+            while connection.recv(65536):
+                pass
+
+    return behave
+
+
+def resets_after(data: bytes) -> Behave:
+    def behave(connection: socket.socket, _stopping: threading.Event) -> None:
+        connection.sendall(data)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    return behave
+
+
+def resets_within_the_request(connection: socket.socket, stopping: threading.Event) -> None:
+    connection.recv(1)
+    resets_after(b"")(connection, stopping)
+
+
+def stalls_after(data: bytes) -> Behave:
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        connection.sendall(data)
+        stopping.wait(60)
+
+    return behave
+
+
+def http(
+    status: str, body: bytes = b"", *, headers: bytes = b"", length: int | None = None
+) -> bytes:
+    length = len(body) if length is None else length
+    return (
+        b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n%s\r\n"
+        % (status.encode(), length, headers)
+    ) + body
+
+
+def nothing(_connection: socket.socket, _stopping: threading.Event) -> None:
+    """Closes the connection."""
+
+
+HTML = f"<html><body><h1>{SECRET}</h1></body></html>".encode()
+JSON = b"Content-Type: application/x-amz-json-1.1\r\n"
+JOB = b'{"JobId": "0123456789abcdef0123456789abcdef", "Note": "%s"}' % SECRET.encode()
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + JSON + b"\r\n"
+
+
+class Case(NamedTuple):
+    """A way to behave and what a call makes of it when it never ends."""
+
+    id: str
+    behave: Behave
+    error: type[CallError]
+    retried: bool = True
+    unknown: bool = True
+    reads: bool = True
+    read_timeout: float = 60.0  # on a busy machine even an answer at once may take its time
+
+
+# botocore before 1.44 lets urllib3 2 notice that a body is cut, and says the connection closed.
+CUT_BODY = (
+    MalformedResponseError
+    if botocore.__version__ >= "1.44" or version("urllib3") < "2"
+    else TransportError
+)
+
+CASES = (
+    Case("closes after accept", nothing, TransportError, reads=False),
+    # Not before the first byte: that would race with the end of the client's connect.
+    Case("resets within the request", resets_within_the_request, TransportError, reads=False),
+    Case("closes after the request", nothing, TransportError),
+    Case("resets after the request", resets_after(b""), TransportError),
+    Case("half a protocol", sends(b"HTTP/1."), TransportError),
+    Case("half a status", sends(b"HTTP/1.1 2"), TransportError),
+    Case("no HTTP", sends(b"SSH-2.0-%s\r\n" % SECRET.encode()), TransportError),
+    Case("reset within the headers", resets_after(b"HTTP/1.1 200 OK\r\nX: "), TransportError),
+    Case("cut within the headers", sends(b"HTTP/1.1 200 OK\r\nContent-"), MalformedResponseError),
+    Case(
+        "cut body",
+        sends(http("200 OK", JOB[:-1], headers=JSON, length=len(JOB))),
+        CUT_BODY,
+    ),
+    Case(
+        "no body",
+        sends(http("200 OK", b"", headers=JSON, length=len(JOB))),
+        CUT_BODY,
+    ),
+    Case(
+        "reset within the body",
+        resets_after(http("200 OK", JOB[:20], headers=JSON, length=len(JOB))),
+        TransportError,
+    ),
+    Case("chunked, cut between chunks", sends(CHUNKED + b'5\r\n{"Job\r\n'), TransportError),
+    Case("chunked, cut within a chunk", sends(CHUNKED + b'40\r\n{"JobId'), TransportError),
+    Case("chunked, no length", sends(CHUNKED + b"zz\r\n" + JOB), TransportError),
+    Case("stalls at once", stalls_after(b""), TransportError, read_timeout=0.2),
+    Case("stalls within the status", stalls_after(b"HTTP/1.1 2"), TransportError, read_timeout=0.2),
+    Case(
+        "stalls within the body",
+        stalls_after(http("200 OK", JOB[:20], headers=JSON, length=len(JOB))),
+        TransportError,
+        read_timeout=0.2,
+    ),
+    Case(
+        "redirects",
+        sends(http("301 Moved", HTML, headers=b"Location: http://127.0.0.1:9/\r\n")),
+        MalformedResponseError,
+    ),
+    Case(
+        "redirects with the method kept",
+        sends(http("307 Moved", b"", headers=b"Location: http://127.0.0.1:9/\r\n")),
+        MalformedResponseError,
+    ),
+    Case(
+        "no content",
+        # Were it not said, the next attempt could be sent on a connection that is closing.
+        sends(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
+        MalformedResponseError,
+    ),
+    Case("a page", sends(http("200 OK", HTML)), MalformedResponseError),
+    Case("a bad gateway", sends(http("502 Bad Gateway", HTML)), MalformedResponseError),
+    Case("a gateway timeout", sends(http("504 Gateway Timeout")), MalformedResponseError),
+    Case(
+        "a proxy's log-in",
+        sends(http("407 Proxy Authentication Required", HTML)),
+        ServiceError,
+        retried=False,
+        unknown=False,
+    ),
+    Case(
+        "a proxy's throttle",
+        sends(http("429 Too Many Requests", HTML)),
+        ThrottlingException,
+        unknown=False,
+    ),
+    Case(
+        "a gigantic header",
+        sends(http("200 OK", JOB, headers=b"X-Big: " + SECRET.encode() * 5000 + b"\r\n")),
+        TransportError,
+    ),
+    Case(
+        "hundreds of headers",
+        sends(http("200 OK", JOB, headers=b"".join(b"X-%d: a\r\n" % n for n in range(500)))),
+        TransportError,
+    ),
+    Case(
+        "no Unicode",
+        sends(http("200 OK", b'{"JobId": "\xff%s"}' % SECRET.encode(), headers=JSON)),
+        MalformedResponseError,
+    ),
+    Case(
+        "deeper than any parser reads",
+        sends(http("200 OK", b"[" * 200_000, headers=JSON)),
+        MalformedResponseError,
+    ),
+    Case(
+        "an error's code that is no string",
+        sends(http("400 Bad Request", b'{"__type": 7}', headers=JSON)),
+        MalformedResponseError,
+    ),
+    Case(
+        "an error that is no map",
+        sends(http("400 Bad Request", b"[7]", headers=JSON)),
+        MalformedResponseError,
+    ),
+)
+
+# The wait that an answer asks for, in forms that RFC 9110 does not know; each is a throttle still.
+ODD_WAITS = (
+    "soon",
+    "-5",
+    "1e9",
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2031 00:00:00 +99999999999999999999",
+    "Mon, 99 Jan 2031 00:00:00 GMT",
+    "\u00b2",
+)
+
+
+@pytest.fixture
+def request_() -> StartPHIDetectionJobRequest:
+    """A request that needs no bucket: nobody here looks for one."""
+    return StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
+        output_data_config=OutputDataConfig(s3_bucket="clinic-results"),
+        data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+        kms_key="alias/notes",
+    )
+
+
+def attempt_twice(
+    url: str, request: StartPHIDetectionJobRequest, read_timeout: float = 60.0
+) -> CallError:
+    """The error after two attempts with no time between them."""
+    with PHIClient(
+        endpoint_url=url,
+        config=Config(read_timeout=read_timeout),
+        retry=RetryPolicy(max_attempts=2),
+        clock=FakeClock(),
+    ) as client:
+        try:
+            client.start_phi_detection_job(request)
+        except (ServiceError, TransportError) as error:
+            return error
+    pytest.fail("the start succeeded")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_a_network_that_fails_is_a_typed_error_without_the_answer(
+    case: Case, request_: StartPHIDetectionJobRequest
+) -> None:
+    with serving(case.behave, reads=case.reads) as server:
+        error = attempt_twice(server.url, request_, case.read_timeout)
+
+    assert type(error) is case.error
+    assert error.retryable is case.retried
+    assert error.outcome_unknown is case.unknown
+    # One connection for each attempt: neither botocore nor urllib3 tries by itself.
+    assert error.attempts == server.requests == (2 if case.retried else 1)
+    assert error.client_request_token == request_.client_request_token
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert SECRET not in f"{error} {error!r} {error.__dict__}"
+    assert SECRET.encode() not in pickle.dumps(error)
+
+
+def test_an_answer_after_a_failed_attempt_is_taken(request_: StartPHIDetectionJobRequest) -> None:
+    answers = iter([b"HTTP/1.1 2", http("200 OK", JOB, headers=JSON)])
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        sends(next(answers))(connection, stopping)
+
+    with serving(behave) as server, PHIClient(endpoint_url=server.url, clock=FakeClock()) as client:
+        response = client.start_phi_detection_job(request_)
+
+    assert response.job_id == "0123456789abcdef0123456789abcdef"
+    assert server.requests == 2
+
+
+def test_a_refused_connection_has_started_nothing(request_: StartPHIDetectionJobRequest) -> None:
+    # Bound, so that nobody else gets the port, but not listening.
+    with closing(socket.socket()) as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        error = attempt_twice(f"http://127.0.0.1:{unheard.getsockname()[1]}", request_)
+
+    assert type(error) is TransportError
+    assert not error.outcome_unknown
+    assert error.retryable
+    assert error.attempts == 2
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+def test_a_redirect_is_not_followed(request_: StartPHIDetectionJobRequest) -> None:
+    with serving(sends(http("200 OK", JOB, headers=JSON))) as elsewhere:
+        location = f"Location: {elsewhere.url}/\r\n".encode()
+        with serving(sends(http("307 Moved", headers=location))) as server:
+            attempt_twice(server.url, request_)
+
+    assert elsewhere.requests == 0
+
+
+@pytest.mark.parametrize("wait", ODD_WAITS)
+def test_a_wait_that_cannot_be_read_is_ignored(
+    wait: str, request_: StartPHIDetectionJobRequest
+) -> None:
+    header = f"Retry-After: {wait}\r\nDate: Mon, 01 Jan 2031 00:00:00 GMT\r\n".encode("latin-1")
+    with serving(sends(http("429 Too Many Requests", headers=header))) as server:
+        error = attempt_twice(server.url, request_)
+
+    assert type(error) is ThrottlingException
+    assert error.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (b"Retry-After: 7\r\n", 7.0),
+        (b"Retry-After: 0\r\n", 0.0),
+        (b"x-amz-retry-after: 1500\r\n", 1.5),
+        # The date counts from the answer's own: this machine's clock may be wrong.
+        (
+            b"Retry-After: Mon, 06 Jan 2031 00:00:30 GMT\r\n"
+            b"Date: Mon, 06 Jan 2031 00:00:00 GMT\r\n",
+            30.0,
+        ),
+        (
+            b"Retry-After: Mon, 06 Jan 2031 00:00:00 GMT\r\n"
+            b"Date: Mon, 06 Jan 2031 00:00:30 GMT\r\n",
+            0.0,
+        ),
+        (b"Retry-After: Mon, 06 Jan 2031 00:00:30 GMT\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_wait_that_an_answer_asks_for_is_read(
+    headers: bytes, expected: float | None, request_: StartPHIDetectionJobRequest
+) -> None:
+    with serving(sends(http("429 Too Many Requests", headers=headers))) as server:
+        error = attempt_twice(server.url, request_)
+
+    assert error.retry_after == expected
+
+
+# --- What is never sent ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def uncredentialed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials anywhere: the metadata service is off, the files are empty."""
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("uncredentialed")
+@pytest.mark.parametrize("half", [{}, {"AWS_ACCESS_KEY_ID": "testing"}])
+def test_without_whole_credentials_nothing_is_sent_nor_tried_again(
+    half: dict[str, str],
+    request_: StartPHIDetectionJobRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in half.items():
+        monkeypatch.setenv(name, value)
+    clock = FakeClock()
+    with (
+        serving(nothing) as server,
+        pytest.raises(TransportError) as caught,
+        # A session of its own: boto3's default one keeps the credentials that it has found.
+        PHIClient(session=boto3.Session(), endpoint_url=server.url, clock=clock) as client,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert server.requests == 0
+    error = caught.value
+    assert type(error) is TransportError
+    assert not error.retryable
+    assert not error.outcome_unknown
+    assert error.attempts == 1
+    assert clock.sleeps == []
+    assert "credentials" in str(error).lower()
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+# --- Phases: what has been sent when a call fails -------------------------------------------------
+
+PASSWORD = "quellwasser"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that nobody trusts, in one file with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "clinic.example")])
+    now = datetime.now(timezone.utc)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+class Site:
+    """Servers that a call may meet, and the settings of this machine."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, folder: Path, certificate: Path, tls: ssl.SSLContext
+    ) -> None:
+        self.patch = patch
+        self.folder = folder
+        self.certificate = certificate
+        self.requests: list[RawServer] = []
+        self.tls = tls
+        self._stack = ExitStack()
+
+    def serve(
+        self, behave: Behave = nothing, *, reads: bool = True, tls: ssl.SSLContext | None = None
+    ) -> str:
+        """The URL of a server that is not the service."""
+        return self._stack.enter_context(serving(behave, reads=reads, tls=tls)).url
+
+    def service(self, *, tls: ssl.SSLContext | None = None) -> str:
+        """The URL of what stands for the service: no request may reach it."""
+        server = self._stack.enter_context(serving(nothing, tls=tls))
+        self.requests.append(server)
+        return server.url
+
+    def refused(self) -> str:
+        """The URL of a port that nobody listens on, and that nobody else gets."""
+        unheard = self._stack.enter_context(closing(socket.socket()))
+        unheard.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unheard.getsockname()[1]}"
+
+    def env(self, **variables: str) -> None:
+        for name, value in variables.items():
+            self.patch.setenv(name, value)
+
+    def no_keys(self) -> None:
+        self.patch.delenv("AWS_ACCESS_KEY_ID")
+        self.patch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def site(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certificate: Path, tls: ssl.SSLContext
+) -> Iterator[Site]:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    # The waits between the tries of a boto3 client that retries by itself.
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=float))
+    site = Site(monkeypatch, tmp_path, certificate, tls)
+    yield site
+    site.close()
+
+
+def untrusted(site: Site) -> str:
+    return site.service(tls=site.tls)
+
+
+def with_the_name_of_another(site: Site) -> str:
+    site.env(AWS_CA_BUNDLE=str(site.certificate))
+    return site.service(tls=site.tls).replace("127.0.0.1", "localhost")
+
+
+def without_a_bundle(site: Site) -> str:
+    site.env(AWS_CA_BUNDLE=str(site.folder / f"{PASSWORD}.pem"))
+    return site.service(tls=site.tls)
+
+
+def with_a_bundle_that_is_none(site: Site) -> str:
+    (site.folder / "bundle.pem").write_text("-----BEGIN NOTHING-----")
+    site.env(AWS_CA_BUNDLE=str(site.folder / "bundle.pem"))
+    return site.service(tls=site.tls)
+
+
+def without_tls(site: Site) -> str:
+    return site.serve(sends(http("400 Bad Request")), reads=False).replace("http:", "https:")
+
+
+def with_a_handshake_that_is_cut(site: Site) -> str:
+    def cuts(connection: socket.socket, _stopping: threading.Event) -> None:
+        connection.recv(65536)
+
+    return site.serve(cuts, reads=False).replace("http:", "https:")
+
+
+def unheard(site: Site) -> str:
+    return site.refused()
+
+
+def unknown_host(site: Site) -> str:
+    def unknown(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    site.patch.setattr(socket, "getaddrinfo", unknown)
+    return "https://clinic.example/path?query#fragment"
+
+
+def behind_a_proxy_that_is_not_there(site: Site) -> str:
+    url = site.refused().replace("//", f"//zinnia:{PASSWORD}@")
+    site.env(HTTPS_PROXY=url)
+    return "https://clinic.example"
+
+
+def behind_no_proxy_at_all(site: Site) -> str:
+    site.env(HTTPS_PROXY=f"zinnia {PASSWORD}")
+    return "https://clinic.example"
+
+
+def behind_a_proxy_whose_name_is_none(site: Site) -> str:
+    site.env(HTTPS_PROXY=f"http://zinnia..{PASSWORD}:3128")
+    return "https://clinic.example"
+
+
+def behind_a_proxy_that_wants_a_password(site: Site) -> str:
+    site.env(HTTPS_PROXY=site.serve(sends(http("407 Proxy Authentication Required"))))
+    return "https://clinic.example"
+
+
+def behind_a_proxy_that_fails(site: Site) -> str:
+    site.env(HTTPS_PROXY=site.serve(sends(http("503 Service Unavailable"))))
+    return "https://clinic.example"
+
+
+def behind_an_untrusted_proxy(site: Site) -> str:
+    site.env(HTTPS_PROXY=site.serve(tls=site.tls))
+    return "https://clinic.example"
+
+
+def with_a_line_break_in_the_key_id(site: Site) -> str:
+    site.env(AWS_ACCESS_KEY_ID=f"{PASSWORD}\n")
+    return site.service()
+
+
+def with_a_line_break_in_the_token(site: Site) -> str:
+    site.env(AWS_SESSION_TOKEN=f"{PASSWORD}\nX-Header: a")
+    return site.service()
+
+
+def with_a_line_break_in_the_region(site: Site) -> str:
+    site.env(AWS_DEFAULT_REGION="us-east-1\n")
+    return site.service()
+
+
+def with_a_secret_that_no_text_is(site: Site) -> str:
+    site.env(AWS_SECRET_ACCESS_KEY=os.fsdecode(b"\xff" + PASSWORD.encode()))
+    return site.service()
+
+
+def without_keys(site: Site) -> str:
+    site.no_keys()
+    return site.service()
+
+
+def without_the_token_file(site: Site) -> str:
+    site.no_keys()
+    site.env(
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / PASSWORD),
+        AWS_ROLE_ARN="arn:aws:iam::123456789012:role/reads-notes",
+    )
+    return site.service()
+
+
+def with_keys_that_have_expired(site: Site) -> str:
+    old = {
+        "Version": 1,
+        "AccessKeyId": "a",
+        "SecretAccessKey": PASSWORD,
+        "SessionToken": "c",
+        "Expiration": "2001-01-01T00:00:00Z",
+    }
+    (site.folder / "old.json").write_text(json.dumps(old))
+    program = "import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())"
+    (site.folder / "config").write_text(
+        "[default]\n"
+        f"credential_process = '{sys.executable}' -c '{program}' '{site.folder / 'old.json'}'\n"
+    )
+    site.no_keys()
+    site.env(AWS_CONFIG_FILE=str(site.folder / "config"))
+    return site.service()
+
+
+def sts(site: Site, url: str) -> str:
+    """Credentials that are handed out by a service of their own."""
+    (site.folder / "token").write_text(PASSWORD)
+    without_the_token_file(site)
+    site.env(AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / "token"), AWS_ENDPOINT_URL_STS=url)
+    return site.service()
+
+
+def sts_that_is_not_there(site: Site) -> str:
+    return sts(site, site.refused())
+
+
+def sts_that_hangs_up(site: Site) -> str:
+    return sts(site, site.serve())
+
+
+def sts_that_talks_nonsense(site: Site) -> str:
+    return sts(site, site.serve(sends(http("200 OK", b"<html>"))))
+
+
+def sts_that_answers(site: Site, status: str, code: str) -> str:
+    body = (
+        f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
+        f"<Message>{PASSWORD}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+    )
+    headers = b"Content-Type: text/xml\r\nRetry-After: 7\r\n"
+    return sts(site, site.serve(sends(http(status, body.encode(), headers=headers))))
+
+
+def sts_that_refuses(site: Site) -> str:
+    return sts_that_answers(site, "403 Forbidden", "AccessDenied")
+
+
+def sts_that_is_busy(site: Site) -> str:
+    return sts_that_answers(site, "400 Bad Request", "Throttling")
+
+
+def sts_that_fails(site: Site) -> str:
+    return sts_that_answers(site, "500 Internal Server Error", "NoCode")
+
+
+class Unsent(NamedTuple):
+    """A call that cannot be sent, what its error says, and whether a retry may help."""
+
+    arrange: Callable[[Site], str]
+    says: tuple[str, ...]
+    retried: bool = False
+
+
+UNSENT = (
+    Unsent(untrusted, ("the certificate of https://127.0.0.1:", "AWS_CA_BUNDLE", "ca_bundle")),
+    Unsent(with_the_name_of_another, ("the certificate of https://localhost:", "AWS_CA_BUNDLE")),
+    Unsent(without_a_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(with_a_bundle_that_is_none, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(without_tls, ("the TLS handshake with https://127.0.0.1:", "endpoint_url")),
+    Unsent(
+        with_a_handshake_that_is_cut, ("could not connect to https://127.0.0.1:",), retried=True
+    ),
+    Unsent(
+        unheard,
+        (
+            "could not connect to http://127.0.0.1:",
+            "region_name",
+            "AWS_ENDPOINT_URL_COMPREHENDMEDICAL",
+            "AWS_ENDPOINT_URL_S3",
+        ),
+        retried=True,
+    ),
+    Unsent(
+        unknown_host, ("could not find the host of https://clinic.example (", "region_name"), True
+    ),
+    Unsent(
+        behind_a_proxy_that_is_not_there,
+        ("could not connect to the proxy http://127.0.0.1:", "HTTPS_PROXY"),
+        retried=True,
+    ),
+    Unsent(behind_no_proxy_at_all, ("the proxy", "not ", "HTTPS_PROXY")),
+    Unsent(behind_a_proxy_whose_name_is_none, ("the host name", "HTTPS_PROXY")),
+    Unsent(
+        behind_a_proxy_that_wants_a_password,
+        ("the proxy http://127.0.0.1:", "HTTP 407", "HTTPS_PROXY"),
+    ),
+    Unsent(behind_a_proxy_that_fails, ("the proxy http://127.0.0.1:", "HTTP 503"), retried=True),
+    Unsent(
+        behind_an_untrusted_proxy,
+        ("the certificate of the proxy ", "AWS_CA_BUNDLE"),
+    ),
+    Unsent(with_a_line_break_in_the_key_id, ("line breaks", "AWS_ACCESS_KEY_ID")),
+    Unsent(with_a_line_break_in_the_token, ("line breaks", "AWS_SESSION_TOKEN")),
+    Unsent(with_a_line_break_in_the_region, ("line breaks", "AWS_DEFAULT_REGION")),
+    Unsent(with_a_secret_that_no_text_is, ("cannot be signed", "AWS_SECRET_ACCESS_KEY")),
+    Unsent(without_keys, ("cannot be signed (NoCredentialsError)", "AWS_ACCESS_KEY_ID")),
+    Unsent(
+        without_the_token_file,
+        ("cannot be signed (FileNotFoundError)", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    ),
+    Unsent(with_keys_that_have_expired, ("cannot be signed (", "credential_process")),
+    Unsent(
+        sts_that_is_not_there,
+        ("no credentials", "could not connect to http://127.0.0.1:"),
+        retried=True,
+    ),
+    Unsent(sts_that_hangs_up, ("no credentials", "the network failed", "AWS_PROFILE"), True),
+    Unsent(sts_that_talks_nonsense, ("no credentials", "cannot be decoded"), retried=True),
+    Unsent(
+        sts_that_refuses,
+        ("no credentials", "AssumeRoleWithWebIdentity", "AccessDenied", "role_arn"),
+    ),
+    Unsent(sts_that_is_busy, ("no credentials", "Throttling"), retried=True),
+    Unsent(sts_that_fails, ("no credentials", "error NoCode"), retried=True),
+)
+
+
+@cache
+def loader() -> Any:
+    """One for all sessions, since it keeps the models that it has read."""
+    return botocore.loaders.create_loader()
+
+
+def fresh_session() -> Any:
+    """A session that reads the settings anew; boto3's default one keeps what it has found."""
+    core = botocore.session.Session()
+    core.register_component("data_loader", loader())
+    return boto3.Session(botocore_session=core)
+
+
+@contextmanager
+def owner_of_its_client(url: str, **options: Any) -> Generator[PHIClient, None, None]:
+    with PHIClient(session=fresh_session(), endpoint_url=url, **options) as client:
+        yield client
+
+
+@contextmanager
+def of_a_client_handed_in(
+    url: str, tries: int, mode: Literal["legacy", "standard"], **options: Any
+) -> Generator[PHIClient, None, None]:
+    config = Config(retries={"total_max_attempts": tries, "mode": mode})
+    theirs = fresh_session().client("comprehendmedical", endpoint_url=url, config=config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DoubleRetryWarning)
+        client = PHIClient(client=theirs, **options)
+    yield client
+    theirs.close()
+
+
+of_a_quiet_client = partial(of_a_client_handed_in, tries=1, mode="standard")
+of_a_client_that_retries = partial(of_a_client_handed_in, tries=3, mode="standard")
+# botocore's own default before 1.44: raises what was raised once more, in the midst of its events.
+of_a_client_that_retries_as_before = partial(of_a_client_handed_in, tries=3, mode="legacy")
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        pytest.param(owner_of_its_client, id="ours"),
+        pytest.param(of_a_client_that_retries, id="standard"),
+        pytest.param(of_a_client_that_retries_as_before, id="legacy"),
+    ],
+)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.arrange.__name__) for case in UNSENT])
+def test_what_was_never_sent_is_said_to_be_so_with_what_to_check(
+    case: Unsent, connect: Any, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = case.arrange(site)
+    clock = FakeClock()
+    with (
+        connect(url, retry=RetryPolicy(max_attempts=2), clock=clock) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    error = caught.value
+    assert type(error) is TransportError
+    assert [server.requests for server in site.requests] == [0] * len(site.requests)
+    assert not error.outcome_unknown
+    assert error.retryable is case.retried
+    assert error.attempts == (2 if case.retried else 1)
+    assert "may have been started" not in str(error)
+    assert error.client_request_token == request_.client_request_token
+    for words in case.says:
+        assert words in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert PASSWORD not in f"{error} {error!r} {error.__dict__}".lower()
+    assert PASSWORD.encode() not in pickle.dumps(error).lower()
+
+
+def test_a_request_that_boto3_refuses_to_build_was_never_sent(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    with attrs.validators.disabled():
+        broken = attrs.evolve(request_, job_name=cast("str", [PASSWORD]))
+    with of_a_quiet_client(site.service()) as client, pytest.raises(TransportError) as caught:
+        client.start_phi_detection_job(broken)
+
+    error = caught.value
+    assert "boto3 cannot build the request (ParamValidationError)" in str(error)
+    assert "AWS_ENDPOINT_URL" in error.advice
+    assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
+    assert PASSWORD not in f"{error} {vars(error)}"
+
+
+@pytest.mark.parametrize(
+    ("read", "operation"),
+    [(Boto3Storage.read, "GetObject"), (Boto3Storage.keys, "ListObjectsV2")],
+)
+def test_reading_s3_fails_in_the_same_phases(read: Any, operation: str, site: Site) -> None:
+    config = Config(retries={"total_max_attempts": 1})
+    client = fresh_session().client("s3", endpoint_url=untrusted(site), config=config)
+    with closing(client), pytest.raises(TransportError) as caught:
+        read(Boto3Storage(lambda _: client, RetryPolicy(), FakeClock()), "clinic-results", "a")
+
+    error = caught.value
+    assert error.operation == operation
+    assert re.search(r"the certificate of https://127\.0\.0\.1:\d+ is not trusted", str(error))
+    assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
+
+
+def test_a_password_with_a_slash_is_not_taken_for_the_port_of_the_proxy(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = unknown_host(site)
+    site.env(HTTPS_PROXY="http://zinnia:40404/quellwasser@proxy.example:3128")
+    with (
+        owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert not caught.value.outcome_unknown
+    assert "ProxyConnectionError" in str(caught.value)
+    assert not re.search("40404|zinnia|quellwasser", f"{caught.value} {vars(caught.value)}")
+
+
+def test_the_pause_that_the_source_of_credentials_asks_for_is_kept(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    with (
+        owner_of_its_client(sts_that_is_busy(site), retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert caught.value.retry_after == 7.0
+
+
+# --- Phases: what may have been sent --------------------------------------------------------------
+
+
+def through_a_tunnel(site: Site) -> str:
+    def hangs_up(connection: socket.socket, _stopping: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with site.tls.wrap_socket(connection, server_side=True) as secured:
+            read_request(secured)
+
+    site.env(HTTPS_PROXY=site.serve(hangs_up), AWS_CA_BUNDLE=str(site.certificate))
+    return "https://127.0.0.1"
+
+
+def through_a_proxy_that_forwards(site: Site) -> str:
+    site.env(HTTP_PROXY=site.serve())
+    return "http://clinic.example"
+
+
+# botocore says ProxyConnectionError here, as if the proxy had never been reached.
+@pytest.mark.parametrize("arrange", [through_a_tunnel, through_a_proxy_that_forwards])
+def test_behind_a_proxy_what_is_lost_after_the_request_may_have_been_carried_out(
+    arrange: Callable[[Site], str], site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    with (
+        owner_of_its_client(
+            arrange(site), retry=RetryPolicy(max_attempts=2), clock=FakeClock()
+        ) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert caught.value.outcome_unknown
+    assert (caught.value.retryable, caught.value.attempts) == (True, 2)
+    assert "send the same request again" in str(caught.value)
+
+
+def test_a_handshake_that_never_ends_has_started_nothing(
+    site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    # botocore says ReadTimeoutError here, as if it had been waiting for the answer.
+    url = site.serve(stalls_after(b""), reads=False).replace("http:", "https:")
+    config = Config(connect_timeout=0.2, read_timeout=60)
+    with (
+        owner_of_its_client(url, config=config, retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert "ReadTimeoutError" in str(caught.value)
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (True, False)
+
+
+THROTTLED = http("400 Bad Request", b'{"__type": "ThrottlingException"}', headers=JSON)
+FAILED = http("500 Internal Server Error", b'{"__type": "InternalServerException"}', headers=JSON)
+ACCEPTED = http("200 OK", JOB, headers=JSON)
+
+
+@pytest.mark.parametrize("connect", [of_a_client_that_retries, of_a_client_that_retries_as_before])
+@pytest.mark.parametrize(
+    ("answers", "unknown"),
+    [
+        ([b"", b"", None], True),
+        ([b"", THROTTLED, THROTTLED], True),
+        ([THROTTLED, b"", THROTTLED], True),
+        ([FAILED, THROTTLED, None], True),
+        ([THROTTLED, THROTTLED, FAILED], True),
+        ([THROTTLED, THROTTLED, THROTTLED], False),
+        ([THROTTLED, THROTTLED, None], False),
+        ([None, None, None], False),
+    ],
+)
+def test_all_tries_of_a_client_that_retries_by_itself_count(
+    answers: list[bytes | None],
+    unknown: bool,
+    connect: Any,
+    request_: StartPHIDetectionJobRequest,
+    site: Site,
+) -> None:
+    # None: the connection is refused, from then on.
+    coming = pairwise([*answers, None])
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        answer, following = next(coming)
+        # Before the answer, or the client may connect again first.
+        if following is None:
+            server.refuse()
+        sends(answer or b"")(connection, stopping)
+
+    with serving(behave) as server:
+        if answers[0] is None:
+            server.refuse()
+        with (
+            connect(server.url, retry=RetryPolicy(max_attempts=1)) as client,
+            pytest.raises((TransportError, ServiceError)) as caught,
+        ):
+            client.start_phi_detection_job(request_)
+
+    assert caught.value.outcome_unknown is unknown
+    assert caught.value.attempts == 1
+    assert server.requests == len([answer for answer in answers if answer is not None])
+
+
+def test_what_an_earlier_call_came_to_does_not_count(
+    request_: StartPHIDetectionJobRequest, site: Site
+) -> None:
+    coming = iter([b"", b"", b"", THROTTLED, THROTTLED, THROTTLED])
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        sends(next(coming))(connection, stopping)
+
+    unknown: list[bool] = []
+    with (
+        serving(behave) as server,
+        of_a_client_that_retries(server.url, retry=RetryPolicy(max_attempts=1)) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises((TransportError, ServiceError)) as caught:
+                client.start_phi_detection_job(request_)
+            unknown.append(caught.value.outcome_unknown)
+
+    assert unknown == [True, False]
+
+
+def test_a_call_within_a_call_and_the_outer_one_count_their_own_tries(
+    request_: StartPHIDetectionJobRequest, site: Site
+) -> None:
+    coming = iter([b"", THROTTLED, THROTTLED])
+
+    def behave(connection: socket.socket, stopping: threading.Event) -> None:
+        sends(next(coming))(connection, stopping)
+
+    once = RetryPolicy(max_attempts=1)
+    others: list[bool] = []
+    with (
+        serving(behave) as server,
+        serving(sends(THROTTLED)) as elsewhere,
+        of_a_quiet_client(elsewhere.url, retry=once) as other,
+        of_a_client_that_retries(server.url, retry=once) as client,
+    ):
+
+        def call_the_other(**_: Any) -> None:
+            with pytest.raises(ThrottlingException) as caught:
+                other.start_phi_detection_job(request_)
+            others.append(caught.value.outcome_unknown)
+
+        events = client._connection.client.meta.events  # pyright: ignore[reportPrivateUsage]
+        events.register("needs-retry", call_the_other)
+        with pytest.raises(ThrottlingException) as caught:
+            client.start_phi_detection_job(request_)
+
+    assert others == [False, False, False]
+    assert caught.value.outcome_unknown
+
+
+# --- Phases: what else the traceback shows --------------------------------------------------------
+
+
+# The error that is being handled becomes a context of the error of the call.
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_error_that_is_handled_around_the_call_does_not_count(
+    heard: bool, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = site.serve() if heard else untrusted(site)
+    config = Config(retries={"total_max_attempts": 1})
+    other = fresh_session().client("sts", endpoint_url=site.refused(), config=config)
+
+    def start_while_handling_an_error(client: PHIClient) -> None:
+        try:
+            other.get_caller_identity()
+        except EndpointConnectionError:
+            client.start_phi_detection_job(request_)
+
+    with (
+        closing(other),
+        owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        start_while_handling_an_error(client)
+
+    assert caught.value.outcome_unknown is heard
+    assert ("certificate" in str(caught.value)) is not heard
+
+
+@pytest.mark.parametrize(
+    ("event", "sent", "unknown"),
+    [
+        # Before the request is signed, nothing has been sent.
+        ("provide-client-params", False, False),
+        ("request-created", False, False),
+        # A handler may send the request itself, and some run when the answer is there.
+        ("before-call", False, True),
+        ("before-send", False, True),
+        ("before-parse", True, True),
+        ("response-received", True, True),
+        ("needs-retry", True, True),
+        ("after-call", True, True),
+    ],
+)
+def test_a_handler_whose_own_call_fails_does_not_decide_what_was_sent(
+    event: str, sent: bool, unknown: bool, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    config = Config(retries={"total_max_attempts": 1})
+    session = fresh_session()
+    other = session.client("sts", endpoint_url=site.refused(), config=config)
+    events = session._session.get_component("event_emitter")
+
+    def ask_another(**_: Any) -> None:
+        other.get_caller_identity()
+
+    events.register(f"{event}.comprehendmedical", ask_another)
+    with (
+        closing(other),
+        serving(sends(ACCEPTED)) as server,
+        PHIClient(
+            session=session, endpoint_url=server.url, retry=RetryPolicy(max_attempts=1)
+        ) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert server.requests == sent
+    assert caught.value.outcome_unknown is unknown
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)

@@ -1,0 +1,1080 @@
+"""The local service itself: states, output, validation, tokens, quotas. Dicts in and dicts out.
+
+Where S3's own ways matter, moto's S3 is asked over HTTP; elsewhere a dict is the storage.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from comprehend_phi import Entity
+from comprehend_phi.testing import FakeClock, Limits, LocalServer, LocalService, faults
+from comprehend_phi.testing.service import Refusal
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+START = "StartPHIDetectionJob"
+DESCRIBE = "DescribePHIDetectionJob"
+LIST = "ListPHIDetectionJobs"
+STOP = "StopPHIDetectionJob"
+
+JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
+NOTE = "Patient: Ada Example, phone (555) 555-0142"
+
+
+class Shelf:
+    """A storage in a dict: what is in which bucket."""
+
+    def __init__(self, **buckets: dict[str, bytes]) -> None:
+        self.buckets = buckets
+
+    def has_bucket(self, bucket: str) -> bool:
+        return bucket in self.buckets
+
+    def keys(self, bucket: str) -> Sequence[str]:
+        return sorted(self.buckets[bucket], key=lambda key: key.encode())
+
+    def read(self, bucket: str, key: str) -> bytes:
+        return self.buckets[bucket][key]
+
+    def write(self, bucket: str, key: str, body: bytes) -> None:
+        self.buckets[bucket][key] = body
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf(bucket={"notes/note.txt": NOTE.encode()})
+
+
+@pytest.fixture
+def service(shelf: Shelf, clock: FakeClock) -> LocalService:
+    return LocalService(shelf, clock=clock, job_seconds=300)
+
+
+def request(**members: Any) -> dict[str, Any]:
+    """The members of a start request; those that are None are left out."""
+    all_members = {
+        "InputDataConfig": {"S3Bucket": "bucket", "S3Key": "notes"},
+        "OutputDataConfig": {"S3Bucket": "bucket", "S3Key": "results"},
+        "DataAccessRoleArn": f"arn:aws:iam::{ACCOUNT}:role/reads-notes",
+        "LanguageCode": "en",
+        **members,
+    }
+    return {name: value for name, value in all_members.items() if value is not None}
+
+
+def start(service: LocalService, region: str = REGION, **members: Any) -> str:
+    job_id: str = service.perform(START, request(**members), region)["JobId"]
+    return job_id
+
+
+def describe(service: LocalService, job_id: str, region: str = REGION) -> dict[str, Any]:
+    answer = service.perform(DESCRIBE, {"JobId": job_id}, region)
+    assert answer.keys() == {"ComprehendMedicalAsyncJobProperties"}
+    members: dict[str, Any] = answer["ComprehendMedicalAsyncJobProperties"]
+    return members
+
+
+def status(service: LocalService, job_id: str) -> str:
+    members: str = describe(service, job_id)["JobStatus"]
+    return members
+
+
+def listed(service: LocalService, region: str = REGION, **members: Any) -> list[str]:
+    answer = service.perform(LIST, members, region)
+    return [job["JobId"] for job in answer["ComprehendMedicalAsyncJobPropertiesList"]]
+
+
+def refused(call: Callable[[], object]) -> Refusal:
+    with pytest.raises(Refusal) as refusal:
+        call()
+    return refusal.value
+
+
+# --- States ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state"),
+    [
+        (0, "SUBMITTED"),
+        (59.75, "SUBMITTED"),
+        (60, "IN_PROGRESS"),
+        (299.75, "IN_PROGRESS"),
+        (300, "COMPLETED"),
+        (10**6, "COMPLETED"),
+    ],
+)
+def test_a_job_moves_on_with_the_clock(
+    service: LocalService, clock: FakeClock, seconds: float, state: str
+) -> None:
+    job_id = start(service)
+    clock.sleep(seconds)
+    assert status(service, job_id) == state
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "state"),
+    [
+        (0, 0, "STOP_REQUESTED"),
+        (0, 59.75, "STOP_REQUESTED"),
+        (0, 60, "STOPPED"),
+        (0, 10**6, "STOPPED"),
+        (100, 59.75, "STOP_REQUESTED"),
+        (100, 60, "STOPPED"),
+        # Although the job would have ended meanwhile.
+        (290, 30, "STOP_REQUESTED"),
+        (290, 60, "STOPPED"),
+    ],
+)
+def test_a_stop_takes_a_fifth_of_a_job(
+    service: LocalService, clock: FakeClock, asked: float, seconds: float, state: str
+) -> None:
+    job_id = start(service)
+    clock.sleep(asked)
+    assert service.perform(STOP, {"JobId": job_id}, REGION) == {"JobId": job_id}
+    clock.sleep(seconds)
+    assert status(service, job_id) == state
+
+
+def test_a_stopped_job_writes_nothing(
+    service: LocalService, clock: FakeClock, shelf: Shelf
+) -> None:
+    job_id = start(service)
+    service.perform(STOP, {"JobId": job_id}, REGION)
+    clock.sleep(10**6)
+    assert describe(service, job_id)["EndTime"] == FakeClock().now().timestamp() + 60
+    assert shelf.keys("bucket") == ["notes/note.txt"]
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_job_that_is_being_stopped_can_be_stopped_again(
+    service: LocalService, clock: FakeClock, seconds: float
+) -> None:
+    job_id = start(service)
+    service.perform(STOP, {"JobId": job_id}, REGION)
+    clock.sleep(seconds)
+    assert service.perform(STOP, {"JobId": job_id}, REGION) == {"JobId": job_id}
+
+
+def test_a_second_stop_takes_no_longer(service: LocalService, clock: FakeClock) -> None:
+    job_id = start(service)
+    service.perform(STOP, {"JobId": job_id}, REGION)
+    clock.sleep(30)
+    service.perform(STOP, {"JobId": job_id}, REGION)
+    clock.sleep(30)
+    assert status(service, job_id) == "STOPPED"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "notes", "state"),
+    [
+        ("bucket", {"notes/a": b"a"}, "COMPLETED"),
+        ("bucket", {"notes/a": b"a", "notes/b": b"\xff"}, "PARTIAL_SUCCESS"),
+        ("bucket", {"notes/b": b"\xff"}, "FAILED"),
+    ],
+)
+def test_a_job_that_has_ended_cannot_be_stopped(
+    clock: FakeClock, bucket: str, notes: dict[str, bytes], state: str
+) -> None:
+    service = LocalService(Shelf(bucket=notes), clock=clock, job_seconds=300)
+    job_id = start(service)
+    clock.sleep(300)
+    refusal = refused(lambda: service.perform(STOP, {"JobId": job_id}, REGION))
+    assert refusal.code == "InvalidRequestException"
+    assert state in refusal.message
+    assert status(service, job_id) == state
+
+
+def test_a_job_ends_when_its_time_is_over_however_late_somebody_asks(
+    service: LocalService, clock: FakeClock
+) -> None:
+    job_id = start(service)
+    clock.sleep(10_000)
+    job = describe(service, job_id)
+    assert job["EndTime"] - job["SubmitTime"] == 300
+
+
+def test_settle_moves_jobs_on_without_being_asked_for_one(
+    service: LocalService, clock: FakeClock, shelf: Shelf
+) -> None:
+    start(service)
+    clock.sleep(300)
+    before = len(shelf.keys("bucket"))
+    service.settle()
+    assert len(shelf.keys("bucket")) > before
+
+
+# --- DescribePHIDetectionJob ----------------------------------------------------------------------
+
+
+def test_a_job_id_is_32_lower_case_hex_digits(service: LocalService) -> None:
+    assert re.fullmatch("[0-9a-f]{32}", start(service))
+
+
+def test_the_least_that_a_completed_job_shows(service: LocalService, clock: FakeClock) -> None:
+    locations = {"S3Bucket": "bucket"}
+    job_id = start(service, InputDataConfig=locations, OutputDataConfig=locations)
+    clock.sleep(300)
+    submitted = FakeClock().now()
+    folder = f"{ACCOUNT}-PHIDetection-{job_id}/"
+    # AWS leaves out JobName, KMSKey and Message where there is none.
+    assert describe(service, job_id) == {
+        "JobId": job_id,
+        "JobStatus": "COMPLETED",
+        "SubmitTime": submitted.timestamp(),
+        "EndTime": submitted.timestamp() + 300,
+        "ExpirationTime": (submitted + timedelta(days=120)).timestamp(),
+        "InputDataConfig": {"S3Bucket": "bucket", "S3Key": ""},
+        "OutputDataConfig": {"S3Bucket": "bucket", "S3Key": folder},
+        "LanguageCode": "en",
+        "DataAccessRoleArn": f"arn:aws:iam::{ACCOUNT}:role/reads-notes",
+        "ManifestFilePath": f"{folder}Manifest",
+        "ModelVersion": "0.1.0",
+    }
+
+
+def test_what_a_job_was_given_it_shows(service: LocalService) -> None:
+    job = describe(service, start(service, JobName="nightly", KMSKey="alias/notes"))
+    assert (job["JobName"], job["KMSKey"]) == ("nightly", "alias/notes")
+    assert job["InputDataConfig"] == {"S3Bucket": "bucket", "S3Key": "notes"}
+
+
+def test_a_job_on_its_way_has_no_end_and_no_manifest(service: LocalService) -> None:
+    assert not describe(service, start(service)).keys() & {"EndTime", "ManifestFilePath", "Message"}
+
+
+@pytest.mark.parametrize(
+    ("key", "folder"),
+    [
+        ("results", "results/"),
+        ("results/", "results/"),
+        ("/", "/"),
+        ("/results", "/results/"),
+    ],
+)
+def test_the_folder_of_a_job_is_below_its_output_key(
+    service: LocalService, key: str, folder: str
+) -> None:
+    job_id = start(service, OutputDataConfig={"S3Bucket": "bucket", "S3Key": key})
+    assert describe(service, job_id)["OutputDataConfig"] == {
+        "S3Bucket": "bucket",
+        "S3Key": f"{folder}{ACCOUNT}-PHIDetection-{job_id}/",
+    }
+
+
+def test_a_null_is_as_good_as_a_missing_member(
+    service: LocalService, clock: FakeClock, shelf: Shelf
+) -> None:
+    locations = {"S3Bucket": "bucket", "S3Key": None}
+    members = request(InputDataConfig=locations, OutputDataConfig=locations)
+    nulls = {"JobName": None, "KMSKey": None, "ClientRequestToken": None}
+    job_id = service.perform(START, {**members, **nulls}, REGION)["JobId"]
+    clock.sleep(300)
+    job = describe(service, job_id)
+    assert job["JobStatus"] == "COMPLETED"
+    assert job["InputDataConfig"]["S3Key"] == ""
+    assert job["OutputDataConfig"]["S3Key"] == f"{ACCOUNT}-PHIDetection-{job_id}/"
+
+
+def test_a_job_expires_120_days_after_the_whole_second_of_its_submission(shelf: Shelf) -> None:
+    clock = FakeClock(datetime(2031, 1, 2, 3, 4, 5, 678_901, tzinfo=timezone.utc))
+    service = LocalService(shelf, clock=clock, job_seconds=300)
+    job_id = start(service)
+    expires = datetime(2031, 5, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert describe(service, job_id)["ExpirationTime"] == expires.timestamp()
+    assert describe(service, job_id)["SubmitTime"] == clock.now().timestamp()
+
+
+def test_a_job_is_forgotten_when_it_has_expired(service: LocalService, clock: FakeClock) -> None:
+    job_id = start(service, ClientRequestToken="token")
+    clock.sleep(120 * 86_400 - 1)
+    assert status(service, job_id) == "COMPLETED"
+    clock.sleep(1)
+    refusal = refused(lambda: describe(service, job_id))
+    assert refusal.code == "ResourceNotFoundException"
+    assert listed(service) == []
+    assert service.job_ids == ()
+    # The token went with it.
+    assert start(service, ClientRequestToken="token") != job_id
+
+
+def test_a_job_that_nobody_asked_for_until_it_expired_has_run(
+    service: LocalService, clock: FakeClock, shelf: Shelf
+) -> None:
+    job_id = start(service)
+    clock.sleep(121 * 86_400)
+    service.settle()
+    assert f"results/{ACCOUNT}-PHIDetection-{job_id}/Manifest" in shelf.keys("bucket")
+
+
+@pytest.mark.parametrize("operation", [DESCRIBE, STOP])
+def test_an_unknown_job_is_not_found(service: LocalService, operation: str) -> None:
+    refusal = refused(lambda: service.perform(operation, {"JobId": JOB_ID}, REGION))
+    assert (refusal.code, refusal.status) == ("ResourceNotFoundException", 400)
+
+
+@pytest.mark.parametrize("operation", [DESCRIBE, STOP])
+@pytest.mark.parametrize("members", [{}, {"JobId": None}, {"JobId": ""}, {"JobId": 5}])
+def test_a_job_id_that_cannot_be_one_is_refused(
+    service: LocalService, operation: str, members: dict[str, Any]
+) -> None:
+    refusal = refused(lambda: service.perform(operation, members, REGION))
+    assert refusal.code == "InvalidRequestException"
+    assert "at 'jobId' failed to satisfy constraint" in refusal.message
+
+
+# --- Output ---------------------------------------------------------------------------------------
+
+
+def finished(service: LocalService, clock: FakeClock, **members: Any) -> dict[str, Any]:
+    """The properties of a job that was started with these members and has run."""
+    job_id = start(service, **members)
+    clock.sleep(300)
+    return describe(service, job_id)
+
+
+def summary(shelf: Shelf, job: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = json.loads(shelf.buckets["bucket"][job["ManifestFilePath"]])
+    assert manifest.keys() == {"Summary"}
+    members: dict[str, Any] = manifest["Summary"]
+    return members
+
+
+def test_the_whole_output_of_a_job(clock: FakeClock) -> None:
+    big, odd = b"x" * (70 * 1024 + 1), b"caf\xe9"
+    notes = {
+        "notes/a.txt": NOTE.encode(),
+        "notes/ward/b": "Zoë 😀".encode(),
+        "notes/big.txt": big,
+        "notes/odd.txt": odd,
+        "elsewhere/c.txt": b"not asked for",
+    }
+    shelf = Shelf(bucket=dict(notes), out={})
+    service = LocalService(shelf, clock=clock, job_seconds=300)
+    job = finished(service, clock, OutputDataConfig={"S3Bucket": "out", "S3Key": "results"})
+    name = f"{ACCOUNT}-PHIDetection-{job['JobId']}"
+    folder = f"results/{name}/"
+    success = f"{folder}Manifest_{name}/success/files"
+    failed = f"{folder}Manifest_{name}/failed/files"
+    assert shelf.buckets["bucket"] == notes
+    assert {key: json.loads(body) for key, body in shelf.buckets["out"].items()} == {
+        f"{folder}a.txt.out": {
+            "Entities": [
+                {
+                    "Id": 0,
+                    "BeginOffset": 9,
+                    "EndOffset": 20,
+                    "Score": 0.98,
+                    "Text": "Ada Example",
+                    "Category": "PROTECTED_HEALTH_INFORMATION",
+                    "Type": "NAME",
+                    "Traits": [],
+                },
+                {
+                    "Id": 1,
+                    "BeginOffset": 28,
+                    "EndOffset": 42,
+                    "Score": 0.98,
+                    "Text": "(555) 555-0142",
+                    "Category": "PROTECTED_HEALTH_INFORMATION",
+                    "Type": "PHONE_OR_FAX",
+                    "Traits": [],
+                },
+            ],
+            "UnmappedAttributes": [],
+            "ModelVersion": "0.1.0",
+        },
+        f"{folder}ward/b.out": {
+            "Entities": [],
+            "UnmappedAttributes": [],
+            "ModelVersion": "0.1.0",
+        },
+        success: {
+            "Files": [
+                {
+                    "Input": "notes/a.txt",
+                    "Output": f"{folder}a.txt.out",
+                    "InputSize": len(NOTE),
+                },
+                {
+                    "Input": "notes/ward/b",
+                    "Output": f"{folder}ward/b.out",
+                    "InputSize": len("Zoë 😀".encode()),
+                },
+            ]
+        },
+        failed: {
+            "Files": [
+                {
+                    "Input": "notes/big.txt",
+                    "ErrorCode": "DOCUMENT_SIZE_EXCEEDED",
+                    "ErrorMessage": "The file has 71681 bytes; the limit is 71680.",
+                },
+                {
+                    "Input": "notes/odd.txt",
+                    "ErrorCode": "INVALID_ENCODING",
+                    "ErrorMessage": "The file is not UTF-8: the byte at 3 cannot be decoded.",
+                },
+            ]
+        },
+        f"{folder}Manifest": {
+            "Summary": {
+                "Status": "PARTIAL_SUCCESS",
+                "JobType": "PHIDetection",
+                "InputDataConfiguration": {"Bucket": "bucket", "Path": "notes"},
+                "OutputDataConfiguration": {"Bucket": "out", "Path": folder},
+                "InputFileCount": 4,
+                # Characters are code points.
+                "TotalMeteredCharacters": len(NOTE) + len("Zoë 😀"),
+                "UnprocessedFilesCount": 2,
+                "SuccessFilesCount": 2,
+                "TotalDurationSeconds": 300,
+                "SuccessfulFilesListLocation": success,
+                "UnprocessedFilesListLocation": failed,
+                "FailedJobErrorMessage": "",
+            }
+        },
+    }
+    assert job["JobStatus"] == "PARTIAL_SUCCESS"
+    assert job["Message"] == "2 files were not processed."
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        ("notes", ["a", "ward/b"]),
+        ("notes/", ["a", "ward/b"]),
+        ("notes/ward", ["b"]),
+        ("notes/a", ["a"]),  # a single object
+        ("", ["notes", "notes-2/c", "notes/a", "notes/ward/b"]),
+        (None, ["notes", "notes-2/c", "notes/a", "notes/ward/b"]),
+        ("notes-2", ["c"]),
+    ],
+)
+def test_the_input_key_names_a_folder_or_an_object(
+    clock: FakeClock, key: str | None, read: list[str]
+) -> None:
+    notes = dict.fromkeys(["notes/a", "notes/ward/b", "notes/ward/", "notes-2/c"], b"text")
+    if key in ("", None):
+        notes["notes"] = b"text"
+    shelf = Shelf(bucket=notes, out={})
+    service = LocalService(shelf, clock=clock, job_seconds=300)
+    source = {"S3Bucket": "bucket"} if key is None else {"S3Bucket": "bucket", "S3Key": key}
+    job = finished(service, clock, InputDataConfig=source, OutputDataConfig={"S3Bucket": "out"})
+    folder = job["OutputDataConfig"]["S3Key"]
+    outputs = {key for key in shelf.keys("out") if key.endswith(".out")}
+    assert outputs == {f"{folder}{path}.out" for path in read}
+
+
+AWKWARD = [
+    "plain.txt",
+    "with space.txt",
+    "plus+plus.txt",
+    "100%.txt",
+    "50%20percent.txt",
+    "a&b=c;d.txt",
+    "question?hash#.txt",
+    "quote'and\"double.txt",
+    "Łódź/病歴 2.txt",
+    "cafe\u0301 decomposed.txt",
+    "emoji \N{GRINNING FACE}.txt",
+    "deep/er/and/deeper/note.txt",
+    "dot.in.name",
+    "no-extension",
+    "already.txt.out",
+    "Manifest_of_cargo.txt",
+    "back\\slash.txt",
+    "tilde~(round)[square]{curly}.txt",
+    " leading and trailing ",
+]
+
+
+def test_awkward_key_names_keep_their_spelling_through_s3(
+    server: LocalServer, clock: FakeClock, s3: Any, bucket: str
+) -> None:
+    s3.delete_object(Bucket=bucket, Key="notes/note.txt")
+    for number, name in enumerate(AWKWARD):
+        body = f"Phone: (555) 555-01{number:02}".encode()
+        s3.put_object(Bucket=bucket, Key=f"notes/{name}", Body=body)
+    locations = {"S3Bucket": bucket, "S3Key": "notes"}
+    job_id = start(server.service, InputDataConfig=locations, OutputDataConfig={"S3Bucket": bucket})
+    clock.sleep(300)
+    folder = f"{ACCOUNT}-PHIDetection-{job_id}/"
+    found: dict[str, str] = {}
+    for name in AWKWARD:
+        body = s3.get_object(Bucket=bucket, Key=f"{folder}{name}.out")["Body"].read()
+        (entity,) = json.loads(body)["Entities"]
+        found[name] = entity["Text"]
+    assert found == {name: f"(555) 555-01{number:02}" for number, name in enumerate(AWKWARD)}
+    manifest = json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}Manifest")["Body"].read())
+    success = manifest["Summary"]["SuccessfulFilesListLocation"]
+    files = json.loads(s3.get_object(Bucket=bucket, Key=success)["Body"].read())["Files"]
+    assert sorted(file["Input"] for file in files) == sorted(f"notes/{name}" for name in AWKWARD)
+
+
+def test_files_are_processed_in_the_order_of_s3s_lists(
+    server: LocalServer, clock: FakeClock, s3: Any, bucket: str
+) -> None:
+    for name in ["b", "B", "a", "é", "z", "\N{GRINNING FACE}", "\uffee"]:
+        s3.put_object(Bucket=bucket, Key=f"notes/{name}", Body=b"text")
+    locations = {"S3Bucket": bucket, "S3Key": "notes"}
+    job_id = start(server.service, InputDataConfig=locations, OutputDataConfig=locations)
+    clock.sleep(300)
+    name = f"{ACCOUNT}-PHIDetection-{job_id}"
+    key = f"notes/{name}/Manifest_{name}/success/files"
+    files = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["Files"]
+    inputs = [file["Input"].removeprefix("notes/") for file in files]
+    # UTF-8 binary order, which is that of code points.
+    assert inputs == ["B", "a", "b", "note.txt", "z", "é", "\uffee", "\N{GRINNING FACE}"]
+
+
+def test_an_empty_file_is_processed(clock: FakeClock) -> None:
+    shelf = Shelf(bucket={"notes/empty": b""})
+    job = finished(LocalService(shelf, clock=clock, job_seconds=300), clock)
+    assert job["JobStatus"] == "COMPLETED"
+    assert summary(shelf, job)["TotalMeteredCharacters"] == 0
+
+
+def test_line_ends_and_byte_order_marks_keep_their_places(clock: FakeClock) -> None:
+    text = "\ufeffline one\r\nPhone: (555) 555-0142\r\n"
+    shelf = Shelf(bucket={"notes/crlf": text.encode()})
+    job = finished(LocalService(shelf, clock=clock, job_seconds=300), clock)
+    body = shelf.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}crlf.out"]
+    (entity,) = json.loads(body)["Entities"]
+    assert text[entity["BeginOffset"] : entity["EndOffset"]] == entity["Text"] == "(555) 555-0142"
+
+
+# --- Jobs that fail -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            {"InputDataConfig": {"S3Bucket": "no-such-bucket"}},
+            "The input bucket does not exist or cannot be accessed.",
+        ),
+        (
+            {"OutputDataConfig": {"S3Bucket": "no-such-bucket"}},
+            "The output bucket does not exist or cannot be accessed.",
+        ),
+    ],
+)
+def test_a_job_without_a_bucket_fails_and_leaves_no_manifest(
+    service: LocalService,
+    clock: FakeClock,
+    shelf: Shelf,
+    members: dict[str, Any],
+    message: str,
+) -> None:
+    job = finished(service, clock, **members)
+    assert (job["JobStatus"], job["Message"]) == ("FAILED", message)
+    assert "ManifestFilePath" not in job
+    assert shelf.keys("bucket") == ["notes/note.txt"]
+
+
+@pytest.mark.parametrize(
+    ("notes", "limits", "message", "unprocessed"),
+    [
+        ({}, Limits(), "The input location holds no files.", 0),
+        ({"notes/": b""}, Limits(), "The input location holds no files.", 0),
+        ({"notes2": b"a"}, Limits(), "The input location holds no files.", 0),
+        ({"notes/a": b"\xff"}, Limits(), "None of the input files could be processed.", 1),
+        (
+            {"notes/a": b"aa", "notes/b": b"bb"},
+            Limits(file_bytes=1),
+            "None of the input files could be processed.",
+            2,
+        ),
+        (
+            {"notes/a": b"a", "notes/b": b"b", "notes/c": b"c"},
+            Limits(files=2),
+            "The job has 3 files; the limit is 2.",
+            0,
+        ),
+    ],
+    ids=["no files", "a folder's mark", "another name", "not UTF-8", "too large", "too many"],
+)
+def test_a_job_that_cannot_be_done_fails_with_its_reason_in_the_manifest(
+    clock: FakeClock, notes: dict[str, bytes], limits: Limits, message: str, unprocessed: int
+) -> None:
+    shelf = Shelf(bucket=notes)
+    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    job = finished(service, clock)
+    assert (job["JobStatus"], job["Message"]) == ("FAILED", message)
+    manifest = summary(shelf, job)
+    assert (manifest["Status"], manifest["FailedJobErrorMessage"]) == ("FAILED", message)
+    assert manifest["SuccessFilesCount"] == 0
+    assert manifest["UnprocessedFilesCount"] == unprocessed
+
+
+# --- Quotas ---------------------------------------------------------------------------------------
+
+
+def test_the_default_quotas_are_those_that_aws_documents() -> None:
+    limits = Limits()
+    assert limits.active_jobs == 10
+    assert limits.file_bytes == 71_680
+    assert limits.files == 5_000_000
+    assert limits.total_bytes == 1_000_000_000
+
+
+def test_a_file_may_be_as_large_as_the_limit(clock: FakeClock) -> None:
+    # The limit counts bytes: é has two.
+    shelf = Shelf(bucket={"notes/fits": "éé".encode(), "notes/not": "ééa".encode()})
+    limits = Limits(file_bytes=4)
+    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    job = finished(service, clock)
+    key = summary(shelf, job)["UnprocessedFilesListLocation"]
+    failed = json.loads(shelf.buckets["bucket"][key])["Files"]
+    assert [(file["Input"], file["ErrorCode"]) for file in failed] == [
+        ("notes/not", "DOCUMENT_SIZE_EXCEEDED")
+    ]
+
+
+def test_a_job_may_have_as_many_files_as_the_limit(clock: FakeClock) -> None:
+    shelf = Shelf(bucket={"notes/a": b"a", "notes/b": b"b"})
+    limits = Limits(files=2, total_bytes=2)
+    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    assert finished(service, clock)["JobStatus"] == "COMPLETED"
+
+
+def test_a_job_whose_files_are_too_large_together_fails(clock: FakeClock) -> None:
+    shelf = Shelf(bucket={"notes/a": b"aa", "notes/b": b"bb"})
+    limits = Limits(total_bytes=3)
+    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    job = finished(service, clock)
+    assert job["JobStatus"] == "FAILED"
+    assert job["Message"] == "The job's files are larger than 3 bytes together."
+
+
+def test_there_are_ten_job_slots(service: LocalService, clock: FakeClock) -> None:
+    ids = [start(service) for _ in range(10)]
+    refusal = refused(lambda: start(service))
+    assert (refusal.code, refusal.message, refusal.status) == (
+        "TooManyRequestsException",
+        "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED: Active job limit for this account is 10.",
+        400,
+    )
+    assert service.job_ids == tuple(ids)
+    # A job that ends frees its slot; one that is being stopped still holds it.
+    service.perform(STOP, {"JobId": ids[0]}, REGION)
+    assert refused(lambda: start(service)).code == "TooManyRequestsException"
+    clock.sleep(60)
+    start(service)
+    assert refused(lambda: start(service)).code == "TooManyRequestsException"
+
+
+def test_a_start_that_is_sent_again_needs_no_slot(shelf: Shelf, clock: FakeClock) -> None:
+    service = LocalService(shelf, clock=clock, limits=Limits(active_jobs=1))
+    job_id = start(service, ClientRequestToken="token")
+    assert start(service, ClientRequestToken="token") == job_id
+
+
+# --- Tokens ---------------------------------------------------------------------------------------
+
+
+def test_one_token_is_one_job(service: LocalService, clock: FakeClock) -> None:
+    job_id = start(service, ClientRequestToken="token")
+    assert start(service, ClientRequestToken="token") == job_id
+    clock.sleep(10_000)
+    assert start(service, ClientRequestToken="token") == job_id
+    assert service.job_ids == (job_id,)
+
+
+def test_another_token_is_another_job(service: LocalService) -> None:
+    assert start(service, ClientRequestToken="a") != start(service, ClientRequestToken="b")
+
+
+def test_without_tokens_every_start_is_a_job(service: LocalService) -> None:
+    assert start(service) != start(service)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"JobName": "other"},
+        {"KMSKey": "alias/other"},
+        {"InputDataConfig": {"S3Bucket": "bucket"}},
+        {"OutputDataConfig": {"S3Bucket": "other-bucket", "S3Key": "results"}},
+        {"DataAccessRoleArn": f"arn:aws:iam::{ACCOUNT}:role/other"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_token_with_other_parameters_is_refused(
+    service: LocalService, change: dict[str, Any]
+) -> None:
+    job_id = start(service, ClientRequestToken="token")
+    refusal = refused(lambda: start(service, ClientRequestToken="token", **change))
+    assert refusal.code == "InvalidRequestException"
+    assert "ClientRequestToken" in refusal.message
+    assert service.job_ids == (job_id,)
+
+
+def test_a_start_that_was_refused_does_not_use_up_its_token(service: LocalService) -> None:
+    refused(lambda: start(service, ClientRequestToken="token", JobName="\N{SNOWMAN}"))
+    assert start(service, ClientRequestToken="token", JobName="snow") in service.job_ids
+
+
+# --- Regions --------------------------------------------------------------------------------------
+
+
+def test_regions_know_nothing_of_each_other(service: LocalService) -> None:
+    here = start(service, ClientRequestToken="token")
+    there = start(service, "eu-west-1", ClientRequestToken="token")
+    assert here != there
+    assert (listed(service), listed(service, "eu-west-1")) == ([here], [there])
+    assert refused(lambda: describe(service, here, "eu-west-1")).code == "ResourceNotFoundException"
+    refusal = refused(lambda: service.perform(STOP, {"JobId": here}, "eu-west-1"))
+    assert refusal.code == "ResourceNotFoundException"
+    assert status(service, here) == "SUBMITTED"
+
+
+def test_each_region_has_its_own_job_slots(shelf: Shelf, clock: FakeClock) -> None:
+    service = LocalService(shelf, clock=clock, limits=Limits(active_jobs=1))
+    start(service)
+    start(service, "eu-west-1")
+    assert refused(lambda: start(service)).code == "TooManyRequestsException"
+
+
+# --- Validation -----------------------------------------------------------------------------------
+
+BAD_STARTS: list[tuple[dict[str, Any], str]] = [
+    ({"JobName": "snow\N{SNOWMAN}"}, "Value 'snow\N{SNOWMAN}' at 'jobName'"),
+    ({"JobName": ""}, "Value '' at 'jobName'"),
+    ({"JobName": "a" * 257}, f"Value '{'a' * 257}' at 'jobName'"),
+    ({"JobName": 5}, "Value '5' at 'jobName'"),
+    ({"LanguageCode": "de"}, "Value 'de' at 'languageCode'"),
+    ({"LanguageCode": None}, "Value null at 'languageCode'"),
+    ({"DataAccessRoleArn": "arn:aws:iam::1:role/short"}, "at 'dataAccessRoleArn'"),
+    ({"DataAccessRoleArn": None}, "Value null at 'dataAccessRoleArn'"),
+    ({"InputDataConfig": {"S3Bucket": "ab"}}, "Value 'ab' at 'inputDataConfig.s3Bucket'"),
+    ({"InputDataConfig": {}}, "Value null at 'inputDataConfig.s3Bucket'"),
+    ({"InputDataConfig": None}, "Value null at 'inputDataConfig"),
+    ({"OutputDataConfig": None}, "Value null at 'outputDataConfig"),
+    (
+        {"OutputDataConfig": {"S3Bucket": "Bucket"}},
+        "Value 'Bucket' at 'outputDataConfig.s3Bucket'",
+    ),
+    (
+        {"InputDataConfig": {"S3Bucket": "bucket", "S3Key": "a" * 1025}},
+        f"Value '{'a' * 1025}' at 'inputDataConfig.s3Key'",
+    ),
+    ({"KMSKey": ""}, "Value '' at 'kMSKey'"),
+    ({"ClientRequestToken": "not a token"}, "Value 'not a token' at 'clientRequestToken'"),
+    ({"ClientRequestToken": ""}, "Value '' at 'clientRequestToken'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("members", "words"), BAD_STARTS, ids=[words[-40:] for _, words in BAD_STARTS]
+)
+def test_a_start_is_refused_in_aws_words(
+    service: LocalService, members: dict[str, Any], words: str
+) -> None:
+    refusal = refused(lambda: start(service, **members))
+    assert (refusal.code, refusal.status) == ("InvalidRequestException", 400)
+    assert refusal.message.startswith("1 validation error detected: Value ")
+    assert words in refusal.message
+    assert "' failed to satisfy constraint: Member must " in refusal.message
+    assert service.job_ids == ()
+
+
+@pytest.mark.parametrize("value", ["s3://bucket/notes", ["bucket"], 5])
+def test_a_location_that_is_no_structure_is_refused(service: LocalService, value: Any) -> None:
+    refusal = refused(lambda: start(service, InputDataConfig=value))
+    assert refusal.code == "SerializationException"
+    assert service.job_ids == ()
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "Été Łódź 病歴 2", "a_b.c:d/e=f+g-h%i@j"])
+def test_a_name_of_the_models_pattern_is_taken(service: LocalService, name: str) -> None:
+    assert describe(service, start(service, JobName=name))["JobName"] == name
+
+
+# --- ListPHIDetectionJobs -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart(service: LocalService, clock: FakeClock) -> list[str]:
+    """Five jobs, a second between each and the next; their ids, oldest first."""
+    ids: list[str] = []
+    for number in range(5):
+        ids.append(start(service, JobName=f"even-{number % 2 == 0}"))
+        clock.sleep(1)
+    return ids
+
+
+def test_a_list_has_the_newest_first(service: LocalService, apart: list[str]) -> None:
+    assert listed(service) == apart[::-1]
+
+
+def test_jobs_of_the_same_moment_are_listed_by_their_order(service: LocalService) -> None:
+    ids = [start(service) for _ in range(3)]
+    assert listed(service) == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "numbers"),
+    [
+        ({}, [4, 3, 2, 1, 0]),
+        ({"JobName": "even-True"}, [4, 2, 0]),
+        ({"JobName": "even"}, []),
+        ({"JobStatus": "SUBMITTED"}, [4, 3, 2, 1, 0]),
+        ({"JobStatus": "COMPLETED"}, []),
+        ({"JobName": "even-True", "JobStatus": None}, [4, 2, 0]),
+    ],
+)
+def test_a_filter_selects_by_name_or_status(
+    service: LocalService, apart: list[str], filter_: dict[str, Any], numbers: list[int]
+) -> None:
+    assert listed(service, Filter=filter_) == [apart[number] for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("member", "seconds", "numbers"),
+    [
+        ("SubmitTimeBefore", 2, [0, 1]),
+        ("SubmitTimeBefore", 0, []),
+        ("SubmitTimeBefore", 100, [0, 1, 2, 3, 4]),
+        ("SubmitTimeAfter", 2, [4, 3]),
+        ("SubmitTimeAfter", -1, [4, 3, 2, 1, 0]),
+        ("SubmitTimeAfter", 4, []),
+    ],
+)
+@pytest.mark.parametrize("page_size", [1, 2, 500])
+def test_a_filter_by_time_has_its_own_order(
+    service: LocalService,
+    apart: list[str],
+    member: str,
+    seconds: float,
+    numbers: list[int],
+    page_size: int,
+) -> None:
+    members = {"Filter": {member: FakeClock().now().timestamp() + seconds}, "MaxResults": page_size}
+    found: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        answer = service.perform(LIST, {**members, **token}, REGION)
+        page = answer["ComprehendMedicalAsyncJobPropertiesList"]
+        assert len(page) <= page_size
+        found += [job["JobId"] for job in page]
+        if "NextToken" not in answer:
+            break
+        token = {"NextToken": answer["NextToken"]}
+    assert found == [apart[number] for number in numbers]
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"JobName": "a", "JobStatus": "FAILED"},
+        {"SubmitTimeBefore": 1, "SubmitTimeAfter": 0},
+        {"JobName": "a", "SubmitTimeAfter": 0},
+    ],
+)
+def test_two_filters_at_a_time_are_refused(service: LocalService, filter_: dict[str, Any]) -> None:
+    refusal = refused(lambda: listed(service, Filter=filter_))
+    assert (refusal.code, refusal.status) == ("ValidationException", 400)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"MaxResults": 0}, "Value '0' at 'maxResults'"),
+        ({"MaxResults": 501}, "Value '501' at 'maxResults'"),
+        ({"MaxResults": "5"}, "Value '5' at 'maxResults'"),
+        ({"Filter": {"JobName": "\N{SNOWMAN}"}}, "Value '\N{SNOWMAN}' at 'filter.jobName'"),
+        ({"Filter": {"JobStatus": "DONE"}}, "Value 'DONE' at 'filter.jobStatus'"),
+    ],
+)
+def test_a_list_is_refused_in_aws_words(
+    service: LocalService, members: dict[str, Any], words: str
+) -> None:
+    refusal = refused(lambda: listed(service, **members))
+    assert refusal.code == "ValidationException"
+    assert words in refusal.message
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"NextToken": "of another service"},
+        {"NextToken": "--5"},
+        {"NextToken": 5},
+        {"Filter": {"SubmitTimeBefore": "soon"}},
+        {"Filter": {"SubmitTimeAfter": {}}},
+        {"Filter": "COMPLETED"},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_in_a_list_is_refused(
+    service: LocalService, apart: list[str], members: dict[str, Any]
+) -> None:
+    refusal = refused(lambda: listed(service, **members))
+    assert refusal.code in ("ValidationException", "SerializationException")
+
+
+def test_a_page_has_a_hundred_jobs_unless_told_otherwise(clock: FakeClock) -> None:
+    limits = Limits(active_jobs=1000)
+    service = LocalService(Shelf(), clock=clock, job_seconds=300, limits=limits)
+    ids = [start(service) for _ in range(101)]
+    answer = service.perform(LIST, {}, REGION)
+    assert len(answer["ComprehendMedicalAsyncJobPropertiesList"]) == 100
+    assert listed(service, NextToken=answer["NextToken"]) == ids[:1]
+
+
+def test_the_last_page_has_no_next_token(service: LocalService, apart: list[str]) -> None:
+    assert "NextToken" not in service.perform(LIST, {"MaxResults": 5}, REGION)
+    assert "NextToken" in service.perform(LIST, {"MaxResults": 4}, REGION)
+
+
+# --- Detector -------------------------------------------------------------------------------------
+
+
+def test_any_detector_can_take_the_place_of_ours(shelf: Shelf, clock: FakeClock) -> None:
+    asked: list[str] = []
+
+    def detector(text: str) -> list[Entity]:
+        asked.append(text)
+        return [
+            Entity(
+                id=7,
+                begin_offset=0,
+                end_offset=7,
+                score=0.5,
+                text=text[:7],
+                category="PROTECTED_HEALTH_INFORMATION",
+                type="SOMETHING_NEW",
+            )
+        ]
+
+    service = LocalService(shelf, clock=clock, job_seconds=300, detector=detector)
+    job = finished(service, clock)
+    body = shelf.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}note.txt.out"]
+    (entity,) = json.loads(body)["Entities"]
+    assert (entity["Id"], entity["Type"], entity["Text"]) == (7, "SOMETHING_NEW", "Patient")
+    assert asked == [NOTE]
+
+
+# --- Faults and the record of requests ------------------------------------------------------------
+
+
+def test_faults_are_met_in_the_order_of_the_script(service: LocalService) -> None:
+    first, second = faults.throttle(), faults.cut()
+    service.script(first)
+    service.script(second)
+    met = [service.next_fault(operation, {}) for operation in (START, LIST, STOP)]
+    assert met == [first, second, None]
+
+
+def test_a_fault_for_one_operation_waits_for_it(service: LocalService) -> None:
+    lists, any_ = [faults.throttle(), faults.unavailable()], faults.html()
+    service.script(*lists, operation=LIST)
+    service.script(any_)
+    calls = [START, START, LIST, STOP, LIST, LIST]
+    met = [service.next_fault(operation, {}) for operation in calls]
+    assert met == [any_, None, lists[0], None, lists[1], None]
+
+
+def test_every_request_is_on_record_with_its_members_but_not_in_its_repr(
+    service: LocalService,
+) -> None:
+    service.next_fault(START, {"JobName": "Zinnia Quellwasser"})
+    service.script(faults.throttle())
+    service.next_fault(LIST, {})
+    assert [(one.operation, one.members) for one in service.received] == [
+        (START, {"JobName": "Zinnia Quellwasser"}),
+        (LIST, {}),
+    ]
+    assert "Zinnia" not in repr(service.received)
+    assert [service.attempts(operation) for operation in (START, LIST, STOP)] == [1, 1, 0]
+
+
+def test_the_record_of_requests_is_bounded(service: LocalService) -> None:
+    for _ in range(10_001):
+        service.next_fault(LIST, {})
+    assert len(service.received) == service.attempts(LIST) == 10_000
+
+
+# --- The wire -------------------------------------------------------------------------------------
+
+
+def post(
+    server: LocalServer, operation: str, body: bytes, **headers: str
+) -> tuple[int, Mapping[str, str], bytes]:
+    connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
+    try:
+        target = {"X-Amz-Target": f"ComprehendMedical_20181030.{operation}"}
+        connection.request("POST", "/", body, {**target, **headers})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("body", [b"<xml/>", b"[]", b"null", b'"JobId"', b"\xff\xfe", b"{"])
+def test_a_body_that_is_no_json_map_is_a_serialization_exception(
+    server: LocalServer, body: bytes
+) -> None:
+    status, _, answer = post(server, LIST, body)
+    assert status == 400
+    assert json.loads(answer)["__type"] == "SerializationException"
+
+
+def test_an_empty_body_is_an_empty_map(server: LocalServer) -> None:
+    status, _, answer = post(server, LIST, b"")
+    assert (status, json.loads(answer)) == (200, {"ComprehendMedicalAsyncJobPropertiesList": []})
+
+
+@pytest.mark.parametrize("operation", ["DetectPHI", "StartRxNormInferenceJob", ""])
+def test_an_operation_that_is_not_there_is_refused(server: LocalServer, operation: str) -> None:
+    status, _, answer = post(server, operation, b"{}")
+    assert status == 400
+    assert json.loads(answer)["__type"] == "UnknownOperationException"
+
+
+def test_an_error_is_written_as_aws_json(server: LocalServer) -> None:
+    status, headers, answer = post(server, DESCRIBE, json.dumps({"JobId": JOB_ID}).encode())
+    assert status == 400
+    assert json.loads(answer) == {
+        "__type": "ResourceNotFoundException",
+        "Message": "The job was not found.",
+    }
+    assert headers["Content-Type"] == "application/x-amz-json-1.1"
+    assert headers["x-amzn-RequestId"]
+
+
+def test_every_answer_has_a_request_id_of_its_own(server: LocalServer) -> None:
+    ids = [post(server, LIST, b"{}")[1]["x-amzn-RequestId"] for _ in range(2)]
+    assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "region"),
+    [
+        (
+            "AWS4-HMAC-SHA256 Credential=AK/20310102/eu-west-1/comprehendmedical/aws4_request,"
+            " SignedHeaders=host, Signature=0",
+            "eu-west-1",
+        ),
+        ("", "us-east-1"),
+        ("Bearer something", "us-east-1"),
+    ],
+    ids=["signed", "none", "another kind"],
+)
+def test_the_region_is_the_one_that_the_request_is_signed_for(
+    server: LocalServer, authorization: str, region: str
+) -> None:
+    job_id = start(server.service, region)
+    _, _, answer = post(server, LIST, b"{}", Authorization=authorization)
+    (job,) = json.loads(answer)["ComprehendMedicalAsyncJobPropertiesList"]
+    assert job["JobId"] == job_id

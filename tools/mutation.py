@@ -1,0 +1,140 @@
+"""Break the package on purpose, line by line, and see its tests fail: `make mutation`.
+
+The package without its command line and its local service, that is: these are tested as programs.
+mutmut changes one operator, number, argument or string of a function at a time; not the sentences
+of messages, where they have lines of their own, since tests ask for their facts. Each module is
+held against its own test files alone, since all tests at every change would take days; what these
+miss others may still notice, so the score is a lower bound. `make mutation MODULE=_retry` tries
+one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build" / "mutation"
+
+# Module by module, its tests. mutmut changes functions without decorators: of the modules that are
+# not here, `_clock` has two lines in them, and `__init__` none.
+TESTS = {
+    "_service/connection": "service/test_connection",
+    "_results/documents": "results/test_streams core/test_leaks",
+    "_service/failures": "service/test_codec service/test_transport service/test_connection",
+    "_results/layout": "results/test_layout results/test_streams",
+    "_quiet_botocore": "core/test_quiet_botocore",
+    "_results/obstore_storage": "results/test_obstore_storage",
+    "_service/operations": "service/test_codec service/test_transport core/test_list",
+    "_results/reader": "results/test_streams",
+    "_shapes": "core/test_shapes core/test_models",
+    "_results/storage": "results/test_storage results/test_obstore_storage",
+    "_threads": "core/test_threads",
+    "_service/codec": "service/test_codec service/test_transport",
+    "_async_client": "core/test_async_client service/test_connection core/test_list core/test_jobs",
+    "_client": "service/test_connection core/test_list core/test_jobs results/test_streams",
+    "errors": "core/test_errors",
+    "_jobs": "core/test_jobs",
+    "models": "core/test_models core/test_shapes",
+    "_redaction": "core/test_redaction",
+    "_results/streams": "results/test_streams core/test_async_client",
+    "_retry": "core/test_retry core/test_async_client",
+    "review/page": "review/test_page",
+}
+
+# mutmut's trampolines to its mutants show where a program asks for signatures or for the caller's
+# line, and work only in the process of the tests; and what is slow is for `make test`.
+LEFT_OUT = (
+    "line_of_the_caller",
+    "twins",
+    "is_a_coroutine",
+    "no_quadratic_time",
+    "a_thousand_jobs",
+    "many_documents",
+    "tenacity_is_loaded",
+    "whose_program",
+    "in_one_process",
+    "a_program_ends",
+    "without_jinja2",
+)
+
+CONFIGURATION = """
+[tool.mutmut]
+source_paths = ["comprehend_phi"]
+only_mutate = ["comprehend_phi/{module}.py"]
+pytest_add_cli_args_test_selection = {tests}
+pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "-k", "{left_out}"]
+timeout_constant = 10.0
+timeout_multiplier = 3.0
+use_git_change_detection = false
+do_not_mutate_patterns = ['^\\s*"[^"]* [^"]*"[,)]*$']
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutation", description=__doc__)
+    parser.add_argument(
+        "modules", nargs="*", help="such as _service/codec; all unless told otherwise"
+    )
+    modules = parser.parse_args().modules or TESTS
+    killed = total = 0
+    for module in modules:
+        survivors, number = mutate(module)
+        killed, total = killed + number - len(survivors), total + number
+        sys.stdout.write(f"{module:12} {number - len(survivors):5} of {number:5} killed\n")
+        sys.stdout.writelines(f"    {name}\n" for name in survivors)
+        sys.stdout.flush()
+    sys.stdout.write(f"{'all':12} {killed:5} of {total:5} killed: {killed / total:.1%}\n")
+    return 0 if killed >= 0.9 * total else 1
+
+
+def mutate(module: str) -> tuple[list[str], int]:
+    """The mutants of a module that its tests let live, and how many it has; the code is in WORK."""
+    work = WORK / module.replace("/", ".")
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "mutants").mkdir(parents=True)  # else Python takes note that PYTHONPATH leads nowhere
+    for part in ("comprehend_phi", "tests"):
+        shutil.copytree(ROOT / part, work / part, ignore=shutil.ignore_patterns("__pycache__"))
+    tests = json.dumps([f"tests/{name}.py" for name in TESTS[module].split()])
+    left_out = " and ".join(f"not {name}" for name in LEFT_OUT)
+    configuration = CONFIGURATION.format(module=module, tests=tests, left_out=left_out)
+    (work / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + configuration)
+
+    def mutmut(*arguments: str) -> str:
+        # Before the installed package, also in programs that a test starts.
+        environment = {**os.environ, "PYTHONPATH": str(work / "mutants"), "CI": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "mutmut", *arguments],
+            cwd=work,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            sys.exit(f"mutmut {arguments[0]}, {module}: {done.stdout[-4000:]}{done.stderr[-4000:]}")
+        return done.stdout
+
+    mutmut("run")
+    mutmut("export-cicd-stats")
+    figures = json.loads((work / "mutants" / "mutmut-cicd-stats.json").read_text())
+    # A mutant that hangs is one that a test has noticed.
+    survivors = [
+        line.strip()
+        for line in mutmut("results").splitlines()
+        if line.strip() and not line.endswith(": timeout")
+    ]
+    with (work / "survivors.diff").open("w") as file:
+        for line in survivors:
+            name, _, how = line.rpartition(": ")
+            file.write(f"# {how}\n{mutmut('show', name)}\n")
+    return survivors, figures["total"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
