@@ -28,6 +28,9 @@ class JobResults:
     names it in the end. At the end, what was read is also compared with the manifest. Closing the
     iterator early ends the fetching. Iterating again reads again.
 
+    Attributes:
+        job: the job's properties when these results were opened.
+
     Raises, while iterating and from `manifest` and `unprocessed`:
         IncompleteResultsError: some documents could not be read (`failed` has their input keys and
             the reasons, `missing` the keys that the bucket lacks), or the manifest's numbers do not
@@ -42,11 +45,11 @@ class JobResults:
     """
 
     def __init__(self, job: JobProperties, storage: Storage) -> None:
-        self._job_id = job.job_id
+        self.job = job
         self._reader = Reader(job, storage)
 
     def __repr__(self) -> str:
-        return f"JobResults({self._job_id!r})"
+        return f"JobResults({self.job.job_id!r})"
 
     @property
     def manifest(self) -> Manifest:
@@ -117,18 +120,21 @@ class AsyncJobResults:
     The manifest and the list of unprocessed files are loaded. `async for` yields every `Document`
     once, as iterating over `JobResults` does, and raises the same. Who leaves the loop early should
     close the iterator, as `contextlib.aclosing` does: that ends the fetching.
+
+    Attributes:
+        job: the job's properties when these results were opened.
     """
 
     def __init__(
-        self, job_id: str, reader: Reader, pool: Pool, listing_error: ResultsError | None
+        self, job: JobProperties, reader: Reader, pool: Pool, listing_error: ResultsError | None
     ) -> None:
-        self._job_id = job_id
+        self.job = job
         self._reader = reader
         self._pool = pool
         self._listing_error = listing_error
 
     def __repr__(self) -> str:
-        return f"AsyncJobResults({self._job_id!r})"
+        return f"AsyncJobResults({self.job.job_id!r})"
 
     @property
     def manifest(self) -> Manifest:
@@ -193,7 +199,7 @@ async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResu
             return error  # the documents can be read all the same; `unprocessed` tells of it
         return None
 
-    return AsyncJobResults(job.job_id, reader, pool, await in_thread(pool, read))
+    return AsyncJobResults(job, reader, pool, await in_thread(pool, read))
 
 
 def _redacted(

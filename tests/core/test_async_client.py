@@ -174,6 +174,25 @@ def test_a_job_is_submitted_waited_for_and_read(
     run(main())
 
 
+def test_the_results_of_both_clients_have_the_properties_of_their_job(
+    connect: Connect,
+    server: LocalServer,
+    clock: FakeClock,
+    s3: Any,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    with PHIClient(endpoint_url=server.endpoint_url, s3_client=s3, clock=clock) as client:
+        job = client.submit(request_)
+        done = job.wait()
+        assert job.results().job == done
+
+    async def main() -> None:
+        async with connect() as client:
+            assert (await client.results(done.job_id)).job == done
+
+    run(main())
+
+
 def test_on_poll_may_be_a_coroutine_function_or_not(
     connect: Connect, request_: StartPHIDetectionJobRequest
 ) -> None:

@@ -138,6 +138,7 @@ async def asynchronous_jobs(job: AsyncJob) -> None:
     await job.wait(on_poll=note)
     results = await job.results()
     assert_type(results, AsyncJobResults)
+    assert_type(results.job, JobProperties)
     assert_type(results.manifest, Manifest)
     assert_type(results.unprocessed, tuple[UnprocessedFile, ...])
     assert_type([document async for document in results], list[Document])
@@ -164,6 +165,7 @@ def properties(job: JobProperties) -> None:
 def results(job: Job) -> None:
     found = job.results()
     assert_type(found, JobResults)
+    assert_type(found.job, JobProperties)
     assert_type(found.manifest, Manifest)
     assert_type(found.unprocessed, tuple[UnprocessedFile, ...])
     for document in found:
