@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import AsyncJob
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
     from botocore.config import Config
-    from typing_extensions import Self
 
     from ._results.streams import AsyncJobResults
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import Job
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
     from botocore.config import Config
-    from typing_extensions import Self
 
     from ._results.streams import JobResults
 

@@ -13,7 +13,7 @@ answers is never refused by these rules.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
@@ -32,7 +32,7 @@ def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> 
     elif value.utcoffset() is None:
         reason = (
             "must know its time zone: a naive datetime is another moment on every machine;"
-            " add tzinfo=timezone.utc if it is UTC"
+            " add tzinfo=datetime.UTC if it is UTC"
         )
     else:
         return
@@ -54,7 +54,7 @@ def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: An
         )
 
 
-class JobStatus(str, Enum):
+class JobStatus(StrEnum):
     """The state of a job. A state that the service adds later survives as its own string."""
 
     SUBMITTED = "SUBMITTED"
@@ -77,13 +77,6 @@ class JobStatus(str, Enum):
     def is_terminal(self) -> bool:
         """Whether the job stays in this state for good; False for states not known here."""
         return self in _TERMINAL
-
-    # Enum's own versions differ between Python 3.10, 3.11 and 3.12.
-    def __str__(self) -> str:
-        return str.__str__(self)
-
-    def __format__(self, format_spec: str) -> str:
-        return str.__format__(self, format_spec)
 
 
 _TERMINAL = frozenset(

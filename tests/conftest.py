@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from socketserver import BaseServer
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -39,9 +39,6 @@ from comprehend_phi import (
     WaitPolicy,
 )
 from comprehend_phi.testing import FakeClock, LocalServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # A slow machine is no failure; and the gate finds the same in every run, while a developer's runs
 # look further.

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -322,7 +322,7 @@ def _build(last: LastExchange, bucket: str, key: str, config: Any, session: Any)
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": datetime.now(timezone.utc) + _CREDENTIALS_LAST,
+            "expires_at": datetime.now(UTC) + _CREDENTIALS_LAST,
         }
 
     # What is left out here, obstore takes from environment variables, even from those that boto3

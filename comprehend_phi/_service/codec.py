@@ -7,7 +7,7 @@ send: whatever AWS answers in the right form is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from ..models import (
@@ -112,7 +112,7 @@ def _map(members: Members, name: str) -> Members | None:
 
 def _time(members: Members, name: str) -> datetime | None:
     value = _member(members, name, datetime)
-    return value and value.astimezone(timezone.utc)
+    return value and value.astimezone(UTC)
 
 
 def _unchecked(cls: type[_T], **members: Any) -> _T:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from attrs import frozen
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from botocore.client import BaseClient
-    from typing_extensions import Self
 
 _T = TypeVar("_T")
 

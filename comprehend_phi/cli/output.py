@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import typer
 from attrs import asdict
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from rich.live import Live
     from rich.text import Text
-    from typing_extensions import Self
 
     from .._results.documents import Document, UnprocessedFile
     from ..errors import ServiceError, TransportError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from .._clock import SystemClock
@@ -26,7 +26,7 @@ class WallClock(SystemClock):
 
     def now(self) -> datetime:
         """The wall time, in UTC."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
 
 class FakeClock:
@@ -39,7 +39,7 @@ class FakeClock:
         sleeps: the seconds of every sleep so far.
     """
 
-    def __init__(self, now: datetime = datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc)) -> None:
+    def __init__(self, now: datetime = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)) -> None:
         self.sleeps: list[float] = []
         self._start = now
         self._seconds = 0.0

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.util import find_spec, module_from_spec
 from io import BytesIO
@@ -126,7 +126,7 @@ def dated_by(clock: ServiceClock) -> Generator[None, None, None]:
 
 def _utc(clock: ServiceClock) -> datetime:
     """Return the time as moto keeps it: in UTC, without saying so."""
-    return clock.now().astimezone(timezone.utc).replace(tzinfo=None)
+    return clock.now().astimezone(UTC).replace(tzinfo=None)
 
 
 # --- The copy of moto's code ----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import attrs
 import boto3
@@ -25,9 +25,6 @@ from . import program, world
 from .evidence import Evidence, examine
 from .plan import CANARIES, Folder, Plan
 from .world import Ledger, SharedClock
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _MOST_LIVES = 40
 

@@ -10,7 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from .plan import FILE_BYTES, NAME_CANARY, OPERATIONS, Plan
 
 REGION = "us-east-1"
-_EPOCH = datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+_EPOCH = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
 _JOB_SECONDS = 300.0
 _ENDS = ("COMPLETED", "PARTIAL_SUCCESS", "FAILED", "STOPPED")
 EXPIRED_TOKEN = "expired"

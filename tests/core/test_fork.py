@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -136,7 +136,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The key and the certificate of a server at 127.0.0.1, as a PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a server of the tests")])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(
             issuer_name=name,
@@ -395,7 +395,7 @@ def test_credentials_that_the_parent_is_refreshing_are_refreshed_by_a_child(
     what: str, service: Service
 ) -> None:
     told = run(f"""
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 import botocore.session
 from botocore.credentials import RefreshableCredentials
 
@@ -405,7 +405,7 @@ refreshing = threading.Event()
 def fresh():
     return {{
         "access_key": "AKID", "secret_key": "x", "token": None,
-        "expiry_time": (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat(),
+        "expiry_time": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
     }}
 
 def refresh():
@@ -415,7 +415,7 @@ def refresh():
     return fresh()
 
 def expired(refresh):
-    past = datetime.now(timezone.utc) - timedelta(hours=1)
+    past = datetime.now(UTC) - timedelta(hours=1)
     return RefreshableCredentials("AKID", "x", None, past, refresh, "test")
 
 class Role:

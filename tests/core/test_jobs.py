@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -625,7 +625,7 @@ class Credentials:
             self.broken -= 1
             raise CredentialRetrievalError(provider="test", error_msg="no answer")
         # Credentials that expire within ten minutes are refreshed at once.
-        expiry = datetime.now(timezone.utc) + timedelta(minutes=5)
+        expiry = datetime.now(UTC) + timedelta(minutes=5)
         return {
             "access_key": "testing",
             "secret_key": "testing",

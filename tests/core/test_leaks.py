@@ -10,7 +10,7 @@ import pickle
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any, cast
 
@@ -198,7 +198,7 @@ def job_with_canary(status: JobStatus) -> JobProperties:
         job_status=status,
         job_name=CANARY,
         message=f"Cannot read s3://clinic-notes/{INPUT_KEY} of {CANARY}.",
-        submit_time=datetime(2031, 1, 2, tzinfo=timezone.utc),
+        submit_time=datetime(2031, 1, 2, tzinfo=UTC),
         input_data_config=request.input_data_config,
         output_data_config=request.output_data_config,
         manifest_file_path=f"{OUTPUT_KEY}/Manifest",

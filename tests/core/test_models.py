@@ -7,7 +7,7 @@ import operator
 import pickle
 import string
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 from uuid import UUID
@@ -38,7 +38,7 @@ from comprehend_phi.models import (
 
 CANARY = "Zinnia Quellwasser"
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def a_request(**fields: Any) -> StartPHIDetectionJobRequest:

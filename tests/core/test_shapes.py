@@ -7,7 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import cache
 from typing import Any
 
@@ -36,7 +36,7 @@ from comprehend_phi.models import (
 # In every refused value that can hold it. No rule but a role's pattern refuses it by itself.
 CANARY = "zinnia-quellwasser"
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 Start = StartPHIDetectionJobRequest
 Describe = DescribePHIDetectionJobRequest
@@ -712,7 +712,7 @@ def test_a_naive_datetime_is_refused_with_the_reason(field: str, value: datetime
     assert (error.owner, error.field, error.shape) == ("JobFilter", field, "Timestamp")
     assert "must know its time zone" in error.reason
     assert "another moment on every machine" in error.reason
-    assert "tzinfo=timezone.utc" in error.reason
+    assert "tzinfo=datetime.UTC" in error.reason
     assert_hides(error, value)
 
 

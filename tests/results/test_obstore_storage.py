@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -62,7 +62,7 @@ BUCKET = "a-bucket"
 JOB_ID = "0123456789abcdef0123456789abcdef"
 FOLDER = f"results/123456789012-PHIDetection-{JOB_ID}/"
 PLAIN = f"{FOLDER}plain.txt.out"
-WRITTEN = datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+WRITTEN = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 # S3 takes each of these keys as it is. obstore strips slashes at the ends and refuses others, and
 # percent signs show whether something is encoded or decoded twice.
@@ -704,7 +704,7 @@ class Authority:
     def _certificate(
         self, key: ec.EllipticCurvePrivateKey, name: x509.Name
     ) -> x509.CertificateBuilder:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         return x509.CertificateBuilder(
             issuer_name=self._name,
             subject_name=name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -153,9 +153,9 @@ def test_a_body_is_read_whole(s3: Any, bucket: str, storage: Boto3Storage, size:
 
 
 def test_an_object_says_when_it_was_written(s3: Any, bucket: str, storages: Storages) -> None:
-    earliest = datetime.now(timezone.utc).replace(microsecond=0)
+    earliest = datetime.now(UTC).replace(microsecond=0)
     s3.put_object(Bucket=bucket, Key="time", Body=b"1")
-    latest = datetime.now(timezone.utc)
+    latest = datetime.now(UTC)
     [listed] = s3.list_objects_v2(Bucket=bucket, Prefix="time")["Contents"]
     by_boto3 = storages.boto3.read(bucket, "time").last_modified
     by_obstore = storages.obstore.read(bucket, "time").last_modified
@@ -179,7 +179,7 @@ def test_a_read_on_the_condition_that_nothing_changed_is_refused_after_a_change(
     now = s3.put_object(Bucket=bucket, Key="condition", Body=b"now")["ETag"]
     got = s3.get_object(Bucket=bucket, Key="condition", IfMatch=now)
     assert got["Body"].read() == b"now"
-    long_ago = datetime(2001, 1, 1, tzinfo=timezone.utc)
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC)
     for condition in ({"IfMatch": before}, {"IfUnmodifiedSince": long_ago}):
         with pytest.raises(s3.exceptions.ClientError, match="PreconditionFailed"):
             s3.get_object(Bucket=bucket, Key="condition", **condition)

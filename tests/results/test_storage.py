@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
@@ -199,7 +199,7 @@ def test_the_bytes_of_an_object_are_read(s3: S3, storage: Boto3Storage, body: by
     [
         (
             "Last-Modified: Thu, 02 Jan 2031 03:04:05 GMT\r\n",
-            datetime(2031, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+            datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC),
         ),
         ("", None),
     ],

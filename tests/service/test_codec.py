@@ -6,7 +6,7 @@ import json
 import pickle
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
@@ -57,7 +57,7 @@ from comprehend_phi.models import (
 
 CANARY = "Zinnia Quellwasser"
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ELSEWHERE = timezone(timedelta(hours=5, minutes=45))
 
 FULL_REQUEST = StartPHIDetectionJobRequest(
@@ -127,9 +127,9 @@ def test_a_job_id_is_sent(
         (
             attrs.evolve(
                 JobFilter(submit_time_before=NOON),
-                submit_time_before=NOON.max.replace(tzinfo=timezone.utc),
+                submit_time_before=NOON.max.replace(tzinfo=UTC),
             ),
-            {"SubmitTimeBefore": datetime.max.replace(tzinfo=timezone.utc)},
+            {"SubmitTimeBefore": datetime.max.replace(tzinfo=UTC)},
         ),
     ],
 )
@@ -249,7 +249,7 @@ def test_times_become_aware_and_utc(member: str, field: str) -> None:
     time = getattr(described(**{member: NOON.astimezone(ELSEWHERE)}), field)
 
     assert time == NOON
-    assert time.tzinfo is timezone.utc
+    assert time.tzinfo is UTC
 
 
 def test_a_page_of_jobs_is_taken_in_its_order() -> None:
@@ -1023,12 +1023,12 @@ def test_a_job_is_read_from_the_services_own_bytes() -> None:
     asked = DescribePHIDetectionJobRequest(job_id=FULL_PROPERTIES.job_id)
     job = operations.DESCRIBE.attempt(answering(200, json.dumps(body).encode()), asked)
 
-    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
     assert job == attrs.evolve(FULL_PROPERTIES, expiration_time=epoch)
-    assert {job.submit_time and job.submit_time.tzinfo, timezone.utc} == {timezone.utc}
+    assert {job.submit_time and job.submit_time.tzinfo, UTC} == {UTC}
 
 
-@pytest.mark.parametrize("zone", [timezone.utc, ELSEWHERE, timezone(-timedelta(hours=11))])
+@pytest.mark.parametrize("zone", [UTC, ELSEWHERE, timezone(-timedelta(hours=11))])
 def test_a_filters_moment_is_the_same_in_every_time_zone(zone: timezone) -> None:
     client = answering(200, json.dumps({JOBS: []}).encode())
     sent: list[bytes] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import attrs
@@ -307,7 +307,7 @@ def test_a_changed_model_is_seen(change: Callable[[Model], None], expected: str)
 # --- What is sent, by botocore's own reading of the model -----------------------------------------
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 SENT: dict[str, list[Any]] = {
     "StartPHIDetectionJob": [

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import boto3
@@ -341,13 +341,13 @@ def test_the_clock_of_the_block_dates_the_objects_inside_it() -> None:
         when: datetime = s3.head_object(Bucket="bucket", Key="notes/note.txt")["LastModified"]
         return when
 
-    clock = FakeClock(datetime(2001, 2, 3, 4, 5, 6, tzinfo=timezone.utc))
+    clock = FakeClock(datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC))
     with local_service(clock=clock):
         put_note()
         assert dated() == clock.now()
     with mock_aws():
         put_note()
-        assert dated() > datetime(2020, 1, 1, tzinfo=timezone.utc)
+        assert dated() > datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def test_moto_is_left_as_it_was_found_when_the_block_fails() -> None:
@@ -445,12 +445,12 @@ def test_a_job_takes_the_seconds_of_the_block(clock: FakeClock, seconds: float) 
 
 
 def test_without_a_clock_the_service_goes_by_that_of_the_machine() -> None:
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     with local_service() as service, PHIClient(region_name="us-east-1") as client:
         submitted = client.submit(new_request()).properties().submit_time
     assert isinstance(service.clock, WallClock)
     assert submitted is not None
-    assert before - timedelta(seconds=1) <= submitted <= datetime.now(timezone.utc)
+    assert before - timedelta(seconds=1) <= submitted <= datetime.now(UTC)
 
 
 # --- FakeClock ------------------------------------------------------------------------------------
@@ -512,8 +512,8 @@ def test_a_fake_clock_loses_no_sleep_of_any_thread(clock: FakeClock) -> None:
 
 
 def test_the_wall_clock_tells_the_time_of_this_machine() -> None:
-    before = datetime.now(timezone.utc)
-    assert before <= WallClock().now() <= datetime.now(timezone.utc)
+    before = datetime.now(UTC)
+    assert before <= WallClock().now() <= datetime.now(UTC)
 
 
 # --- Without the extra ----------------------------------------------------------------------------

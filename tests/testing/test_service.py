@@ -9,7 +9,7 @@ import http.client
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -285,10 +285,10 @@ def test_a_null_is_as_good_as_a_missing_member(
 
 
 def test_a_job_expires_120_days_after_the_whole_second_of_its_submission(shelf: Shelf) -> None:
-    clock = FakeClock(datetime(2031, 1, 2, 3, 4, 5, 678_901, tzinfo=timezone.utc))
+    clock = FakeClock(datetime(2031, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC))
     service = LocalService(shelf, clock=clock, job_seconds=300)
     job_id = start(service)
-    expires = datetime(2031, 5, 2, 3, 4, 5, tzinfo=timezone.utc)
+    expires = datetime(2031, 5, 2, 3, 4, 5, tzinfo=UTC)
     assert describe(service, job_id)["ExpirationTime"] == expires.timestamp()
     assert describe(service, job_id)["SubmitTime"] == clock.now().timestamp()
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from datetime import datetime
+from typing import assert_type
 
 import attrs
-from typing_extensions import assert_type
 
 import comprehend_phi
 from comprehend_phi import (
