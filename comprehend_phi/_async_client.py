@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import AsyncJob
-from ._logs import about_job
+from ._logs import job_context
 from ._process import PerProcess, import_before_threads
 from ._results import open_storage
 from ._retry import RetryPolicy, call_with_retries_async, check_options
@@ -127,7 +127,7 @@ class AsyncPHIClient:
         From then on, every call, every wait and every iterator of this client raises
         `ClientClosedError`; those that sleep until their next attempt or poll raise at once.
         """
-        self._connection.refuse()
+        self._connection.mark_closed()
         self._clock.close()
         pools = [self._calls] if self._fetches is None else [self._calls, self._fetches]
         await join_all(pools, self._connection.close)
@@ -170,7 +170,7 @@ class AsyncPHIClient:
             for job in page.jobs:
                 yield job
                 self._connection.check(operations.LIST.name)
-            request = pages.following(request, page)
+            request = pages.next_request(request, page)
 
     async def stop_phi_detection_job(self, job_id: str) -> str:
         """Ask for a job to be stopped; returns its id.
@@ -224,7 +224,7 @@ class AsyncPHIClient:
             self._connection.check(operation.name, token)
             return operation.attempt(self._connection.client, request)
 
-        with about_job(getattr(request, "job_id", None)):
+        with job_context(getattr(request, "job_id", None)):
             return await call_with_retries_async(
                 lambda: in_thread(self._calls, send), self._retry, self._clock
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import Job
-from ._logs import about_job
+from ._logs import job_context
 from ._process import PerProcess
 from ._results import open_storage
 from ._retry import RetryPolicy, call_with_retries, check_options
@@ -185,7 +185,7 @@ class PHIClient:
             for job in page.jobs:
                 yield job
                 self._connection.check(operations.LIST.name)
-            request = pages.following(request, page)
+            request = pages.next_request(request, page)
 
     def stop_phi_detection_job(self, job_id: str) -> str:
         """Ask for a job to be stopped; returns its id.
@@ -235,5 +235,5 @@ class PHIClient:
             self._connection.check(operation.name, token)
             return operation.attempt(self._connection.client, request)
 
-        with about_job(getattr(request, "job_id", None)):
+        with job_context(getattr(request, "job_id", None)):
             return call_with_retries(attempt, self._retry, self._clock)

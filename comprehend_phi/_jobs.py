@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from . import _shapes
 from ._clock import Clock
-from ._logs import about, cause, log
+from ._logs import code_or_reason, error_fields, log
 from ._shapes import InstanceShape, Obeys, require
 from .errors import (
     ClientClosedError,
@@ -120,8 +120,8 @@ class Wait:
             level, what = logging.INFO, str(news.job_status)
             fields["job_status"] = what
         else:
-            level, what = logging.WARNING, cause(news)
-            fields |= about(news)
+            level, what = logging.WARNING, code_or_reason(news)
+            fields |= error_fields(news)
         if delay is not None:
             ending = f"the next in {delay:.2f} s"
         elif isinstance(news, JobProperties) and news.job_status.is_terminal:

@@ -38,7 +38,7 @@ _job_id: ContextVar[str | None] = ContextVar("comprehend_phi_job_id", default=No
 
 
 @contextmanager
-def about_job(job_id: str | None) -> Generator[None, None, None]:
+def job_context(job_id: str | None) -> Generator[None, None, None]:
     """Put this job id on all records of the block that have none of their own."""
     before = _job_id.get()
     _job_id.set(job_id)
@@ -49,12 +49,12 @@ def about_job(job_id: str | None) -> Generator[None, None, None]:
         _job_id.set(before)
 
 
-def cause(error: ServiceError | TransportError) -> str:
+def code_or_reason(error: ServiceError | TransportError) -> str:
     """Return what ended a call, in the words of a record: the service's code or our reason."""
     return error.reason if isinstance(error, TransportError) else error.code
 
 
-def about(error: ServiceError | TransportError) -> dict[str, Any]:
+def error_fields(error: ServiceError | TransportError) -> dict[str, Any]:
     """Return the fields that an error fills."""
     return {
         "client_request_token": error.client_request_token,

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from . import _shapes
 from ._clock import Clock
-from ._logs import about, cause, log
+from ._logs import code_or_reason, error_fields, log
 from ._shapes import InstanceShape, Obeys, require
 from .errors import ActiveJobLimitExceeded, ServiceError, TransportError
 
@@ -208,9 +208,9 @@ class _Tries:
         log(
             logging.INFO,
             "%s on attempt %d, trying again in %.2f s",
-            *(cause(error), error.attempts, self._wait),
+            *(code_or_reason(error), error.attempts, self._wait),
             operation=error.operation,
             attempt=error.attempts,
             delay=self._wait,
-            **about(error),
+            **error_fields(error),
         )

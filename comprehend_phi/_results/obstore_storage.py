@@ -212,7 +212,7 @@ class ObstoreStorage(Boto3Storage):
         else:
             self._repairs = 0
             return found
-        raise codec.Malformed(reason)
+        raise codec.InvalidResponse(reason)
 
     def _count_repair(self) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import field, frozen
 
-from .._logs import about_job
+from .._logs import job_context
 from .._retry import RetryPolicy, call_with_retries
 from .._service import codec, failures
 from ..errors import (
@@ -94,17 +94,17 @@ class StorageOfJob:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Read one object."""
-        with about_job(self._job_id):
+        with job_context(self._job_id):
             return self._storage.read(bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`."""
-        with about_job(self._job_id):
+        with job_context(self._job_id):
             return self._storage.keys(bucket, prefix)
 
     def folders(self, bucket: str, prefix: str) -> list[str]:
         """List what is one slash below `prefix`."""
-        with about_job(self._job_id):
+        with job_context(self._job_id):
             return self._storage.folders(bucket, prefix)
 
 
@@ -152,7 +152,7 @@ class Boto3Storage:
         with closing(answer["Body"]) as body:
             # Without a length, nobody would notice a body that is cut.
             if "ContentLength" not in answer:
-                raise codec.Malformed("it does not say how long its body is")
+                raise codec.InvalidResponse("it does not say how long its body is")
             try:
                 content = StoredObject(body.read(), answer.get("LastModified"))
             # botocore turns some errors of urllib3 and of ssl into its own, not all of them.
@@ -160,7 +160,7 @@ class Boto3Storage:
                 reason = f"its body cannot be read ({type(cause).__name__})"
             else:
                 return content
-        raise codec.Malformed(reason)
+        raise codec.InvalidResponse(reason)
 
     def _list(self, entries: str, name: str, **members: str) -> list[str]:
         """List all pages, each a call of its own for the retry policy."""
@@ -174,10 +174,10 @@ class Boto3Storage:
             # An answer that is cut, or that is not one of S3's, would read as "no keys".
             count = len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
             if page.get("KeyCount") != count:
-                raise codec.Malformed("its keys are not as many as it says")
+                raise codec.InvalidResponse("its keys are not as many as it says")
             following = page.get("NextContinuationToken")
             if page.get("IsTruncated") and following in (None, token):
-                raise codec.Malformed("it does not say where the next page begins")
+                raise codec.InvalidResponse("it does not say where the next page begins")
             return page
 
         while True:

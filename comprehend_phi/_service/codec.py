@@ -88,7 +88,7 @@ def private_values(members: Members) -> tuple[str | None, ...]:
 # --- Dicts to responses ---------------------------------------------------------------------------
 
 
-class Malformed(Exception):
+class InvalidResponse(Exception):
     """An answer lacks what it must contain; the one argument says what, without any value."""
 
 
@@ -96,13 +96,13 @@ def _member(members: Members, name: str, kind: type[_T]) -> _T | None:
     value = members.get(name)
     if value is None or isinstance(value, kind):
         return value
-    raise Malformed(f"its {name} is of type {type(value).__name__}, not {kind.__name__}")
+    raise InvalidResponse(f"its {name} is of type {type(value).__name__}, not {kind.__name__}")
 
 
 def _required(members: Members, name: str, kind: type[_T]) -> _T:
     value = _member(members, name, kind)
     if not value:
-        raise Malformed(f"it has no {name}")
+        raise InvalidResponse(f"it has no {name}")
     return value
 
 
@@ -155,28 +155,28 @@ def _job_properties(members: Members) -> JobProperties:
 
 
 def decode_start(answer: Members) -> StartPHIDetectionJobResponse:
-    """The answer to StartPHIDetectionJob. Raises Malformed without a JobId."""
+    """The answer to StartPHIDetectionJob. Raises InvalidResponse without a JobId."""
     return StartPHIDetectionJobResponse(job_id=_required(answer, "JobId", str))
 
 
 def decode_describe(answer: Members) -> JobProperties:
-    """The answer to DescribePHIDetectionJob. Raises Malformed without JobId or JobStatus."""
+    """The answer to DescribePHIDetectionJob. Raises InvalidResponse without JobId or JobStatus."""
     name = "ComprehendMedicalAsyncJobProperties"
     job = _map(answer, name)
     if job is None:
-        raise Malformed(f"it has no {name}")
+        raise InvalidResponse(f"it has no {name}")
     return _job_properties(job)
 
 
 def decode_list(answer: Members) -> JobPage:
-    """The answer to ListPHIDetectionJobs. Raises Malformed without its list, be it an empty one.
+    """The answer to ListPHIDetectionJobs. Raise InvalidResponse if it has no list; an empty one is fine.
 
     A cut answer comes out of botocore as an empty map: without this it would read as "no jobs".
     """
     name = "ComprehendMedicalAsyncJobPropertiesList"
     jobs = cast("list[Members] | None", _member(answer, name, list))
     if jobs is None:
-        raise Malformed(f"it has no {name}")
+        raise InvalidResponse(f"it has no {name}")
     return JobPage(
         jobs=tuple(_job_properties(job) for job in jobs),
         next_token=_member(answer, "NextToken", str) or None,
@@ -184,5 +184,5 @@ def decode_list(answer: Members) -> JobPage:
 
 
 def decode_stop(answer: Members) -> str:
-    """The answer to StopPHIDetectionJob, a job id. Raises Malformed without one."""
+    """The answer to StopPHIDetectionJob, a job id. Raises InvalidResponse without one."""
     return _required(answer, "JobId", str)

@@ -61,7 +61,7 @@ class Connection:
             if not hasattr(client, "start_phi_detection_job"):
                 raise TypeError("client= must be a boto3 client for comprehendmedical")
             _warn_of_retries("client", client)
-            failures.watch(client)
+            failures.track_tries(client)
         if s3_client is not None:
             if not hasattr(s3_client, "list_objects_v2"):  # nor has a boto3 resource that method
                 raise TypeError(
@@ -130,13 +130,13 @@ class Connection:
 
         return self._session or boto3.DEFAULT_SESSION
 
-    def refuse(self) -> None:
+    def mark_closed(self) -> None:
         """Let `check` refuse every call from now on."""
         self._closed = True
 
     def close(self) -> None:
         """Close the connections of the clients that this process built; never a user's client."""
-        self.refuse()
+        self.mark_closed()
         # Without the lock: another thread may hold it for as long as boto3 looks for credentials.
         for client in tuple(self._clients.get().by_service.values()):
             client.close()
@@ -176,7 +176,7 @@ class Connection:
                 config=theirs.merge(ours),
             )
 
-        return failures.built(build, f"the client for {service}")
+        return failures.build_with_boto3(build, f"the client for {service}")
 
 
 def _check_settings(region_name: object, endpoint_url: object, session: Any, config: Any) -> None:

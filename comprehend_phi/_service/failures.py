@@ -34,7 +34,7 @@ from ..errors import (
     ValidationException,
     mask,
 )
-from .codec import Malformed, Members, private_values, token_of
+from .codec import InvalidResponse, Members, private_values, token_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -115,7 +115,7 @@ def attempt(call: Callable[[], _T], operation: str, request: Members) -> _T:
     raise error
 
 
-def watch(client: BaseClient) -> None:
+def track_tries(client: BaseClient) -> None:
     """Take note of every try of a boto3 client that may retry by itself.
 
     What such a client raises in the end tells of its last try only.
@@ -142,7 +142,7 @@ def error_from(cause: Exception, operation: str, request: Members) -> ServiceErr
     from botocore.exceptions import ClientError
 
     call: dict[str, Any] = {"operation": operation, "client_request_token": token_of(request)}
-    if isinstance(cause, Malformed):
+    if isinstance(cause, InvalidResponse):
         return MalformedResponseError(reason=f"the answer is not usable: {cause}", **call)
     trail = _Trail.of(cause)
     phase = trail.phase
@@ -153,7 +153,7 @@ def error_from(cause: Exception, operation: str, request: Members) -> ServiceErr
     return _from_trail(cause, trail, call)
 
 
-def built(build: Callable[[], _T], what: str) -> _T:
+def build_with_boto3(build: Callable[[], _T], what: str) -> _T:
     """Return what `build` builds with boto3, described by `what`.
 
     Raises:

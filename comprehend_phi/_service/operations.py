@@ -68,7 +68,7 @@ class Operation(Generic[_Request, _Response]):
             received = send(**members)
             response = self.decode(received)
             if not self.answers(request, response):
-                raise codec.Malformed("it is about another job")
+                raise codec.InvalidResponse("it is about another job")
             return response, received.get("ResponseMetadata", {}).get("RequestId")
 
         response, request_id = failures.attempt(answer, self.name, members)
@@ -148,7 +148,7 @@ class Pages:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def following(
+    def next_request(
         self, request: ListPHIDetectionJobsRequest, page: JobPage
     ) -> ListPHIDetectionJobsRequest | None:
         """The request for the page after `page`, which answered `request`; None after the last.

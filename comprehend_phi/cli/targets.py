@@ -19,7 +19,7 @@ from attrs import field, frozen
 from .._client import PHIClient
 from .._jobs import Job
 from .._retry import RetryPolicy
-from .._service.failures import built
+from .._service.failures import build_with_boto3
 from ..errors import (
     ActiveJobLimitExceeded,
     JobError,
@@ -88,7 +88,7 @@ class Connection:
             except ProfileNotFound:
                 return None
 
-        found = built(session, "a session for --profile")
+        found = build_with_boto3(session, "a session for --profile")
         if found is None:
             raise Ended(USAGE, "--profile: AWS's settings on this machine have no such profile")
         return found
@@ -234,7 +234,7 @@ def locally(
     # Without proxies, since those of the environment may not leave this host out.
     config = Config(proxies={}, retries={"total_max_attempts": 1})
     with server_class() as server:
-        s3 = built(
+        s3 = build_with_boto3(
             lambda: session.client("s3", endpoint_url=server.endpoint_url, config=config),
             "the client for s3",
         )

@@ -46,7 +46,7 @@ from comprehend_phi import (
     ValidationException,
 )
 from comprehend_phi._service import codec, failures, operations
-from comprehend_phi._service.codec import Malformed
+from comprehend_phi._service.codec import InvalidResponse
 from comprehend_phi._service.failures import error_from
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
@@ -334,7 +334,7 @@ def test_a_start_or_a_stop_without_a_job_id_is_malformed(
     answer: dict[str, Any], missing: str
 ) -> None:
     for decode in (codec.decode_start, codec.decode_stop):
-        with pytest.raises(Malformed, match=f"^it has no {missing}$"):
+        with pytest.raises(InvalidResponse, match=f"^it has no {missing}$"):
             decode(answer)
 
 
@@ -351,7 +351,7 @@ def test_a_start_or_a_stop_without_a_job_id_is_malformed(
     ],
 )
 def test_a_job_without_id_or_state_is_malformed(answer: dict[str, Any], missing: str) -> None:
-    with pytest.raises(Malformed, match=f"^it has no {missing}$"):
+    with pytest.raises(InvalidResponse, match=f"^it has no {missing}$"):
         codec.decode_describe(answer)
 
 
@@ -367,7 +367,7 @@ def test_a_job_without_id_or_state_is_malformed(answer: dict[str, Any], missing:
 def test_a_page_without_its_list_or_with_a_broken_job_is_malformed(
     answer: dict[str, Any], missing: str
 ) -> None:
-    with pytest.raises(Malformed, match=f"^it has no {missing}$"):
+    with pytest.raises(InvalidResponse, match=f"^it has no {missing}$"):
         codec.decode_list(answer)
 
 
@@ -376,7 +376,9 @@ def test_a_page_without_its_list_or_with_a_broken_job_is_malformed(
 def test_a_member_of_a_wrong_type_is_malformed_and_the_value_is_not_shown(
     name: str, value: Any
 ) -> None:
-    with pytest.raises(Malformed, match=f"its {name} is of type {type(value).__name__}") as caught:
+    with pytest.raises(
+        InvalidResponse, match=f"its {name} is of type {type(value).__name__}"
+    ) as caught:
         described(**{name: value})
 
     assert CANARY not in f"{caught.value!r} {caught.value.__cause__} {caught.value.__context__}"
@@ -385,7 +387,7 @@ def test_a_member_of_a_wrong_type_is_malformed_and_the_value_is_not_shown(
 @pytest.mark.parametrize("member", ["S3Bucket", "S3Key"])
 @pytest.mark.parametrize("location", ["InputDataConfig", "OutputDataConfig"])
 def test_a_location_with_a_wrong_type_is_malformed(location: str, member: str) -> None:
-    with pytest.raises(Malformed, match=f"its {member} is of type list, not str"):
+    with pytest.raises(InvalidResponse, match=f"its {member} is of type list, not str"):
         described(**{location: {member: [CANARY]}})
 
 
@@ -394,7 +396,7 @@ def test_a_location_with_a_wrong_type_is_malformed(location: str, member: str) -
     [({JOBS: {CANARY: 1}}, JOBS), ({JOBS: [], "NextToken": 7}, "NextToken")],
 )
 def test_a_page_with_a_wrong_type_is_malformed(answer: dict[str, Any], name: str) -> None:
-    with pytest.raises(Malformed, match=f"its {name} is of type"):
+    with pytest.raises(InvalidResponse, match=f"its {name} is of type"):
         codec.decode_list(answer)
 
 
@@ -736,7 +738,7 @@ NO_ANSWER: list[tuple[Exception, type[TransportError], bool]] = [
     (TypeError(f"not a map: {CANARY}"), MalformedResponseError, True),
     (AttributeError(f"{CANARY} has no get"), MalformedResponseError, True),
     (KeyError(CANARY), MalformedResponseError, True),
-    (Malformed("it has no JobId"), MalformedResponseError, True),
+    (InvalidResponse("it has no JobId"), MalformedResponseError, True),
     # Nobody knows: a defect somewhere, or an event handler of the user's.
     (RuntimeError(CANARY), TransportError, False),
     (OSError(CANARY), TransportError, False),
@@ -757,13 +759,13 @@ def test_no_usable_answer(cause: Exception, cls: type[TransportError], retryable
     assert (error.operation, error.client_request_token) == ("StartPHIDetectionJob", "token-1")
     assert error.attempts == 1
     # What kind it was helps to find the cause; its words could quote anything.
-    assert type(cause).__name__ in str(error) or isinstance(cause, Malformed)
+    assert type(cause).__name__ in str(error) or isinstance(cause, InvalidResponse)
     assert CANARY not in f"{error} {error!r} {error.args} {vars(error)}"
     assert (error.__cause__, error.__context__) == (None, None)
 
 
 def test_what_is_wrong_with_an_answer_is_said() -> None:
-    error = start_error(Malformed("it has no JobId"))
+    error = start_error(InvalidResponse("it has no JobId"))
 
     assert isinstance(error, MalformedResponseError)
     assert error.reason == "the answer is not usable: it has no JobId"
@@ -881,7 +883,7 @@ def answering(
         return AWSResponse(request.url, status, given, raw)
 
     client.meta.events.register("before-send.comprehendmedical", answer)
-    failures.watch(client)  # as clients that were handed in are
+    failures.track_tries(client)  # as clients that were handed in are
     return client
 
 
