@@ -32,7 +32,7 @@ import orjson
 from _measure import Comparison, in_turns, print_table
 
 import comprehend_phi
-from comprehend_phi._results.documents import decode_output
+from comprehend_phi._results.decoding import decode_output
 
 ROUNDS = 120
 WARM_UPS = 6

@@ -14,7 +14,7 @@ from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
 from ._process import PerProcess, import_before_threads
-from ._results import open_storage
+from ._results.transport import open_storage
 from ._retry import RetryPolicy, call_with_retries_async, check_options
 from ._service import operations
 from ._service.connection import Connection
@@ -105,7 +105,6 @@ class AsyncPHIClient:
         import_before_threads(
             "tenacity",
             "comprehend_phi._results.streams",
-            "comprehend_phi._results.obstore_storage",
             "boto3.s3.inject",
         )
 

@@ -10,7 +10,7 @@ from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import Job
 from ._logs import job_context
 from ._process import PerProcess
-from ._results import open_storage
+from ._results.transport import open_storage
 from ._retry import RetryPolicy, call_with_retries, check_options
 from ._service import operations
 from ._service.connection import Connection

@@ -25,15 +25,19 @@ WORK = ROOT / "build" / "mutation"
 # not here, `_clock` has two lines in them, and `__init__` none.
 TESTS = {
     "_service/connection": "service/test_connection",
+    "_results/boto3_storage": "results/test_storage results/test_obstore_storage",
+    "_results/decoding": "results/test_streams core/test_leaks",
     "_results/documents": "results/test_streams core/test_leaks",
     "_service/failures": "service/test_codec service/test_transport service/test_connection",
     "_results/layout": "results/test_layout results/test_streams",
     "_quiet_botocore": "core/test_quiet_botocore",
+    "_results/obstore_setup": "results/test_obstore_storage",
     "_results/obstore_storage": "results/test_obstore_storage",
     "_service/operations": "service/test_codec service/test_transport core/test_list",
     "_results/reader": "results/test_streams",
     "_shapes": "core/test_shapes core/test_models",
-    "_results/storage": "results/test_storage results/test_obstore_storage",
+    "_results/s3_errors": "results/test_storage results/test_obstore_storage",
+    "_results/storage": "results/test_storage",
     "_threads": "core/test_threads",
     "_service/codec": "service/test_codec service/test_transport",
     "_async_client": "core/test_async_client service/test_connection core/test_list core/test_jobs",
@@ -43,6 +47,7 @@ TESTS = {
     "models": "core/test_models core/test_shapes",
     "_redaction": "core/test_redaction",
     "_results/streams": "results/test_streams core/test_async_client",
+    "_results/transport": "results/test_obstore_storage",
     "_retry": "core/test_retry core/test_async_client",
     "review/page": "review/test_page",
 }

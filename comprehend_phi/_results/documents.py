@@ -1,33 +1,30 @@
-"""The files that a job leaves, as typed documents.
+"""What a job found, as typed objects: documents, unprocessed files and the manifest.
 
-Entities describe places in a document: offsets count code points (not bytes, not UTF-16 units),
-start at 0, and the end is exclusive. The text of an entity is protected health information and
-stands in no repr; nor do keys, which may name people.
+The text of an entity is protected health information and appears in no repr. Neither do keys, which
+may name people.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from .._entities import Entity, repr_of, shown_fields
 from .._shapes import InstanceShape, require
-from ..errors import UnreadableObjectError
-
-_T = TypeVar("_T")
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in one input file.
+    """The entities that the service detected in one input file.
 
     Attributes:
         input_key: the file's key in the input bucket. Not in the repr.
-        output_key: the key that this was read from, in the output bucket. Not in the repr.
-        entities: in the order in which the service wrote them.
-        model_version: the version of the model that found them; None where the file has none.
+        output_key: the key of the result file in the output bucket. Not in the repr.
+        entities: the entities, in the service's order. Their offsets count code points (not bytes,
+            not UTF-16 code units) from 0, and the end is exclusive.
+        model_version: the version of the model that detected them; None if the file does not say.
     """
 
     input_key: str
@@ -36,7 +33,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str | None
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Every field but the keys; `repr()` and the rich library both show this."""
+        """Return every field but the keys, for `repr()` and for the rich library."""
         return shown_fields(self, "input_key", "output_key")
 
     def __repr__(self) -> str:
@@ -48,8 +45,9 @@ class UnprocessedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         input_key: the file's key in the input bucket. Not in the repr.
-        error_code: the service's code; None in older jobs, whose lists are of names alone.
-        error_message: the service's words, or None. Not in the repr.
+        error_code: the service's error code; None in the results of older jobs, which list only
+            names.
+        error_message: the service's message, or None. Not in the repr.
     """
 
     input_key: str
@@ -57,7 +55,7 @@ class UnprocessedFile(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The code alone; `repr()` and the rich library both show this."""
+        """Return only the error code, for `repr()` and for the rich library."""
         return shown_fields(self, "input_key", "error_message")
 
     def __repr__(self) -> str:
@@ -65,18 +63,18 @@ class UnprocessedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """The service's summary of a job. Numbers that it left out are None.
+    """The service's summary of a job. A value that the service did not write is None.
 
     Attributes:
-        status: the state in which the job ended, as the manifest says.
+        status: the state in which the job ended, according to the manifest.
         job_type: `PHIDetection`.
-        input_file_count: files in the input location.
-        success_files_count: files processed.
-        unprocessed_files_count: files not processed.
-        total_metered_characters: what is billed, in characters.
-        total_duration_seconds: how long the job ran.
-        successful_files_list_location: where the list of the processed files is.
-        unprocessed_files_list_location: where the list of the others is.
+        input_file_count: the number of files in the input location.
+        success_files_count: the number of processed files.
+        unprocessed_files_count: the number of unprocessed files.
+        total_metered_characters: the number of billed characters.
+        total_duration_seconds: how long the job ran, in seconds.
+        successful_files_list_location: where the list of processed files is. Not in the repr.
+        unprocessed_files_list_location: where the list of unprocessed files is. Not in the repr.
         failed_job_error_message: why the job failed. Not in the repr.
     """
 
@@ -92,7 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     failed_job_error_message: str | None = None
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Every field but locations and message; `repr()` and the rich library both show this."""
+        """Return every field but locations and message, for `repr()` and for the rich library."""
         return shown_fields(
             self,
             "successful_files_list_location",
@@ -105,10 +103,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 def entity_counts(documents: Iterable[Document]) -> Counter[str]:
-    """Count the entities of each type in all the documents together.
+    """Count the entities of each type in all `documents` together.
 
     Raises:
-        RequestValidationError: `documents` is not what its type says.
+        RequestValidationError: `documents` is not an iterable of `Document` objects.
     """
     require("entity_counts", "documents", _DOCUMENTS, documents)
     counts: Counter[str] = Counter()
@@ -120,90 +118,3 @@ def entity_counts(documents: Iterable[Document]) -> Counter[str]:
 
 _DOCUMENTS = InstanceShape(Iterable, "such as the results of a job")
 _DOCUMENT = InstanceShape(Document)
-
-
-# --- The files as the service writes them ---------------------------------------------------------
-
-_PHI = "PROTECTED_HEALTH_INFORMATION"
-
-
-class _Summary(Manifest, frozen=True, kw_only=True, rename="pascal"):
-    successful_files_count: int | None = None  # the other spelling, seen in real manifests
-
-
-class _ManifestFile(msgspec.Struct, rename="pascal"):
-    summary: _Summary
-
-
-class Listed(msgspec.Struct, rename="pascal"):
-    """An entry of a list of processed or unprocessed files."""
-
-    input: str
-    output: str | None = None
-    input_size: int | None = None
-    error_code: str | None = None
-    error_message: str | None = None
-
-
-class _ListFile(msgspec.Struct, rename="pascal"):
-    files: list[Listed | str]  # older jobs list names alone
-
-
-class OutputFile(msgspec.Struct, rename="pascal"):
-    """What was found in one input file, as the `.out` file says."""
-
-    entities: tuple[Entity, ...]
-    model_version: str | None = None
-
-
-def decode_manifest(body: bytes, *, bucket: str, key: str) -> Manifest:
-    """The manifest in `body`. Raises UnreadableObjectError, as the other two do."""
-    summary = _decode(_manifest_file, body, bucket, key).summary
-    members = {name: getattr(summary, name) for name in Manifest.__struct_fields__}
-    if summary.success_files_count is None:
-        members["success_files_count"] = summary.successful_files_count
-    return Manifest(**members)
-
-
-def decode_list(body: bytes, *, bucket: str, key: str) -> list[Listed]:
-    """The entries of the list in `body`."""
-    files = _decode(_list_file, body, bucket, key).files
-    return [file if isinstance(file, Listed) else Listed(input=file) for file in files]
-
-
-def decode_output(body: bytes, *, bucket: str, key: str) -> OutputFile:
-    """The content of the `.out` file in `body`."""
-    content = _decode(_output_file, body, bucket, key)
-    for entity in content.entities:
-        # Nearly all say the same here: one string for all spares 77 bytes each.
-        if entity.category == _PHI:
-            msgspec.structs.force_setattr(entity, "category", _PHI)
-    return content
-
-
-_manifest_file = msgspec.json.Decoder(_ManifestFile)
-_list_file = msgspec.json.Decoder(_ListFile)
-_output_file = msgspec.json.Decoder(OutputFile)
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, bucket: str, key: str) -> _T:
-    """Return the content of a file.
-
-    Raises:
-        UnreadableObjectError: it is broken. The error neither shows nor chains a byte of it.
-    """
-    try:
-        # msgspec does not look into members that it does not know.
-        if not body.isascii():
-            body.decode("utf-8")
-        return decoder.decode(body)
-    except UnicodeDecodeError as error:
-        reason = f"the file is not UTF-8 (byte {error.start})"
-    except msgspec.ValidationError as error:
-        # msgspec names the place and the types, not the value.
-        reason = f"the file is not of the documented form: {error}"
-    except msgspec.DecodeError:
-        reason = "the file is not JSON"
-    except RecursionError:
-        reason = "the file is nested too deeply"
-    raise UnreadableObjectError(reason, bucket=bucket, key=key)

@@ -27,17 +27,10 @@ from ..errors import (
     UnreadableObjectError,
 )
 from ..models import JobProperties, JobStatus
-from .documents import (
-    Document,
-    Listed,
-    Manifest,
-    UnprocessedFile,
-    decode_list,
-    decode_manifest,
-    decode_output,
-)
+from .decoding import ListEntry, decode_list, decode_manifest, decode_output
+from .documents import Document, Manifest, UnprocessedFile
 from .layout import Layout, find_folder, folder_key
-from .storage import MissingObject, Storage, StorageOfJob, StoredObject
+from .storage import JobStorage, MissingObject, Storage, StoredObject
 
 _T = TypeVar("_T")
 
@@ -148,7 +141,7 @@ class Reader:
                 job_id=job.job_id,
             )
         self._job = job
-        self._storage = StorageOfJob(storage, job.job_id)
+        self._storage = JobStorage(storage, job.job_id)
         self.connections: int = storage.connections
         self._input = job.input_data_config
         self._bucket = job.output_data_config.s3_bucket
@@ -337,7 +330,7 @@ class Reader:
         if differences:
             raise self._incomplete("; ".join(differences))
 
-    def _listed(self, kind: str, location: str | None) -> list[Listed] | None:
+    def _listed(self, kind: str, location: str | None) -> list[ListEntry] | None:
         """What the manifest's list of this kind names; None where there is no list."""
         if location:
             places = [self._layout.keys_of(location)]
@@ -346,7 +339,7 @@ class Reader:
             places = [[key] for key in self._all_keys if key.startswith(folder)]
             if not places:
                 return None
-        files: list[Listed] = []
+        files: list[ListEntry] = []
         for candidates in places:
             if (found := self._first(candidates)) is None:
                 raise self._incomplete(

@@ -47,14 +47,11 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
-from comprehend_phi._results.obstore_storage import (
-    LastExchange,
-    ObstoreStorage,
-    is_exact,
-    open_storage,
-    store_like,
-)
-from comprehend_phi._results.storage import Boto3Storage, MissingObject
+from comprehend_phi._results.boto3_storage import Boto3Storage
+from comprehend_phi._results.obstore_setup import LastExchange, build_store
+from comprehend_phi._results.obstore_storage import ObstoreStorage, is_sent_unchanged
+from comprehend_phi._results.storage import MissingObject
+from comprehend_phi._results.transport import open_storage
 from comprehend_phi._service.connection import Connection, S3Transport
 from comprehend_phi.testing import FakeClock, LocalServer, faults, local_service
 
@@ -330,7 +327,7 @@ def test_a_key_is_read_as_it_is_spelled(
     s3.asked.clear()
     assert storage.read(BUCKET, key).body == b"this"
     assert [asked for asked, _, _ in s3.asked] == [key]
-    assert s3.agents(key) == ["obstore" if is_exact(key) else "boto3"]
+    assert s3.agents(key) == ["obstore" if is_sent_unchanged(key) else "boto3"]
 
 
 @pytest.mark.parametrize(
@@ -361,7 +358,7 @@ def test_a_key_is_read_as_it_is_spelled(
     ],
 )
 def test_which_keys_obstore_takes_as_they_are(key: str, exact: bool) -> None:
-    assert is_exact(key) is exact
+    assert is_sent_unchanged(key) is exact
 
 
 # --- Failures -------------------------------------------------------------------------------------
@@ -470,7 +467,7 @@ def ask(key: str, *, bucket: str = BUCKET, handler: Any = None, **options: Any) 
         session.events.register(*handler)
     client = session.client("s3", **options)
     client.meta.events.register("before-send.s3", answer_nothing)
-    client.meta.events.register_last("before-send.s3", last.note_request)
+    client.meta.events.register_last("before-send.s3", last.record_request)
     client.get_object(Bucket=bucket, Key=key)
     client.close()
     last.connection = AWSHTTPSConnection("s3.example")
@@ -484,7 +481,7 @@ def answer_nothing(request: Any, **_: Any) -> AWSResponse:
 
 
 def store_for(asked: Asked, key: str, bucket: str = BUCKET) -> Any:
-    return store_like(asked.last, bucket, key, asked.config, asked.session)
+    return build_store(asked.last, bucket, key, asked.config, asked.session)
 
 
 PLACES = {

@@ -29,8 +29,9 @@ from comprehend_phi import (
     ServiceError,
     StartPHIDetectionJobRequest,
 )
-from comprehend_phi._results.obstore_storage import ObstoreStorage, is_exact
-from comprehend_phi._results.storage import Boto3Storage, MissingObject
+from comprehend_phi._results.boto3_storage import Boto3Storage
+from comprehend_phi._results.obstore_storage import ObstoreStorage, is_sent_unchanged
+from comprehend_phi._results.storage import MissingObject
 from comprehend_phi._service.connection import S3Transport
 from comprehend_phi.testing import FakeClock, LocalServer
 
@@ -129,7 +130,7 @@ def test_both_transports_read_the_object_of_a_key(
     assert written["ResponseMetadata"]["HTTPStatusCode"] == 200
     before = storages.boto3_requests
     assert storages.obstore.read(bucket, key).body == body
-    assert storages.boto3_requests - before == (0 if is_exact(key) else 1)
+    assert storages.boto3_requests - before == (0 if is_sent_unchanged(key) else 1)
     assert storages.boto3.read(bucket, key).body == body
 
 

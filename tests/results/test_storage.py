@@ -36,7 +36,8 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
-from comprehend_phi._results.storage import Boto3Storage, MissingObject, StoredObject
+from comprehend_phi._results.boto3_storage import Boto3Storage
+from comprehend_phi._results.storage import MissingObject, StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 BUCKET, KEY = "a-bucket", "notes/a b.txt.out"

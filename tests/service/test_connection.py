@@ -32,9 +32,9 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
-from comprehend_phi._results import open_storage
+from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.obstore_storage import ObstoreStorage
-from comprehend_phi._results.storage import Boto3Storage
+from comprehend_phi._results.transport import open_storage
 from comprehend_phi._service.connection import Connection
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 

@@ -47,7 +47,7 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
-from comprehend_phi._results.storage import Boto3Storage
+from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi.testing import FakeClock
 
 CallError = ServiceError | TransportError

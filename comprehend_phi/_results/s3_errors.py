@@ -1,0 +1,90 @@
+"""What an error of S3 says about the results: one object, the bucket or the caller is to blame."""
+
+from __future__ import annotations
+
+from ..errors import (
+    AccessDeniedException,
+    MalformedResponseError,
+    ResultsError,
+    ServiceError,
+    TransportError,
+    UnreadableObjectError,
+)
+from .storage import MissingObject
+
+# With these codes, S3 refuses the caller or the bucket, so no other object can be read either.
+# They come from the list of error codes in the Amazon S3 API Reference, as far as reads can
+# cause them.
+_REFUSES_ALL = frozenset(
+    {
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthorizationHeaderMalformed",
+        "CredentialsNotSupported",
+        "ExpiredToken",
+        "IllegalLocationConstraintException",
+        "InvalidAccessKeyId",
+        "InvalidBucketName",
+        "InvalidPayer",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NotSignedUp",
+        "PermanentRedirect",
+        "Redirect",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TemporaryRedirect",
+        "TokenRefreshRequired",
+        "UnauthorizedAccess",
+    }
+)
+
+_ADVICE = {
+    "AccessDenied": (
+        "access denied: the caller needs s3:GetObject and, where KMS encrypts, kms:Decrypt; S3"
+        " answers the same for a key that does not exist, unless the caller has s3:ListBucket"
+    ),
+    "InvalidObjectState": (
+        "the object is archived: restore it (RestoreObject), then read the results again"
+    ),
+    "InvalidRequest": (
+        "S3 refuses the request, as it does for objects that are encrypted with a key of the"
+        " customer (SSE-C): copy the object to one without SSE-C"
+    ),
+    "MethodNotAllowed": "the object was deleted, and only its delete marker is left",
+}
+
+
+def translate(
+    error: ServiceError | TransportError, bucket: str, key: str
+) -> ResultsError | ServiceError | TransportError:
+    """Return the error to raise. It has a key if other objects may still be readable.
+
+    An error that a retry may fix is returned unchanged, apart from its bucket and key. A permanent
+    refusal becomes an `UnreadableObjectError`, or a `ResultsError` without a key if the bucket does
+    not exist.
+    """
+    if isinstance(error, MalformedResponseError):
+        return UnreadableObjectError(error.reason, bucket=bucket, key=key)
+    if isinstance(error, ServiceError) and not error.retryable:
+        if error.code == "NoSuchBucket":
+            return ResultsError("there is no such bucket", bucket=bucket)
+        if error.code not in _REFUSES_ALL:
+            return _refusal(error, bucket, key)
+    if error.retryable:
+        error.bucket, error.key = bucket, key
+    return error
+
+
+def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
+    code = error.code
+    if code == "NoSuchKey":
+        return MissingObject("there is no such key", bucket=bucket, key=key)
+    if isinstance(error, AccessDeniedException):
+        code = "AccessDenied"
+    if code.startswith("KMS."):
+        advice = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
+    else:
+        advice = _ADVICE.get(code, "S3 refuses to hand out this object")
+    details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
+    return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key)

@@ -1,0 +1,55 @@
+"""The choice between boto3 and obstore for reading S3."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from .._process import import_before_threads, inherited
+from .boto3_storage import Boto3Storage
+from .obstore_storage import FORKED, ObstoreStorage, skip_obstore
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+
+    from .._clock import Clock
+    from .._retry import RetryPolicy
+    from .._service.connection import Connection
+    from .storage import Storage
+
+
+def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> Storage:
+    """Return a storage that reads through the transport that the user chose.
+
+    Args:
+        connection: the boto3 clients, and the user's `s3_transport`.
+        policy: how calls are retried.
+        clock: measures the waits between attempts.
+
+    Raises:
+        TransportError: boto3 cannot build its client, or `s3_transport` is "obstore" and obstore
+            cannot be used.
+    """
+    import_before_threads("tenacity")  # the threads that read need it if a read fails
+    _ = connection.s3("results")  # creates boto3's default session if there is none
+    session = connection.s3_session
+    if connection.s3_transport == "boto3":
+        return Boto3Storage(connection.s3, policy, clock)
+    required = connection.s3_transport == "obstore"
+    if (reason := _obstacle(policy, session)) is not None:
+        skip_obstore(reason, required=required, operation="results")
+        return Boto3Storage(connection.s3, policy, clock)
+    return ObstoreStorage(connection.s3, policy, clock, session=session, required=required)
+
+
+def _obstacle(policy: RetryPolicy, session: Session | None) -> str | None:
+    """Return why obstore cannot be used, as far as this is known before the first read."""
+    if session is None:
+        return "s3_client= was handed in, which is used as it is"
+    if find_spec("obstore") is None:
+        return "obstore is not installed, which the extra `fast` brings"
+    if inherited("obstore"):
+        return FORKED
+    if policy.max_attempts == 1:
+        return "RetryPolicy(max_attempts=1) leaves boto3 no attempt after obstore's"
+    return None
