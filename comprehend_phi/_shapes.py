@@ -70,6 +70,10 @@ def _s3_key_problem(value: str) -> str | None:
     return _line_problem(value)
 
 
+def _s3_uri_problem(value: str) -> str | None:
+    return None if value.startswith("s3://") else "must be like s3://bucket/key"
+
+
 _SURROGATE = re.compile(r"[\uD800-\uDFFF]")
 
 
@@ -225,6 +229,7 @@ S3_BUCKET = StringShape(
     rule=partial(_character_problem, re.compile(r"[^0-9a-z.\-_]"), "0-9, a-z and .-_"),
 )
 S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
+S3_URI = StringShape("S3 URI", rule=_s3_uri_problem)
 IAM_ROLE_ARN = StringShape(
     "IamRoleArn",
     20,

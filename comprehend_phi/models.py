@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from attrs import Attribute, field, frozen
 
 from . import _shapes
-from ._shapes import InstanceShape, Obeys, StringShape
+from ._shapes import InstanceShape, Obeys, StringShape, require
 from .errors import RequestValidationError
 
 
@@ -86,34 +86,54 @@ _JOB_STATUS = StringShape("JobStatus", enum=tuple(JobStatus))
 
 
 @frozen(kw_only=True)
-class InputDataConfig:
-    """Where the notes lie.
-
-    Attributes:
-        s3_bucket: the bucket's name, in the region of the service endpoint.
-        s3_key: the folder of the notes in it; without it, the whole bucket. Keys may name people,
-            so the repr does not show this.
-    """
+class _S3Location:
+    """A bucket and a folder in it."""
 
     s3_bucket: str = field(validator=Obeys(_shapes.S3_BUCKET))
     s3_key: str | None = field(
         default=None, repr=False, validator=Obeys(_shapes.S3_KEY, optional=True)
     )
+
+    @classmethod
+    def from_uri(cls, uri: str) -> Self:
+        """Build the location from a URI such as `s3://bucket/folder`.
+
+        `s3://bucket` and `s3://bucket/` have no key. Everything after the bucket's slash is the
+        key, exactly as it is: a `%`, `?` or `#` has no special meaning.
+
+        Raises:
+            RequestValidationError: `uri` is not a `str` that begins with `s3://`, or its bucket or
+                key breaks the rules of this class.
+        """
+        require(f"{cls.__name__}.from_uri", "uri", _shapes.S3_URI, uri)
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return cls(s3_bucket=bucket, s3_key=key or None)
+
+    @property
+    def uri(self) -> str:
+        """The location as `from_uri` takes it. The key is part of it, and keys may name people."""
+        return f"s3://{self.s3_bucket}/{self.s3_key}" if self.s3_key else f"s3://{self.s3_bucket}"
 
 
 @frozen(kw_only=True)
-class OutputDataConfig:
-    """Where the service writes its results: below `s3_key`, in a folder named after the job.
+class InputDataConfig(_S3Location):
+    """The location of the notes.
 
     Attributes:
         s3_bucket: the bucket's name, in the region of the service endpoint.
-        s3_key: the folder; without it, the top of the bucket. Not in the repr.
+        s3_key: the folder of the notes in the bucket. None means the whole bucket. Keys may name
+            people, so the repr does not show this.
     """
 
-    s3_bucket: str = field(validator=Obeys(_shapes.S3_BUCKET))
-    s3_key: str | None = field(
-        default=None, repr=False, validator=Obeys(_shapes.S3_KEY, optional=True)
-    )
+
+@frozen(kw_only=True)
+class OutputDataConfig(_S3Location):
+    """The location of the results. The service writes them below `s3_key`, in one folder per job.
+
+    Attributes:
+        s3_bucket: the bucket's name, in the region of the service endpoint.
+        s3_key: the folder. None means the top of the bucket. Not in the repr.
+    """
 
 
 def _folder(key: str | None) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from comprehend_phi import (
@@ -162,6 +162,100 @@ def test_the_repr_of_a_request_shows_what_names_nobody() -> None:
 
     for shown in ("notes.example", "results.example", ROLE, "alias/notes", "token-1", "'en'"):
         assert shown in repr(request)
+
+
+# --- Locations ------------------------------------------------------------------------------------
+
+each_location = pytest.mark.parametrize("cls", [InputDataConfig, OutputDataConfig])
+Location = type[InputDataConfig | OutputDataConfig]
+
+URIS = {
+    "s3://notes.example": ("notes.example", None),
+    "s3://notes.example/": ("notes.example", None),
+    "s3://notes.example/ward": ("notes.example", "ward"),
+    "s3://notes.example/ward/": ("notes.example", "ward/"),
+    "s3://notes.example/ward/2031/02": ("notes.example", "ward/2031/02"),
+    "s3://notes.example//ward": ("notes.example", "/ward"),
+    "s3://notes.example/a%20b?versionId=1#c d": ("notes.example", "a%20b?versionId=1#c d"),
+    "s3://notes.example/\u75c5\u6b74": ("notes.example", "\u75c5\u6b74"),
+}
+
+
+@each_location
+@pytest.mark.parametrize(("uri", "parts"), URIS.items())
+def test_a_uri_is_split_into_bucket_and_key(
+    cls: Location, uri: str, parts: tuple[str, str | None]
+) -> None:
+    location = cls.from_uri(uri)
+
+    assert type(location) is cls
+    assert (location.s3_bucket, location.s3_key) == parts
+
+
+@each_location
+@pytest.mark.parametrize(
+    ("uri", "owner", "field"),
+    [
+        *(
+            (uri, "{}.from_uri", "uri")
+            for uri in (
+                "",
+                CANARY,
+                f"https://notes.example/{CANARY}",
+                f"S3://notes.example/{CANARY}",
+                f" s3://notes.example/{CANARY}",
+                f"s3:/notes.example/{CANARY}",
+                f"notes.example/{CANARY}",
+                f"s3://notes.example/{CANARY}\ud800",
+                f"s3://notes.example/{CANARY}".encode(),
+                None,
+                7,
+            )
+        ),
+        ("s3://", "{}", "s3_bucket"),
+        (f"s3:///{CANARY}", "{}", "s3_bucket"),
+        (f"s3://{CANARY}", "{}", "s3_bucket"),
+        (f"s3://notes.example/{CANARY}//", "{}", "s3_key"),
+        (f"s3://notes.example/{CANARY}\n", "{}", "s3_key"),
+        (f"s3://notes.example/{CANARY * 60}", "{}", "s3_key"),
+    ],
+)
+def test_anything_that_is_no_uri_of_a_location_is_refused_without_quoting_it(
+    cls: Location, uri: Any, owner: str, field: str
+) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        cls.from_uri(uri)
+
+    error = caught.value
+    assert (error.owner, error.field) == (owner.format(cls.__name__), field)
+    assert CANARY not in f"{error!r} {error} {vars(error)}"
+    assert error.__cause__ is error.__context__ is None
+
+
+def test_the_refusal_of_a_uri_shows_how_one_looks() -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        InputDataConfig.from_uri("notes.example/ward")
+
+    assert str(caught.value) == (
+        "InputDataConfig.from_uri.uri (S3 URI) must be like s3://bucket/key"
+    )
+
+
+@each_location
+@given(
+    bucket=st.text("abcz019.-_", min_size=3, max_size=63),
+    key=st.none()
+    | st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=50),
+)
+def test_a_location_and_its_uri_make_each_other(
+    cls: Location, bucket: str, key: str | None
+) -> None:
+    assume("//" not in (key or ""))
+
+    location = cls(s3_bucket=bucket, s3_key=key)
+
+    # An empty key means the same as none.
+    assert cls.from_uri(location.uri) == attrs.evolve(location, s3_key=key or None)
 
 
 # --- Requests -------------------------------------------------------------------------------------

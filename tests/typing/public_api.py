@@ -76,6 +76,9 @@ def takes_an_exception(_: Exception) -> None: ...
 def requests() -> None:
     assert_type(SOURCE.s3_bucket, str)
     assert_type(SOURCE.s3_key, "str | None")
+    assert_type(InputDataConfig.from_uri("s3://notes.example"), InputDataConfig)
+    assert_type(OutputDataConfig.from_uri("s3://results.example/out"), OutputDataConfig)
+    assert_type(TARGET.uri, str)
     assert_type(REQUEST.input_data_config, InputDataConfig)
     assert_type(REQUEST.output_data_config, OutputDataConfig)
     assert_type(REQUEST.job_name, "str | None")
