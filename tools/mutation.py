@@ -26,6 +26,7 @@ WORK = ROOT / "build" / "mutation"
 TESTS = {
     "_service/connection": "service/test_connection",
     "_results/boto3_storage": "results/test_storage results/test_obstore_storage",
+    "_results/completeness": "results/test_streams",
     "_results/decoding": "results/test_streams core/test_leaks",
     "_results/documents": "results/test_streams core/test_leaks",
     "_service/failures": "service/test_codec service/test_transport service/test_connection",
@@ -34,6 +35,7 @@ TESTS = {
     "_results/obstore_setup": "results/test_obstore_storage",
     "_results/obstore_storage": "results/test_obstore_storage",
     "_service/operations": "service/test_codec service/test_transport core/test_list",
+    "_results/listing": "results/test_streams",
     "_results/reader": "results/test_streams",
     "_shapes": "core/test_shapes core/test_models",
     "_results/s3_errors": "results/test_storage results/test_obstore_storage",

@@ -1,0 +1,89 @@
+"""Whether all notes of a job were delivered, and when reading must stop early."""
+
+from __future__ import annotations
+
+import logging
+
+from .._logs import log
+from ..errors import RedactionError, ResultsError, ServiceError, TransportError
+from .listing import File, Listing
+from .storage import MissingObject
+
+# The errors in which reading one note can end.
+ReadError = RedactionError | ResultsError | ServiceError | TransportError
+READ_ERRORS = (RedactionError, ResultsError, ServiceError, TransportError)
+
+# If S3 fails for this many notes in a row, although each request was retried, reading stops. Our
+# rule.
+_MAX_FAILURES_IN_A_ROW = 100
+
+
+class FailedNotes:
+    """The notes that could not be delivered. Reading goes on without them.
+
+    Attributes:
+        count: the number of failed notes.
+        missing: the keys of their documents that do not exist.
+        reasons: why each note failed, by its input key.
+    """
+
+    def __init__(self) -> None:
+        self.count: int = 0
+        self.missing: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self._in_a_row = 0
+
+    def must_stop(self, error: ReadError) -> bool:
+        """Return whether reading must stop because other notes would probably fail, too."""
+        # Without a key, the error is about the bucket, the credentials or the client.
+        if not isinstance(error, RedactionError) and error.key is None:
+            return True
+        return _is_outage(error) and self._in_a_row + 1 == _MAX_FAILURES_IN_A_ROW
+
+    def record(self, file: File, error: ReadError) -> None:
+        """Record that a note failed."""
+        self._in_a_row = self._in_a_row + 1 if _is_outage(error) else 0
+        self.count += 1
+        if isinstance(error, MissingObject):
+            self.missing.append(file.output_key)
+        self.reasons[file.input_key] = f"{type(error).__name__}: {error}"
+
+    def record_success(self) -> None:
+        """Record that a note was delivered."""
+        self._in_a_row = 0
+
+
+def _is_outage(error: ReadError) -> bool:
+    return isinstance(error, (ServiceError, TransportError))
+
+
+def check_completeness(listing: Listing, failed: FailedNotes, *, operation: str) -> None:
+    """Log that reading has ended, and raise an error unless the results are complete.
+
+    Args:
+        listing: what the job's manifest and lists promise.
+        failed: the notes that were not delivered.
+        operation: the name of the reading in the log.
+
+    Raises:
+        IncompleteResultsError: notes failed, or the manifest's counts do not match the lists.
+    """
+    listed = len(listing.files)
+    delivered = listed - failed.count
+    log(
+        logging.WARNING if failed.count else logging.INFO,
+        "%d documents were delivered, %d left out",
+        *(delivered, failed.count),
+        operation=operation,
+        job_id=listing.job.job_id,
+        documents=delivered,
+        left_out=failed.count,
+    )
+    if failed.count:
+        raise listing.incomplete(
+            f"{failed.count} of {listed} documents could not be delivered",
+            failed.missing,
+            failed.reasons,
+        )
+    if differences := listing.count_differences():
+        raise listing.incomplete("; ".join(differences))

@@ -1,0 +1,266 @@
+"""Which files a job processed and which it did not, according to its manifest and lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..errors import (
+    IncompleteResultsError,
+    JobNotEndedError,
+    LostManifestError,
+    MissingManifestError,
+    ResultsError,
+)
+from ..models import JobProperties, JobStatus
+from .decoding import ListEntry, decode_list, decode_manifest
+from .documents import Manifest, UnprocessedFile
+from .layout import Layout, find_folder, folder_key
+from .storage import JobStorage, MissingObject, Storage
+
+# A job that ended like this has a manifest and came to every input file.
+_ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
+
+
+class File(NamedTuple):
+    """A file that the job processed.
+
+    Attributes:
+        input_key: the key of the note in the input bucket.
+        output_key: the key of the document in the output bucket.
+        size: how many bytes the job read; None if the list does not say.
+        is_ambiguous: whether the list gives one of the two keys to another file, too.
+    """
+
+    input_key: str
+    output_key: str
+    size: int | None = None
+    is_ambiguous: bool = False
+
+
+class Listing:
+    """The manifest of one job and the lists that it names. Each is read when it is first needed.
+
+    If the job has no list of processed files, the output folder is listed instead.
+
+    Methods block, and threads may share a listing. Two threads may read the same file twice, which
+    does no harm. `functools.cached_property` would prevent that, but before Python 3.12 its lock is
+    shared by the listings of all jobs: while one waits for S3, all others would wait.
+
+    Attributes:
+        job: the job's properties.
+        storage: reads the files. Its log records contain the job's id.
+        input_bucket: the bucket of the notes.
+        output_bucket: the bucket of the results.
+    """
+
+    def __init__(self, job: JobProperties, storage: Storage) -> None:
+        if not job.job_status.is_terminal:
+            raise JobNotEndedError(
+                f"job {job.job_id} is {job.job_status}: it has results when it has ended, so wait"
+                " for it first",
+                job_id=job.job_id,
+            )
+        if job.input_data_config is None or job.output_data_config is None:
+            raise ResultsError(
+                f"the service does not say where job {job.job_id} reads and writes",
+                job_id=job.job_id,
+            )
+        self.job = job
+        self.storage = JobStorage(storage, job.job_id)
+        self.input_bucket: str = job.input_data_config.s3_bucket
+        self.output_bucket: str = job.output_data_config.s3_bucket
+        self._input_key = job.input_data_config.s3_key or ""
+        self._output_key = job.output_data_config.s3_key or ""
+        self._known_layout: Layout | None = None
+        self._known_keys: dict[str, None] | None = None
+        self._known_manifest: Manifest | None = None
+        self._known_files: tuple[File, ...] | None = None
+        self._known_unprocessed: tuple[UnprocessedFile, ...] | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The service's summary of the job."""
+        if self._known_manifest is None:
+            self._known_manifest = self._read_manifest()
+        return self._known_manifest
+
+    @property
+    def unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        """The files that the service did not process.
+
+        Raises:
+            IncompleteResultsError: the manifest counts another number of them.
+        """
+        expected, found = self.manifest.unprocessed_files_count, self.listed_unprocessed
+        if expected not in (None, len(found)):
+            raise self.incomplete(
+                f"the manifest counts {expected} unprocessed files, there are {len(found)}"
+            )
+        return found
+
+    @property
+    def listed_unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        """The files in the list of unprocessed files, whatever the manifest counts."""
+        if self._known_unprocessed is None:
+            self._known_unprocessed = self._read_unprocessed()
+        return self._known_unprocessed
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The processed files, each once, in the order of the list."""
+        if self._known_files is None:
+            self._known_files = self._read_files()
+        return self._known_files
+
+    def count_differences(self) -> list[str]:
+        """Return each difference between a count in the manifest and what the lists contain."""
+        manifest, processed, unprocessed = self.manifest, self.files, self.listed_unprocessed
+        # A stopped or failed job need not have come to every input file.
+        input_count = manifest.input_file_count if self.job.job_status in _ENDED_WELL else None
+        counts = (
+            ("processed files", manifest.success_files_count, len(processed)),
+            ("unprocessed files", manifest.unprocessed_files_count, len(unprocessed)),
+            ("input files", input_count, len(processed) + len(unprocessed)),
+        )
+        return [
+            f"the manifest counts {expected} {what}, there are {found}"
+            for what, expected, found in counts
+            if expected not in (None, found)
+        ]
+
+    def incomplete(
+        self, reason: str, missing: Sequence[str] = (), failed: Mapping[str, str] | None = None
+    ) -> IncompleteResultsError:
+        """Return an error about this job's results, for the caller to raise."""
+        return IncompleteResultsError(
+            reason,
+            bucket=self.output_bucket,
+            missing=missing,
+            failed=failed,
+            job_id=self.job.job_id,
+        )
+
+    def _read_manifest(self) -> Manifest:
+        layout, path = self._layout, self.job.manifest_file_path
+        named = layout.keys_of(path) if path else []
+        candidates = list(dict.fromkeys([f"{layout.folder}Manifest", *named]))
+        if (found := self._read_first(candidates)) is not None:
+            key, body = found
+            return decode_manifest(body, bucket=self.output_bucket, key=key)
+        if self.job.job_status in _ENDED_WELL:
+            raise LostManifestError(
+                f"job {self.job.job_id} is {self.job.job_status}, but its manifest is missing",
+                bucket=self.output_bucket,
+                missing=candidates,
+                job_id=self.job.job_id,
+            )
+        raise MissingManifestError(
+            f"job {self.job.job_id} {self.job.job_status} and left no manifest",
+            job_id=self.job.job_id,
+        )
+
+    def _read_unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        entries = self._read_list("failed", self.manifest.unprocessed_files_list_location) or []
+        return tuple(
+            UnprocessedFile(
+                input_key=self._layout.input_keys_of(entry.input, only=self._has_one_input)[0],
+                error_code=entry.error_code,
+                error_message=entry.error_message,
+            )
+            for entry in entries
+        )
+
+    def _read_files(self) -> tuple[File, ...]:
+        layout = self._layout
+        listed = self._read_list("success", self.manifest.successful_files_list_location)
+        if listed is None:
+            return tuple(
+                File(layout.input_key_of(key, only=self._has_one_input), key)
+                for key in self._keys
+                if layout.is_output(key)
+            )
+        # Equal entries are one file. Entries of different files are never equal.
+        entries = dict.fromkeys((entry.input, entry.output, entry.input_size) for entry in listed)
+        return _mark_ambiguous([self._file(*entry) for entry in entries])
+
+    def _file(self, input_name: str, output_name: str | None, size: int | None) -> File:
+        pairs = self._layout.pairs_of(input_name, output_name, only=self._has_one_input)
+        if len({output_key for _, output_key in pairs}) > 1:
+            # The list allows several readings. The documents that exist decide.
+            pairs = [pair for pair in pairs if pair[1] in self._keys] or pairs
+        return File(*pairs[0], size)
+
+    def _read_list(self, kind: str, location: str | None) -> list[ListEntry] | None:
+        """Return the entries of the manifest's list of this kind, or None if there is no list."""
+        if location:
+            lists = [self._layout.keys_of(location)]
+        else:
+            folder = f"{self._layout.lists_folder}{kind}/"
+            lists = [[key] for key in self._keys if key.startswith(folder)]
+            if not lists:
+                return None
+        entries: list[ListEntry] = []
+        for candidates in lists:
+            if (found := self._read_first(candidates)) is None:
+                raise self.incomplete(f"the manifest's list of {kind} files is missing", candidates)
+            key, body = found
+            entries += decode_list(body, bucket=self.output_bucket, key=key)
+        return entries
+
+    def _read_first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
+        """Return key and body of the first of these objects that exists."""
+        for key in keys:
+            with suppress(MissingObject):
+                return key, self.storage.read(self.output_bucket, key).body
+        return None
+
+    @property
+    def _has_one_input(self) -> bool:
+        return self.manifest.input_file_count == 1
+
+    @property
+    def _keys(self) -> dict[str, None]:
+        """The keys in the output folder, in S3's order."""
+        if self._known_keys is None:
+            keys = self.storage.keys(self.output_bucket, self._layout.folder)
+            self._known_keys = dict.fromkeys(keys)
+        return self._known_keys
+
+    @property
+    def _layout(self) -> Layout:
+        if self._known_layout is None:
+            self._known_layout = self._find_layout()
+        return self._known_layout
+
+    def _find_layout(self) -> Layout:
+        folder = find_folder(
+            self.job.job_id,
+            self._output_key,
+            lambda key: self.storage.folders(self.output_bucket, key),
+        )
+        if folder is None:
+            raise MissingManifestError(
+                f"job {self.job.job_id} is {self.job.job_status} and has no folder here",
+                bucket=self.output_bucket,
+                key=folder_key(self._output_key),
+                job_id=self.job.job_id,
+            )
+        return Layout(folder, input_bucket=self.input_bucket, input_key=self._input_key)
+
+
+def _mark_ambiguous(files: Sequence[File]) -> tuple[File, ...]:
+    """Mark each file that shares its note or its document with another one."""
+    # Sets first, because they are smaller than Counters and hardly any list has such files.
+    notes = len({file.input_key for file in files})
+    documents = len({file.output_key for file in files})
+    if notes == documents == len(files):
+        return tuple(files)
+    by_note = Counter(file.input_key for file in files)
+    by_document = Counter(file.output_key for file in files)
+    return tuple(
+        file._replace(is_ambiguous=by_note[file.input_key] > 1 or by_document[file.output_key] > 1)
+        for file in files
+    )
