@@ -96,7 +96,7 @@ class AsyncPHIClient:
             client=client,
             s3_client=s3_client,
             s3_transport=s3_transport,
-            connections=_CONNECTIONS,
+            max_pool_connections=_CONNECTIONS,
         )
         self._storage = PerProcess(partial(open_storage, self._connection, retry, self._clock))
         self._calls = Pool(self._connection.client.meta.config.max_pool_connections)

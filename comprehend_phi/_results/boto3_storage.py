@@ -8,7 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._retry import RetryPolicy, call_with_retries
-from .._service import codec, failures
+from .._service.attempts import run_attempt
+from .._service.codec import InvalidResponse
 from ..errors import ServiceError, TransportError
 from .s3_errors import translate
 from .storage import MissingObject, StoredObject
@@ -65,7 +66,7 @@ class Boto3Storage:
         with closing(answer["Body"]) as body:
             # Without a length, a body that was cut off would look complete.
             if "ContentLength" not in answer:
-                raise codec.InvalidResponse("it does not say how long its body is")
+                raise InvalidResponse("it does not say how long its body is")
             try:
                 content = StoredObject(body.read(), answer.get("LastModified"))
             # botocore wraps some errors of urllib3 and ssl, but not all.
@@ -73,7 +74,7 @@ class Boto3Storage:
                 reason = f"its body cannot be read ({type(cause).__name__})"
             else:
                 return content
-        raise codec.InvalidResponse(reason)
+        raise InvalidResponse(reason)
 
     def _list(self, entries: str, name: str, **members: str) -> list[str]:
         """List all pages. The retry policy applies to each page separately."""
@@ -88,10 +89,10 @@ class Boto3Storage:
             # like an empty folder.
             count = len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
             if page.get("KeyCount") != count:
-                raise codec.InvalidResponse("its keys are not as many as it says")
+                raise InvalidResponse("its keys are not as many as it says")
             following = page.get("NextContinuationToken")
             if page.get("IsTruncated") and following in (None, token):
-                raise codec.InvalidResponse("it does not say where the next page begins")
+                raise InvalidResponse("it does not say where the next page begins")
             return page
 
         while True:
@@ -106,7 +107,7 @@ class Boto3Storage:
     ) -> _Result:
         def attempt() -> _Result:
             client = self._connect(operation)
-            return failures.attempt(lambda: call(client), operation, {})
+            return run_attempt(lambda: call(client), operation, {})
 
         try:
             return call_with_retries(attempt, self._policy, self._clock)

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .._logs import log
-from .._service import codec
+from .._service.codec import InvalidResponse
 from ..errors import TransportError
 from .boto3_storage import Boto3Storage
 from .obstore_setup import LastExchange, build_store
@@ -145,7 +145,7 @@ class ObstoreStorage(Boto3Storage):
         else:
             self._repairs = 0
             return found
-        raise codec.InvalidResponse(reason)
+        raise InvalidResponse(reason)
 
     def _count_repair(self) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
-"""Between the service's dicts and our models.
+"""Translate our requests into the service's dicts, and its dicts into our responses.
 
-Only this module knows the service's spelling. Decoding checks types, never the rules for what we
-send: whatever AWS answers in the right form is taken.
+Only this module knows how the service spells its members. Decoding checks types only. The rules for
+what we send do not apply, so no response is rejected for breaking one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ..models import (
     StopPHIDetectionJobRequest,
 )
 
-Members = Mapping[str, Any]
+Params = Mapping[str, Any]  # of a request
+_Structure = Mapping[str, Any]  # a response, or a structure in it
 _T = TypeVar("_T")
 
 # --- Requests to dicts ----------------------------------------------------------------------------
@@ -34,7 +35,7 @@ def _present(**members: Any) -> dict[str, Any]:
 
 
 def encode_start(request: StartPHIDetectionJobRequest) -> dict[str, Any]:
-    """The members of a StartPHIDetectionJob request."""
+    """Return the parameters of a StartPHIDetectionJob request."""
     source, target = request.input_data_config, request.output_data_config
     return _present(
         InputDataConfig=_present(S3Bucket=source.s3_bucket, S3Key=source.s3_key),
@@ -50,37 +51,37 @@ def encode_start(request: StartPHIDetectionJobRequest) -> dict[str, Any]:
 def encode_job_id(
     request: DescribePHIDetectionJobRequest | StopPHIDetectionJobRequest,
 ) -> dict[str, Any]:
-    """The members of a DescribePHIDetectionJob or StopPHIDetectionJob request."""
+    """Return the parameters of a DescribePHIDetectionJob or StopPHIDetectionJob request."""
     return {"JobId": request.job_id}
 
 
 def encode_list(request: ListPHIDetectionJobsRequest) -> dict[str, Any]:
-    """The members of a ListPHIDetectionJobs request."""
-    wanted = request.filter
+    """Return the parameters of a ListPHIDetectionJobs request."""
+    criteria = request.filter
     return _present(
-        Filter=wanted
+        Filter=criteria
         and _present(
-            JobName=wanted.job_name,
-            JobStatus=wanted.job_status and str(wanted.job_status),
-            SubmitTimeBefore=wanted.submit_time_before,
-            SubmitTimeAfter=wanted.submit_time_after,
+            JobName=criteria.job_name,
+            JobStatus=criteria.job_status and str(criteria.job_status),
+            SubmitTimeBefore=criteria.submit_time_before,
+            SubmitTimeAfter=criteria.submit_time_after,
         ),
         MaxResults=request.max_results,
         NextToken=request.next_token,
     )
 
 
-def token_of(members: Members) -> str | None:
+def token_of(params: Params) -> str | None:
     """Return the client request token of a request, if it has one."""
-    return cast("str | None", members.get("ClientRequestToken"))
+    return cast("str | None", params.get("ClientRequestToken"))
 
 
-def private_values(members: Members) -> tuple[str | None, ...]:
-    """Return the values of a request that no message may show, because they may name people."""
-    locations = (members.get("InputDataConfig", {}), members.get("OutputDataConfig", {}))
+def private_values(params: Params) -> tuple[str | None, ...]:
+    """Return the values in a request that no message may show, because they may name people."""
+    locations = (params.get("InputDataConfig", {}), params.get("OutputDataConfig", {}))
     return (
-        members.get("JobName"),
-        members.get("Filter", {}).get("JobName"),
+        params.get("JobName"),
+        params.get("Filter", {}).get("JobName"),
         *(location.get("S3Key") for location in locations),
     )
 
@@ -89,29 +90,29 @@ def private_values(members: Members) -> tuple[str | None, ...]:
 
 
 class InvalidResponse(Exception):
-    """An answer lacks what it must contain; the one argument says what, without any value."""
+    """A response lacks something it must have. The argument says what, without any value."""
 
 
-def _member(members: Members, name: str, kind: type[_T]) -> _T | None:
-    value = members.get(name)
+def _member(structure: _Structure, name: str, kind: type[_T]) -> _T | None:
+    value = structure.get(name)
     if value is None or isinstance(value, kind):
         return value
     raise InvalidResponse(f"its {name} is of type {type(value).__name__}, not {kind.__name__}")
 
 
-def _required(members: Members, name: str, kind: type[_T]) -> _T:
-    value = _member(members, name, kind)
+def _required(structure: _Structure, name: str, kind: type[_T]) -> _T:
+    value = _member(structure, name, kind)
     if not value:
         raise InvalidResponse(f"it has no {name}")
     return value
 
 
-def _map(members: Members, name: str) -> Members | None:
-    return cast("Members | None", _member(members, name, dict))
+def _structure(structure: _Structure, name: str) -> _Structure | None:
+    return cast("_Structure | None", _member(structure, name, dict))
 
 
-def _time(members: Members, name: str) -> datetime | None:
-    value = _member(members, name, datetime)
+def _time(structure: _Structure, name: str) -> datetime | None:
+    value = _member(structure, name, datetime)
     return value and value.astimezone(UTC)
 
 
@@ -126,8 +127,8 @@ def _unchecked(cls: type[_T], **members: Any) -> _T:
     return instance
 
 
-def _location(members: Members, name: str, cls: type[_T]) -> _T | None:
-    location = _map(members, name)
+def _location(structure: _Structure, name: str, cls: type[_T]) -> _T | None:
+    location = _structure(structure, name)
     if location is None:
         return None
     return _unchecked(
@@ -135,54 +136,58 @@ def _location(members: Members, name: str, cls: type[_T]) -> _T | None:
     )
 
 
-def _job_properties(members: Members) -> JobProperties:
+def _job_properties(structure: _Structure) -> JobProperties:
     return JobProperties(
-        job_id=_required(members, "JobId", str),
-        job_status=JobStatus(_required(members, "JobStatus", str)),
-        job_name=_member(members, "JobName", str),
-        message=_member(members, "Message", str),
-        submit_time=_time(members, "SubmitTime"),
-        end_time=_time(members, "EndTime"),
-        expiration_time=_time(members, "ExpirationTime"),
-        input_data_config=_location(members, "InputDataConfig", InputDataConfig),
-        output_data_config=_location(members, "OutputDataConfig", OutputDataConfig),
-        language_code=_member(members, "LanguageCode", str),
-        data_access_role_arn=_member(members, "DataAccessRoleArn", str),
-        manifest_file_path=_member(members, "ManifestFilePath", str),
-        kms_key=_member(members, "KMSKey", str),
-        model_version=_member(members, "ModelVersion", str),
+        job_id=_required(structure, "JobId", str),
+        job_status=JobStatus(_required(structure, "JobStatus", str)),
+        job_name=_member(structure, "JobName", str),
+        message=_member(structure, "Message", str),
+        submit_time=_time(structure, "SubmitTime"),
+        end_time=_time(structure, "EndTime"),
+        expiration_time=_time(structure, "ExpirationTime"),
+        input_data_config=_location(structure, "InputDataConfig", InputDataConfig),
+        output_data_config=_location(structure, "OutputDataConfig", OutputDataConfig),
+        language_code=_member(structure, "LanguageCode", str),
+        data_access_role_arn=_member(structure, "DataAccessRoleArn", str),
+        manifest_file_path=_member(structure, "ManifestFilePath", str),
+        kms_key=_member(structure, "KMSKey", str),
+        model_version=_member(structure, "ModelVersion", str),
     )
 
 
-def decode_start(answer: Members) -> StartPHIDetectionJobResponse:
-    """The answer to StartPHIDetectionJob. Raises InvalidResponse without a JobId."""
-    return StartPHIDetectionJobResponse(job_id=_required(answer, "JobId", str))
+def decode_start(response: _Structure) -> StartPHIDetectionJobResponse:
+    """Decode a StartPHIDetectionJob response. Raise `InvalidResponse` if it has no JobId."""
+    return StartPHIDetectionJobResponse(job_id=_required(response, "JobId", str))
 
 
-def decode_describe(answer: Members) -> JobProperties:
-    """The answer to DescribePHIDetectionJob. Raises InvalidResponse without JobId or JobStatus."""
+def decode_describe(response: _Structure) -> JobProperties:
+    """Decode a DescribePHIDetectionJob response.
+
+    Raise `InvalidResponse` if the job, its JobId or its JobStatus is missing.
+    """
     name = "ComprehendMedicalAsyncJobProperties"
-    job = _map(answer, name)
+    job = _structure(response, name)
     if job is None:
         raise InvalidResponse(f"it has no {name}")
     return _job_properties(job)
 
 
-def decode_list(answer: Members) -> JobPage:
-    """The answer to ListPHIDetectionJobs. Raise InvalidResponse if it has no list; an empty one is fine.
+def decode_list(response: _Structure) -> JobPage:
+    """Decode a ListPHIDetectionJobs response.
 
-    A cut answer comes out of botocore as an empty map: without this it would read as "no jobs".
+    Raise `InvalidResponse` if the list is missing. An empty list is valid. From a response that was
+    cut, botocore makes an empty map, which would otherwise read as "no jobs".
     """
     name = "ComprehendMedicalAsyncJobPropertiesList"
-    jobs = cast("list[Members] | None", _member(answer, name, list))
+    jobs = cast("list[_Structure] | None", _member(response, name, list))
     if jobs is None:
         raise InvalidResponse(f"it has no {name}")
     return JobPage(
         jobs=tuple(_job_properties(job) for job in jobs),
-        next_token=_member(answer, "NextToken", str) or None,
+        next_token=_member(response, "NextToken", str) or None,
     )
 
 
-def decode_stop(answer: Members) -> str:
-    """The answer to StopPHIDetectionJob, a job id. Raises InvalidResponse without one."""
-    return _required(answer, "JobId", str)
+def decode_stop(response: _Structure) -> str:
+    """Decode a StopPHIDetectionJob response, a job id. Raise `InvalidResponse` if it has none."""
+    return _required(response, "JobId", str)

@@ -1,17 +1,22 @@
-"""The boto3 clients below ours: how they are built, warned about and closed."""
+"""The boto3 clients of one `PHIClient`: one set per process, refused after closing."""
 
 from __future__ import annotations
 
 import os
 import threading
-import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .._process import PerProcess, import_before_threads
-from .._shapes import InstanceShape, require
-from ..errors import ClientClosedError, DoubleRetryWarning, RequestValidationError, TransportError
-from . import failures
+from ..errors import ClientClosedError, RequestValidationError, TransportError
+from .boto3_clients import (
+    Service,
+    build_client,
+    check_client,
+    check_s3_client,
+    check_settings,
+    replace_credential_locks,
+)
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -20,26 +25,27 @@ if TYPE_CHECKING:
 
 
 S3Transport = Literal["auto", "boto3", "obstore"]
-_TEXT = InstanceShape(str)
 
 
 class _Clients:
-    """The boto3 clients that we built in one process, by service."""
+    """The boto3 clients that one process built, by service."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.by_service: dict[str, Any] = {}
+        self.by_service: dict[Service, Any] = {}
 
 
 class Connection:
-    """The boto3 clients of one of our clients: for Comprehend Medical and, once asked for, for S3.
+    """The boto3 clients for Comprehend Medical and, when first needed, for S3.
 
-    Those built here do not retry by themselves, since `RetryPolicy` alone decides, and our retries
-    keep one token. The first does not validate either: our validation prints no values. Clients
-    that were handed in are used as they are. `connections` is how many connections those built here
-    keep where the `config` does not say; None leaves it to botocore.
+    Clients that the user passed in are used as they are. A forked process builds its own clients
+    and leaves those of its parent alone.
 
-    A fork builds clients of its own, and leaves those of its parent alone.
+    Args:
+        region_name, endpoint_url, session, config, client, s3_client, s3_transport: as for
+            `PHIClient`.
+        max_pool_connections: how many connections a client keeps if `config` does not say; None is
+            botocore's default.
     """
 
     def __init__(
@@ -52,26 +58,17 @@ class Connection:
         client: BaseClient | None,
         s3_client: BaseClient | None,
         s3_transport: S3Transport,
-        connections: int | None = None,
+        max_pool_connections: int | None = None,
     ) -> None:
-        _check_settings(region_name, endpoint_url, session, config)
+        check_settings(region_name, endpoint_url, session, config)
         if client is not None:
-            if endpoint_url is not None:
-                raise TypeError("client= is used as it is: give its own endpoint_url to it instead")
-            if not hasattr(client, "start_phi_detection_job"):
-                raise TypeError("client= must be a boto3 client for comprehendmedical")
-            _warn_of_retries("client", client)
-            failures.track_tries(client)
+            check_client(client, endpoint_url)
         if s3_client is not None:
-            if not hasattr(s3_client, "list_objects_v2"):  # nor has a boto3 resource that method
-                raise TypeError(
-                    "s3_client= must be a boto3 client for s3, as of boto3.client('s3')"
-                )
-            _warn_of_retries("s3_client", s3_client)
+            check_s3_client(s3_client)
         _check_transport(s3_transport, s3_client)
         self._session = session
         self._config = config
-        self._connections = connections
+        self._max_pool_connections = max_pool_connections
         self._region_name = region_name
         self._endpoint_url = endpoint_url
         self._client = client
@@ -80,115 +77,87 @@ class Connection:
         self._process = os.getpid()
         self._closed = False
         self._clients = PerProcess(_Clients)
-        built_for = self.client.meta.region_name  # which refuses bad settings now
-        self._region_name = region_name or built_for
-        # boto3 needs the first for S3, and it cannot be imported once the main thread has ended.
-        # Connecting needs the second.
+        # Build the client now, so that bad settings are reported now.
+        region_of_client = self.client.meta.region_name
+        self._region_name = region_name or region_of_client
+        # boto3 needs the first module for S3, and it cannot be imported once the main thread has
+        # ended. Opening a connection needs the second.
         import_before_threads("concurrent.futures.thread", "encodings.idna")
 
     @property
     def client(self) -> Any:
         """The client for Comprehend Medical of this process."""
-        return self._client or self._built("comprehendmedical", self._endpoint_url)
+        return self._client or self._get("comprehendmedical", self._endpoint_url)
 
     @property
     def s3_client(self) -> Any:
-        """The client for S3: where the session and AWS's own settings say, never `endpoint_url`."""
-        return self._s3_client or self._built("s3", None)
-
-    def s3(self, operation: str) -> Any:
-        """Return the client for S3 for a call of `operation`. Raises what `check` raises."""
-        self.check(operation)
-        return self.s3_client
-
-    def check(self, operation: str, client_request_token: str | None = None) -> None:
-        """Refuse a call before anything is sent, if this connection may not be used.
-
-        Raises:
-            ClientClosedError: it was closed, or it has a client that was handed in and this process
-                is a fork of the one that the client belongs to.
-        """
-        if self._closed:
-            raise ClientClosedError(operation=operation, client_request_token=client_request_token)
-        handed_in = self._client is not None or self._s3_client is not None
-        if handed_in and os.getpid() != self._process:
-            raise ClientClosedError(
-                operation=operation,
-                reason=(
-                    "the boto3 client that was handed in belongs to the process that this one was"
-                    " forked from; build it and this client in each process"
-                ),
-                client_request_token=client_request_token,
-            )
+        """The client for S3 of this process. `endpoint_url` does not apply to it."""
+        return self._s3_client or self._get("s3", None)
 
     @property
     def s3_session(self) -> Session | None:
-        """The session that builds the client for S3; None if that client was handed in."""
+        """The session that builds the client for S3; None if the user passed that client in."""
         if self._s3_client is not None:
             return None
         import boto3
 
         return self._session or boto3.DEFAULT_SESSION
 
+    def s3(self, operation: str) -> Any:
+        """Return the client for S3, for a call of `operation`. Raise what `check` raises."""
+        self.check(operation)
+        return self.s3_client
+
+    def check(self, operation: str, client_request_token: str | None = None) -> None:
+        """Raise an error if nothing may be sent over this connection.
+
+        Raises:
+            ClientClosedError: the connection was closed, or the user passed a boto3 client in and
+                this process was forked afterwards.
+        """
+        if self._closed:
+            raise ClientClosedError(operation=operation, client_request_token=client_request_token)
+        passed_in = self._client is not None or self._s3_client is not None
+        if passed_in and os.getpid() != self._process:
+            raise ClientClosedError(
+                operation=operation,
+                reason=(
+                    "this process was forked after it got its boto3 client from you; build the"
+                    " boto3 client and this client in each process"
+                ),
+                client_request_token=client_request_token,
+            )
+
     def mark_closed(self) -> None:
-        """Let `check` refuse every call from now on."""
+        """Let `check` reject every call from now on."""
         self._closed = True
 
     def close(self) -> None:
-        """Close the connections of the clients that this process built; never a user's client."""
+        """Close the clients that this process built. A client of the user stays open."""
         self.mark_closed()
-        # Without the lock: another thread may hold it for as long as boto3 looks for credentials.
+        # Without the lock: another thread may hold it while boto3 looks for credentials.
         for client in tuple(self._clients.get().by_service.values()):
             client.close()
 
-    def _built(self, service: str, endpoint_url: str | None) -> Any:
+    def _get(self, service: Service, endpoint_url: str | None) -> Any:
+        """Return the client of this process for `service`. Build it if there is none."""
         clients = self._clients.get()
         if service in clients.by_service:
             return clients.by_service[service]
         with clients.lock:
             if service not in clients.by_service:
-                client = self._build(service, self._region_name, endpoint_url)
+                client = build_client(
+                    service,
+                    region_name=self._region_name,
+                    endpoint_url=endpoint_url,
+                    session=self._session,
+                    config=self._config,
+                    max_pool_connections=self._max_pool_connections,
+                )
                 if os.getpid() != self._process:
-                    _let_refresh(client)
+                    replace_credential_locks(client)
                 clients.by_service[service] = client
             return clients.by_service[service]
-
-    def _build(self, service: str, region_name: str | None, endpoint_url: str | None) -> Any:
-        def build() -> Any:
-            # Once the main thread has ended, boto3 cannot be imported either.
-            import boto3
-            from botocore.config import Config
-
-            theirs = self._config or Config()
-            if self._connections is not None:
-                theirs = Config(max_pool_connections=self._connections).merge(theirs)
-            # RetryPolicy alone retries. "standard" takes the place of an "adaptive" in the
-            # environment, which waits by itself even for a single attempt.
-            ours = Config(retries={"total_max_attempts": 1, "mode": "standard"})
-            if service != "s3":
-                ours = ours.merge(Config(parameter_validation=False))
-            # Without a session, boto3's default one: what setup_default_session configured holds.
-            session: Any = self._session or boto3
-            return session.client(
-                service,
-                region_name=region_name,
-                endpoint_url=endpoint_url,
-                config=theirs.merge(ours),
-            )
-
-        return failures.build_with_boto3(build, f"the client for {service}")
-
-
-def _check_settings(region_name: object, endpoint_url: object, session: Any, config: Any) -> None:
-    """Refuse settings of the wrong type, which boto3 would take for wrong values."""
-    require("PHIClient", "region_name", _TEXT, region_name, optional=True)
-    require("PHIClient", "endpoint_url", _TEXT, endpoint_url, optional=True)
-    for name, value, method, advice in (
-        ("session", session, "client", "boto3 session, as of boto3.Session()"),
-        ("config", config, "merge", "botocore config, as of botocore.config.Config()"),
-    ):
-        if value is not None and (isinstance(value, type) or not hasattr(value, method)):
-            raise TypeError(f"{name}= must be a {advice}")
 
 
 def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> None:
@@ -202,40 +171,14 @@ def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> No
     if transport != "obstore":
         return
     if s3_client is not None:
-        raise TypeError("s3_client= is a client of boto3: leave out s3_transport='obstore'")
+        raise TypeError("s3_transport='obstore' cannot use s3_client=; leave one of them out")
     if find_spec("obstore") is None:
         raise TransportError(
             operation="PHIClient",
-            reason="s3_transport='obstore' needs obstore, which the extra `fast` installs",
+            reason=(
+                "s3_transport='obstore' needs the module obstore, which the extra `fast` of"
+                " comprehend_phi installs"
+            ),
             outcome_unknown=False,
             retryable=False,
-        )
-
-
-def _let_refresh(client: Any) -> None:
-    """Let a fork refresh the credentials of its client, which it shares with its parent.
-
-    botocore guards the credentials with a lock. If the credentials are those of a role, the ones
-    that the role is assumed with have a lock too. A lock that a thread of the parent held at the
-    fork stays locked here.
-    """
-    from botocore.credentials import RefreshableCredentials
-
-    # botocore has no public way to these; whatever a later version renames is left alone.
-    credentials = getattr(getattr(client, "_request_signer", None), "_credentials", None)
-    while isinstance(credentials, RefreshableCredentials):
-        vars(credentials)["_refresh_lock"] = threading.Lock()
-        fetcher = getattr(getattr(credentials, "_refresh_using", None), "__self__", None)
-        credentials = getattr(fetcher, "_source_credentials", None)
-
-
-def _warn_of_retries(name: str, client: BaseClient) -> None:
-    config: Any = client.meta.config  # botocore sets its options as attributes
-    retries: dict[str, Any] = config.retries or {}
-    if retries.get("total_max_attempts") != 1:
-        warnings.warn(
-            f"{name}= retries by itself, so its tries multiply with the attempts of RetryPolicy."
-            " Build it with Config(retries={'total_max_attempts': 1}).",
-            DoubleRetryWarning,
-            stacklevel=4,
         )

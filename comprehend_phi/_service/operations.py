@@ -1,13 +1,13 @@
-"""The operations of the service: what is sent, what comes back, and one attempt at each.
+"""The operations of the service: one row each in the table below.
 
-Reading the table at the end is reading the service.
+To see what the service can do, read the table.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from attrs import evolve, frozen
@@ -25,58 +25,58 @@ from ..models import (
     StartPHIDetectionJobResponse,
     StopPHIDetectionJobRequest,
 )
-from . import codec, failures
+from . import codec
+from .attempts import run_attempt
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
-@frozen
+@frozen(kw_only=True)
 class Operation(Generic[_Request, _Response]):
     """One operation.
 
     Attributes:
-        name: its name at the service.
-        method: its method in boto3.
-        encode: translates a request into its members.
-        decode: translates the members of an answer.
-        answers: whether a response belongs to a request, as far as it shows. After a fork, or on a
-            connection that two threads share, one request can receive the answer to another.
-        done: what the log says of an answer.
-        level: at which level it says so.
+        name: the service's name of the operation.
+        method: the name of the method of a boto3 client.
+        encode: translates a request into the parameters of the method.
+        decode: translates what the method returns.
+        matches: whether a response can be the one to a request. After a fork, or on a connection
+            that two threads share, a request can get the response to another one.
+        log_message, log_level: what to log after a response, and at which level.
     """
 
     name: str
     method: str
     encode: Callable[[_Request], dict[str, Any]]
-    decode: Callable[[codec.Members], _Response]
-    answers: Callable[[_Request, _Response], bool] = lambda _request, _response: True
-    done: str = "answered"
-    level: int = logging.DEBUG
+    decode: Callable[[Mapping[str, Any]], _Response]
+    matches: Callable[[_Request, _Response], bool] = lambda _request, _response: True
+    log_message: str = "succeeded"
+    log_level: int = logging.DEBUG
 
     def attempt(self, client: Any, request: _Request) -> _Response:
         """Send `request` once through the boto3 `client`.
 
         Raises:
-            ServiceError: the service answered with an error.
-            TransportError: there was no usable answer.
+            ServiceError: the service returned an error.
+            TransportError: there is no usable response.
         """
-        members = self.encode(request)
-        send = getattr(client, self.method)
+        params = self.encode(request)
+        method = getattr(client, self.method)
 
-        def answer() -> tuple[_Response, str | None]:
-            received = send(**members)
+        def send() -> tuple[_Response, str | None]:
+            received = method(**params)
             response = self.decode(received)
-            if not self.answers(request, response):
+            if not self.matches(request, response):
                 raise codec.InvalidResponse("it is about another job")
             return response, received.get("ResponseMetadata", {}).get("RequestId")
 
-        response, request_id = failures.attempt(answer, self.name, members)
+        response, request_id = run_attempt(send, self.name, params)
         log(
-            *(self.level, self.done),
+            self.log_level,
+            self.log_message,
             operation=self.name,
-            # A start learns it only now.
-            job_id=getattr(response, "job_id", None),
+            job_id=getattr(response, "job_id", None),  # a start has no id before this
             client_request_token=getattr(request, "client_request_token", None),
             request_id=request_id,
         )
@@ -84,42 +84,46 @@ class Operation(Generic[_Request, _Response]):
 
 
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(
-    "StartPHIDetectionJob",
-    "start_phi_detection_job",
-    codec.encode_start,
-    codec.decode_start,
-    done="the job is started",
-    level=logging.INFO,
+    name="StartPHIDetectionJob",
+    method="start_phi_detection_job",
+    encode=codec.encode_start,
+    decode=codec.decode_start,
+    log_message="job started",
+    log_level=logging.INFO,
 )
 DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
-    "DescribePHIDetectionJob",
-    "describe_phi_detection_job",
-    codec.encode_job_id,
-    codec.decode_describe,
-    lambda request, job: job.job_id == request.job_id,
+    name="DescribePHIDetectionJob",
+    method="describe_phi_detection_job",
+    encode=codec.encode_job_id,
+    decode=codec.decode_describe,
+    matches=lambda request, job: job.job_id == request.job_id,
 )
 LIST: Operation[ListPHIDetectionJobsRequest, JobPage] = Operation(
-    "ListPHIDetectionJobs", "list_phi_detection_jobs", codec.encode_list, codec.decode_list
+    name="ListPHIDetectionJobs",
+    method="list_phi_detection_jobs",
+    encode=codec.encode_list,
+    decode=codec.decode_list,
 )
 STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
-    "StopPHIDetectionJob",
-    "stop_phi_detection_job",
-    codec.encode_job_id,
-    codec.decode_stop,
-    lambda request, job_id: job_id == request.job_id,
-    done="the job is asked to stop",
-    level=logging.INFO,
+    name="StopPHIDetectionJob",
+    method="stop_phi_detection_job",
+    encode=codec.encode_job_id,
+    decode=codec.decode_stop,
+    matches=lambda request, job_id: job_id == request.job_id,
+    log_message="stop requested",
+    log_level=logging.INFO,
 )
 
 
 def check_start(method: str, request: StartPHIDetectionJobRequest) -> None:
-    """Check the argument of a client's method that starts a job, and warn the method's caller.
+    """Check the request that a method of a client is about to send, and warn the method's caller.
 
-    Called before anything is sent, so that a warning that is an error starts no job.
+    Call this from the method itself, before it sends anything: then the warnings show the user's
+    line, and a warning that is an error starts no job.
 
     Args:
-        method: the name of the client's method, which calls this itself.
-        request: what the method was given.
+        method: the name of the client's method, for the error.
+        request: the argument of the method.
 
     Raises:
         RequestValidationError: `request` is not a request.
@@ -127,23 +131,22 @@ def check_start(method: str, request: StartPHIDetectionJobRequest) -> None:
     require(method, "request", START_REQUEST, request)
     if request.kms_key is None:
         warnings.warn(
-            "This job has no kms_key: the service writes its results, which quote the protected"
-            " health information, in plain text. Give the request a kms_key.",
+            "This job has no kms_key, so the service writes its results in plain text. The results"
+            " quote protected health information. Set kms_key on the request.",
             PlaintextOutputWarning,
             stacklevel=3,
         )
     if request.locations_overlap:
         warnings.warn(
             "The input and output locations of this job overlap, so a later job could read its"
-            " results as notes. Use two buckets, or two folders of which neither contains the"
-            " other.",
+            " results as notes. Use two buckets, or two folders that do not contain each other.",
             OverlappingLocationsWarning,
             stacklevel=3,
         )
 
 
 class Pages:
-    """The way through the pages of one list."""
+    """Follow the pages of one list."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -151,10 +154,14 @@ class Pages:
     def next_request(
         self, request: ListPHIDetectionJobsRequest, page: JobPage
     ) -> ListPHIDetectionJobsRequest | None:
-        """The request for the page after `page`, which answered `request`; None after the last.
+        """Return the request for the next page, or None if `page` is the last one.
+
+        Args:
+            request: the request that returned `page`.
+            page: the page.
 
         Raises:
-            MalformedResponseError: the service repeats a NextToken, which would never end.
+            MalformedResponseError: the service repeated a NextToken, so the list would never end.
         """
         token = page.next_token
         if token is None:
@@ -162,7 +169,7 @@ class Pages:
         if token in self._seen:
             raise MalformedResponseError(
                 operation=LIST.name,
-                reason="the service repeated a NextToken: following it would never end",
+                reason="the service repeated a NextToken, so the list would never end",
                 outcome_unknown=False,
                 retryable=False,
             )

@@ -19,7 +19,7 @@ from attrs import field, frozen
 from .._client import PHIClient
 from .._jobs import Job
 from .._retry import RetryPolicy
-from .._service.failures import build_with_boto3
+from .._service.boto3_clients import build_with_boto3
 from ..errors import (
     ActiveJobLimitExceeded,
     JobError,

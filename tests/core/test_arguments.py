@@ -231,11 +231,11 @@ def test_a_client_refuses_a_region_or_endpoint_that_is_no_text(
     ("argument", "wrong", "rule"),
     [
         *(
-            ("session", wrong, "must be a boto3 session, as of boto3.Session()")
+            ("session", wrong, "must be a boto3 session, such as boto3.Session()")
             for wrong in (5, CANARY, Telltale(), boto3.Session, botocore.session.Session())
         ),
         *(
-            ("config", wrong, "must be a botocore config, as of botocore.config.Config()")
+            ("config", wrong, "must be a botocore config, such as botocore.config.Config()")
             for wrong in (5, CANARY, {"user_agent_extra": CANARY}, Telltale(), Config)
         ),
     ],

@@ -128,7 +128,7 @@ MADE_OF: dict[type[ComprehendPHIError], dict[str, Any]] = {
     },
     MalformedResponseError: {
         "operation": "StartPHIDetectionJob",
-        "reason": "the answer is not usable",
+        "reason": "the response is not usable",
         "status_code": 200,
         "request_id": "request-2",
         "attempts": 5,
@@ -383,7 +383,7 @@ def test_a_malformed_response_shows_the_call_the_status_the_request_and_the_atte
     error = MalformedResponseError(**MADE_OF[MalformedResponseError])
 
     assert str(error) == (
-        "StartPHIDetectionJob: the answer is not usable"
+        "StartPHIDetectionJob: the response is not usable"
         " (HTTP 200, request id request-2, 5 attempts)."
     )
 

@@ -609,9 +609,8 @@ tell(parent, forked(lambda: ask(client, GRANDCHILD)), forked(again))
 
     assert told == [
         *answers(PARENT),
-        "ClientClosedError: DescribePHIDetectionJob: the boto3 client that was handed in belongs"
-        " to the process that this one was forked from; build it and this client in each process"
-        " (1 attempt).",
+        "ClientClosedError: DescribePHIDetectionJob: this process was forked after it got its boto3"
+        " client from you; build the boto3 client and this client in each process (1 attempt).",
         *answers(CHILD),
     ]
     assert service.ports[GRANDCHILD] == set()

@@ -880,7 +880,7 @@ def test_answers_about_another_job_are_none(
     with pytest.raises(MalformedResponseError) as malformed:
         getattr(once, method)(job.job_id)
 
-    assert malformed.value.reason == "the answer is not usable: it is about another job"
+    assert malformed.value.reason == "the response is not usable: it is about another job"
     assert malformed.value.retryable
     assert malformed.value.__cause__ is malformed.value.__context__ is None
 

@@ -354,7 +354,7 @@ def test_a_repeated_next_token_is_no_endless_loop(
     with pytest.raises(MalformedResponseError) as repeated:
         next(jobs)
     error = repeated.value
-    assert error.reason == "the service repeated a NextToken: following it would never end"
+    assert error.reason == "the service repeated a NextToken, so the list would never end"
     assert (error.operation, error.outcome_unknown, error.retryable) == (LIST, False, False)
     assert len(pages(server.service)) == len(tokens)
 

@@ -88,7 +88,7 @@ def test_a_start_is_logged_with_job_token_and_request_id(
         "request_id": ids["request_id"],
     }
     assert record.getMessage() == (
-        f"{START}: the job is started (job_id={job.job_id},"
+        f"{START}: job started (job_id={job.job_id},"
         f" client_request_token={request_.client_request_token},"
         f" request_id={ids['request_id']})"
     )
@@ -106,7 +106,7 @@ def test_a_stop_is_logged_with_job_and_request_id(
     assert record.levelno == logging.INFO
     assert ids == {"operation": STOP, "job_id": job.job_id, "request_id": ids["request_id"]}
     assert record.getMessage() == (
-        f"{STOP}: the job is asked to stop (job_id={job.job_id}, request_id={ids['request_id']})"
+        f"{STOP}: stop requested (job_id={job.job_id}, request_id={ids['request_id']})"
     )
 
 
@@ -120,8 +120,8 @@ def test_the_answers_to_describe_and_list_are_logged_at_debug(
 
     described, listed = log.take()
     assert {described.levelno, listed.levelno} == {logging.DEBUG}
-    assert described.getMessage().startswith(f"{DESCRIBE}: answered (job_id={job.job_id}, request")
-    assert listed.getMessage().startswith(f"{LIST}: answered (request_id=")
+    assert described.getMessage().startswith(f"{DESCRIBE}: succeeded (job_id={job.job_id}, request")
+    assert listed.getMessage().startswith(f"{LIST}: succeeded (request_id=")
 
 
 def test_an_answer_without_a_request_id_is_logged_without_one(log: Log) -> None:
@@ -132,7 +132,7 @@ def test_an_answer_without_a_request_id_is_logged_without_one(log: Log) -> None:
     operations.STOP.attempt(client, StopPHIDetectionJobRequest(job_id=JOB_ID))
 
     (record,) = log.take()
-    assert record.getMessage() == f"{STOP}: the job is asked to stop"
+    assert record.getMessage() == f"{STOP}: stop requested"
 
 
 def test_a_retried_start_is_logged_with_its_token_and_the_request_id_of_the_failed_attempt(
@@ -142,7 +142,7 @@ def test_a_retried_start_is_logged_with_its_token_and_the_request_id_of_the_fail
     client.submit(request_)
 
     retried, started = log.take()
-    assert started.getMessage().startswith(f"{START}: the job is started")
+    assert started.getMessage().startswith(f"{START}: job started")
     assert retried.levelno == logging.INFO
     assert known(retried) == {
         "operation": START,

@@ -401,7 +401,9 @@ def test_an_error_of_obstore_does_not_come_out(s3: S3, open_s3: Open) -> None:
     s3.cut.add(PLAIN)
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, PLAIN)
-    assert caught.value.reason == "the answer is not usable: obstore cannot read it (GenericError)"
+    assert (
+        caught.value.reason == "the response is not usable: obstore cannot read it (GenericError)"
+    )
     assert (caught.value.bucket, caught.value.key) == (BUCKET, PLAIN)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -1175,7 +1177,7 @@ def test_missing_credentials_give_the_same_error_by_each_transport(
         (
             {"s3_transport": "obstore", "s3_client": True},
             TypeError,
-            "s3_client= is a client of boto3: leave out s3_transport='obstore'",
+            "s3_transport='obstore' cannot use s3_client=; leave one of them out",
         ),
     ],
 )

@@ -337,7 +337,7 @@ def test_a_body_that_could_be_cut_unnoticed_is_not_taken(s3: S3, storage: Boto3S
     s3.script(TRANSIENT["without a length"])
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
-    assert caught.value.reason == "the answer is not usable: it does not say how long its body is"
+    assert caught.value.reason == "the response is not usable: it does not say how long its body is"
 
 
 @pytest.mark.parametrize("keep", [0, 20, len(BODY) - 1])
@@ -349,7 +349,7 @@ def test_a_body_that_is_always_cut_names_bucket_and_key(
         storage.read(BUCKET, KEY)
     assert (
         caught.value.reason
-        == "the answer is not usable: its body cannot be read (ResponseStreamingError)"
+        == "the response is not usable: its body cannot be read (ResponseStreamingError)"
     )
     assert WHERE in str(caught.value)
     assert_keeps_quiet(caught.value)
@@ -464,7 +464,7 @@ def test_a_page_that_always_has_fewer_entries_than_it_says_is_an_error(
     s3.script(Answer(page.replace(b"<KeyCount>2", b"<KeyCount>3")))
     with pytest.raises(ResultsError) as caught:
         getattr(storage, ask)(BUCKET, "notes/")
-    assert caught.value.reason == "the answer is not usable: its keys are not as many as it says"
+    assert caught.value.reason == "the response is not usable: its keys are not as many as it says"
     assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
 
 

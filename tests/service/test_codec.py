@@ -45,8 +45,10 @@ from comprehend_phi import (
     TransportError,
     ValidationException,
 )
-from comprehend_phi._service import codec, failures, operations
+from comprehend_phi._service import codec, operations
+from comprehend_phi._service.attempts import track_tries
 from comprehend_phi._service.codec import InvalidResponse
+from comprehend_phi._service.error_responses import ERRORS
 from comprehend_phi._service.failures import error_from
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
@@ -457,7 +459,7 @@ def start_error(
 
 def test_every_code_of_the_table_is_tried_here() -> None:
     # The table itself: a code that is added to it has to be added here.
-    assert CLASSES == failures._ERRORS  # pyright: ignore[reportPrivateUsage]
+    assert CLASSES == ERRORS
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
@@ -581,7 +583,7 @@ def test_an_error_without_its_usual_parts_is_malformed(response: Any) -> None:
     error = start_error(boto.ClientError(response, "StartPHIDetectionJob"))
 
     assert isinstance(error, MalformedResponseError)
-    assert error.reason == "the service answered with an error without a code"
+    assert error.reason == "the service returned an error without a code"
 
 
 @pytest.mark.parametrize("words", [{}, {"Message": None}, {"Message": ""}])
@@ -768,7 +770,7 @@ def test_what_is_wrong_with_an_answer_is_said() -> None:
     error = start_error(InvalidResponse("it has no JobId"))
 
     assert isinstance(error, MalformedResponseError)
-    assert error.reason == "the answer is not usable: it has no JobId"
+    assert error.reason == "the response is not usable: it has no JobId"
 
 
 def test_a_call_that_is_no_start_has_no_token() -> None:
@@ -883,7 +885,7 @@ def answering(
         return AWSResponse(request.url, status, given, raw)
 
     client.meta.events.register("before-send.comprehendmedical", answer)
-    failures.track_tries(client)  # as clients that were handed in are
+    track_tries(client)  # as clients that were handed in are
     return client
 
 

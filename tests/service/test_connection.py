@@ -315,7 +315,7 @@ def test_a_client_for_s3_that_retries_by_itself_is_warned_about_once_at_the_line
 
     (warning,) = caught
     assert warning.category is DoubleRetryWarning
-    assert "s3_client= retries by itself" in str(warning.message)
+    assert "s3_client= retries on its own" in str(warning.message)
     assert Path(warning.filename) == Path(__file__)
     line = Path(__file__).read_text().splitlines()[warning.lineno - 1].strip()
     assert line == "client = PHIClient(endpoint_url=recorder.url, s3_client=loud)"
@@ -396,7 +396,9 @@ def test_an_endpoint_beside_a_client_is_refused(make_boto3_client: Callable[...,
     with pytest.raises(TypeError) as caught:
         PHIClient(client=make_boto3_client(config=QUIET[0]), endpoint_url="http://127.0.0.1:9")
 
-    assert str(caught.value) == "client= is used as it is: give its own endpoint_url to it instead"
+    assert str(caught.value) == (
+        "endpoint_url= has no effect on client=; pass it to boto3 when you build that client"
+    )
 
 
 def test_a_client_of_another_service_is_refused(make_boto3_client: Callable[..., Any]) -> None:
@@ -417,7 +419,9 @@ def test_what_is_no_client_for_s3_is_refused_at_once(
     with pytest.raises(TypeError) as caught:
         each_client_class(endpoint_url=recorder.url, s3_client=wrong)
 
-    assert str(caught.value) == "s3_client= must be a boto3 client for s3, as of boto3.client('s3')"
+    assert (
+        str(caught.value) == "s3_client= must be a boto3 client for S3, such as boto3.client('s3')"
+    )
 
 
 # --- S3, which results are read from --------------------------------------------------------------
@@ -505,14 +509,14 @@ def test_as_many_connections_are_kept_as_are_asked_for(
 
     for connection, number in (
         (connect(), 10),  # botocore's own default
-        (connect(connections=7), 7),
-        (connect(connections=7, config=fewer), 3),
-        (connect(connections=7, config=Config(read_timeout=11)), 7),
+        (connect(max_pool_connections=7), 7),
+        (connect(max_pool_connections=7, config=fewer), 3),
+        (connect(max_pool_connections=7, config=Config(read_timeout=11)), 7),
     ):
         for client in (connection.client, connection.s3_client):
             assert client.meta.config.max_pool_connections == number
 
-    assert connect(connections=7, config=fewer).client.meta.config.read_timeout == 11
+    assert connect(max_pool_connections=7, config=fewer).client.meta.config.read_timeout == 11
 
 
 # --- The storage that results are read through ----------------------------------------------------

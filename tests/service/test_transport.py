@@ -795,7 +795,9 @@ UNSENT = (
         retried=True,
     ),
     Unsent(
-        unknown_host, ("could not find the host of https://clinic.example (", "region_name"), True
+        unknown_host,
+        ("could not resolve the host name of https://clinic.example (", "region_name"),
+        True,
     ),
     Unsent(
         behind_a_proxy_that_is_not_there,

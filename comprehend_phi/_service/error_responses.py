@@ -1,0 +1,169 @@
+"""Turn an error response of the service into one of our errors.
+
+The error code alone decides the class. AWS's API reference and its service model give the same
+code different HTTP statuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from ..errors import (
+    AccessDeniedException,
+    ActiveJobLimitExceeded,
+    ExpiredTokenException,
+    InternalServerException,
+    InvalidRequestException,
+    MalformedResponseError,
+    ResourceNotFoundException,
+    ServiceError,
+    ServiceUnavailableException,
+    ThrottlingException,
+    TooManyRequestsException,
+    TransportError,
+    ValidationException,
+    mask,
+)
+from . import advice
+from .codec import Params, private_values
+
+ERRORS: dict[str, type[ServiceError]] = {
+    "InternalServerException": InternalServerException,
+    "InvalidRequestException": InvalidRequestException,
+    "ResourceNotFoundException": ResourceNotFoundException,
+    "TooManyRequestsException": TooManyRequestsException,
+    "ValidationException": ValidationException,
+    "ServiceUnavailableException": ServiceUnavailableException,
+    "AccessDeniedException": AccessDeniedException,
+    "ExpiredTokenException": ExpiredTokenException,
+    # Any AWS service can return these (AWS General Reference, common errors).
+    "InternalFailure": InternalServerException,
+    "InternalError": InternalServerException,
+    "InternalServerError": InternalServerException,
+    "ServiceUnavailable": ServiceUnavailableException,
+    "AccessDenied": AccessDeniedException,
+    "ExpiredToken": ExpiredTokenException,
+    # The codes that botocore's standard retries treat as throttling.
+    **dict.fromkeys(
+        (
+            "Throttling",
+            "ThrottlingException",
+            "ThrottledException",
+            "RequestThrottledException",
+            "RequestThrottled",
+            "TooManyRequests",
+            "RequestLimitExceeded",
+            "BandwidthLimitExceeded",
+            "LimitExceededException",
+            "ProvisionedThroughputExceededException",
+            "TransactionInProgressException",
+            "PriorRequestNotComplete",
+            "EC2ThrottledException",
+            "SlowDown",
+        ),
+        ThrottlingException,
+    ),
+}
+# How AWS rejects credentials (AWS General Reference, common errors, and S3's list of errors).
+_BAD_CREDENTIALS = frozenset(
+    {
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+# The server could not read the request in time. These mean the same as HTTP 408.
+_TIMED_OUT = frozenset({"RequestTimeout", "RequestTimeoutException"})
+_ACTIVE_JOB_LIMIT = "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED"
+
+# The form of an error code is our rule. Anything else in its place did not come from AWS.
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
+_DIGITS = re.compile(r"[0-9]{1,9}")
+
+# Our rule: ignore requests to wait longer than this. Seconds.
+_LONGEST_WAIT = 3600.0
+
+
+def error_from_response(
+    response: Mapping[str, Any], params: Params, call: Mapping[str, Any]
+) -> ServiceError | TransportError:
+    """Return our error for an error response.
+
+    Args:
+        response: the response as botocore parsed it.
+        params: what was sent. Names and keys in it are masked in the service's message.
+        call: the arguments that every error of this call gets.
+    """
+    metadata = response.get("ResponseMetadata", {})
+    status = metadata.get("HTTPStatusCode")
+    call = {
+        **call,
+        "status_code": status,
+        "request_id": metadata.get("RequestId"),
+        "retry_after": _retry_after(metadata.get("HTTPHeaders", {})),
+    }
+    error = response.get("Error", {})
+    # For a response without a code, botocore puts the HTTP status into Code, and into Message
+    # whatever the body was.
+    code = str(error.get("Code") or "")
+    has_code = _CODE.fullmatch(code) is not None
+    message = str(error.get("Message") or "") if has_code else ""
+
+    cls = ERRORS.get(code)
+    if cls is TooManyRequestsException and _ACTIVE_JOB_LIMIT in message:
+        cls = ActiveJobLimitExceeded
+    if cls is None and status == HTTPStatus.TOO_MANY_REQUESTS:
+        cls = ThrottlingException
+    timed_out = status == HTTPStatus.REQUEST_TIMEOUT or code in _TIMED_OUT
+    if cls is None and (timed_out or not _is_client_error(status)):
+        reason = f"error {code}" if has_code else "an error without a code"
+        return MalformedResponseError(reason=f"the service returned {reason}", **call)
+    cls = cls or ServiceError
+    service_error = cls(
+        code=code if has_code else str(status),
+        message=mask(message, private_values(params)),
+        # A server can fail after it has done the work.
+        outcome_unknown=cls in (InternalServerException, ServiceUnavailableException),
+        **call,
+    )
+    if code in _BAD_CREDENTIALS:
+        service_error.advice = advice.CREDENTIALS
+    return service_error
+
+
+def _is_client_error(status: int | None) -> bool:
+    return (
+        status is not None and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a response asks to wait, at most an hour.
+
+    `x-amz-retry-after` is in milliseconds. `Retry-After` is in seconds or a date (RFC 9110,
+    10.2.3). The date is compared with the response's own `Date`, so this machine's clock does not
+    matter.
+    """
+    milliseconds = headers.get("x-amz-retry-after", "").strip()
+    if _DIGITS.fullmatch(milliseconds):
+        return min(_LONGEST_WAIT, int(milliseconds) / 1000)
+    seconds = headers.get("retry-after", "").strip()
+    if _DIGITS.fullmatch(seconds):
+        return min(_LONGEST_WAIT, float(seconds))
+    from email.utils import parsedate_to_datetime  # rarely needed, and slow to import
+
+    try:
+        wait = parsedate_to_datetime(seconds) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(_LONGEST_WAIT, max(0.0, wait.total_seconds()))
