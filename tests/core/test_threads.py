@@ -53,7 +53,9 @@ def test_a_pool_has_as_many_threads_as_it_was_told() -> None:
 def test_idle_threads_end(our_threads: OurThreads) -> None:
     pool = Pool(3, idle_seconds=0.01)
     for call in [pool.submit(threading.current_thread) for _ in range(9)]:
-        call.result(SOON).join(SOON)
+        call.result(SOON)
+    for thread in our_threads():
+        thread.join(SOON)
     assert our_threads() == []
 
 

@@ -525,4 +525,5 @@ def test_without_what_the_extra_brings_the_error_names_the_extra(missing: str) -
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 
     said = f"the local service needs {missing}: pip install 'comprehend_phi[testing]'"
-    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: {said}"
+    # Python 3.15 appends the name of a module that is spelled similarly.
+    assert done.stderr.splitlines()[-1].startswith(f"ModuleNotFoundError: {said}")
