@@ -86,7 +86,15 @@ _JOB_STATUS = StringShape("JobStatus", enum=tuple(JobStatus))
 
 
 @frozen(kw_only=True)
-class _S3Location:
+class UncheckedLocation:
+    """A bucket and a folder in it, without the rules that a request follows."""
+
+    s3_bucket: str | None
+    s3_key: str | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True)
+class _S3Location(UncheckedLocation):
     """A bucket and a folder in it."""
 
     s3_bucket: str = field(validator=Obeys(_shapes.S3_BUCKET))

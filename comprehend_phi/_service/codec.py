@@ -21,11 +21,13 @@ from ..models import (
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
     StopPHIDetectionJobRequest,
+    UncheckedLocation,
 )
 
 Params = Mapping[str, Any]  # of a request
 _Structure = Mapping[str, Any]  # a response, or a structure in it
 _T = TypeVar("_T")
+_Location = TypeVar("_Location", InputDataConfig, OutputDataConfig)
 
 # --- Requests to dicts ----------------------------------------------------------------------------
 
@@ -116,24 +118,16 @@ def _time(structure: _Structure, name: str) -> datetime | None:
     return value and value.astimezone(UTC)
 
 
-def _unchecked(cls: type[_T], **members: Any) -> _T:
-    """An instance of a model without its validators.
-
-    attrs' own switch would turn them off for every thread of the process.
-    """
-    instance = object.__new__(cls)
-    for name, value in members.items():
-        object.__setattr__(instance, name, value)
-    return instance
-
-
-def _location(structure: _Structure, name: str, cls: type[_T]) -> _T | None:
-    location = _structure(structure, name)
-    if location is None:
+def _location(structure: _Structure, name: str, cls: type[_Location]) -> _Location | None:
+    members = _structure(structure, name)
+    if members is None:
         return None
-    return _unchecked(
-        cls, s3_bucket=_member(location, "S3Bucket", str), s3_key=_member(location, "S3Key", str)
+    # The base class sets the same fields as `cls`, but does not check them.
+    location = cls.__new__(cls)
+    UncheckedLocation.__init__(
+        location, s3_bucket=_member(members, "S3Bucket", str), s3_key=_member(members, "S3Key", str)
     )
+    return location
 
 
 def _job_properties(structure: _Structure) -> JobProperties:
