@@ -508,7 +508,23 @@ class MissingManifestError(ResultsError):
 
 
 class UnreadableObjectError(ResultsError):
-    """A file of the results, or a note, is broken, or S3 refuses to hand it out for good."""
+    """A file of the results, or a note, is broken, or S3 refuses to return it for good.
+
+    Attributes, beside those of `ResultsError`:
+        code: S3's error code, such as `InvalidObjectState`; None if S3 did not refuse.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        bucket: str | None = None,
+        key: str | None = None,
+        job_id: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(reason, bucket=bucket, key=key, job_id=job_id)
+        self.code = code
 
 
 class SourceChangedError(ResultsError):

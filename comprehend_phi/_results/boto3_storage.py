@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._retry import RetryPolicy, call_with_retries
 from .._service.attempts import run_attempt
 from .._service.codec import InvalidResponse
 from ..errors import ServiceError, TransportError
 from .s3_errors import translate
-from .storage import MissingObject, StoredObject
+from .storage import ListedObject, MissingBucket, MissingObject, Page, StoredObject
 
 if TYPE_CHECKING:
     from .._clock import Clock
@@ -51,11 +53,71 @@ class Boto3Storage:
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`, in S3's order."""
-        return self._list("Contents", "Key", Bucket=bucket, Prefix=prefix)
+        return [each.key for page in self._pages(bucket, prefix) for each in page.objects]
 
     def folders(self, bucket: str, prefix: str) -> list[str]:
         """List the folders directly below `prefix`, each with its final slash."""
-        return self._list("CommonPrefixes", "Prefix", Bucket=bucket, Prefix=prefix, Delimiter="/")
+        pages = self._pages(bucket, prefix, folders=True)
+        return [folder for page in pages for folder in page.folders]
+
+    def page(
+        self, bucket: str, prefix: str, *, folders: bool = False, token: str | None = None
+    ) -> Page:
+        """List one page of what begins with `prefix`: the first one, or the one of `token`.
+
+        Args:
+            bucket: the bucket.
+            prefix: the beginning of the keys.
+            folders: whether to list the folders directly below `prefix`, and not what is in them.
+            token: the `next_token` of the page before.
+
+        Raises:
+            MissingBucket: there is no such bucket.
+            ResultsError, ServiceError, TransportError: as for `read`. The `key` is the prefix.
+        """
+        members = {"Bucket": bucket, "Prefix": prefix}
+        if folders:
+            members["Delimiter"] = "/"
+        if token is not None:
+            members["ContinuationToken"] = token
+
+        def list_page(client: Any) -> Page:
+            answer: Mapping[str, Any] = client.list_objects_v2(**members)
+            objects = [
+                ListedObject(entry["Key"], entry["Size"], entry.get("StorageClass"))
+                for entry in answer.get("Contents", [])
+            ]
+            below = [entry["Prefix"] for entry in answer.get("CommonPrefixes", [])]
+            # Without this check, a response that was cut off, or that S3 did not send, would look
+            # like an empty folder.
+            if answer.get("KeyCount") != len(objects) + len(below):
+                raise InvalidResponse("its keys are not as many as it says")
+            following = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+            if answer.get("IsTruncated") and following in (None, token):
+                raise InvalidResponse("it does not say where the next page begins")
+            return Page(objects, below, following)
+
+        return self._call("ListObjectsV2", list_page, bucket, prefix)
+
+    def region(self, bucket: str) -> str | None:
+        """Return the region of a bucket; None if S3 does not say.
+
+        Raises:
+            MissingBucket: there is no such bucket.
+            ServiceError, TransportError: all attempts failed.
+        """
+        status, region = self._call("HeadBucket", partial(_head, bucket), bucket, "")
+        if status == HTTPStatus.NOT_FOUND:
+            raise MissingBucket("there is no such bucket", bucket=bucket)
+        return region
+
+    def _pages(self, bucket: str, prefix: str, *, folders: bool = False) -> Iterator[Page]:
+        """List all pages. The retry policy applies to each page separately."""
+        page = self.page(bucket, prefix, folders=folders)
+        yield page
+        while page.next_token is not None:
+            page = self.page(bucket, prefix, folders=folders, token=page.next_token)
+            yield page
 
     def _get(self, client: Any, bucket: str, key: str) -> StoredObject:
         """Send one GetObject request and read the whole body."""
@@ -76,32 +138,6 @@ class Boto3Storage:
                 return content
         raise InvalidResponse(reason)
 
-    def _list(self, entries: str, name: str, **members: str) -> list[str]:
-        """List all pages. The retry policy applies to each page separately."""
-        bucket, prefix = members["Bucket"], members["Prefix"]
-        found: list[str] = []
-        token: str | None = None
-
-        def next_page(client: Any) -> Mapping[str, Any]:
-            more = {} if token is None else {"ContinuationToken": token}
-            page: Mapping[str, Any] = client.list_objects_v2(**members, **more)
-            # Without this check, a response that was cut off, or that S3 did not send, would look
-            # like an empty folder.
-            count = len(page.get("Contents", [])) + len(page.get("CommonPrefixes", []))
-            if page.get("KeyCount") != count:
-                raise InvalidResponse("its keys are not as many as it says")
-            following = page.get("NextContinuationToken")
-            if page.get("IsTruncated") and following in (None, token):
-                raise InvalidResponse("it does not say where the next page begins")
-            return page
-
-        while True:
-            page = self._call("ListObjectsV2", next_page, bucket, prefix)
-            found += [entry[name] for entry in page.get(entries, [])]
-            if not page.get("IsTruncated"):
-                return found
-            token = page["NextContinuationToken"]
-
     def _call(
         self, operation: str, call: Callable[[Any], _Result], bucket: str, key: str
     ) -> _Result:
@@ -114,3 +150,30 @@ class Boto3Storage:
         except (ServiceError, TransportError) as error:
             failed = error
         raise translate(failed, bucket, key)
+
+
+# What S3 answers to HeadBucket if the caller may not use the bucket, or not from this region. The
+# body is empty, so only the status and the headers say why.
+_REFUSALS = frozenset(
+    {
+        HTTPStatus.MOVED_PERMANENTLY,
+        HTTPStatus.TEMPORARY_REDIRECT,
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+    }
+)
+
+
+def _head(bucket: str, client: Any) -> tuple[int, str | None]:
+    """Return the status of a HeadBucket response and the region in its headers."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+        metadata: dict[str, Any] = answer["ResponseMetadata"]
+    except ClientError as cause:
+        metadata = cast("dict[str, Any]", cause.response)["ResponseMetadata"]
+        if metadata["HTTPStatusCode"] not in _REFUSALS:
+            raise
+    return metadata["HTTPStatusCode"], metadata["HTTPHeaders"].get("x-amz-bucket-region")

@@ -10,7 +10,7 @@ from ..errors import (
     TransportError,
     UnreadableObjectError,
 )
-from .storage import MissingObject
+from .storage import MissingBucket, MissingObject
 
 # With these codes, S3 refuses the caller or the bucket, so no other object can be read either.
 # They come from the list of error codes in the Amazon S3 API Reference, as far as reads can
@@ -44,9 +44,7 @@ _ADVICE = {
         "access denied: the caller needs s3:GetObject and, where KMS encrypts, kms:Decrypt; S3"
         " answers the same for a key that does not exist, unless the caller has s3:ListBucket"
     ),
-    "InvalidObjectState": (
-        "the object is archived: restore it (RestoreObject), then read the results again"
-    ),
+    "InvalidObjectState": ("the object is archived: restore it (RestoreObject), then read again"),
     "InvalidRequest": (
         "S3 refuses the request, as it does for objects that are encrypted with a key of the"
         " customer (SSE-C): copy the object to one without SSE-C"
@@ -68,7 +66,7 @@ def translate(
         return UnreadableObjectError(error.reason, bucket=bucket, key=key)
     if isinstance(error, ServiceError) and not error.retryable:
         if error.code == "NoSuchBucket":
-            return ResultsError("there is no such bucket", bucket=bucket)
+            return MissingBucket("there is no such bucket", bucket=bucket)
         if error.code not in _REFUSES_ALL:
             return _refusal(error, bucket, key)
     if error.retryable:
@@ -82,9 +80,11 @@ def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
         return MissingObject("there is no such key", bucket=bucket, key=key)
     if isinstance(error, AccessDeniedException):
         code = "AccessDenied"
-    if code.startswith("KMS."):
+    if code == "AccessDenied" and error.operation == "ListObjectsV2":
+        advice = "access denied: the caller needs s3:ListBucket"
+    elif code.startswith("KMS."):
         advice = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
     else:
         advice = _ADVICE.get(code, "S3 refuses to hand out this object")
     details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
-    return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key)
+    return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key, code=error.code)

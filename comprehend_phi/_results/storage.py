@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 
 from .._logs import job_context
 from ..errors import ResultsError
+
+
+class MissingBucket(ResultsError):
+    """There is no such bucket."""
 
 
 class MissingObject(ResultsError):
@@ -26,6 +31,29 @@ class StoredObject:
 
     body: bytes = field(repr=False)
     last_modified: datetime | None
+
+
+class ListedObject(NamedTuple):
+    """One object in a listing. `storage_class` is None if S3 does not say."""
+
+    key: str
+    size: int  # bytes
+    storage_class: str | None
+
+
+@frozen
+class Page:
+    """One page of a listing, in S3's order.
+
+    Attributes:
+        objects: the objects.
+        folders: the folders directly below the prefix, each with its final slash, if asked for.
+        next_token: gets the next page; None on the last page.
+    """
+
+    objects: Sequence[ListedObject] = field(repr=False)
+    folders: Sequence[str] = field(repr=False)
+    next_token: str | None = field(repr=False)
 
 
 class Storage(Protocol):

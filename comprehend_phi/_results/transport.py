@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from .._clock import Clock
     from .._retry import RetryPolicy
     from .._service.connection import Connection
-    from .storage import Storage
 
 
-def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> Storage:
+def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> Boto3Storage:
     """Return a storage that reads through the transport that the user chose.
 
     Args:

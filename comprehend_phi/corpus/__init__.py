@@ -1,8 +1,36 @@
-"""Large collections of notes: check them before you pay for a job.
+"""Many notes: check them before you pay for a job.
 
-Nothing here imports boto3 before it is needed.
+    from comprehend_phi.corpus import check_input
+
+    report = check_input(client, request)
+    report.raise_for_problems()
+    print(report.estimate_cost().maximum)
+
+Importing this package does not import boto3.
 """
 
+from .check import check_input, check_input_async, check_objects
 from .limits import ServiceLimits
+from .report import (
+    PRICE_PER_UNIT,
+    CostEstimate,
+    IncompleteCheckError,
+    InputCheckError,
+    InputProblem,
+    InputReport,
+    ProblemCode,
+)
 
-__all__ = ["ServiceLimits"]
+__all__ = [
+    "PRICE_PER_UNIT",
+    "CostEstimate",
+    "IncompleteCheckError",
+    "InputCheckError",
+    "InputProblem",
+    "InputReport",
+    "ProblemCode",
+    "ServiceLimits",
+    "check_input",
+    "check_input_async",
+    "check_objects",
+]

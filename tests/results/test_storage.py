@@ -82,7 +82,7 @@ def reset(body: bytes = BODY, keep: int = 20) -> Answer:
 
 
 def listing(*keys: str, folders: Sequence[str] = (), following: str = "") -> Answer:
-    contents = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
+    contents = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
     common = "".join(f"<CommonPrefixes><Prefix>{f}</Prefix></CommonPrefixes>" for f in folders)
     more = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
     return ok(
