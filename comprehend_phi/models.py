@@ -12,6 +12,7 @@ answers is never refused by these rules.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -20,6 +21,7 @@ from uuid import uuid4
 from attrs import Attribute, field, frozen
 
 from . import _shapes
+from ._members import decode, encode
 from ._shapes import InstanceShape, Obeys, StringShape, require
 from .errors import RequestValidationError
 
@@ -189,6 +191,48 @@ class StartPHIDetectionJobRequest:
     client_request_token: str = field(
         factory=_new_token, validator=Obeys(_shapes.CLIENT_REQUEST_TOKEN)
     )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the request under AWS's own names, ready for `json.dumps`.
+
+        `aws comprehendmedical start-phi-detection-job --cli-input-json` takes the same JSON. The
+        dict always contains the token, so whoever sends it starts no second job. It also contains
+        the keys and the job name, which may name people.
+        """
+        return encode(self)
+
+    @classmethod
+    def from_dict(cls, members: Mapping[str, Any]) -> Self:
+        """Build the request from what `to_dict` returned, here or on another machine.
+
+        The dict must contain a `ClientRequestToken`. If this method made one up, two readers of the
+        same dict would start two jobs.
+
+        Args:
+            members: the request under AWS's own names.
+
+        Raises:
+            RequestValidationError: a member is missing or unknown, or a value breaks the rule of
+                its shape. The error quotes neither values nor unknown names.
+        """
+        owner = f"{cls.__name__}.from_dict"
+        arguments = decode(cls, members, owner=owner, field="members")
+        if "client_request_token" not in arguments:
+            raise RequestValidationError(
+                owner=owner,
+                field="client_request_token",
+                shape=_shapes.CLIENT_REQUEST_TOKEN.name,
+                reason=(
+                    "is missing; add the token of the start that this request repeats, or a new"
+                    " one, for example request_token('monday') or str(uuid.uuid4())"
+                ),
+            )
+        for name, kind in (
+            ("input_data_config", InputDataConfig),
+            ("output_data_config", OutputDataConfig),
+        ):
+            arguments[name] = kind(**decode(kind, arguments[name], owner=owner, field=name))
+        return cls(**arguments)
 
     @property
     def locations_overlap(self) -> bool:

@@ -1,7 +1,7 @@
-"""Translate our requests into the service's dicts, and its dicts into our responses.
+"""Translate the service's dicts into our responses. `_members` translates our requests.
 
-Only this module knows how the service spells its members. Decoding checks types only. The rules for
-what we send do not apply, so no response is rejected for breaking one.
+Decoding checks types only. The rules for what we send do not apply, so no response is rejected for
+breaking one.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from ..models import (
-    DescribePHIDetectionJobRequest,
     InputDataConfig,
     JobPage,
     JobProperties,
     JobStatus,
-    ListPHIDetectionJobsRequest,
     OutputDataConfig,
-    StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
-    StopPHIDetectionJobRequest,
     UncheckedLocation,
 )
 
@@ -29,48 +25,7 @@ _Structure = Mapping[str, Any]  # a response, or a structure in it
 _T = TypeVar("_T")
 _Location = TypeVar("_Location", InputDataConfig, OutputDataConfig)
 
-# --- Requests to dicts ----------------------------------------------------------------------------
-
-
-def _present(**members: Any) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def encode_start(request: StartPHIDetectionJobRequest) -> dict[str, Any]:
-    """Return the parameters of a StartPHIDetectionJob request."""
-    source, target = request.input_data_config, request.output_data_config
-    return _present(
-        InputDataConfig=_present(S3Bucket=source.s3_bucket, S3Key=source.s3_key),
-        OutputDataConfig=_present(S3Bucket=target.s3_bucket, S3Key=target.s3_key),
-        DataAccessRoleArn=request.data_access_role_arn,
-        LanguageCode=request.language_code,
-        JobName=request.job_name,
-        KMSKey=request.kms_key,
-        ClientRequestToken=request.client_request_token,
-    )
-
-
-def encode_job_id(
-    request: DescribePHIDetectionJobRequest | StopPHIDetectionJobRequest,
-) -> dict[str, Any]:
-    """Return the parameters of a DescribePHIDetectionJob or StopPHIDetectionJob request."""
-    return {"JobId": request.job_id}
-
-
-def encode_list(request: ListPHIDetectionJobsRequest) -> dict[str, Any]:
-    """Return the parameters of a ListPHIDetectionJobs request."""
-    criteria = request.filter
-    return _present(
-        Filter=criteria
-        and _present(
-            JobName=criteria.job_name,
-            JobStatus=criteria.job_status and str(criteria.job_status),
-            SubmitTimeBefore=criteria.submit_time_before,
-            SubmitTimeAfter=criteria.submit_time_after,
-        ),
-        MaxResults=request.max_results,
-        NextToken=request.next_token,
-    )
+# --- Requests -------------------------------------------------------------------------------------
 
 
 def token_of(params: Params) -> str | None:
@@ -88,7 +43,7 @@ def private_values(params: Params) -> tuple[str | None, ...]:
     )
 
 
-# --- Dicts to responses ---------------------------------------------------------------------------
+# --- Responses ------------------------------------------------------------------------------------
 
 
 class InvalidResponse(Exception):

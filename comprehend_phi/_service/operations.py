@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from attrs import evolve, frozen
 
 from .._logs import log
+from .._members import encode
 from .._shapes import require
 from ..errors import MalformedResponseError, OverlappingLocationsWarning, PlaintextOutputWarning
 from ..models import (
@@ -39,7 +40,6 @@ class Operation(Generic[_Request, _Response]):
     Attributes:
         name: the service's name of the operation.
         method: the name of the method of a boto3 client.
-        encode: translates a request into the parameters of the method.
         decode: translates what the method returns.
         matches: whether a response can be the one to a request. After a fork, or on a connection
             that two threads share, a request can get the response to another one.
@@ -48,7 +48,6 @@ class Operation(Generic[_Request, _Response]):
 
     name: str
     method: str
-    encode: Callable[[_Request], dict[str, Any]]
     decode: Callable[[Mapping[str, Any]], _Response]
     matches: Callable[[_Request, _Response], bool] = lambda _request, _response: True
     log_message: str = "succeeded"
@@ -61,7 +60,7 @@ class Operation(Generic[_Request, _Response]):
             ServiceError: the service returned an error.
             TransportError: there is no usable response.
         """
-        params = self.encode(request)
+        params = encode(request)
         method = getattr(client, self.method)
 
         def send() -> tuple[_Response, str | None]:
@@ -86,7 +85,6 @@ class Operation(Generic[_Request, _Response]):
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(
     name="StartPHIDetectionJob",
     method="start_phi_detection_job",
-    encode=codec.encode_start,
     decode=codec.decode_start,
     log_message="job started",
     log_level=logging.INFO,
@@ -94,20 +92,17 @@ START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Op
 DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
     name="DescribePHIDetectionJob",
     method="describe_phi_detection_job",
-    encode=codec.encode_job_id,
     decode=codec.decode_describe,
     matches=lambda request, job: job.job_id == request.job_id,
 )
 LIST: Operation[ListPHIDetectionJobsRequest, JobPage] = Operation(
     name="ListPHIDetectionJobs",
     method="list_phi_detection_jobs",
-    encode=codec.encode_list,
     decode=codec.decode_list,
 )
 STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
     name="StopPHIDetectionJob",
     method="stop_phi_detection_job",
-    encode=codec.encode_job_id,
     decode=codec.decode_stop,
     matches=lambda request, job_id: job_id == request.job_id,
     log_message="stop requested",

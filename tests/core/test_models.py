@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import operator
 import pickle
 import string
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -328,6 +330,199 @@ def test_pickle_and_copies_keep_the_token() -> None:
     for same in (pickle.loads(pickle.dumps(request)), copy.copy(request), copy.deepcopy(request)):
         assert same.client_request_token == request.client_request_token
 
+
+# --- Requests as dicts ----------------------------------------------------------------------------
+
+MEMBERS: dict[str, Any] = {
+    "InputDataConfig": {"S3Bucket": "notes.example", "S3Key": CANARY},
+    "OutputDataConfig": {"S3Bucket": "results.example"},
+    "DataAccessRoleArn": ROLE,
+    "LanguageCode": "en",
+    "JobName": CANARY,
+    "KMSKey": "alias/notes",
+    "ClientRequestToken": "token-1",
+}
+FULL = StartPHIDetectionJobRequest(
+    input_data_config=InputDataConfig(s3_bucket="notes.example", s3_key=CANARY),
+    output_data_config=OutputDataConfig(s3_bucket="results.example"),
+    data_access_role_arn=ROLE,
+    job_name=CANARY,
+    kms_key="alias/notes",
+    client_request_token="token-1",
+)
+
+
+def test_to_dict_uses_the_names_of_aws() -> None:
+    assert FULL.to_dict() == MEMBERS
+
+
+def test_from_dict_takes_the_names_of_aws() -> None:
+    assert StartPHIDetectionJobRequest.from_dict(MEMBERS) == FULL
+
+
+def test_to_dict_always_contains_the_token() -> None:
+    request = a_request()
+
+    assert request.to_dict()["ClientRequestToken"] == request.client_request_token
+
+
+def test_from_dict_needs_only_the_token_and_what_a_request_needs() -> None:
+    needed = ("InputDataConfig", "OutputDataConfig", "DataAccessRoleArn", "ClientRequestToken")
+
+    request = StartPHIDetectionJobRequest.from_dict({name: MEMBERS[name] for name in needed})
+
+    assert request == attrs.evolve(FULL, job_name=None, kms_key=None)
+
+
+def test_from_dict_takes_any_mapping() -> None:
+    source = MappingProxyType({"S3Bucket": "abc"})
+    members = MappingProxyType({**MEMBERS, "InputDataConfig": source})
+
+    request = StartPHIDetectionJobRequest.from_dict(members)
+
+    assert request.input_data_config == InputDataConfig(s3_bucket="abc")
+
+
+def test_from_dict_leaves_its_argument_as_it_is() -> None:
+    members = copy.deepcopy(MEMBERS)
+
+    StartPHIDetectionJobRequest.from_dict(members)
+
+    assert members == MEMBERS
+
+
+names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
+keys = st.none() | st.lists(names, max_size=4).map("/".join)
+
+
+@given(
+    st.builds(
+        StartPHIDetectionJobRequest,
+        input_data_config=st.builds(InputDataConfig, s3_bucket=st.just("abc"), s3_key=keys),
+        output_data_config=st.builds(OutputDataConfig, s3_bucket=st.just("abc"), s3_key=keys),
+        data_access_role_arn=st.just(ROLE),
+        job_name=st.none() | names,
+        kms_key=st.none() | names,
+        client_request_token=st.uuids().map(str),
+    )
+)
+def test_a_request_that_went_through_json_is_equal(
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    members = json.loads(json.dumps(request_.to_dict()))
+
+    assert StartPHIDetectionJobRequest.from_dict(members) == request_
+
+
+def without(name: str) -> dict[str, Any]:
+    return {member: value for member, value in MEMBERS.items() if member != name}
+
+
+FROM_DICT = "StartPHIDetectionJobRequest.from_dict"
+KNOWN = ", ".join(MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        pytest.param(
+            without("ClientRequestToken"),
+            f"{FROM_DICT}.client_request_token (ClientRequestTokenString) is missing; add the token"
+            " of the start that this request repeats, or a new one, for example"
+            " request_token('monday') or str(uuid.uuid4())",
+            id="no token",
+        ),
+        pytest.param(
+            without("DataAccessRoleArn"),
+            f"{FROM_DICT}.members (Mapping) must contain DataAccessRoleArn",
+            id="no role",
+        ),
+        pytest.param(
+            {"JobName": CANARY},
+            f"{FROM_DICT}.members (Mapping) must contain DataAccessRoleArn, InputDataConfig,"
+            " OutputDataConfig",
+            id="nothing that is required",
+        ),
+        pytest.param(
+            dict[Any, Any](MEMBERS) | {CANARY: CANARY, "job_name": CANARY, 7: CANARY},
+            f"{FROM_DICT}.members (Mapping) must contain no other members than {KNOWN}; 3 must go",
+            id="unknown members",
+        ),
+        pytest.param(
+            {**MEMBERS, "InputDataConfig": {"S3Bucket": "notes.example", CANARY: CANARY}},
+            f"{FROM_DICT}.input_data_config (Mapping) must contain no other members than S3Bucket,"
+            " S3Key; 1 must go",
+            id="unknown member of a location",
+        ),
+        pytest.param(
+            {**MEMBERS, "OutputDataConfig": {"S3Key": CANARY}},
+            f"{FROM_DICT}.output_data_config (Mapping) must contain S3Bucket",
+            id="no bucket",
+        ),
+        pytest.param(
+            {**MEMBERS, "InputDataConfig": f"s3://notes.example/{CANARY}"},
+            f"{FROM_DICT}.input_data_config (Mapping) must be a Mapping, not str; as AWS spells"
+            " them",
+            id="a URI as a location",
+        ),
+        pytest.param(
+            {**MEMBERS, "OutputDataConfig": None},
+            f"{FROM_DICT}.output_data_config (Mapping) must be a Mapping, not NoneType; as AWS"
+            " spells them",
+            id="no location",
+        ),
+        pytest.param(
+            {**MEMBERS, "InputDataConfig": {"S3Bucket": [CANARY]}},
+            "InputDataConfig.s3_bucket (S3Bucket) must be a str, not list",
+            id="type of a bucket",
+        ),
+        pytest.param(
+            {**MEMBERS, "JobName": [CANARY]},
+            "StartPHIDetectionJobRequest.job_name (JobName) must be a str, not list",
+            id="type of the job name",
+        ),
+        pytest.param(
+            {**MEMBERS, "ClientRequestToken": None},
+            "StartPHIDetectionJobRequest.client_request_token (ClientRequestTokenString) must be a"
+            " str, not NoneType",
+            id="token of no type",
+        ),
+        pytest.param(
+            {**MEMBERS, "KMSKey": ""},
+            "StartPHIDetectionJobRequest.kms_key (KMSKey) must have at least 1 characters, not 0",
+            id="empty key",
+        ),
+        *(
+            pytest.param(
+                members,
+                f"{FROM_DICT}.members (Mapping) must be a Mapping, not {type(members).__name__}; as"
+                " AWS spells them",
+                id=type(members).__name__,
+            )
+            for members in (json.dumps(MEMBERS), None, [MEMBERS], FULL)
+        ),
+    ],
+)
+def test_from_dict_refuses_what_is_no_request_without_quoting_it(
+    members: Any, message: str
+) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        StartPHIDetectionJobRequest.from_dict(members)
+
+    error = caught.value
+    assert str(error) == message
+    assert CANARY not in f"{error!r} {vars(error)}"
+    assert error.__cause__ is error.__context__ is None
+
+
+def test_from_dict_takes_what_the_rules_refuse_if_they_are_switched_off() -> None:
+    with attrs.validators.disabled():
+        request = StartPHIDetectionJobRequest.from_dict({**MEMBERS, "LanguageCode": "es"})
+
+    assert request.language_code == "es"
+
+
+# --- Locations that overlap -----------------------------------------------------------------------
 
 # Input key, output key; in one bucket.
 OVERLAPPING = [

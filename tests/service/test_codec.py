@@ -45,6 +45,7 @@ from comprehend_phi import (
     TransportError,
     ValidationException,
 )
+from comprehend_phi._members import encode
 from comprehend_phi._service import codec, operations
 from comprehend_phi._service.attempts import track_tries
 from comprehend_phi._service.codec import InvalidResponse
@@ -76,7 +77,7 @@ FULL_REQUEST = StartPHIDetectionJobRequest(
 
 
 def test_a_start_sends_every_member() -> None:
-    assert codec.encode_start(FULL_REQUEST) == {
+    assert encode(FULL_REQUEST) == {
         "InputDataConfig": {"S3Bucket": "notes.example", "S3Key": "in"},
         "OutputDataConfig": {"S3Bucket": "results.example", "S3Key": "out"},
         "DataAccessRoleArn": ROLE,
@@ -94,7 +95,7 @@ def test_a_start_leaves_out_what_is_none() -> None:
         data_access_role_arn=ROLE,
     )
 
-    assert codec.encode_start(request) == {
+    assert encode(request) == {
         "InputDataConfig": {"S3Bucket": "notes.example"},
         "OutputDataConfig": {"S3Bucket": "results.example"},
         "DataAccessRoleArn": ROLE,
@@ -108,14 +109,14 @@ def test_an_empty_key_is_sent() -> None:
         FULL_REQUEST, input_data_config=InputDataConfig(s3_bucket="notes.example", s3_key="")
     )
 
-    assert codec.encode_start(request)["InputDataConfig"]["S3Key"] == ""
+    assert encode(request)["InputDataConfig"]["S3Key"] == ""
 
 
 @pytest.mark.parametrize("cls", [DescribePHIDetectionJobRequest, StopPHIDetectionJobRequest])
 def test_a_job_id_is_sent(
     cls: type[DescribePHIDetectionJobRequest | StopPHIDetectionJobRequest],
 ) -> None:
-    assert codec.encode_job_id(cls(job_id="0" * 32)) == {"JobId": "0" * 32}
+    assert encode(cls(job_id="0" * 32)) == {"JobId": "0" * 32}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_a_job_id_is_sent(
     ],
 )
 def test_a_list_sends_its_filter(wanted: JobFilter, sent: dict[str, Any]) -> None:
-    encoded = codec.encode_list(ListPHIDetectionJobsRequest(filter=wanted))
+    encoded = encode(ListPHIDetectionJobsRequest(filter=wanted))
 
     assert encoded == {"Filter": sent, "MaxResults": 100}
 
@@ -144,13 +145,13 @@ def test_a_list_sends_its_filter(wanted: JobFilter, sent: dict[str, Any]) -> Non
 def test_a_list_sends_its_page() -> None:
     request = ListPHIDetectionJobsRequest(max_results=7, next_token="next")
 
-    assert codec.encode_list(request) == {"MaxResults": 7, "NextToken": "next"}
+    assert encode(request) == {"MaxResults": 7, "NextToken": "next"}
 
 
 def test_a_state_is_sent_as_a_plain_string() -> None:
     request = ListPHIDetectionJobsRequest(filter=JobFilter(job_status=JobStatus.FAILED))
 
-    assert type(codec.encode_list(request)["Filter"]["JobStatus"]) is str
+    assert type(encode(request)["Filter"]["JobStatus"]) is str
 
 
 # --- Dicts to responses ---------------------------------------------------------------------------
@@ -454,7 +455,7 @@ def client_error(
 def start_error(
     cause: Exception, request: StartPHIDetectionJobRequest = FULL_REQUEST
 ) -> ServiceError | TransportError:
-    return error_from(cause, "StartPHIDetectionJob", codec.encode_start(request))
+    return error_from(cause, "StartPHIDetectionJob", encode(request))
 
 
 def test_every_code_of_the_table_is_tried_here() -> None:

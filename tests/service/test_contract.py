@@ -32,6 +32,7 @@ from comprehend_phi import (
     errors,
     models,
 )
+from comprehend_phi._members import encode
 from comprehend_phi._service import operations
 from comprehend_phi._service.failures import error_from
 from comprehend_phi._service.operations import Operation
@@ -353,10 +354,9 @@ def _model_paths(model: Model, structure: str, prefix: str = "") -> set[str]:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_member_that_the_model_has_is_sent_under_its_name(name: str) -> None:
     model = service_model()
-    operation = OPERATIONS[name]
     sent: set[str] = set()
     for request in SENT[name]:
-        sent |= _paths(operation.encode(request))
+        sent |= _paths(encode(request))
 
     assert sent == _model_paths(model, model["operations"][name]["input"]["shape"])
 
@@ -368,7 +368,7 @@ def test_what_is_sent_passes_botocores_own_validation(name: str) -> None:
     shape = model.operation_model(name).input_shape
 
     for request in SENT[name]:
-        report = validator.validate(OPERATIONS[name].encode(request), shape)
+        report = validator.validate(encode(request), shape)
         assert not report.has_errors(), report.generate_report()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from datetime import datetime
-from typing import assert_type
+from typing import Any, assert_type
 
 import attrs
 
@@ -83,6 +83,8 @@ def requests() -> None:
     assert_type(REQUEST.output_data_config, OutputDataConfig)
     assert_type(REQUEST.job_name, "str | None")
     assert_type(REQUEST.client_request_token, str)
+    assert_type(REQUEST.to_dict(), dict[str, Any])
+    assert_type(StartPHIDetectionJobRequest.from_dict({}), StartPHIDetectionJobRequest)
     assert_type(attrs.evolve(REQUEST, job_name=None), StartPHIDetectionJobRequest)
     JobFilter(job_status=JobStatus.FAILED)
 
@@ -270,6 +272,8 @@ def wrong_types(client: PHIClient, job: Job) -> None:
         data_access_role_arn=ROLE,
         language_code=1,  # type: ignore[arg-type]  # an int
     )
+    StartPHIDetectionJobRequest.from_dict("{}")  # type: ignore[arg-type]  # json.loads is missing
+    InputDataConfig.from_uri(b"s3://notes.example")  # type: ignore[arg-type]  # bytes
     JobFilter(job_status="FAILED")  # type: ignore[arg-type]  # not the enum
     JobFilter(submit_time_after="today")  # type: ignore[arg-type]  # not a datetime
     RetryPolicy(max_attempts=1.5)  # type: ignore[arg-type]  # a float
