@@ -1,4 +1,4 @@
-"""`python -m comprehend_phi`; the script `comprehend-phi` is the same."""
+"""The command line: `python -m comprehend_phi`, or the script `comprehend-phi`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and exit; where its libraries are missing, say what brings them."""
+    """Run the command line and exit. If one of its libraries is missing, name its extra."""
     try:
         from .cli import commands
-    except ModuleNotFoundError as cause:
-        missing = cause.name
+    except ModuleNotFoundError as error:
+        if sys.stderr is not None:
+            sys.stderr.write(
+                f"comprehend-phi: the command line needs the module {error.name}, which the extra"
+                " `cli` of comprehend_phi installs\n"
+            )
+        sys.exit(2)
     except KeyboardInterrupt:
-        missing = None
-    else:
-        code = commands.main()
-        # Nothing is left to tell: another Ctrl-C ends the process without a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        sys.exit(code)
-    if missing is None:  # interrupted, before there was anything to tell of
         sys.exit(130)
-    if sys.stderr is not None:
-        sys.stderr.write(
-            f"comprehend-phi: there is no {missing};"
-            " install it: pip install 'comprehend_phi[cli]'\n"
-        )
-    sys.exit(2)
+    code = commands.main()
+    # Nothing is left to print, so another Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

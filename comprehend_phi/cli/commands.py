@@ -1,135 +1,112 @@
-"""The command line. Needs the extra `cli`; `comprehend-phi --help` tells what it does.
+"""The commands. `comprehend-phi --help` says what they do.
 
-A command returns its exit code, or raises; `_cli_ending` turns what was raised into one line and a
-code.
+A command returns its exit code or raises. `exits.run` prints one line for what it raises.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from typer.core import TyperCommand
+import click
+from click.shell_completion import shell_complete
 
-from .._client import PHIClient
 from .._jobs import Job, WaitPolicy
-from ..models import JobFilter, JobProperties, JobStatus
-from .exits import DONE, FAILED, PARTIAL, USAGE, Ended, run
+from ..errors import RequestValidationError
+from ..models import (
+    InputDataConfig,
+    JobFilter,
+    JobProperties,
+    JobStatus,
+    OutputDataConfig,
+    StartPHIDetectionJobRequest,
+)
+from .exits import COMPLETE_VARIABLE, DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit, run
+from .files import (
+    Folder,
+    keep_out_of,
+    name_of_copy,
+    replaceable,
+    require_writable,
+    write_private,
+)
+from .guidance import SAME_COMMAND, reading, submit, waiting
 from .options import (
-    COPIES,
-    LOCAL_JOB,
-    PAGE,
-    AllowOverlap,
-    AsJson,
-    EndpointUrl,
-    JobId,
-    JobName,
-    KmsKey,
-    PollSeconds,
-    Profile,
-    Region,
-    RoleArn,
-    ShowNames,
-    SlotTimeout,
-    Timeout,
-    Token,
-    local_path,
+    complete_file,
+    complete_folder,
+    complete_local_folder,
+    complete_status,
+    copies,
+    json_option,
+    label,
+    local_folder,
+    moment,
+    page,
+    poll_seconds_option,
+    s3_location,
+    service_options,
+    show_names_option,
+    slot_timeout_option,
+    start_options,
+    timeout_option,
 )
 from .output import (
-    Folder,
-    Progress,
-    Undelivered,
-    WatchedClock,
     amount,
     document_members,
     emit,
     emit_json,
-    failed_members,
+    inform,
     job_members,
-    list_as_lines,
-    name_of_copy,
-    note,
-    obstacle,
-    real_path,
-    replaceable,
     show_counts,
     show_job,
+    show_jobs,
     show_unprocessed,
     unprocessed_members,
-    write_private,
 )
-from .targets import (
-    Connection,
-    StartOptions,
-    at_aws,
-    locally,
-    reading,
-    request_for,
-    submit,
-    the_same_command,
-    waiting,
-)
+from .progress import Progress, WatchedClock
+from .targets import Service, StartOptions, at_aws
+from .undelivered import Undelivered
 
 if TYPE_CHECKING:
     from .._results.documents import Document
     from .._results.streams import JobResults
     from ..errors import ResultsError
 
-_LOCAL_POLL_SECONDS = 0.25
 
-# A backspace alone on its line keeps click from filling the paragraph.
-_EPILOG = """\b
-Exit codes:
-    0  done
-    1  failed
-    2  wrong usage
-    3  partial success: some files were not processed
-    4  timed out
-  130  interrupted
-  141  nobody reads the output any more
-"""
+class _Command(click.Command):
+    """A command whose errors name its own options instead of the fields of a request."""
 
+    def __init__(self, name: str | None, **options: Any) -> None:
+        super().__init__(name, epilog=EXIT_CODES, **options)
 
-class _Command(TyperCommand):
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The arguments as they are typed: typer's braces would look like a choice."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RequestValidationError as error:
+            labels = {parameter.name: label(parameter) for parameter in self.params}
+            reason = error.reason
+            for field, option in labels.items():
+                reason = reason.replace(f"beside {field}:", f"beside {option}:")
+            message = f"{labels.get(error.field, error.field)} ({error.shape}) {reason}"
+        raise Exit(USAGE, message)
 
 
-app: typer.Typer = typer.Typer(
-    add_completion=False,
-    epilog=_EPILOG,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+class _Group(click.Group):
+    command_class = _Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order in which they are declared."""
+        return list(self.commands)
 
 
-# --- Commands -------------------------------------------------------------------------------------
-
-
-def _show_version(value: bool) -> None:
-    if value:
-        from importlib.metadata import version
-
-        emit(f"comprehend-phi {version('comprehend_phi')}")
-        raise typer.Exit
-
-
-@app.callback()
-def comprehend_phi(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
+@click.group(cls=_Group, epilog=EXIT_CODES, no_args_is_help=False)
+@click.version_option(package_name="comprehend_phi", message=f"{PROGRAM} %(version)s")
+def app() -> None:
     """Find and redact protected health information with Amazon Comprehend Medical.
 
     Results go to stdout, progress and notes to stderr. The text that was found is shown by
@@ -137,100 +114,100 @@ def comprehend_phi(
     """
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    return run(app, sys.argv[1:] if arguments is None else arguments)
+
+
+# --- Commands that start a job --------------------------------------------------------------------
+
+
+@app.command()
+@click.argument("source", shell_complete=complete_local_folder)
+@click.argument("destination", shell_complete=complete_local_folder)
+@start_options
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Use folders and the local service, without AWS. Its detector is a stand-in for tests and"
+    " demos, never for real notes.",
+)
+@click.option(
+    "--redact",
+    metavar="FOLDER",
+    callback=copies,
+    shell_complete=complete_folder,
+    help="Write redacted copies to this local folder.",
+)
+@click.option(
+    "--review",
+    metavar="FILE",
+    callback=page,
+    shell_complete=complete_file,
+    help="Write a page for a reviewer to this local file.",
+)
+@timeout_option
+@poll_seconds_option
+@slot_timeout_option
+@service_options
+@json_option
 def detect(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="The notes: s3://bucket/prefix, or a folder with --local."
-        ),
-    ],
-    destination: Annotated[
-        str,
-        typer.Argument(
-            metavar="DESTINATION",
-            help="For the results: s3://bucket/prefix, or a folder with --local.",
-        ),
-    ],
-    role_arn: RoleArn = None,
-    kms_key: KmsKey = None,
-    job_name: JobName = None,
-    token: Token = None,
-    allow_overlap: AllowOverlap = False,
-    local: Annotated[
-        bool,
-        typer.Option(
-            "--local",
-            help="Use folders and the local service, without AWS. Its detector is a stand-in for"
-            " tests and demos, never for real notes.",
-        ),
-    ] = False,
-    redact: Annotated[
-        Path | None,
-        typer.Option(
-            "--redact",
-            metavar="FOLDER",
-            parser=local_path("--redact", COPIES),
-            help="Write redacted copies to this local folder.",
-        ),
-    ] = None,
-    review: Annotated[
-        Path | None,
-        typer.Option(
-            "--review",
-            metavar="FILE",
-            parser=local_path("--review", PAGE),
-            help="Write a page for a reviewer to this local file.",
-        ),
-    ] = None,
-    timeout: Timeout = None,
-    poll_seconds: PollSeconds = None,
-    slot_timeout: SlotTimeout = 0.0,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
+    source: str,
+    destination: str,
+    start: StartOptions,
+    local: bool,
+    redact: Path | None,
+    review: Path | None,
+    timeout: float | None,
+    delay: float | None,
+    slot_timeout: float,
+    service: Service,
+    as_json: bool,
 ) -> int:
-    """Start a job, wait for it and count what it found."""
+    """Start a job, wait for it and count what it found.
+
+    SOURCE has the notes and DESTINATION gets the results. Both are like s3://bucket/prefix, or
+    folders with --local.
+    """
     if redact is not None:
-        _require_writable("--redact", redact)
-    render = None if review is None else _page_renderer("--review", review)
-    connection = Connection(region, profile, endpoint_url)
-    options = StartOptions(role_arn, kms_key, job_name, token, allow_overlap)
+        require_writable("--redact", redact)
+    if review is not None:
+        _require_page("--review", review)
     clock = WatchedClock()
     if local:
-        if connection != Connection():
-            raise Ended(USAGE, "--local takes no --region, --profile or --endpoint-url")
-        if allow_overlap:
-            raise Ended(USAGE, "--local takes no --allow-overlap: its folders must not overlap")
-        notes = local_path("SOURCE", LOCAL_JOB)(source)
-        output = local_path("DESTINATION", LOCAL_JOB)(destination)
-        _keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
-        _require_writable("DESTINATION", output)
-        policy = _wait_policy(
-            timeout, _LOCAL_POLL_SECONDS if poll_seconds is None else poll_seconds
-        )
-        place = locally(notes, output, options, clock)
-    else:
-        policy = _wait_policy(timeout, poll_seconds)
-        place = at_aws(connection, request_for(source, destination, options), clock, slot_timeout)
+        from . import local as local_service
 
-    with place as here:
+        if service != Service():
+            raise Exit(USAGE, "--local takes no --region, --profile or --endpoint-url")
+        if start.allow_overlap:
+            raise Exit(USAGE, "--local takes no --allow-overlap: its folders must not overlap")
+        notes = local_folder("SOURCE", source)
+        output = local_folder("DESTINATION", destination)
+        keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
+        require_writable("DESTINATION", output)
+        policy = _wait_policy(timeout, local_service.POLL_SECONDS if delay is None else delay)
+        target = local_service.at_local_service(notes, output, start, clock)
+    else:
+        request = _s3_request(source, destination, start, hint=", or a folder with --local")
+        policy = _wait_policy(timeout, delay)
+        target = at_aws(service, request, clock, slot_timeout)
+
+    undelivered = Undelivered()
+    with target as here:
         job = submit(here.client, here.request)
-        with waiting(job.job_id, here.how_to_wait, as_json=as_json):
+        with waiting(job.job_id, here.how_to_wait(job.job_id), as_json=as_json):
             properties = _wait(job, policy, clock)
-        with reading(job.job_id, here.how_to_read):
+        with reading(job.job_id, here.how_to_read(job.job_id)):
             problems = [here.fetch()]
-            results = job.results()
-            undelivered = Undelivered()
-            documents, counts = _count(undelivered.all_but(iter(results)))
+            found = job.results()
+            documents, counts = _count(undelivered.all_but(iter(found)))
             if redact is not None:
-                copies = undelivered.all_but(results.redacted())
-                _, problem = _write_redacted(copies, redact, properties)
+                redacted = undelivered.all_but(found.redacted())
+                _, problem = _write_copies(redacted, redact, properties)
                 problems.append(problem)
-            if review is not None and render is not None:
-                write_private(review, render(results, job.job_id, undelivered))
-            unprocessed, code = results.unprocessed, _code(results)
+            if review is not None:
+                _write_page(review, found, job.job_id, undelivered)
+            unprocessed = found.unprocessed
             if as_json:
                 emit_json(
                     {
@@ -240,7 +217,7 @@ def detect(
                         "document_count": documents,
                         "entity_counts": dict(counts.most_common()),
                         "unprocessed": [unprocessed_members(file) for file in unprocessed],
-                        "failed": [failed_members(*each) for each in undelivered.failed.items()],
+                        "failed": undelivered.members,
                         "redacted": None if redact is None else str(redact),
                         "review": None if review is None else str(review),
                     }
@@ -254,33 +231,32 @@ def detect(
                     emit(f"Redacted copies are in {redact}")
                 if review is not None:
                     emit(f"The page for a reviewer is {review}; it has the notes in full")
-    _fail_if([*problems, *undelivered.problems])
-    return code
+    undelivered.exit_if_any(*problems)
+    return _exit_code(found)
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
-def start(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The notes: s3://bucket/prefix.")],
-    destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="For the results: s3://bucket/prefix.")
-    ],
-    role_arn: RoleArn = None,
-    kms_key: KmsKey = None,
-    job_name: JobName = None,
-    token: Token = None,
-    allow_overlap: AllowOverlap = False,
-    slot_timeout: SlotTimeout = 0.0,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
+@app.command("start")
+@click.argument("source")
+@click.argument("destination")
+@start_options
+@slot_timeout_option
+@service_options
+@json_option
+def start_job(
+    source: str,
+    destination: str,
+    start: StartOptions,
+    slot_timeout: float,
+    service: Service,
+    as_json: bool,
 ) -> int:
-    """Start a job and print its id."""
-    options = StartOptions(role_arn, kms_key, job_name, token, allow_overlap)
-    request = request_for(source, destination, options)
-    connection = Connection(region, profile, endpoint_url)
-    with at_aws(connection, request, WatchedClock(), slot_timeout) as here:
-        job_id = submit(here.client, request).job_id
+    """Start a job and print its id.
+
+    SOURCE has the notes and DESTINATION gets the results. Both are like s3://bucket/prefix.
+    """
+    request = _s3_request(source, destination, start)
+    with service.client(clock=WatchedClock(), slot_timeout=slot_timeout) as client:
+        job_id = submit(client, request).job_id
     if as_json:
         emit_json({"job_id": job_id, "client_request_token": request.client_request_token})
     else:
@@ -288,17 +264,17 @@ def start(
     return DONE
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
-def status(
-    job_id: JobId,
-    show_names: ShowNames = False,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
-) -> int:
+# --- Commands for a job's state -------------------------------------------------------------------
+
+
+@app.command()
+@click.argument("job_id")
+@show_names_option
+@service_options
+@json_option
+def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> int:
     """Show what the service knows of a job; done whatever its state is."""
-    with _client(region, profile, endpoint_url) as client:
+    with service.client(clock=WatchedClock()) as client:
         properties = client.describe_phi_detection_job(job_id)
     if as_json:
         emit_json(job_members(properties, show_names=show_names))
@@ -307,65 +283,77 @@ def status(
     return DONE
 
 
-@app.command("list", cls=_Command, epilog=_EPILOG)
+# The options of the filter have the names of its fields.
+@app.command("list")
+@click.option("--name", "job_name", metavar="NAME", help="Jobs of exactly this name.")
+@click.option(
+    "--status",
+    "job_status",
+    metavar="STATUS",
+    shell_complete=complete_status,
+    help="Jobs in this state.",
+)
+@click.option(
+    "--before",
+    "submit_time_before",
+    metavar="TIME",
+    callback=moment,
+    help="Jobs submitted before it, oldest first.",
+)
+@click.option(
+    "--after",
+    "submit_time_after",
+    metavar="TIME",
+    callback=moment,
+    help="Jobs submitted after it, newest first.",
+)
+@show_names_option
+@service_options
+@json_option
 def list_jobs(
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Jobs of exactly this name.")
-    ] = None,
-    state: Annotated[
-        str | None, typer.Option("--status", metavar="STATUS", help="Jobs in this state.")
-    ] = None,
-    before: Annotated[
-        str | None,
-        typer.Option("--before", metavar="TIME", help="Jobs submitted before it, oldest first."),
-    ] = None,
-    after: Annotated[
-        str | None,
-        typer.Option("--after", metavar="TIME", help="Jobs submitted after it, newest first."),
-    ] = None,
-    show_names: ShowNames = False,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
+    job_name: str | None,
+    job_status: str | None,
+    submit_time_before: datetime | None,
+    submit_time_after: datetime | None,
+    show_names: bool,
+    service: Service,
+    as_json: bool,
 ) -> int:
     """List the jobs of the account in the region; the service takes one filter at a time.
 
     A TIME is a date or a moment such as 2031-02-03T04:05:06, in UTC unless it has an offset.
     """
     filter = JobFilter(
-        job_name=name,
-        job_status=None if state is None else JobStatus(state.upper()),
-        submit_time_before=_moment("--before", before),
-        submit_time_after=_moment("--after", after),
+        job_name=job_name,
+        job_status=None if job_status is None else JobStatus(job_status.upper()),
+        submit_time_before=submit_time_before,
+        submit_time_after=submit_time_after,
     )
-    with _client(region, profile, endpoint_url) as client:
+    with service.client(clock=WatchedClock()) as client:
         jobs = client.list_phi_detection_jobs(filter)
         if as_json:
             for job in jobs:
                 emit_json(job_members(job, show_names=show_names))
         else:
-            list_as_lines(jobs, show_names=show_names)
+            show_jobs(jobs, show_names=show_names)
     return DONE
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
+@app.command()
+@click.argument("job_id")
+@timeout_option
+@poll_seconds_option
+@service_options
+@json_option
 def wait(
-    job_id: JobId,
-    timeout: Timeout = None,
-    poll_seconds: PollSeconds = None,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
+    job_id: str, timeout: float | None, delay: float | None, service: Service, as_json: bool
 ) -> int:
     """Wait until a job has ended, and print how it ended."""
-    connection = Connection(region, profile, endpoint_url)
-    policy = _wait_policy(timeout, poll_seconds)
+    policy = _wait_policy(timeout, delay)
     clock = WatchedClock()
-    with connection.client(clock=clock) as client:
+    with service.client(clock=clock) as client:
         job = client.job(job_id)
-        with waiting(job_id, connection.how_to_wait, as_json=as_json):
+        with waiting(job_id, service.how_to_wait(job_id), as_json=as_json):
             properties = _wait(job, policy, clock)
     if as_json:
         emit_json(job_members(properties))
@@ -374,16 +362,13 @@ def wait(
     return PARTIAL if properties.job_status is JobStatus.PARTIAL_SUCCESS else DONE
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
-def stop(
-    job_id: JobId,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
-) -> int:
+@app.command()
+@click.argument("job_id")
+@service_options
+@json_option
+def stop(job_id: str, service: Service, as_json: bool) -> int:
     """Ask for a job to be stopped; `wait` tells when it is."""
-    with _client(region, profile, endpoint_url) as client:
+    with service.client(clock=WatchedClock()) as client:
         stopped = client.stop_phi_detection_job(job_id)
     if as_json:
         emit_json({"job_id": stopped})
@@ -392,131 +377,137 @@ def stop(
     return DONE
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
-def results(
-    job_id: JobId,
-    show_text: Annotated[
-        bool, typer.Option("--show-text", help="Show the text that was found: this is PHI.")
-    ] = False,
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
-) -> int:
+# --- Commands for a job's results -----------------------------------------------------------------
+
+
+@app.command()
+@click.argument("job_id")
+@click.option("--show-text", is_flag=True, help="Show the text that was found: this is PHI.")
+@service_options
+@json_option
+def results(job_id: str, show_text: bool, service: Service, as_json: bool) -> int:
     """Print what a job found, one JSON object for each document.
 
     With --json, there is an object for each file that was not processed or cannot be read too.
     """
     undelivered = Undelivered(as_json=as_json)
-    with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
+    with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
         found = client.results(job_id)
         with closing(undelivered.all_but(iter(found))) as documents:
             for document in documents:
                 emit_json(document_members(document, show_text=show_text))
-        code = _tell_unprocessed(found, as_json=as_json)
-    _fail_if(undelivered.problems)
-    return code
+        _print_unprocessed(found, as_json=as_json)
+    undelivered.exit_if_any()
+    return _exit_code(found)
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
+@app.command()
+@click.argument("job_id")
+@click.argument("folder", callback=copies, shell_complete=complete_folder)
+@click.option(
+    "--min-score",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SCORE",
+    help="Entities with a lower score stay readable.",
+)
+@click.option(
+    "--replacement",
+    default="[{type}]",
+    show_default=True,
+    metavar="TEXT",
+    help="What takes the place of an entity.",
+)
+@service_options
+@json_option
 def redact(
-    job_id: JobId,
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER",
-            parser=local_path("FOLDER", COPIES),
-            help="The local folder for the redacted copies.",
-        ),
-    ],
-    min_score: Annotated[
-        float,
-        typer.Option(
-            "--min-score", metavar="SCORE", help="Entities with a lower score stay readable."
-        ),
-    ] = 0.0,
-    replacement: Annotated[
-        str,
-        typer.Option("--replacement", metavar="TEXT", help="What takes the place of an entity."),
-    ] = "[{type}]",
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
+    job_id: str, folder: Path, min_score: float, replacement: str, service: Service, as_json: bool
 ) -> int:
-    """Write redacted copies of a job's notes, at their paths below the job's prefix."""
-    _require_writable("FOLDER", folder)
+    """Write redacted copies of a job's notes, at their paths below the job's prefix.
+
+    FOLDER is the local folder for the copies.
+    """
+    require_writable("FOLDER", folder)
     undelivered = Undelivered(as_json=as_json)
-    with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
+    with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
         properties = client.describe_phi_detection_job(job_id)
         found = client.results(job_id)
-        copies = undelivered.all_but(found.redacted(min_score=min_score, replacement=replacement))
-        number, problem = _write_redacted(copies, folder, properties, as_json=as_json)
-        code = _tell_unprocessed(found, as_json=as_json)
+        redacted = undelivered.all_but(found.redacted(min_score=min_score, replacement=replacement))
+        number, problem = _write_copies(redacted, folder, properties, as_json=as_json)
+        _print_unprocessed(found, as_json=as_json)
     if not as_json:
         emit(f"{amount(number, 'redacted copy is', 'redacted copies are')} in {folder}")
-    _fail_if([problem, *undelivered.problems])
-    return code
+    undelivered.exit_if_any(problem)
+    return _exit_code(found)
 
 
-@app.command(cls=_Command, epilog=_EPILOG)
-def review(
-    job_id: JobId,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            parser=local_path("FILE", PAGE),
-            help="The local file for the page, in HTML.",
-        ),
-    ],
-    region: Region = None,
-    profile: Profile = None,
-    endpoint_url: EndpointUrl = None,
-    as_json: AsJson = False,
-) -> int:
-    """Write a page on which a person can review what a job found. It has the notes in full."""
-    render = _page_renderer("FILE", file)
+@app.command()
+@click.argument("job_id")
+@click.argument("file", callback=page, shell_complete=complete_file)
+@service_options
+@json_option
+def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
+    """Write a page on which a person can review what a job found. It has the notes in full.
+
+    FILE is the local file for the page, in HTML.
+    """
+    _require_page("FILE", file)
     undelivered = Undelivered()
-    with _client(region, profile, endpoint_url) as client, reading(job_id, the_same_command):
+    with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
         found = client.results(job_id)
-        write_private(file, render(found, job_id, undelivered))
-        code = _tell_unprocessed(found)
+        _write_page(file, found, job_id, undelivered)
+        _print_unprocessed(found)
     if as_json:
         emit_json(
             {
                 "job_id": job_id,
-                "unprocessed": [unprocessed_members(file) for file in found.unprocessed],
-                "failed": [failed_members(*each) for each in undelivered.failed.items()],
+                "unprocessed": [unprocessed_members(each) for each in found.unprocessed],
+                "failed": undelivered.members,
                 "review": str(file),
             }
         )
     else:
         emit(f"The page for a reviewer is {file}; it has the notes in full")
-    _fail_if(undelivered.problems)
-    return code
+    undelivered.exit_if_any()
+    return _exit_code(found)
+
+
+# --- Shell completion -----------------------------------------------------------------------------
+
+
+@app.command()
+@click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> int:
+    """Print a script that completes commands and options in bash, zsh or fish."""
+    return shell_complete(app, {}, PROGRAM, COMPLETE_VARIABLE, f"{shell}_source")
 
 
 # --- What commands share --------------------------------------------------------------------------
 
 
-def _client(region: str | None, profile: str | None, endpoint_url: str | None) -> PHIClient:
-    return Connection(region, profile, endpoint_url).client(clock=WatchedClock())
+def _s3_request(
+    source: str, destination: str, start: StartOptions, hint: str = ""
+) -> StartPHIDetectionJobRequest:
+    return start.request(
+        s3_location(InputDataConfig, "SOURCE", source, hint),
+        s3_location(OutputDataConfig, "DESTINATION", destination, hint),
+    )
 
 
-def _wait_policy(timeout: float | None, poll_seconds: float | None) -> WaitPolicy:
-    if poll_seconds is None:
+def _wait_policy(timeout: float | None, delay: float | None) -> WaitPolicy:
+    if delay is None:
         return WaitPolicy(timeout=timeout)
-    return WaitPolicy(delay=poll_seconds, max_delay=poll_seconds, multiplier=1.0, timeout=timeout)
+    return WaitPolicy(delay=delay, max_delay=delay, multiplier=1.0, timeout=timeout)
 
 
 def _wait(job: Job, policy: WaitPolicy, clock: WatchedClock) -> JobProperties:
     with Progress(clock) as progress:
-        return job.wait(policy, on_poll=progress.seen, on_poll_error=progress.failed)
+        return job.wait(policy, on_poll=progress.on_poll, on_poll_error=progress.on_poll_error)
 
 
 def _count(documents: Generator[Document, None, None]) -> tuple[int, Counter[str]]:
-    """How many documents there are, and entities of each type in them."""
+    """Return how many documents there are, and how many entities of each type they contain."""
     number = 0
     counts: Counter[str] = Counter()
     with closing(documents):
@@ -526,24 +517,24 @@ def _count(documents: Generator[Document, None, None]) -> tuple[int, Counter[str
     return number, counts
 
 
-def _write_redacted(
-    copies: Generator[tuple[str, str], None, None],
+def _write_copies(
+    redacted: Generator[tuple[str, str], None, None],
     root: Path,
     job: JobProperties,
     *,
     as_json: bool = False,
 ) -> tuple[int, ResultsError | None]:
-    """Write redacted copies, and tell each where `as_json` asks for it.
+    """Write redacted copies, and with `as_json` print a line for each.
 
     Returns:
-        How many there are, and the error to raise in the end where others had to be left out.
+        How many were written, and the error that names the keys that were left out.
     """
     number = 0
     source = job.input_data_config
     prefix = source.s3_key or "" if source else ""
-    with closing(copies):
+    with closing(redacted):
         folder = Folder(root, private=False)
-        for key, text in copies:
+        for key, text in redacted:
             # A folder marker, such as the S3 console creates, is empty and needs no copy.
             if key.endswith("/") and not text:
                 continue
@@ -555,81 +546,42 @@ def _write_redacted(
     return number, folder.problem
 
 
-def _fail_if(problems: Sequence[ResultsError | None]) -> None:
-    """End the command, with a line for each problem, if there is one."""
-    lines = dict.fromkeys(str(problem) for problem in problems if problem is not None)
-    if lines:
-        raise Ended(FAILED, *lines)
-
-
-def _keep_out_of(source: Path, places: Mapping[str, Path | None]) -> None:
-    """Refuse to write into SOURCE: what lies there is a note to the next run."""
-    folder = real_path(source)
-    for option, place in places.items():
-        if place is not None and real_path(place).is_relative_to(folder):
-            raise Ended(USAGE, f"{option} would write among the notes in SOURCE")
-
-
-def _require_writable(option: str, folder: Path) -> None:
-    """Refuse a folder in which no file can be written, before anything is started."""
-    if reason := obstacle(folder):
-        raise Ended(FAILED, f"{option} cannot be written. {folder}: {reason}")
-
-
-def _page_renderer(option: str, file: Path) -> Callable[[JobResults, str, Undelivered], str]:
-    """What makes the page for a reviewer; asked for first, so that no job starts without it."""
-    _require_writable(option, file.parent)
+def _require_page(argument: str, file: Path) -> None:
+    """Raise `Exit` if the page for a reviewer cannot be written, so that no job is started."""
+    require_writable(argument, file.parent)
     if not replaceable(file):
-        raise Ended(USAGE, f"{option} must not be there yet or be a regular file")
+        raise Exit(USAGE, f"{argument} must not be there yet or be a regular file")
     try:
-        from ..review.page import render
+        from ..review import page as _  # noqa: F401 - imports what the page needs
     except ImportError as error:
         reason = str(error)
     else:
-
-        def page(found: JobResults, job_id: str, undelivered: Undelivered) -> str:
-            failed: dict[str, str] = {}
-            return render(
-                undelivered.all_but(found.with_text(), failed),
-                title=f"Job {job_id}",
-                unprocessed=found.unprocessed,
-                failed=failed,
-            )
-
-        return page
-    raise Ended(USAGE, reason)
+        return
+    raise Exit(USAGE, reason)
 
 
-def _tell_unprocessed(found: JobResults, *, as_json: bool = False) -> int:
-    """Note which files were not processed, with `as_json` as lines too; returns the exit code."""
+def _write_page(file: Path, found: JobResults, job_id: str, undelivered: Undelivered) -> None:
+    from ..review.page import render
+
+    failed: dict[str, str] = {}
+    html = render(
+        undelivered.all_but(found.with_text(), failed),
+        title=f"Job {job_id}",
+        unprocessed=found.unprocessed,
+        failed=failed,
+    )
+    write_private(file, html)
+
+
+def _print_unprocessed(found: JobResults, *, as_json: bool = False) -> None:
+    """Print to stderr which files were not processed, and with `as_json` to stdout as well."""
     for file in found.unprocessed:
         if as_json:
             emit_json({"unprocessed": unprocessed_members(file)})
         why = ": ".join(filter(None, (file.error_code, file.error_message)))
-        note(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
-    return _code(found)
+        inform(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
 
 
-def _code(found: JobResults) -> int:
+def _exit_code(found: JobResults) -> int:
     ended_early = found.manifest.status in (JobStatus.FAILED, JobStatus.STOPPED)
     return PARTIAL if found.unprocessed or ended_early else DONE
-
-
-def _moment(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        # Python 3.10 knows no Z.
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        if moment.tzinfo is None:
-            return moment.replace(tzinfo=UTC)
-        # It is sent in UTC, where the first and the last years may lack it.
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise Ended(USAGE, f"{option} must be a date or a moment such as 2031-02-03T04:05:06")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code."""
-    return run(app, sys.argv[1:] if arguments is None else list(arguments))

@@ -1,6 +1,6 @@
-"""How a command ends: with an exit code, and one clear line if something was raised.
+"""How a command ends: with an exit code and, if something went wrong, one clear line on stderr.
 
-No traceback is ever shown, since it could show the text of a note.
+No traceback is ever printed, because it could contain the text of a note.
 """
 
 from __future__ import annotations
@@ -14,22 +14,39 @@ import warnings
 from collections.abc import Sequence
 from typing import TextIO
 
-import typer
+import click
+from click.shell_completion import shell_complete
 
 from ..errors import (
     ComprehendPHIError,
     OverlappingLocationsWarning,
     PlaintextOutputWarning,
-    RequestValidationError,
     mask,
 )
-from .output import ClosedPipe, note, retries_shown
+from .output import ClosedPipe, inform
+from .progress import retries_shown
 
 DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 4, 130, 141
 
+# For help texts. A backspace alone on its line keeps click from filling the paragraph.
+EXIT_CODES = """\b
+Exit codes:
+    0  done
+    1  failed
+    2  wrong usage
+    3  partial success: some files were not processed
+    4  timed out
+  130  interrupted
+  141  nobody reads the output any more
+"""
 
-class Ended(Exception):
-    """The command ends here, with an exit code and lines for the person."""
+PROGRAM = "comprehend-phi"
+# The variable with which a shell asks for completions. Its name is click's default.
+COMPLETE_VARIABLE = "_COMPREHEND_PHI_COMPLETE"
+
+
+class Exit(Exception):
+    """Ends the command with an exit code and lines for stderr."""
 
     def __init__(self, code: int, *lines: str) -> None:
         super().__init__(code, *lines)
@@ -37,42 +54,102 @@ class Ended(Exception):
         self.lines = lines
 
 
-def interrupted(*lines: str) -> Ended:
-    """Tell at once how to go on after Ctrl-C. The next Ctrl-C ends the process at once."""
-    _tell(lines)
+def interrupted(*lines: str) -> Exit:
+    """Print how to continue after Ctrl-C, and return the exit. The next Ctrl-C ends the process."""
+    _print_ending(lines)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return Ended(INTERRUPTED)
+    return Exit(INTERRUPTED)
 
 
-def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+def run(app: click.Group, arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        _fill_missing_streams()
+        _open_missing_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                # What a terminal cannot show is no reason to fail.
+                # Printing must not fail because of a character that a terminal cannot show.
                 stream.reconfigure(errors="backslashreplace")
         warnings.showwarning = _show_warning
         # The command line refuses such locations unless --allow-overlap accepts them.
         warnings.simplefilter("ignore", OverlappingLocationsWarning)
         with retries_shown():
-            return _end(*_run(app, arguments))
-    except KeyboardInterrupt:  # while the end was told
+            code, lines = _run(app, arguments)
+            return _end(code, lines)
+    except KeyboardInterrupt:  # while the ending was printed
         return INTERRUPTED
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
 
 
-def _end(code: int, lines: Sequence[str]) -> int:
-    """Print how the command ended and return its exit code."""
+def _run(app: click.Group, arguments: Sequence[str]) -> tuple[int, Sequence[str]]:
     try:
-        _tell(lines)
+        if instruction := os.environ.get(COMPLETE_VARIABLE):
+            return shell_complete(app, {}, PROGRAM, COMPLETE_VARIABLE, instruction), ()
+        # Not `app.main`, which prints a line of its own after Ctrl-C.
+        with app.make_context(PROGRAM, list(arguments)) as context:
+            return app.invoke(context), ()
+    except Exit as end:
+        return end.code, end.lines
+    except click.exceptions.Exit as end:  # --help and --version
+        return end.exit_code, ()
+    except click.ClickException as error:
+        return USAGE, (_without_values(error.format_message(), arguments),)
+    except (ClosedPipe, BrokenPipeError):  # click itself prints --help
+        for stream in (sys.stdout, sys.stderr):
+            _discard(stream)
+        return CLOSED_PIPE, ()
+    except PlaintextOutputWarning:
+        return FAILED, (f"No job was started. {_PLAINTEXT}",)
+    except ComprehendPHIError as error:
+        return FAILED, (str(error),)
+    except KeyboardInterrupt:
+        return INTERRUPTED, ("Interrupted",)
+    except OSError as error:
+        return FAILED, (os_problem(error),)
+    # Python would print anything else with its traceback and its message.
+    except Exception as error:  # noqa: BLE001 - either may quote a note
+        return FAILED, (f"unexpected {type(error).__name__}; this is a bug, please report it",)
+
+
+def os_problem(error: OSError) -> str:
+    """Return what the operating system refused, and for which file."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or type(error).__name__}{where}"
+
+
+def _without_values(message: str, arguments: Sequence[str]) -> str:
+    """Return a message of click without the values that were typed. It may name the command."""
+    values = [
+        part for argument in arguments[1:] for part in (argument, *argument.split("=", 1)[1:])
+    ]
+    values = [value for value in values if not value.startswith("-")]
+    for value in values:
+        for form in (value, repr(value)[1:-1]):
+            message = message.replace(f"'{form}'", "'***'")
+    message = mask(message, values)
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} Try --help."
+
+
+# --- The two streams ------------------------------------------------------------------------------
+
+
+def _open_missing_streams() -> None:
+    """Open a stream that the shell closed (`>&-`), which Python makes None, to the null device."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+
+
+def _end(code: int, lines: Sequence[str]) -> int:
+    """Print how the command ended, flush its output, and return its exit code."""
+    try:
+        _print_ending(lines)
     except ClosedPipe:
         code = CLOSED_PIPE
-    except OSError:  # stderr cannot be written either: the exit code is all that is left
+    except OSError:  # stderr cannot be written either: only the exit code is left
         pass
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -87,61 +164,19 @@ def _end(code: int, lines: Sequence[str]) -> int:
     return code
 
 
-def _tell(lines: Sequence[str]) -> None:
+def _print_ending(lines: Sequence[str]) -> None:
     for index, line in enumerate(lines):
-        note(f"comprehend-phi: {line}" if index == 0 else line)
+        inform(f"{PROGRAM}: {line}" if index == 0 else line)
 
 
 def _discard(stream: TextIO) -> None:
-    """Send to nowhere what is left in the buffers of a stream that cannot be written."""
-    # Python would try to write it at exit, and fail again.
+    """Connect a stream that cannot be written to the null device.
+
+    Otherwise Python would try to write the rest of its buffer at exit, and fail again.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-
-
-def _fill_missing_streams() -> None:
-    """Give a stream that the shell closed (`>&-`), which Python makes None, to nobody."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-
-
-def _run(app: typer.Typer, arguments: Sequence[str]) -> tuple[int, Sequence[str]]:
-    try:
-        code: int | None = app(arguments, prog_name="comprehend-phi", standalone_mode=False)
-    except Ended as ended:
-        return ended.code, ended.lines
-    # SystemExit: how typer's own printing, as of help, takes a closed pipe.
-    except (ClosedPipe, SystemExit):
-        for stream in (sys.stdout, sys.stderr):
-            _discard(stream)
-        return CLOSED_PIPE, []
-    except RequestValidationError as error:
-        return USAGE, [_in_options(error)]
-    except ComprehendPHIError as error:
-        return FAILED, [str(error)]
-    except PlaintextOutputWarning:
-        return FAILED, [f"No job was started. {_PLAINTEXT}"]
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED, ["Interrupted"]
-    except OSError as error:
-        return FAILED, [os_problem(error)]
-    # The command ends here: what is let through, Python prints, with the message of an error that
-    # nobody foresaw.
-    except Exception as error:  # noqa: BLE001 - no traceback may quote a note
-        # The usage errors of click, which newer versions of typer bring along under another name.
-        if (format_message := getattr(error, "format_message", None)) is not None:
-            return USAGE, [_without_values(format_message(), arguments)]
-        return FAILED, [f"unexpected {type(error).__name__}; this is a bug, please report it"]
-    # typer turns Ctrl-C into this code, some versions of it into Abort.
-    return code or DONE, ["Interrupted"] if code == INTERRUPTED else []
-
-
-def os_problem(error: OSError) -> str:
-    """Return what the operating system refused, and for which file."""
-    where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or type(error).__name__}{where}"
 
 
 _PLAINTEXT = (
@@ -153,49 +188,4 @@ _PLAINTEXT = (
 def _show_warning(
     message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
-    note(f"Warning: {_PLAINTEXT if category is PlaintextOutputWarning else message}")
-
-
-_OPTIONS = {
-    "data_access_role_arn": "--role-arn",
-    "kms_key": "--kms-key",
-    "client_request_token": "--token",
-    "job_id": "JOB_ID",
-    "timeout": "--timeout",
-    "delay": "--poll-seconds",
-    "slot_timeout": "--slot-timeout",
-    "min_score": "--min-score",
-    "replacement": "--replacement",
-}
-_FILTERS = {
-    "job_name": "--name",
-    "job_status": "--status",
-    "submit_time_before": "--before",
-    "submit_time_after": "--after",
-}
-
-
-def _in_options(error: RequestValidationError) -> str:
-    """The error with the names of options in the place of fields."""
-    if error.owner in ("InputDataConfig", "OutputDataConfig"):
-        argument = "SOURCE" if error.owner == "InputDataConfig" else "DESTINATION"
-        return f"{argument} ({error.shape}) {error.reason}"
-    names = _FILTERS if error.owner == "JobFilter" else {**_OPTIONS, "job_name": "--job-name"}
-    reason = error.reason
-    if error.owner == "JobFilter":
-        for field, option in _FILTERS.items():
-            reason = reason.replace(f"beside {field}", f"beside {option}")
-    return f"{names.get(error.field, error.field)} ({error.shape}) {reason}"
-
-
-def _without_values(message: str, arguments: Sequence[str]) -> str:
-    """The message of click without what was typed as a value; a command's name may be shown."""
-    values = [
-        part for argument in arguments[1:] for part in (argument, *argument.split("=", 1)[1:])
-    ]
-    values = [value for value in values if not value.startswith("-")]
-    for value in values:
-        for form in (value, repr(value)[1:-1]):
-            message = message.replace(f"'{form}'", "'***'")
-    message = mask(message, values)
-    return f"{message}{'' if message.endswith(('.', '?')) else '.'} Try --help."
+    inform(f"Warning: {_PLAINTEXT if category is PlaintextOutputWarning else message}")

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from .exits import FAILED, Ended
+from .exits import FAILED, Exit
 from .output import amount
 
 _MOST_BYTES = 1024  # of a key in S3 (Amazon S3 User Guide, "Naming Amazon S3 objects")
@@ -20,7 +20,7 @@ def find_notes(folder: Path) -> dict[str, Path]:
     a folder is refused: it may form a loop, or lead to the folder of the results.
 
     Raises:
-        Ended: the folder contains something that cannot be read as a note.
+        Exit: the folder contains something that cannot be read as a note.
     """
     notes: dict[str, Path] = {}
     problems: list[str] = []
@@ -56,7 +56,7 @@ def read_note(path: Path) -> bytes:
     """Return the content of a file that `find_notes` found.
 
     Raises:
-        Ended: the file has vanished since, or it cannot be read.
+        Exit: the file has vanished since, or it cannot be read.
     """
     try:
         return path.read_bytes()
@@ -65,10 +65,10 @@ def read_note(path: Path) -> bytes:
     raise _refusal([problem])
 
 
-def _refusal(problems: list[str]) -> Ended:
+def _refusal(problems: list[str]) -> Exit:
     shown = ", ".join(sorted(problems)[:_SHOWN])
     more = len(problems) - _SHOWN
-    return Ended(
+    return Exit(
         FAILED,
         f"No job was started. {amount(len(problems), 'path', 'paths')} in SOURCE cannot be read as"
         f" a note: {shown}" + (f" and {more} more" if more > 0 else ""),

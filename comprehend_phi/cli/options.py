@@ -1,109 +1,242 @@
-"""The options that several commands have, and how paths are parsed."""
+"""The options that several commands share, and how the command line checks and completes values."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import typer
+import click
+from click.shell_completion import CompletionItem
 
-from .exits import USAGE, Ended
+from ..errors import RequestValidationError
+from ..models import InputDataConfig, JobStatus, OutputDataConfig
+from .exits import USAGE, Exit
+from .targets import Service, StartOptions
 
-# More than one letter, since Windows paths begin with a letter and a colon.
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Decorator = Callable[[_Function], _Function]
+_Location = TypeVar("_Location", InputDataConfig, OutputDataConfig)
+
+# --- Values ---------------------------------------------------------------------------------------
+
+# More than one letter, because a Windows path begins with a letter and a colon.
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
-COPIES = "must be a local folder: the copies are written to this machine only"
-PAGE = "must be a local file: the page is written to this machine only"
-LOCAL_JOB = "must be a local folder, because --local is given"
+
+def checked(parse: Callable[[str], Any], rule: str) -> Callable[..., Any]:
+    """Return a click callback that parses a value. If it cannot, it exits with `rule`.
+
+    The exit never quotes the value, which click's own messages do.
+    """
+
+    def callback(_context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except (ValueError, OverflowError):
+            pass
+        raise Exit(USAGE, f"{label(parameter)} {rule}")
+
+    return callback
 
 
-def local_path(argument: str, rule: str) -> Callable[[str], Path]:
-    """Return a parser for the paths of local files, which refuses URIs and the empty string."""
-
-    def parse(text: str) -> Path:
-        if not text or _URI.match(text):
-            raise Ended(USAGE, f"{argument} {rule}")
-        return Path(text)
-
-    return parse
+def label(parameter: click.Parameter) -> str:
+    """Return what a user types for a parameter: `--timeout` or `JOB_ID`."""
+    if isinstance(parameter, click.Argument):
+        return parameter.human_readable_name
+    return parameter.opts[0]
 
 
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", show_default=False)]
-Region = Annotated[str | None, typer.Option("--region", metavar="NAME", help="The AWS region.")]
-Profile = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="The profile in AWS's own settings.")
-]
-EndpointUrl = Annotated[
-    str | None,
-    typer.Option(
+def local_path(text: str) -> Path:
+    """Parse the path of a local file or folder.
+
+    Raises:
+        ValueError: `text` is empty or a URI.
+    """
+    if not text or _URI.match(text):
+        raise ValueError
+    return Path(text)
+
+
+def local_folder(argument: str, text: str) -> Path:
+    """Parse an argument that --local makes a local folder."""
+    try:
+        return local_path(text)
+    except ValueError:
+        pass
+    raise Exit(USAGE, f"{argument} must be a local folder, because --local is given")
+
+
+def s3_location(config: type[_Location], argument: str, text: str, hint: str = "") -> _Location:
+    """Parse an argument that is an `s3://` URI."""
+    try:
+        return config.from_uri(text)
+    except RequestValidationError as error:
+        rule = f"({error.shape}) {error.reason}"
+    if not text.startswith("s3://"):
+        rule = f"must be like s3://bucket/prefix{hint}"
+    raise Exit(USAGE, f"{argument} {rule}")
+
+
+def _region(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
+        raise ValueError
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    # Reading a port that is no port raises ValueError.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError
+    return text
+
+
+def _utc(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    # It is sent in UTC, in which a moment of the year 1 or 9999 may not exist.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+moment = checked(_utc, "must be a date or a moment such as 2031-02-03T04:05:06")
+copies = checked(local_path, "must be a local folder: the copies are written to this machine only")
+page = checked(local_path, "must be a local file: the page is written to this machine only")
+
+# --- Shell completion -----------------------------------------------------------------------------
+
+
+def complete_file(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete the name of a file."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_folder(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete the name of a folder."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_local_folder(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete the name of a folder if --local was given before it."""
+    return complete_folder(context, parameter, incomplete) if context.params.get("local") else []
+
+
+def complete_status(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Complete the status of a job."""
+    return [status for status in JobStatus if status.startswith(incomplete.upper())]
+
+
+# --- Options --------------------------------------------------------------------------------------
+
+
+def _combined(
+    name: str, build: Callable[..., object], *options: _Decorator[Any]
+) -> _Decorator[Any]:
+    """Return a decorator that adds options to a command.
+
+    The command gets one argument for them all, `name`: what `build` returns for their values.
+    """
+    fields = inspect.signature(build).parameters
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_one_argument(**values: Any) -> Any:
+            given = {field: values.pop(field) for field in fields}
+            return command(**values, **{name: build(**given)})
+
+        for option in reversed(options):
+            with_one_argument = option(with_one_argument)
+        return with_one_argument
+
+    return decorate
+
+
+service_options = _combined(
+    "service",
+    Service,
+    click.option(
+        "--region",
+        metavar="NAME",
+        callback=checked(_region, "must be a name of letters, digits and hyphens, as us-east-1"),
+        help="The AWS region.",
+    ),
+    click.option("--profile", metavar="NAME", help="The profile in AWS's own settings."),
+    click.option(
         "--endpoint-url",
         metavar="URL",
+        callback=checked(_url, "must be a URL as https://host or http://host:8080"),
         help="Where Comprehend Medical is, when not at AWS. S3 follows AWS_ENDPOINT_URL_S3.",
     ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-RoleArn = Annotated[
-    str | None,
-    typer.Option(
+)
+
+# These have the names of the request's fields, so that an error of a field can name its option.
+start_options = _combined(
+    "start",
+    StartOptions,
+    click.option(
         "--role-arn",
+        "data_access_role_arn",
         metavar="ARN",
         envvar="COMPREHEND_PHI_ROLE_ARN",
+        show_envvar=True,
         help="The role with which the service reads the notes and writes the results. Required"
         " at AWS.",
     ),
-]
-KmsKey = Annotated[
-    str | None,
-    typer.Option(
+    click.option(
         "--kms-key",
         metavar="KEY",
         help="The key that encrypts the results; without it they are written in plain text.",
     ),
-]
-JobName = Annotated[
-    str | None, typer.Option("--job-name", metavar="NAME", help="A name to list the job by.")
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
+    click.option("--job-name", metavar="NAME", help="A name to list the job by."),
+    click.option(
         "--token",
+        "client_request_token",
         metavar="TOKEN",
         help="The request token of an earlier try: the same request with it starts no second job.",
     ),
-]
-AllowOverlap = Annotated[
-    bool,
-    typer.Option(
+    click.option(
         "--allow-overlap",
+        is_flag=True,
         help="Start the job even if SOURCE and DESTINATION overlap at S3.",
     ),
-]
-SlotTimeout = Annotated[
-    float,
-    typer.Option(
-        "--slot-timeout",
-        metavar="SECONDS",
-        help="How long to wait for a free job slot where all are taken.",
-    ),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        help="How long to wait; without it, until the job has ended.",
-    ),
-]
-PollSeconds = Annotated[
-    float | None,
-    typer.Option(
-        "--poll-seconds",
-        metavar="SECONDS",
-        help="The time between two polls; without it 10 at first, then more and more, up to 60.",
-    ),
-]
-ShowNames = Annotated[
-    bool, typer.Option("--show-names", help="Show job names and keys, which may name people.")
-]
+)
+
+timeout_option = click.option(
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="How long to wait; without it, until the job has ended.",
+)
+poll_seconds_option = click.option(
+    "--poll-seconds",
+    "delay",
+    type=float,
+    metavar="SECONDS",
+    help="The time between two polls; without it 10 at first, then more and more, up to 60.",
+)
+slot_timeout_option = click.option(
+    "--slot-timeout",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a free job slot where all are taken.",
+)
+show_names_option = click.option(
+    "--show-names", is_flag=True, help="Show job names and keys, which may name people."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")

@@ -580,7 +580,7 @@ def test_ctrl_c_ends_a_program_in_its_backoff(program: str, clock: str, busy: Bu
 def test_ctrl_c_ends_the_command_line_in_its_backoff(
     command: str, busy: Busy, tmp_path: Path
 ) -> None:
-    pytest.importorskip("typer", reason="the extra `cli` is not installed")
+    pytest.importorskip("click", reason="the extra `cli` is not installed")
     arguments = {
         "results": [],
         "redact": [str(tmp_path / "copies")],

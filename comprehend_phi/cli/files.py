@@ -1,0 +1,186 @@
+"""Writing files safely: inside their folder, whole or not at all, and never over anything odd."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from secrets import token_hex
+
+from .._results.layout import folder_key
+from ..errors import ResultsError
+from .exits import FAILED, USAGE, Exit
+from .output import amount
+
+_SHOWN = 20
+
+# Errors that concern one path, so that other files can still be written. A full disk is not one.
+_ERRORS_OF_ONE_PATH = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EILSEQ,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+}
+
+
+class Folder:
+    """A folder that gets one file for each of many keys.
+
+    A key for which no file can be written is left out, and `problem` names it in the end. All
+    other files are written.
+
+    Args:
+        root: the folder, which is created if it does not exist. Nothing is written outside it.
+        private: whether only the owner can read what is created.
+    """
+
+    def __init__(self, root: Path, *, private: bool) -> None:
+        self._root = root
+        self._folder_mode, self._file_mode = (0o700, 0o600) if private else (0o777, 0o666)
+        self._written: set[tuple[int, int]] = set()
+        self._left_out: list[str] = []
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(self._folder_mode, exist_ok=True)
+
+    def write(self, key: str, name: str, content: bytes) -> Path | None:
+        """Write the file `name` for a key. Return its path, or None if the key was left out."""
+        try:
+            path = path_below(self._root, name)
+            if path is None:
+                reason: str | None = "its key has no path inside the folder"
+            elif not (reason := self._obstacle(path)):
+                _write_file(path, content, mode=self._file_mode)
+                self._written.add(_identity(path))
+                return path
+        except UnicodeEncodeError:
+            reason = "no file can have this name"
+        except OSError as error:
+            if error.errno not in _ERRORS_OF_ONE_PATH:
+                raise
+            reason = error.strerror
+        self._left_out.append(f"{key} ({reason})")
+        return None
+
+    def _obstacle(self, path: Path) -> str | None:
+        """Create the folders of `path`, and return why no file may be written there, if so."""
+        for parent in reversed(path.relative_to(self._root).parents):
+            (self._root / parent).mkdir(self._folder_mode, exist_ok=True)
+        if not replaceable(path):
+            return "what is at its path is no regular file"
+        # Different names may be one file, for example if the file system ignores case.
+        if path.exists() and _identity(path) in self._written:
+            return "another key has its path"
+        return None
+
+    @property
+    def problem(self) -> ResultsError | None:
+        """The error that names the keys that were left out, or None."""
+        if not self._left_out:
+            return None
+        shown = ", ".join(self._left_out[:_SHOWN])
+        more = len(self._left_out) - _SHOWN
+        return ResultsError(
+            f"{amount(len(self._left_out), 'file was', 'files were')} not written below"
+            f" {self._root}: {shown}" + (f" and {more} more" if more > 0 else "")
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def path_below(folder: Path, name: str) -> Path | None:
+    """Return the path of the file `name` below `folder`, or None if it would be outside."""
+    parts = name.split("/")
+    path = folder.joinpath(*parts)
+    if (
+        not {"", ".", ".."}.isdisjoint(parts)
+        # On Windows, a part may contain a drive or backslashes.
+        or any(Path(part).name != part for part in parts)
+        or "\0" in name
+        # A folder on the way may be a link.
+        or not _real_path(path.parent).is_relative_to(_real_path(folder))
+    ):
+        return None
+    return path
+
+
+def _real_path(path: Path) -> Path:
+    """Return the path without links. A loop of links is kept."""
+    # Path.resolve raises RuntimeError for a loop before Python 3.13.
+    return Path(os.path.realpath(path))
+
+
+def name_of_copy(key: str, input_key: str) -> str:
+    """Return the path of a note below its job's input key."""
+    # An input key that names one object is the only key of its job.
+    name = key.rpartition("/")[2] if key == input_key else key
+    return name.removeprefix(folder_key(input_key))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not replaceable(path):
+        raise FileExistsError(errno.EEXIST, "There is something that is no regular file", str(path))
+    _write_file(path, text.encode(), mode=0o600)
+
+
+def _write_file(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a whole file with this mode. If that fails, what was at `path` stays as it was."""
+    part = path.with_name(f".comprehend-phi-{token_hex(8)}")
+    try:
+        # A new file, because an existing one would keep its permissions.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replaceable(path: Path) -> bool:
+    """Return whether a file may be written at `path`: nothing is there, or a regular file."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
+# --- Checks before a job is started ---------------------------------------------------------------
+
+
+def keep_out_of(source: Path, paths: Mapping[str, Path | None]) -> None:
+    """Raise `Exit` if one of `paths`, by argument, is inside SOURCE: the next run would read it."""
+    folder = _real_path(source)
+    for argument, path in paths.items():
+        if path is not None and _real_path(path).is_relative_to(folder):
+            raise Exit(USAGE, f"{argument} would write among the notes in SOURCE")
+
+
+def require_writable(argument: str, folder: Path) -> None:
+    """Raise `Exit` if no file can be created in `folder`, which need not exist yet."""
+    if reason := _obstacle_to(folder):
+        raise Exit(FAILED, f"{argument} cannot be written. {folder}: {reason}")
+
+
+def _obstacle_to(folder: Path) -> str | None:
+    for existing in (folder, *folder.parents):
+        try:
+            if not stat.S_ISDIR(existing.stat().st_mode):
+                return "not a folder"
+        except FileNotFoundError:
+            if existing.is_symlink():
+                return "a broken link"
+            continue
+        except OSError as error:
+            return error.strerror
+        return None if os.access(existing, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    return None

@@ -1,0 +1,100 @@
+"""Starting, awaiting and reading a job, with advice on how to continue if that ends early."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from .._client import PHIClient
+from .._jobs import Job
+from ..errors import (
+    ActiveJobLimitExceeded,
+    JobError,
+    ResourceNotFoundException,
+    ServiceError,
+    TransportError,
+    WaitTimeout,
+)
+from ..models import StartPHIDetectionJobRequest
+from .exits import FAILED, TIMED_OUT, Exit, interrupted, os_problem
+from .output import emit_json, inform, job_members
+
+SAME_COMMAND = "The same command reads them again."
+
+
+def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
+    """Start a job.
+
+    Its token is on stderr before anything is sent, and its id as soon as it is known.
+    """
+    token = request.client_request_token
+    again = f"To send it again and start no second job: the same command with --token {token}"
+    try:
+        inform(f"Request token: {token}")
+        job = client.submit(request)
+        # stderr gets the id too, because stdout may turn out to be full or closed.
+        inform(f"Job {job.job_id} started")
+    except KeyboardInterrupt:
+        end = interrupted("Interrupted: the job may have been started.", again)
+    except ActiveJobLimitExceeded as error:
+        end = Exit(FAILED, f"{error}", "--slot-timeout SECONDS waits for a free slot.", again)
+    except (ServiceError, TransportError) as error:
+        if not error.outcome_unknown:
+            raise
+        end = Exit(FAILED, f"{error}", again)
+    else:
+        return job
+    raise end
+
+
+@contextmanager
+def waiting(job_id: str, how_to_wait: str, *, as_json: bool) -> Generator[None, None, None]:
+    """Print how to continue if the wait ends before the job does.
+
+    With `as_json`, print the job even if it failed or the wait ended early.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        end = interrupted(f"Interrupted in the wait for job {job_id}", how_to_wait)
+    except WaitTimeout as error:
+        unheard = error.last_poll_error
+        end = Exit(
+            TIMED_OUT,
+            f"Job {job_id} was {error.job.job_status} after {error.timeout:g} seconds of waiting."
+            + (f" The last poll failed: {unheard}" if unheard else ""),
+            how_to_wait,
+        )
+        if as_json:
+            emit_json(job_members(error.job))
+    except JobError as error:
+        if as_json:
+            emit_json(job_members(error.job))
+        raise
+    except (ServiceError, TransportError) as error:
+        # The job's state is unknown, unless the service does not know the job.
+        advice = () if isinstance(error, ResourceNotFoundException) else (how_to_wait,)
+        end = Exit(FAILED, str(error), *advice)
+        if as_json:
+            emit_json({"job_id": job_id, "job_status": None})
+    else:
+        return
+    raise end
+
+
+@contextmanager
+def reading(job_id: str, how_to_read: str) -> Generator[None, None, None]:
+    """Print how to read a job's results again if reading or writing them ends early."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end = interrupted(f"Interrupted while reading the results of job {job_id}", how_to_read)
+    except ResourceNotFoundException:
+        raise
+    except (ServiceError, TransportError) as error:
+        end = Exit(FAILED, str(error), how_to_read)
+    except OSError as error:
+        end = Exit(FAILED, os_problem(error), how_to_read)
+    else:
+        return
+    raise end
