@@ -48,7 +48,9 @@ class Boto3Storage:
         """Fetch one object."""
         if not key or _SURROGATE.search(key):
             # boto3's error for such a key would look like a configuration error.
-            raise MissingObject("no key of S3 is empty or not UTF-8", bucket=bucket, key=key)
+            raise MissingObject(
+                "S3 has no keys that are empty or not UTF-8", bucket=bucket, key=key
+            )
         return self._call("GetObject", lambda client: self._get(client, bucket, key), bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
@@ -72,7 +74,7 @@ class Boto3Storage:
             token: the `next_token` of the page before.
 
         Raises:
-            MissingBucket: there is no such bucket.
+            MissingBucket: the bucket does not exist.
             ResultsError, ServiceError, TransportError: as for `read`. The `key` is the prefix.
         """
         members = {"Bucket": bucket, "Prefix": prefix}
@@ -91,10 +93,10 @@ class Boto3Storage:
             # Without this check, a response that was cut off, or that S3 did not send, would look
             # like an empty folder.
             if answer.get("KeyCount") != len(objects) + len(below):
-                raise InvalidResponse("its keys are not as many as it says")
+                raise InvalidResponse("its KeyCount does not match its keys")
             following = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
             if answer.get("IsTruncated") and following in (None, token):
-                raise InvalidResponse("it does not say where the next page begins")
+                raise InvalidResponse("it has no usable NextContinuationToken")
             return Page(objects, below, following)
 
         return self._call("ListObjectsV2", list_page, bucket, prefix)
@@ -103,12 +105,12 @@ class Boto3Storage:
         """Return the region of a bucket; None if S3 does not say.
 
         Raises:
-            MissingBucket: there is no such bucket.
+            MissingBucket: the bucket does not exist.
             ServiceError, TransportError: all attempts failed.
         """
         status, region = self._call("HeadBucket", partial(_head, bucket), bucket, "")
         if status == HTTPStatus.NOT_FOUND:
-            raise MissingBucket("there is no such bucket", bucket=bucket)
+            raise MissingBucket("the bucket does not exist", bucket=bucket)
         return region
 
     def _pages(self, bucket: str, prefix: str, *, folders: bool = False) -> Iterator[Page]:
@@ -128,7 +130,7 @@ class Boto3Storage:
         with closing(answer["Body"]) as body:
             # Without a length, a body that was cut off would look complete.
             if "ContentLength" not in answer:
-                raise InvalidResponse("it does not say how long its body is")
+                raise InvalidResponse("it has no Content-Length")
             try:
                 content = StoredObject(body.read(), answer.get("LastModified"))
             # botocore wraps some errors of urllib3 and ssl, but not all.

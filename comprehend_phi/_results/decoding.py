@@ -90,7 +90,7 @@ def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, bucket: str, key: st
         reason = f"the file is not UTF-8 (byte {error.start})"
     except msgspec.ValidationError as error:
         # msgspec names the path and the types, not the value.
-        reason = f"the file is not of the documented form: {error}"
+        reason = f"the file does not have the documented structure: {error}"
     except msgspec.DecodeError:
         reason = "the file is not JSON"
     except RecursionError:

@@ -116,5 +116,5 @@ def entity_counts(documents: Iterable[Document]) -> Counter[str]:
     return counts
 
 
-_DOCUMENTS = InstanceShape(Iterable, "such as the results of a job")
+_DOCUMENTS = InstanceShape(Iterable, "pass the results of a job, for example")
 _DOCUMENT = InstanceShape(Document)

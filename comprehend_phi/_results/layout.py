@@ -1,10 +1,11 @@
-"""Where the files of a job lie: from what the manifest and its lists call them to their keys.
+"""Where a job's files are: the keys that the manifest and its lists mean by their names.
 
-AWS documents the layout of the output folder, and writes the names in the lists as "input
-path/input file name" and "output path/output file name" (Developer Guide, batch APIs). Whether such
-a name is a key, a path below a folder or an `s3://` URI, and what an empty path looks like, AWS
-leaves open. Keys are opaque: every name is first taken as it is written. Where that leaves a
-choice, a document and its source decide it together, since one repeats the path of the other.
+AWS documents the layout of the output folder. It describes the names in the lists as "input
+path/input file name" and "output path/output file name" (Developer Guide, batch APIs). AWS does not
+say whether such a name is a key, a path below a folder or an `s3://` URI, or how it writes an empty
+path. Keys are opaque, so the literal reading of a name comes first. If several readings are
+possible, a document and its note decide together, because the document's key repeats the note's
+path.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from collections.abc import Callable, Iterable
 def find_folder(
     job_id: str, output_key: str, folders: Callable[[str], Iterable[str]]
 ) -> str | None:
-    """The key of the job's output folder, with a slash at its end; None where there is none.
+    """Return the key of the job's output folder, with a final slash, or None.
 
-    AWS documents that the service names it `<account>-PHIDetection-<jobid>`, and shows it in
-    OutputDataConfig where the request had no output key. Where it is not, it is looked for.
+    AWS documents that the service names it `<account>-PHIDetection-<jobid>`, and that
+    OutputDataConfig shows it if the request had no output key. If it does not, search for the
+    folder.
 
     Args:
         job_id: the job's id.
         output_key: the key in the job's OutputDataConfig, or an empty string.
-        folders: what lies one slash below a key, the slash included.
+        folders: lists the folders directly below a key, each with its final slash.
     """
     ending = f"-PHIDetection-{job_id}/"
     shown = folder_key(output_key)
@@ -33,16 +35,16 @@ def find_folder(
 
 
 def folder_key(key: str) -> str:
-    """The key with a slash at its end; empty for the whole bucket."""
+    """Return the key with a final slash. The whole bucket's key stays empty."""
     return key if not key or key.endswith("/") else f"{key}/"
 
 
 class Layout:
-    """The keys below one job's output folder, and those of its input files.
+    """The keys of one job's notes, documents and lists.
 
     Attributes:
-        folder: the key of the output folder, with a slash at its end.
-        lists_folder: below which the lists of processed and unprocessed files lie.
+        folder: the key of the output folder, with a final slash.
+        lists_folder: the key of the folder of the lists, with a final slash.
     """
 
     def __init__(self, folder: str, *, input_bucket: str, input_key: str) -> None:
@@ -54,34 +56,34 @@ class Layout:
         self._input_folder = folder_key(input_key)
 
     def keys_of(self, name: str) -> list[str]:
-        """Return the keys in the output folder that `name` may mean, the most literal first.
+        """Return the keys in the output folder that `name` may mean, the most literal one first.
 
-        There is one only, unless `name` begins with a slash.
+        There is only one, unless `name` begins with a slash.
         """
-        # No path can contain the job's own folder by chance: its name has the job's id.
+        # No path contains the name of the job's folder by chance, because it ends with the job id.
         _, folder, path = f"/{name}".partition(f"/{self._name}/")
         if folder:
             return [self.folder + path]
         return [self.folder + path for path in _literal_first(name)]
 
     def is_output(self, key: str) -> bool:
-        """Whether a key in the output folder is that of a document."""
+        """Return whether a key in the output folder belongs to a document."""
         return key.endswith(".out") and not key.startswith(self.lists_folder)
 
     def output_key_of(self, input_key: str) -> str:
-        """Return the key of the document for an input file, by the layout that AWS documents."""
-        if input_key == self._input_key:  # which then names the one file
+        """Return the key of a note's document, according to the layout that AWS documents."""
+        if input_key == self._input_key:  # the input location is a single file
             path = self._input_name
         else:
             path = input_key.removeprefix(self._input_folder)
         return f"{self.folder}{path}.out"
 
     def input_key_of(self, output_key: str, *, only: bool) -> str:
-        """Return the key of the input file for a document, by the layout that AWS documents.
+        """Return the key of a document's note, according to the layout that AWS documents.
 
         Args:
             output_key: the key of the document.
-            only: whether it is the only one: the input key may then name the file itself.
+            only: whether the job has only one input file. The input location may then be that file.
         """
         path = output_key.removeprefix(self.folder).removesuffix(".out")
         if only and path == self._input_name:
@@ -89,11 +91,11 @@ class Layout:
         return self._input_folder + path
 
     def input_keys_of(self, name: str, *, only: bool) -> list[str]:
-        """Return the keys in the input location that `name` may mean, the most literal first.
+        """Return the keys in the input location that `name` may mean, the most literal one first.
 
         Args:
-            name: what a list calls the file.
-            only: whether it is the only input file: the input key may then name the file itself.
+            name: the name of the file in a list.
+            only: whether the job has only one input file. The input location may then be that file.
         """
         keys: list[str] = []
         uri = f"s3://{self._input_bucket}/"
@@ -110,23 +112,23 @@ class Layout:
     def pairs_of(
         self, input_name: str, output_name: str | None, *, only: bool
     ) -> list[tuple[str, str]]:
-        """Return the pairs of keys, of a source and its document, that a list may mean by an entry.
+        """Return the pairs of a note's and a document's key that an entry of a list may mean.
 
-        A document repeats the path of its source, so readings that break this are left out. If all
-        break it, the most literal reading is returned alone.
+        A document's key repeats the path of its note. Pairs without this property are left out. If
+        no pair has it, return only the most literal one.
 
         Args:
-            input_name: what the list calls the source.
-            output_name: what the list calls the document; None or empty if it does not say.
-            only: whether it is the only input file: the input key may then name the file itself.
+            input_name: the name of the note in the list.
+            output_name: the name of the document; None or empty if the list has none.
+            only: whether the job has only one input file. The input location may then be that file.
         """
-        sources = self.input_keys_of(input_name, only=only)
-        pairs = [(source, self.output_key_of(source)) for source in sources]
+        notes = self.input_keys_of(input_name, only=only)
+        pairs = [(note, self.output_key_of(note)) for note in notes]
         if not output_name:
             return pairs
         documents = self.keys_of(output_name)
-        fitting = [pair for pair in pairs if pair[1] in documents]
-        return fitting or [(sources[0], documents[0])]
+        consistent = [pair for pair in pairs if pair[1] in documents]
+        return consistent or [(notes[0], documents[0])]
 
     @property
     def _input_name(self) -> str:
@@ -137,5 +139,5 @@ class Layout:
 
 
 def _literal_first(name: str) -> list[str]:
-    """Return the name as it is written, then without a slash that the writer may have put first."""
+    """Return the name, then the name without a leading slash, which the writer may have added."""
     return [name, name[1:]] if name.startswith("/") else [name]

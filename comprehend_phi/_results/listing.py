@@ -59,13 +59,13 @@ class Listing:
     def __init__(self, job: JobProperties, storage: Storage) -> None:
         if not job.job_status.is_terminal:
             raise JobNotEndedError(
-                f"job {job.job_id} is {job.job_status}: it has results when it has ended, so wait"
-                " for it first",
+                f"job {job.job_id} is {job.job_status} and has no results yet; wait until it"
+                " has ended",
                 job_id=job.job_id,
             )
         if job.input_data_config is None or job.output_data_config is None:
             raise ResultsError(
-                f"the service does not say where job {job.job_id} reads and writes",
+                f"the service did not say where job {job.job_id} reads and writes",
                 job_id=job.job_id,
             )
         self.job = job
@@ -97,7 +97,7 @@ class Listing:
         expected, found = self.manifest.unprocessed_files_count, self.listed_unprocessed
         if expected not in (None, len(found)):
             raise self.incomplete(
-                f"the manifest counts {expected} unprocessed files, there are {len(found)}"
+                f"the manifest counts {expected} unprocessed files, but there are {len(found)}"
             )
         return found
 
@@ -126,7 +126,7 @@ class Listing:
             ("input files", input_count, len(processed) + len(unprocessed)),
         )
         return [
-            f"the manifest counts {expected} {what}, there are {found}"
+            f"the manifest counts {expected} {what}, but there are {found}"
             for what, expected, found in counts
             if expected not in (None, found)
         ]
@@ -158,12 +158,15 @@ class Listing:
                 job_id=self.job.job_id,
             )
         raise MissingManifestError(
-            f"job {self.job.job_id} {self.job.job_status} and left no manifest",
+            f"job {self.job.job_id} is {self.job.job_status} and left no manifest",
             job_id=self.job.job_id,
         )
 
     def _read_unprocessed(self) -> tuple[UnprocessedFile, ...]:
-        entries = self._read_list("failed", self.manifest.unprocessed_files_list_location) or []
+        entries = (
+            self._read_list("unprocessed", "failed", self.manifest.unprocessed_files_list_location)
+            or []
+        )
         return tuple(
             UnprocessedFile(
                 input_key=self._layout.input_keys_of(entry.input, only=self._has_one_input)[0],
@@ -175,7 +178,9 @@ class Listing:
 
     def _read_files(self) -> tuple[File, ...]:
         layout = self._layout
-        listed = self._read_list("success", self.manifest.successful_files_list_location)
+        listed = self._read_list(
+            "processed", "success", self.manifest.successful_files_list_location
+        )
         if listed is None:
             return tuple(
                 File(layout.input_key_of(key, only=self._has_one_input), key)
@@ -193,19 +198,25 @@ class Listing:
             pairs = [pair for pair in pairs if pair[1] in self._keys] or pairs
         return File(*pairs[0], size)
 
-    def _read_list(self, kind: str, location: str | None) -> list[ListEntry] | None:
-        """Return the entries of the manifest's list of this kind, or None if there is no list."""
+    def _read_list(self, kind: str, folder: str, location: str | None) -> list[ListEntry] | None:
+        """Return the entries of a list, or None if there is no list.
+
+        Args:
+            kind: the kind of files in the list, in words.
+            folder: the name of the list's folder.
+            location: where the list is, according to the manifest.
+        """
         if location:
             lists = [self._layout.keys_of(location)]
         else:
-            folder = f"{self._layout.lists_folder}{kind}/"
-            lists = [[key] for key in self._keys if key.startswith(folder)]
+            prefix = f"{self._layout.lists_folder}{folder}/"
+            lists = [[key] for key in self._keys if key.startswith(prefix)]
             if not lists:
                 return None
         entries: list[ListEntry] = []
         for candidates in lists:
             if (found := self._read_first(candidates)) is None:
-                raise self.incomplete(f"the manifest's list of {kind} files is missing", candidates)
+                raise self.incomplete(f"the list of {kind} files is missing", candidates)
             key, body = found
             entries += decode_list(body, bucket=self.output_bucket, key=key)
         return entries
@@ -243,7 +254,7 @@ class Listing:
         )
         if folder is None:
             raise MissingManifestError(
-                f"job {self.job.job_id} is {self.job.job_status} and has no folder here",
+                f"job {self.job.job_id} is {self.job.job_status} and has no output folder here",
                 bucket=self.output_bucket,
                 key=folder_key(self._output_key),
                 job_id=self.job.job_id,

@@ -88,13 +88,13 @@ def _difference(last: LastExchange, key: str) -> str | None:
 
     connection, headers = last.connection, _headers(last.request)
     if type(connection) not in (AWSHTTPConnection, AWSHTTPSConnection):
-        return "the answers to boto3 do not come from the network, as within moto's mocks"
+        return "boto3's responses do not come from the network (moto's mocks, for example)"
     if connection.proxy is not None:
-        return "boto3 goes through a proxy"
+        return "boto3 uses a proxy"
     if getattr(connection, "cert_file", None) is not None:
         return "boto3 presents a client certificate"
     if last.request.method != "GET" or not last.request.url.endswith(f"/{quote(key)}"):
-        return "boto3 asks for more than the key"
+        return "boto3's URL contains more than the key"
     if added := headers.keys() - _PLAIN_HEADERS:
         return f"boto3 sends the header {min(added)}"
     if _SIGNATURE.fullmatch(headers.get("authorization", "")) is None:

@@ -33,7 +33,7 @@ _UNCHANGED = re.compile(rf"{_PART}(?:/{_PART})*")
 # After this many consecutive failures that boto3 repaired, obstore is no longer used. Our rule.
 _MAX_REPAIRS = 3
 
-FORKED = "this process was forked, and the threads of obstore are left behind in its parent"
+FORKED = "this process was forked, and obstore's threads exist only in its parent"
 
 
 def is_sent_unchanged(key: str) -> bool:
@@ -155,7 +155,7 @@ class ObstoreStorage(Boto3Storage):
             self._gave_up = True
         log(
             logging.WARNING,
-            "obstore failed %d times in a row where boto3 then succeeded: S3 is read through boto3"
+            "obstore failed %d times in a row, and boto3 then succeeded: S3 is read through boto3"
             " alone from now on",
             _MAX_REPAIRS,
             operation="GetObject",

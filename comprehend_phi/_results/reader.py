@@ -10,8 +10,8 @@ from .listing import File, Listing
 from .storage import MissingObject, StoredObject
 
 _LEFT_OUT = (
-    "The note is left out: it is not the text that the job read. Start a job for the note as it is"
-    " now."
+    "The note was left out because it is not the text that the job read. Start another job for the"
+    " current note."
 )
 
 
@@ -31,8 +31,8 @@ class Reader:
         """Return the document of one file. Raise `MissingObject` if it does not exist."""
         if file.is_ambiguous:
             raise UnreadableObjectError(
-                "the list of processed files has several entries for this document or its source,"
-                " so nobody can tell which belong together",
+                "the list of processed files has several entries for this document or its note, so"
+                " it is unclear which belong together",
                 bucket=self._output_bucket,
                 key=file.output_key,
             )
@@ -68,9 +68,9 @@ class Reader:
             note = self._storage.read(bucket, key)
             text = note.body.decode("utf-8")
         except MissingObject:
-            reason = "the source of the document is gone"
+            reason = "the note no longer exists"
         except UnicodeDecodeError as error:
-            reason = f"the source is not UTF-8 (byte {error.start})"
+            reason = f"the note is not UTF-8 (byte {error.start})"
         else:
             change = self._change(note, file.size)
             if change is None:
@@ -84,14 +84,14 @@ class Reader:
         A document without entities fits every text, so only size and time can tell.
         """
         if size is not None and len(note.body) != size:
-            return f"the source has {len(note.body)} bytes, and the job read {size}"
+            return f"the note has {len(note.body)} bytes, but the job read {size}"
         written, submitted = note.last_modified, self._job.submit_time
         # S3 rounds times down to whole seconds, so a note that was written in the second of the
         # submission passes. Nobody outside AWS knows whether the job reads a note that is written
         # later. Our rule refuses such a note.
         if written is not None and submitted is not None and written > submitted:
             return (
-                f"the source was written at {written.isoformat()}, after the job was submitted at"
+                f"the note was written at {written.isoformat()}, after the job was submitted at"
                 f" {submitted.isoformat()}"
             )
         return None

@@ -41,15 +41,17 @@ _REFUSES_ALL = frozenset(
 
 _ADVICE = {
     "AccessDenied": (
-        "access denied: the caller needs s3:GetObject and, where KMS encrypts, kms:Decrypt; S3"
-        " answers the same for a key that does not exist, unless the caller has s3:ListBucket"
+        "access denied: the caller needs s3:GetObject and, if KMS encrypts the object, kms:Decrypt;"
+        " without s3:ListBucket, S3 also denies access to a key that does not exist"
     ),
-    "InvalidObjectState": ("the object is archived: restore it (RestoreObject), then read again"),
+    "InvalidObjectState": "the object is archived: restore it (RestoreObject), then read again",
     "InvalidRequest": (
-        "S3 refuses the request, as it does for objects that are encrypted with a key of the"
-        " customer (SSE-C): copy the object to one without SSE-C"
+        "S3 refuses the request: if the object is encrypted with a customer-provided key (SSE-C),"
+        " copy it without SSE-C"
     ),
-    "MethodNotAllowed": "the object was deleted, and only its delete marker is left",
+    "MethodNotAllowed": (
+        "the object was deleted and only its delete marker is left: restore an earlier version"
+    ),
 }
 
 
@@ -66,7 +68,7 @@ def translate(
         return UnreadableObjectError(error.reason, bucket=bucket, key=key)
     if isinstance(error, ServiceError) and not error.retryable:
         if error.code == "NoSuchBucket":
-            return MissingBucket("there is no such bucket", bucket=bucket)
+            return MissingBucket("the bucket does not exist", bucket=bucket)
         if error.code not in _REFUSES_ALL:
             return _refusal(error, bucket, key)
     if error.retryable:
@@ -77,7 +79,7 @@ def translate(
 def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
     code = error.code
     if code == "NoSuchKey":
-        return MissingObject("there is no such key", bucket=bucket, key=key)
+        return MissingObject("the key does not exist", bucket=bucket, key=key)
     if isinstance(error, AccessDeniedException):
         code = "AccessDenied"
     if code == "AccessDenied" and error.operation == "ListObjectsV2":
@@ -85,6 +87,6 @@ def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
     elif code.startswith("KMS."):
         advice = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
     else:
-        advice = _ADVICE.get(code, "S3 refuses to hand out this object")
+        advice = _ADVICE.get(code, "S3 refuses to return this object")
     details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
     return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key, code=error.code)

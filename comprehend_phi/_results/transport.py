@@ -44,9 +44,12 @@ def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> B
 def _obstacle(policy: RetryPolicy, session: Session | None) -> str | None:
     """Return why obstore cannot be used, as far as this is known before the first read."""
     if session is None:
-        return "s3_client= was handed in, which is used as it is"
+        return "you passed s3_client=, which is used unchanged"
     if find_spec("obstore") is None:
-        return "obstore is not installed, which the extra `fast` brings"
+        return (
+            "reading through obstore needs the module obstore, which the extra `fast` of"
+            " comprehend_phi installs"
+        )
     if inherited("obstore"):
         return FORKED
     if policy.max_attempts == 1:

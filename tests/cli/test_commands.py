@@ -625,7 +625,7 @@ def test_results_of_a_job_that_goes_on_fail_in_one_line(
     done = quick("results", slow_job, "--endpoint-url", slow.url)
 
     assert (done.code, done.out) == (1, "")
-    assert "it has results when it has ended" in done.error
+    assert "has no results yet; wait until it has ended" in done.error
 
 
 def test_results_that_are_not_complete_exit_with_1_after_what_is_there(

@@ -678,8 +678,8 @@ tell(forked(child))
 """)
 
         reason = (
-            "S3 is read through boto3 alone: this process was forked, and the threads of obstore"
-            " are left behind in its parent"
+            "S3 is read through boto3 alone: this process was forked, and obstore's threads"
+            " exist only in its parent"
         )
         # Once for each client.
         assert told == [[f"GetObject: {reason} (job_id={PARENT})", f"results: {reason}"]]

@@ -423,7 +423,7 @@ def test_obstore_is_given_up_after_three_failures_in_a_row_that_boto3_repairs(
     assert s3.agents(PLAIN) == ["obstore", "boto3"] * 5 + ["boto3"] * 2
     [message] = caplog.messages
     assert message.startswith(
-        "GetObject: obstore failed 3 times in a row where boto3 then succeeded"
+        "GetObject: obstore failed 3 times in a row, and boto3 then succeeded"
     )
 
 
@@ -581,7 +581,10 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
         {"handler": ("before-call.s3", add_header)},
         "boto3 sends the header x-amz-request-payer",
     ),
-    "a query": ({"handler": ("before-sign.s3", add_query)}, "boto3 asks for more than the key"),
+    "a query": (
+        {"handler": ("before-sign.s3", add_query)},
+        "boto3's URL contains more than the key",
+    ),
     "no signature": (
         {"config": Config(signature_version=UNSIGNED)},
         "boto3 does not sign with Signature Version 4",
@@ -604,7 +607,7 @@ def test_obstore_is_left_out_where_the_answers_do_not_come_from_the_network() ->
     for connection in (None, object()):
         asked.last.connection = connection
         assert store_for(asked, "first") == (
-            "the answers to boto3 do not come from the network, as within moto's mocks"
+            "boto3's responses do not come from the network (moto's mocks, for example)"
         )
 
 
@@ -623,9 +626,7 @@ def test_obstore_is_left_out_behind_a_proxy(
     for _ in range(2):
         assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
     assert s3.agents(PLAIN) == ["boto3"] * 2
-    assert caplog.messages == [
-        "GetObject: S3 is read through boto3 alone: boto3 goes through a proxy"
-    ]
+    assert caplog.messages == ["GetObject: S3 is read through boto3 alone: boto3 uses a proxy"]
 
 
 def test_obstore_is_left_out_where_the_environment_tells_it_how_to_encrypt(
@@ -885,8 +886,8 @@ def test_boto3_is_taken_where_the_user_says_so(
 
 
 OBSTACLES: dict[str, tuple[dict[str, Any], str]] = {
-    "a client that was handed in": ({"handed_in": True}, "s3_client= was handed in"),
-    "obstore is not installed": ({}, "obstore is not installed"),
+    "a client that was handed in": ({"handed_in": True}, "you passed s3_client="),
+    "obstore is not installed": ({}, "needs the module obstore"),
     "a single attempt": ({"attempts": 1}, "max_attempts=1"),
 }
 
@@ -1227,12 +1228,12 @@ def test_the_local_service_within_this_process_is_read_through_boto3(
             job = client.submit(request)
             job.wait()
             assert [text for _, text in job.results().redacted()] == ["Patient: [NAME], seen."]
-            with pytest.raises(TransportError, match="within moto's mocks"):
+            with pytest.raises(TransportError, match="moto's mocks"):
                 _ = strict.job(job.job_id).results().manifest
         s3.close()
     assert [message for message in caplog.messages if "boto3 alone" in message] == [
-        "GetObject: S3 is read through boto3 alone: the answers to boto3 do not come from the"
-        f" network, as within moto's mocks (job_id={job.job_id})"
+        "GetObject: S3 is read through boto3 alone: boto3's responses do not come from the network"
+        f" (moto's mocks, for example) (job_id={job.job_id})"
     ]
 
 

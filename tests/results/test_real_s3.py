@@ -231,7 +231,7 @@ def test_a_missing_object_is_told_by_its_key(bucket: str, storages: Storages) ->
 
 def test_a_missing_bucket_is_told_without_a_key(storages: Storages) -> None:
     for read in (storages.boto3.read, storages.obstore.read, storages.boto3.keys):
-        with pytest.raises(ResultsError, match="there is no such bucket") as caught:
+        with pytest.raises(ResultsError, match="the bucket does not exist") as caught:
             read("no-such-bucket", "a")
         assert (caught.value.bucket, caught.value.key) == ("no-such-bucket", None)
 

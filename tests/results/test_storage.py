@@ -236,7 +236,7 @@ def test_a_missing_key_is_told_apart_from_other_errors(s3: S3, storage: Boto3Sto
         (400, "KMS.KMSInvalidStateException", "KMS key .* enable it"),
         (400, "InvalidRequest", "SSE-C"),
         (405, "MethodNotAllowed", "delete marker"),
-        (400, "NeverHeardOf", "refuses to hand out this object"),
+        (400, "NeverHeardOf", "refuses to return this object"),
     ],
 )
 def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
@@ -288,7 +288,7 @@ def test_a_missing_bucket_is_an_error_of_no_single_object(s3: S3, storage: Boto3
     s3.script(error(404, "NoSuchBucket"))
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
-    assert str(caught.value) == f"s3://{BUCKET}: there is no such bucket"
+    assert str(caught.value) == f"s3://{BUCKET}: the bucket does not exist"
     assert (caught.value.bucket, caught.value.key) == (BUCKET, None)
     assert_keeps_quiet(caught.value)
 
@@ -337,7 +337,7 @@ def test_a_body_that_could_be_cut_unnoticed_is_not_taken(s3: S3, storage: Boto3S
     s3.script(TRANSIENT["without a length"])
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
-    assert caught.value.reason == "the response is not usable: it does not say how long its body is"
+    assert caught.value.reason == "the response is not usable: it has no Content-Length"
 
 
 @pytest.mark.parametrize("keep", [0, 20, len(BODY) - 1])
@@ -422,7 +422,7 @@ def test_a_page_that_does_not_say_where_the_next_begins_is_an_error(
     head, _, body = page.partition(b"\r\n\r\n")
     assert head
     s3.script(listing("a", following="x"), ok(body))
-    with pytest.raises(ResultsError, match="where the next page begins") as caught:
+    with pytest.raises(ResultsError, match="no usable NextContinuationToken") as caught:
         getattr(storage, ask)(BUCKET, "notes/")
     assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
     assert len(s3.requests) == 1 + 4
@@ -464,7 +464,7 @@ def test_a_page_that_always_has_fewer_entries_than_it_says_is_an_error(
     s3.script(Answer(page.replace(b"<KeyCount>2", b"<KeyCount>3")))
     with pytest.raises(ResultsError) as caught:
         getattr(storage, ask)(BUCKET, "notes/")
-    assert caught.value.reason == "the response is not usable: its keys are not as many as it says"
+    assert caught.value.reason == "the response is not usable: its KeyCount does not match its keys"
     assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
 
 

@@ -400,7 +400,7 @@ def test_both_spellings_of_the_count_are_held_against_the_documents(
     laid.manifest(**{spelling: 2})
     came, error = until_error(iter(laid.results()))
     assert len(came) == 1
-    assert "counts 2 processed files, there are 1" in str(error)
+    assert "counts 2 processed files, but there are 1" in str(error)
 
 
 def test_a_duration_may_have_a_fraction(laid: Laid) -> None:
@@ -483,7 +483,7 @@ def test_a_job_without_a_folder_is_told(laid: Laid) -> None:
 
 @pytest.mark.parametrize("member", ["InputDataConfig", "OutputDataConfig"])
 def test_a_description_without_locations_is_told(laid: Laid, member: str) -> None:
-    with pytest.raises(ResultsError, match="does not say where") as caught:
+    with pytest.raises(ResultsError, match="did not say where") as caught:
         laid.results(without=member)
     assert caught.value.job_id == laid.job_id
 
@@ -758,7 +758,7 @@ class Kept:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         if key not in self._objects:
-            raise MissingObject("there is no such key", bucket=bucket, key=key)
+            raise MissingObject("the key does not exist", bucket=bucket, key=key)
         return StoredObject(self._objects[key], None)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
@@ -926,7 +926,7 @@ def test_a_missing_document_is_told_after_all_others_came(laid: Laid) -> None:
     assert isinstance(error, IncompleteResultsError)
     assert error.missing == (lost,)
     assert error.failed == {
-        "notes/lost.txt": f"MissingObject: s3://{laid.bucket}/{lost}: there is no such key"
+        "notes/lost.txt": f"MissingObject: s3://{laid.bucket}/{lost}: the key does not exist"
     }
     assert (error.bucket, error.job_id) == (laid.bucket, laid.job_id)
     assert lost in str(error)
@@ -966,13 +966,13 @@ def test_twenty_missing_documents_are_all_shown(laid: Laid) -> None:
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ({"SuccessFilesCount": 3}, "counts 3 processed files, there are 2"),
-        ({"SuccessFilesCount": 1}, "counts 1 processed files, there are 2"),
-        ({"SuccessFilesCount": 0}, "counts 0 processed files, there are 2"),
-        ({"UnprocessedFilesCount": 2}, "counts 2 unprocessed files, there are 1"),
-        ({"UnprocessedFilesCount": 0}, "counts 0 unprocessed files, there are 1"),
-        ({"InputFileCount": 4}, "counts 4 input files, there are 3"),
-        ({"InputFileCount": 2}, "counts 2 input files, there are 3"),
+        ({"SuccessFilesCount": 3}, "counts 3 processed files, but there are 2"),
+        ({"SuccessFilesCount": 1}, "counts 1 processed files, but there are 2"),
+        ({"SuccessFilesCount": 0}, "counts 0 processed files, but there are 2"),
+        ({"UnprocessedFilesCount": 2}, "counts 2 unprocessed files, but there are 1"),
+        ({"UnprocessedFilesCount": 0}, "counts 0 unprocessed files, but there are 1"),
+        ({"InputFileCount": 4}, "counts 4 input files, but there are 3"),
+        ({"InputFileCount": 2}, "counts 2 input files, but there are 3"),
     ],
     ids=str,
 )
@@ -995,7 +995,7 @@ def test_unprocessed_files_are_not_shown_where_they_are_not_as_many_as_promised(
     laid.lay("a.txt", unprocessed=["c.txt"], UnprocessedFilesCount=promised, InputFileCount=2)
     with pytest.raises(
         IncompleteResultsError,
-        match=f"the manifest counts {promised} unprocessed files, there are 1",
+        match=f"the manifest counts {promised} unprocessed files, but there are 1",
     ):
         _ = laid.results(status="PARTIAL_SUCCESS").unprocessed
 
@@ -1005,9 +1005,9 @@ def test_all_numbers_that_do_not_add_up_are_told(laid: Laid) -> None:
     _, error = until_error(iter(laid.results()))
     assert isinstance(error, IncompleteResultsError)
     assert error.reason == (
-        "the manifest counts 5 processed files, there are 1;"
-        " the manifest counts 6 unprocessed files, there are 0;"
-        " the manifest counts 11 input files, there are 1"
+        "the manifest counts 5 processed files, but there are 1;"
+        " the manifest counts 6 unprocessed files, but there are 0;"
+        " the manifest counts 11 input files, but there are 1"
     )
 
 
@@ -1031,7 +1031,7 @@ def test_a_missing_list_of_processed_files_is_told(laid: Laid) -> None:
     laid.manifest(SuccessfulFilesListLocation=laid.success)
     _, error = until_error(iter(laid.results()))
     assert isinstance(error, IncompleteResultsError)
-    assert error.reason == "the manifest's list of success files is missing"
+    assert error.reason == "the list of processed files is missing"
     assert error.bucket == laid.bucket
     assert error.missing == (laid.success,)
     assert laid.success in str(error)
@@ -1086,7 +1086,7 @@ def test_a_job_that_left_no_manifest_is_told(laid: Laid, status: str) -> None:
     _, error = until_error(iter(laid.results(status=status)))
     assert type(error) is MissingManifestError
     assert error.job_id == laid.job_id
-    assert f"{laid.job_id} {status} and left no manifest" in str(error)
+    assert f"{laid.job_id} is {status} and left no manifest" in str(error)
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
@@ -1100,7 +1100,9 @@ def test_a_job_that_left_no_folder_left_no_manifest(laid: Laid, status: str) -> 
 
 @pytest.mark.parametrize("status", ["SUBMITTED", "IN_PROGRESS", "STOP_REQUESTED", "PAUSED"])
 def test_a_job_that_has_not_ended_has_no_results(laid: Laid, status: str) -> None:
-    with pytest.raises(JobNotEndedError, match=rf"is {status}.*when it has ended") as caught:
+    with pytest.raises(
+        JobNotEndedError, match=rf"is {status}.*no results yet; wait until it has ended"
+    ) as caught:
         laid.results(status=status)
     assert caught.value.job_id == laid.job_id
 
@@ -1299,7 +1301,8 @@ def test_the_repr_of_results_is_the_job_id(laid: Laid) -> None:
 
 # --- Damage ---------------------------------------------------------------------------------------
 
-NOT_UTF8, NOT_JSON, NOT_ITS_FORM = "not UTF-8", "not JSON", "not of the documented form"
+NOT_UTF8, NOT_JSON = "is not UTF-8", "is not JSON"
+NOT_ITS_FORM = "does not have the documented structure"
 
 # A whole file of each kind, with the canary in known and unknown members.
 WHOLE = {
@@ -1458,7 +1461,7 @@ def test_a_damaged_file_is_told_without_a_word_of_it(
     }[kind]
     laid.put(key, body)
     came, error = until_error(iter(laid.results()))
-    words = f"s3://{laid.bucket}/{key}: the file is {reason}"
+    words = f"s3://{laid.bucket}/{key}: the file {reason}"
     if kind == "document":
         assert [document.input_key for document in came] == ["notes/a.txt", "notes/c.txt"]
         assert isinstance(error, IncompleteResultsError)
@@ -1588,7 +1591,7 @@ def test_a_source_that_is_gone_is_left_out_and_told(
     assert keys_of(came) == keys
     where = f"s3://{laid.bucket}/notes/b.txt"
     assert error.failed == {
-        "notes/b.txt": f"SourceChangedError: {where}: the source of the document is gone"
+        "notes/b.txt": f"SourceChangedError: {where}: the note no longer exists"
     }
     assert error.missing == ()
     assert error.reason == "1 of 3 documents could not be delivered"
@@ -1616,7 +1619,7 @@ def test_a_source_that_is_not_utf8_is_left_out_and_told_without_a_word_of_it(
     where = f"s3://{laid.bucket}/notes/b.txt"
     assert error.failed.keys() == {"notes/b.txt"}
     assert error.failed["notes/b.txt"].startswith(
-        f"SourceChangedError: {where}: the source is not UTF-8"
+        f"SourceChangedError: {where}: the note is not UTF-8"
     )
     assert_keeps_quiet(error)
 
@@ -1662,9 +1665,9 @@ def test_a_source_of_another_size_than_the_job_read_is_left_out_and_told(
     assert keys_of(came) == keys
     where = f"s3://{laid.bucket}/notes/b.txt"
     assert error.failed == {
-        "notes/b.txt": f"SourceChangedError: {where}: the source has {len(NOTE) + 1} bytes, and the"
-        f" job read {len(NOTE)}. The note is left out: it is not the text that the job read. Start"
-        " a job for the note as it is now."
+        "notes/b.txt": f"SourceChangedError: {where}: the note has {len(NOTE) + 1} bytes, but the"
+        f" job read {len(NOTE)}. The note was left out because it is not the text that the job"
+        " read. Start another job for the current note."
     }
     assert_keeps_quiet(error)
 
@@ -1699,7 +1702,7 @@ def test_a_source_written_a_second_after_the_job_was_submitted_is_left_out_and_t
     assert error.failed.keys() == {"notes/a.txt", "notes/b.txt", "notes/c.txt"}
     where = f"s3://{laid.bucket}/notes/a.txt"
     assert error.failed["notes/a.txt"].startswith(
-        f"SourceChangedError: {where}: the source was written at 20"
+        f"SourceChangedError: {where}: the note was written at 20"
     )
     assert ", after the job was submitted at 20" in error.failed["notes/a.txt"]
     assert_keeps_quiet(error)
