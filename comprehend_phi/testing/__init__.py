@@ -1,4 +1,4 @@
-"""A local Amazon Comprehend Medical for PHI detection jobs: for tests and demos, without AWS.
+"""A local Amazon Comprehend Medical for PHI detection jobs, for tests and demos without AWS.
 
     from comprehend_phi import PHIClient
     from comprehend_phi.testing import FakeClock, faults, local_service
@@ -9,16 +9,17 @@
         service.script(faults.throttle(), faults.reset_after())
         ...
 
-Needs the extra `testing`. `LocalServer` is the same over HTTP, and so is the command
-`python -m comprehend_phi.testing.server`. The detector behind it is a stand-in: never give it real
-notes to judge.
+This package needs the extra `testing`. `local_service` runs within the process. `LocalServer` and
+the command `python -m comprehend_phi.testing.server` serve HTTP. The detector is a stand-in: never
+use it on real notes.
 """
 
 from . import faults
 from .clock import FakeClock, ServiceClock, WallClock
 from .detector import detect
 from .faults import Fault
-from .service import Limits, LocalService
+from .limits import Limits
+from .service import LocalService
 
 try:
     from .in_process import local_service

@@ -10,10 +10,10 @@ from .._clock import SystemClock
 
 
 class ServiceClock(Protocol):
-    """What the local service asks of a clock."""
+    """The clock that the local service needs."""
 
     def now(self) -> datetime:
-        """The wall time, aware."""
+        """Return the current time as an aware datetime."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -22,21 +22,24 @@ class ServiceClock(Protocol):
 
 
 class WallClock(SystemClock):
-    """The time of this machine, with the wall time that the local service needs."""
+    """The clock of this machine, for clients and for the local service."""
 
     def now(self) -> datetime:
-        """The wall time, in UTC."""
+        """Return the current time in UTC."""
         return datetime.now(UTC)
 
 
 class FakeClock:
-    """A clock that stands still until somebody sleeps by it: a day of waiting takes no time.
+    """A clock that only advances when somebody sleeps, so that waiting for a day takes no time.
 
-    Hand one to a client and to the local service, and jobs move on as the client waits for them.
-    Safe to share among threads: every sleep moves the time on for all.
+    Give the same clock to a client and to the local service. Then jobs make progress while the
+    client waits for them. Threads can share a clock: every sleep advances the time for all of them.
+
+    Args:
+        now: the time at which the clock starts.
 
     Attributes:
-        sleeps: the seconds of every sleep so far.
+        sleeps: the length of each sleep so far, in seconds.
     """
 
     def __init__(self, now: datetime = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)) -> None:
@@ -46,21 +49,21 @@ class FakeClock:
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        """The wall time: the start plus all sleeps."""
+        """Return the start time plus all sleeps."""
         return self._start + timedelta(seconds=self._seconds)
 
     def monotonic(self) -> float:
-        """Seconds slept so far."""
+        """Return the sum of all sleeps, in seconds."""
         return self._seconds
 
     def sleep(self, seconds: float) -> None:
-        """Move the time on by `seconds` and return at once."""
+        """Advance the time by `seconds` and return at once."""
         with self._lock:
             self.sleeps.append(seconds)
             self._seconds += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """Move the time on by `seconds`; other tasks get their turn."""
+        """Advance the time by `seconds` and let other tasks run."""
         import asyncio
 
         self.sleep(seconds)

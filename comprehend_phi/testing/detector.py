@@ -1,34 +1,37 @@
 """A stand-in for the service's model: for tests and demos, never for real notes.
 
-It reads text as a form-filler writes it, by cue words and fixed shapes, and misses what a person
-would find in a sentence. What it does promise is the arithmetic of the real service: offsets in
-code points, the end exclusive, entities sorted, never overlapping, none across a line end.
+It knows cue words and fixed patterns, as they occur in forms, and misses most of what a person
+would find in a sentence. Its entities follow the rules of the real service: offsets count code
+points, the end is exclusive, entities are sorted, do not overlap and do not cross line ends.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from comprehend_phi._entities import Entity
+from .._entities import Entity
+
+Detector = Callable[[str], Sequence[Entity]]  # finds the entities of a text, from any thread
 
 
 class Rule(NamedTuple):
-    """One way to recognise one type; the group `span` of `pattern` is the entity."""
+    """A pattern for one type of entity. Its group `span` is the entity."""
 
     type: str
     score: float
     pattern: re.Pattern[str]
 
 
-# Every pattern starts at a word's edge, and its repeats are counted or can end in one place only,
-# so that no text, however odd, makes it read the same stretch over and over. Digits are [0-9]: \d
-# would take those of every script.
+# Every pattern begins at the edge of a word, and its repetitions are bounded or can end in only one
+# place. So no text makes it backtrack over the same part again and again. Digits are [0-9], because
+# \d matches the digits of every script.
 
 _DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _NTH = _DAY + r"(?:st|nd|rd|th)?"
 _YEAR = r"(?:19|20|21)[0-9]{2}"
-# "may" in small letters is nearly always the verb.
+# "may" in lower case is nearly always the verb.
 _MONTH = (
     r"(?:(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|june?|july?|aug(?:ust)?"
     r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)|May|MAY)\.?"
@@ -36,9 +39,9 @@ _MONTH = (
 
 _EXTENSION = r"(?:,? (?i:ext\.?|x) ?[0-9]{1,6})?"
 
-# Python's re has no class for capitals; these are the ones of Latin, Greek, Cyrillic and Armenian.
+# Python's re has no class for capitals. These are from Latin, Greek, Cyrillic and Armenian.
 _CAPITAL = "[" + "".join(c for c in map(chr, range(0x2000)) if c.isupper()) + "]"
-# An accent may be a code point of its own, as in text that was typed on a Mac.
+# An accent may be a separate code point, as in text from macOS.
 _ACCENTS = r"[\u0300-\u036f]*"
 _LETTER = r"[^\W\d_]" + _ACCENTS
 _WORD_END = r"(?![\w\u0300-\u036f])"
@@ -48,8 +51,8 @@ _WORD = _CAPITAL + _ACCENTS + f"(?:{_JOIN}{_LETTER})" + r"{0,39}" + _WORD_END
 
 _CREDENTIAL = r"MD|DO|MBBS|RN|LPN|NP|PA|PA-C|PT|DPT|RDCS|RT|PharmD|PhD"
 _TITLE = r"Dr|Doctor|Mr|Mrs|Ms|Miss|Mx|Prof|Professor"
-# Capitalised words that follow a name on a form, or stand where a name is missing. A title belongs
-# to no name: "Attending: Dr. Hart" is left to the rule for titles.
+# Capitalized words that follow a name in a form, or replace a missing name. Titles are not part of
+# names: the rule for titles finds the name in "Attending: Dr. Hart".
 _NO_NAME = (
     rf"(?!(?:{_TITLE}|{_CREDENTIAL}|Name|Patient|DOB|Date|Age|Sex|Gender|MRN|SSN|ID|Account"
     r"|Phone|Tel|Fax|Email|Address|Room|Ward|Bed|Occupation|Physician|Nurse|Surgeon|None|Not"
@@ -72,7 +75,7 @@ _STREET = (
 _STREET_NAME = rf"(?:(?:{_WORD}\.?|[0-9]{{1,3}}(?:st|nd|rd|th)) ){{1,4}}"
 _UNIT = r"(?:,? (?:Apt|Apartment|Unit|Suite|Ste)\.? #?[A-Za-z0-9]{1,6}(?!\w))?"
 _STATE = r",? [A-Z]{2}(?!\w)(?: [0-9]{5}(?:-[0-9]{4})?(?!\w))?"
-# A city without its state is one only if the sentence pauses after it.
+# A city without a state only counts if a comma, a full stop or the like follows.
 _CITY = rf"(?:, {_WORD}(?: {_WORD}){{0,2}}(?:{_STATE}|(?! ?\w)))?"
 
 _JOB_WORD = (
@@ -82,13 +85,13 @@ _JOB_WORD = (
 )
 _JOB = f"{_JOB_WORD}(?: {_JOB_WORD})" + r"{0,2}"
 
-# The order is the precedence: where two matches overlap, the earlier rule keeps the place, and
-# within one rule the match further left. What may hold other shapes (a date in a URL) comes first,
-# what is told by its cue alone (a name) comes late.
+# If two matches overlap, the earlier rule wins, and within one rule the match further left. Patterns
+# that may contain others come first (a date in a URL). Patterns that depend on a cue alone, such as
+# names, come late.
 RULES = tuple(
     Rule(type_, score, re.compile(pattern))
     for type_, score, pattern in (
-        # The full stop or bracket after a URL belongs to the sentence.
+        # A full stop or bracket after a URL is not part of it.
         (
             "URL",
             0.99,
@@ -106,13 +109,13 @@ RULES = tuple(
             0.99,
             r"(?<![\w-])(?P<span>[0-9]{3}-[0-9]{2}-[0-9]{4})(?![\w-])",
         ),
-        # 2031-02-14; a time may follow at once, as in 2031-02-14T08:30.
+        # 2031-02-14, possibly with a time as in 2031-02-14T08:30.
         (
             "DATE",
             0.99,
             rf"(?<![\w/.-])(?P<span>{_YEAR}-(?:0[1-9]|1[0-2])-{_DAY})(?![0-9-])",
         ),
-        # 02/14/2031, 14/02/31, 02-14-2031, 14.02.2031: which part is the month does not matter.
+        # 02/14/2031, 14/02/31, 02-14-2031, 14.02.2031. Month and day may come in either order.
         (
             "DATE",
             0.98,
@@ -132,7 +135,7 @@ RULES = tuple(
             0.96,
             rf"(?<!\w)(?P<span>{_MONTH}(?: {_NTH}(?:,? {_YEAR})?|,? {_YEAR}))(?!\w)",
         ),
-        # A record number has a digit, perhaps after a few letters.
+        # A record number contains a digit, possibly after a few letters.
         (
             "ID",
             0.95,
@@ -143,7 +146,7 @@ RULES = tuple(
             r"(?P<span>(?=[A-Za-z-]{0,8}[0-9])[A-Za-z0-9](?:[A-Za-z0-9]|[-/](?=[A-Za-z0-9])){3,31})"
             r"(?!\w)",
         ),
-        # Spaces alone between the groups would be three columns of a flow sheet.
+        # Groups that are separated by spaces alone could be columns of a flow sheet.
         (
             "PHONE_OR_FAX",
             0.98,
@@ -182,7 +185,7 @@ RULES = tuple(
             0.99,
             rf"(?<!\w)(?:{_TITLE})\.?[ \t]{{1,3}}(?P<span>{_NAME})",
         ),
-        # A label of a form with its colon; forms alone write the last name first.
+        # The label of a form field with a colon. Only forms put the last name first.
         (
             "NAME",
             0.98,
@@ -190,7 +193,7 @@ RULES = tuple(
             r"|cardiologist|sonographer|technologist|pharmacist|nurse|provider|caller|contact|kin"
             rf"|witness|{_KIN})[ \t]{{0,8}}:[ \t]{{0,8}}(?P<span>{_LAST_FIRST}|{_NAME})",
         ),
-        # Words that lead to a name within a sentence.
+        # Words that precede a name in a sentence.
         (
             "NAME",
             0.94,
@@ -215,7 +218,7 @@ RULES = tuple(
             0.95,
             rf"(?<!\w)(?i:occupation|profession)[ \t]{{0,8}}:[ \t]{{0,8}}(?P<span>{_JOB})",
         ),
-        # In small letters only: the same words with a capital are surnames.
+        # In lower case only, because capitalized they are surnames.
         (
             "PROFESSION",
             0.85,
@@ -229,7 +232,7 @@ RULES = tuple(
 
 
 def detect(text: str) -> tuple[Entity, ...]:
-    """The entities that the rules find in `text`, in the order they stand there."""
+    """Return the entities that the rules find in `text`, in text order."""
     taken = bytearray(len(text))
     found: list[tuple[int, int, Rule]] = []
     for rule in RULES:

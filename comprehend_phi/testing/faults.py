@@ -1,65 +1,72 @@
-"""What can go wrong on the way: the faults that `LocalService.script` takes.
+"""Faults for `LocalService.script`.
 
-Each function returns one `Fault`. A fault either keeps the service from doing the work or spoils
-the answer after it; with the latter a job has been started although the caller does not hear of it.
+Each function returns one `Fault`. Some faults keep the service from processing the request. The
+others replace or damage the response afterwards: then a job has started, but the caller may never
+learn its id.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
 
 
 @frozen(kw_only=True)
-class Answer:
-    """One HTTP answer.
+class Response:
+    """One response of the service.
 
     Attributes:
         status: the HTTP status.
-        headers: without Content-Length.
-        body: the whole body.
-        sent: how many bytes of the body are sent before the connection is closed.
-        reset: the connection is reset instead of any answer.
-        delay: seconds that pass before the answer.
+        content: members, which are encoded in the protocol of the request, or bytes, which are sent
+            as they are.
+        headers: headers besides those that the protocol adds.
+        sent_share: how much of the body is sent before the connection is closed, from 0 to 1; None
+            sends all of it and keeps the connection open.
+        reset: whether the connection is reset instead of any response.
+        delay: how long the response takes, in seconds of the service's clock.
     """
 
-    status: int
-    headers: Mapping[str, str] = _JSON
-    body: bytes = b""
-    sent: int | None = None
+    status: int = 200
+    content: Mapping[str, Any] | bytes = field(factory=dict[str, Any], repr=False)
+    headers: Mapping[str, str] = field(factory=dict[str, str])
+    sent_share: float | None = None
     reset: bool = False
     delay: float = 0.0
 
 
 @frozen(kw_only=True)
 class Fault:
-    """One scripted misfortune.
+    """One scripted fault.
 
     Attributes:
-        works: whether the service does the work before the answer is spoilt.
-        spoil: the answer that is sent in place of the real one.
+        works: whether the service processes the request.
+        alter: takes the real response, which is empty if the service did not process the request,
+            and returns the response to send instead.
     """
 
     works: bool
-    spoil: Callable[[Answer], Answer]
+    alter: Callable[[Response], Response]
 
 
-def error_answer(code: str, message: str, status: int) -> Answer:
-    """An error as the service words it in AWS JSON 1.1."""
-    body = json.dumps({"__type": code, "Message": message}).encode()
-    return Answer(status=status, body=body)
+def error_response(
+    code: str, message: str, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an error of the service."""
+    return Response(
+        status=status, content={"__type": code, "Message": message}, headers=headers or {}
+    )
 
 
 def answer(
     status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, *, works: bool = False
 ) -> Fault:
-    """Any answer at all."""
-    spoilt = Answer(status=status, body=body, headers=headers or {})
-    return Fault(works=works, spoil=lambda _: spoilt)
+    """Send any response."""
+    response = Response(status=status, content=body, headers=headers or {})
+    return Fault(works=works, alter=lambda _: response)
 
 
 def error(
@@ -70,28 +77,28 @@ def error(
     *,
     works: bool = False,
 ) -> Fault:
-    """Any error of the service, in its own form."""
-    spoilt = error_answer(code, message, status)
-    return Fault(works=works, spoil=lambda _: evolve(spoilt, headers={**_JSON, **(headers or {})}))
+    """Send any error of the service, in the protocol of the request."""
+    response = error_response(code, message, status, headers)
+    return Fault(works=works, alter=lambda _: response)
 
 
 def passes() -> Fault:
-    """No fault: the call goes through, and the next fault waits for the call after it."""
-    return Fault(works=True, spoil=lambda real: real)
+    """Let one call pass unharmed, so that the next fault waits for the call after it."""
+    return Fault(works=True, alter=lambda real: real)
 
 
 def throttle(headers: Mapping[str, str] | None = None) -> Fault:
-    """The rate limit, as seen on the sister service (boto/botocore issue 1946)."""
+    """Exceed the rate limit, as seen at Amazon Comprehend (boto/botocore issue 1946)."""
     return error("ThrottlingException", "Rate exceeded", 429, headers)
 
 
 def too_many_requests() -> Fault:
-    """The throttling that the service model knows."""
+    """Send the throttling error of the service model."""
     return error("TooManyRequestsException", "Too many requests, slow down")
 
 
 def job_limit(limit: int = 10) -> Fault:
-    """All job slots taken, as seen on the sister service (boto/botocore issue 1946)."""
+    """Find all job slots taken, as seen at Amazon Comprehend (boto/botocore issue 1946)."""
     return error(
         "TooManyRequestsException",
         f"ACTIVE_JOB_COUNT_LIMIT_EXCEEDED: Active job limit for this account is {limit}.",
@@ -99,46 +106,47 @@ def job_limit(limit: int = 10) -> Fault:
 
 
 def server_error(*, works: bool = False) -> Fault:
-    """An InternalServerException, before or after the work."""
+    """Send an InternalServerException, with `works` after processing the request."""
     return error("InternalServerException", "An internal error occurred", 500, works=works)
 
 
 def unavailable() -> Fault:
-    """A ServiceUnavailableException."""
+    """Send a ServiceUnavailableException."""
     return error("ServiceUnavailableException", "Try again later", 503)
 
 
 def reset_before() -> Fault:
-    """The connection is reset when the request has been read, before the work."""
-    return Fault(works=False, spoil=lambda real: evolve(real, reset=True))
+    """Reset the connection after reading the request, without processing it."""
+    return Fault(works=False, alter=lambda real: evolve(real, reset=True))
 
 
 def reset_after() -> Fault:
-    """The connection is reset after the work."""
-    return Fault(works=True, spoil=lambda real: evolve(real, reset=True))
+    """Process the request, then reset the connection."""
+    return Fault(works=True, alter=lambda real: evolve(real, reset=True))
 
 
 def cut(keep: float = 0.5) -> Fault:
-    """The answer ends after this share of its body."""
-    return Fault(works=True, spoil=lambda real: evolve(real, sent=int(len(real.body) * keep)))
+    """Process the request, send this share of the response, and close the connection."""
+    return Fault(works=True, alter=lambda real: evolve(real, sent_share=keep))
 
 
 def empty_map() -> Fault:
-    """A 200 answer with an empty map in place of the real one: no JobId."""
-    return answer(200, b"{}", _JSON, works=True)
+    """Process the request, but send an empty map with status 200, without a JobId."""
+    response = Response()
+    return Fault(works=True, alter=lambda _: response)
 
 
 def html(status: int = 200, *, works: bool = True) -> Fault:
-    """A page of some proxy."""
+    """Send the HTML page of a proxy."""
     body = b"<html><body><h1>It works!</h1></body></html>"
     return answer(status, body, {"Content-Type": "text/html"}, works=works)
 
 
 def not_utf8(status: int = 200) -> Fault:
-    """A body that is no text."""
+    """Process the request, but send a body that is not UTF-8."""
     return answer(status, b'{"JobId": "\xff\xfe"}', _JSON, works=True)
 
 
 def slow(seconds: float) -> Fault:
-    """The real answer, `seconds` of the service's clock later."""
-    return Fault(works=True, spoil=lambda real: evolve(real, delay=seconds))
+    """Delay the response by `seconds` of the service's clock."""
+    return Fault(works=True, alter=lambda real: evolve(real, delay=seconds))

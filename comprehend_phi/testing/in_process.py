@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -15,12 +15,12 @@ from botocore.loaders import create_loader
 from moto import mock_aws
 from moto.core.base_backend import BackendDict, BaseBackend
 
-from .._entities import Entity
 from .clock import ServiceClock
-from .detector import detect
+from .detector import Detector, detect
+from .limits import Limits
+from .protocol import respond
 from .s3 import MotoS3, account_id, dated_by
-from .service import Limits, LocalService
-from .wire import respond
+from .service import LocalService
 
 _NAME = "comprehendmedical"
 
@@ -29,22 +29,22 @@ _NAME = "comprehendmedical"
 def local_service(
     *,
     clock: ServiceClock | None = None,
-    detector: Callable[[str], Sequence[Entity]] = detect,
+    detector: Detector = detect,
     job_seconds: float = 1.0,
     limits: Limits | None = None,
 ) -> Generator[LocalService, None, None]:
-    """Comprehend Medical and S3 for this process: boto3 inside the block talks to them alone.
+    """Let boto3 talk to a local Comprehend Medical and a local S3 inside the block.
 
-    moto provides false credentials and all other services. Build the clients inside the block and
+    moto provides fake credentials and all other services. Build the clients inside the block and
     give them a region. A job's results are in S3 after the first request that follows the end of
-    the job, as `wait` sends it; `LocalService.settle` has the same effect without a request.
+    the job, such as those of `wait`. `LocalService.settle` has the same effect without a request.
     Resetting moto also resets the local service.
 
     Args:
-        clock: the time of its jobs and of the objects in S3, such as a `FakeClock` shared with the
-            client; without it, this machine's.
+        clock: drives the jobs and dates the objects in S3. Share a `FakeClock` with the client to
+            make waiting instant. The default is this machine's clock.
         detector: finds the entities of one text.
-        job_seconds: how long a job runs.
+        job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
 
     Raises:
@@ -64,15 +64,15 @@ def local_service(
 
 @contextmanager
 def _registered(service: LocalService) -> Generator[None, None, None]:
-    """Have moto send the requests for Comprehend Medical to `service`.
+    """Let moto pass requests for Comprehend Medical to `service`.
 
-    moto finds a backend by its URL in a list, and the backend itself as a module below `moto`.
+    moto looks up a service by URL in a list, and imports its backend as a module below `moto`.
     """
     url = _url()
     entry = (_NAME, re.compile(url))
     module_name = f"moto.{_NAME}"
     if module_name in sys.modules:
-        raise RuntimeError("a local service runs in this process already; leave its block first")
+        raise RuntimeError("a local service already runs in this process; leave its block first")
 
     def dispatch(request: Any, _url: str, headers: Mapping[str, str]) -> tuple[int, Any, bytes]:
         return _send(service, request, headers)
@@ -97,12 +97,12 @@ def _registered(service: LocalService) -> Generator[None, None, None]:
     finally:
         moto.backend_index.backend_url_patterns.remove(entry)
         del sys.modules[module_name]
-        # The end of `mock_aws` resets moto; the service keeps its jobs for whoever asks then.
+        # Leaving `mock_aws` resets moto. The service keeps its jobs, so that tests can look at them.
         backends.clear()
 
 
 def _url() -> str:
-    """Return a pattern for the URLs of all partitions: plain, FIPS, dual-stack and VPC."""
+    """Return a pattern for the endpoints in all partitions: plain, FIPS, dual-stack and VPC."""
     outputs = [one["outputs"] for one in create_loader().load_data("partitions")["partitions"]]
     domains = {one[name] for one in outputs for name in ("dnsSuffix", "dualStackDnsSuffix")}
     either = "|".join(re.escape(domain) for domain in sorted(domains))
@@ -113,12 +113,11 @@ def _send(
     service: LocalService, request: Any, headers: Mapping[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
     lower = {name.lower(): str(value) for name, value in headers.items()}
-    # moto hands over a request of werkzeug's since its 5.2.4, and one of botocore's before that.
+    # Since moto 5.2.4 the request is werkzeug's; before, it was botocore's.
     body = request.get_data() if hasattr(request, "get_data") else request.body
-    answer = respond(service, lower, body)
-    if answer.delay:
-        service.clock.sleep(answer.delay)
-    if answer.reset:
-        # What botocore makes of a reset connection; in here there is none to reset.
+    response = respond(service, lower, body)
+    if response.reset:
+        # botocore's error for a reset connection. Within the process there is no connection.
         raise ConnectionClosedError(endpoint_url=request.url)
-    return answer.status, dict(answer.headers), answer.body[: answer.sent]
+    body = response.body if response.sent is None else response.sent
+    return response.status, dict(response.headers), body

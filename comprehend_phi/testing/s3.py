@@ -1,7 +1,7 @@
-"""moto's S3: the one that this process has, and one more for each server.
+"""moto's S3: the one of this process, and a separate one for each server.
 
-moto keeps its S3 in module globals. A process has only one, and `mock_aws` empties it. To give a
-server an S3 of its own, this module runs moto's code for S3 a second time. This copy finds its
+moto keeps its S3 in module globals, so a process has only one, and `mock_aws` empties it. To give
+each server its own S3, this module executes moto's code for S3 a second time. The copy looks up its
 buckets in a context variable, which each server sets while it answers a request.
 """
 
@@ -29,12 +29,12 @@ from .clock import ServiceClock
 
 
 def account_id() -> str:
-    """Return the account that moto works in, which `MOTO_ACCOUNT_ID` can change."""
+    """Return moto's account, which the variable `MOTO_ACCOUNT_ID` can change."""
     return os.environ.get("MOTO_ACCOUNT_ID", DEFAULT_ACCOUNT_ID)
 
 
 class MotoS3:
-    """The S3 of `mock_aws`, without HTTP: the service can use it while it answers a request."""
+    """The S3 of `mock_aws` without HTTP, so that the service can use it while it answers a request."""
 
     @contextmanager
     def backends(self) -> Generator[Any, None, None]:
@@ -53,23 +53,23 @@ class MotoS3:
 
     def keys(self, bucket: str) -> Sequence[str]:
         """Return all keys of a bucket, in the order in which S3 lists them."""
-        with self._holder(bucket) as backend:
+        with self._backend_of(bucket) as backend:
             return sorted(backend.get_bucket(bucket).keys, key=lambda key: key.encode())
 
     def read(self, bucket: str, key: str) -> bytes:
         """Return the bytes of an object."""
-        with self._holder(bucket) as backend:
+        with self._backend_of(bucket) as backend:
             body: bytes = backend.get_object(bucket, key).value
             return body
 
     def write(self, bucket: str, key: str, body: bytes) -> None:
         """Create or replace an object."""
-        with self._holder(bucket) as backend:
+        with self._backend_of(bucket) as backend:
             backend.put_object(bucket, key, body)
 
     @contextmanager
-    def _holder(self, bucket: str) -> Generator[Any, None, None]:
-        """Yield the backend that has the bucket, whatever its account and partition are."""
+    def _backend_of(self, bucket: str) -> Generator[Any, None, None]:
+        """Yield the backend that has the bucket, in whichever account and partition."""
         with self.backends() as backends:
             partition, account = backends.bucket_accounts[bucket]
             yield backends[account][partition]
@@ -79,7 +79,7 @@ class OwnS3(MotoS3):
     """An S3 that belongs to one server. `mock_aws` and other servers neither see nor empty it.
 
     Args:
-        clock: the time at which objects are written, as S3 tells it.
+        clock: dates the objects.
     """
 
     def __init__(self, clock: ServiceClock) -> None:
@@ -104,8 +104,8 @@ class OwnS3(MotoS3):
     ) -> Iterable[bytes]:
         """Answer one HTTP request, as a WSGI application.
 
-        A request that is signed for another service than S3 goes to moto, which has one state of
-        each service for the whole process.
+        Requests that are signed for services other than S3 go to moto, which has one state of each
+        service for the whole process.
         """
         with self.backends():
             answer: Iterable[bytes] = _dispatcher(environ, start_response)
@@ -114,7 +114,7 @@ class OwnS3(MotoS3):
 
 @contextmanager
 def dated_by(clock: ServiceClock) -> Generator[None, None, None]:
-    """Let `clock` tell the time to the S3 of `mock_aws` within the block."""
+    """Let `clock` date the objects in the S3 of `mock_aws` within the block."""
     models: Any = sys.modules["moto.s3.models"]
     before = models.utcnow
     models.utcnow = lambda: _utc(clock)
@@ -125,7 +125,7 @@ def dated_by(clock: ServiceClock) -> Generator[None, None, None]:
 
 
 def _utc(clock: ServiceClock) -> datetime:
-    """Return the time as moto keeps it: in UTC, without saying so."""
+    """Return the time in the form that moto uses: UTC, but naive."""
     return clock.now().astimezone(UTC).replace(tzinfo=None)
 
 
@@ -133,7 +133,7 @@ def _utc(clock: ServiceClock) -> datetime:
 
 
 class _Backends(dict[str, "_Account"]):
-    """The accounts of one server: what moto's code uses as its `s3_backends`."""
+    """The accounts of one server, in the form of moto's `s3_backends`."""
 
     def __init__(self, clock: ServiceClock) -> None:
         self.clock = clock
@@ -157,7 +157,7 @@ _current: ContextVar[_Backends] = ContextVar("_current")
 
 
 class _Current:
-    """The backends of the server that answers in this context."""
+    """The backends of the server that is answering a request in this context."""
 
     def __getitem__(self, account: str) -> _Account:
         return _current.get()[account]
@@ -167,8 +167,8 @@ class _Current:
         return _current.get().bucket_accounts
 
 
-def _run_again(name: str) -> Any:
-    """Run the code of a module once more. Everybody who imports the module gets the original."""
+def _execute_again(name: str) -> Any:
+    """Execute the code of a module again. Importing the module still returns the original."""
     spec: Any = find_spec(name)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -176,14 +176,14 @@ def _run_again(name: str) -> Any:
 
 
 class _Memory(BytesIO):
-    """What the copy uses as a temporary file."""
+    """A replacement for the temporary files of the copy."""
 
     def __init__(self, *_: object, **__: object) -> None:
         super().__init__()
 
 
 def _connect(models: Any, responses: Any) -> None:
-    """Let the copy of `responses` use the copy of `models`, and both the current backends."""
+    """Let the copy of `responses` use the copy of `models`, and let both use `_Current`."""
     original = sys.modules["moto.s3.models"].__dict__
     for name, value in models.__dict__.items():
         if value is original[name]:
@@ -192,16 +192,16 @@ def _connect(models: Any, responses: Any) -> None:
             setattr(responses, name, value)
         for tracked in ("instances", "instances_tracked"):  # before moto 5.2, and since
             if hasattr(value, tracked):
-                # moto would keep every object that there ever was.
+                # Otherwise moto keeps every object that was ever written.
                 setattr(value, tracked, deque(maxlen=0))
     models.s3_backends = responses.s3_backends = _Current()
     models.utcnow = lambda: _utc(_current.get().clock)
-    # Objects stay in memory. Nobody needs to close them, and moto need not warn of open ones.
+    # Objects stay in memory, so nothing has to be closed, and moto need not warn about open files.
     models.tempfile = SimpleNamespace(SpooledTemporaryFile=_Memory)
     del models.FakeKey.__del__
 
 
-_models, _responses = _run_again("moto.s3.models"), _run_again("moto.s3.responses")
+_models, _responses = _execute_again("moto.s3.models"), _execute_again("moto.s3.responses")
 _connect(_models, _responses)
 
 
@@ -218,11 +218,11 @@ def _create_app(service: Any) -> Any:
 
 
 class _Dispatcher(DomainDispatcherApplication):
-    """moto's choice of the service for a request, with S3 taken from the copy."""
+    """moto's dispatcher, which chooses the service for a request, with S3 taken from the copy."""
 
     def __init__(self) -> None:
         super().__init__(_create_app)
-        # For every request, moto would list the folders of its package.
+        # Otherwise moto lists the folders of its package for each request.
         self._service = lru_cache(super().get_backend_for_host)
 
     def get_backend_for_host(self, host: str | None) -> Any:

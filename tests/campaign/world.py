@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import mmap
-import os
-import socket
 import struct
 import threading
 from collections import Counter, deque
@@ -75,7 +74,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
     A plan that comes in begins a schedule; None ends it and asks for the ledger.
     """
     from comprehend_phi.testing import Limits, LocalServer, faults
-    from comprehend_phi.testing.faults import Answer, Fault
+    from comprehend_phi.testing.faults import Fault, Response
+    from comprehend_phi.testing.http_server import ConnectionReset
     from comprehend_phi.testing.s3 import account_id
     from comprehend_phi.testing.service import LocalService
 
@@ -108,7 +108,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
         "expired credentials": lambda: faults.error("ExpiredTokenException", quoting, 403),
     }
 
-    expired_answer = faults.error_answer("ExpiredTokenException", quoting, 400).body
+    expired_answer = json.dumps({"__type": "ExpiredTokenException", "Message": quoting}).encode()
 
     class Server(LocalServer):
         """The local server with misfortunes on the way to S3 as well."""
@@ -167,11 +167,11 @@ def serve(control: Connection, clock: SharedClock) -> None:
             return found
 
         def counted(self, kind: str, fault: Fault) -> Fault:
-            def spoil(real: Answer) -> Answer:
+            def alter(real: Response) -> Response:
                 self.count(kind)
-                return fault.spoil(real)
+                return fault.alter(real)
 
-            return evolve(fault, spoil=spoil)
+            return evolve(fault, alter=alter)
 
         def count(self, kind: str) -> None:
             if kind:
@@ -196,7 +196,6 @@ def serve(control: Connection, clock: SharedClock) -> None:
             is_expired = environ.get("HTTP_X_AMZ_SECURITY_TOKEN") == EXPIRED_TOKEN
             if "HTTP_X_AMZ_TARGET" in environ:
                 if is_expired:
-                    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                     return refuse(start_response, expired_answer, "400 Bad Request")
                 return super()._serve(environ, start_response)
             if is_expired:
@@ -220,7 +219,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 start_response("200 OK", [("Content-Length", str(len(page)))])
                 return [page]
             if kind == "S3: reset":
-                reset(environ["werkzeug.socket"])
+                raise ConnectionReset
             if kind == "S3: slow answer":
                 clock.sleep(45.0)
             if kind != "S3: cut object":
@@ -263,10 +262,3 @@ REFUSALS = {
     "S3: no such key": ("NoSuchKey", "404 Not Found"),
     "S3: access denied": ("AccessDenied", "403 Forbidden"),
 }
-
-
-def reset(connection: socket.socket) -> None:
-    """Reset a connection instead of closing it."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    os.close(connection.detach())
-    raise ConnectionResetError

@@ -218,7 +218,7 @@ def test_a_job_without_files_ends_the_wait_with_the_reason(
     client: PHIClient, make_request: MakeRequest, bucket: str
 ) -> None:
     empty = InputDataConfig(s3_bucket=bucket, s3_key="no-such-folder")
-    with pytest.raises(JobFailed, match="The input location holds no files"):
+    with pytest.raises(JobFailed, match="The input location contains no files"):
         client.submit(make_request(input_data_config=empty)).wait()
 
 
@@ -1002,12 +1002,12 @@ def test_a_request_whose_program_crashed_before_it_learned_the_id_is_sent_again(
     saved.write_bytes(pickle.dumps(request_))
     children: list[subprocess.Popen[str]] = []
 
-    def kill(real: faults.Answer) -> faults.Answer:
+    def kill(real: faults.Response) -> faults.Response:
         # The service has done the work, and its answer is not sent yet.
         os.kill(children[0].pid, signal.SIGKILL)
         return evolve(real, reset=True)
 
-    server.service.script(Fault(works=True, spoil=kill), operation=START)
+    server.service.script(Fault(works=True, alter=kill), operation=START)
     with process(STARTS_AND_WAITS, server.endpoint_url, str(saved), cwd=tmp_path) as child:
         children.append(child)
         out, _ = child.communicate()

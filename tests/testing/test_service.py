@@ -16,7 +16,7 @@ import pytest
 
 from comprehend_phi import Entity
 from comprehend_phi.testing import FakeClock, Limits, LocalServer, LocalService, faults
-from comprehend_phi.testing.service import Refusal
+from comprehend_phi.testing.validation import RequestRefused
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -92,8 +92,8 @@ def listed(service: LocalService, region: str = REGION, **members: Any) -> list[
     return [job["JobId"] for job in answer["ComprehendMedicalAsyncJobPropertiesList"]]
 
 
-def refused(call: Callable[[], object]) -> Refusal:
-    with pytest.raises(Refusal) as refusal:
+def refused(call: Callable[[], object]) -> RequestRefused:
+    with pytest.raises(RequestRefused) as refusal:
         call()
     return refusal.value
 
@@ -584,9 +584,9 @@ def test_a_job_without_a_bucket_fails_and_leaves_no_manifest(
 @pytest.mark.parametrize(
     ("notes", "limits", "message", "unprocessed"),
     [
-        ({}, Limits(), "The input location holds no files.", 0),
-        ({"notes/": b""}, Limits(), "The input location holds no files.", 0),
-        ({"notes2": b"a"}, Limits(), "The input location holds no files.", 0),
+        ({}, Limits(), "The input location contains no files.", 0),
+        ({"notes/": b""}, Limits(), "The input location contains no files.", 0),
+        ({"notes2": b"a"}, Limits(), "The input location contains no files.", 0),
         ({"notes/a": b"\xff"}, Limits(), "None of the input files could be processed.", 1),
         (
             {"notes/a": b"aa", "notes/b": b"bb"},

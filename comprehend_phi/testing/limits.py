@@ -1,0 +1,26 @@
+"""The quotas that the local service enforces."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ..corpus.limits import ServiceLimits
+
+_PUBLISHED = ServiceLimits()
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The quotas of the account. The defaults are AWS's (`ServiceLimits`); tests can lower them.
+
+    Attributes:
+        active_jobs: how many jobs may run at the same time in one region.
+        file_bytes: the largest size of one file, in bytes.
+        files: the largest number of files in one job.
+        total_bytes: the largest size of all files of one job together, in bytes.
+    """
+
+    active_jobs: int = _PUBLISHED.max_active_jobs
+    file_bytes: int = _PUBLISHED.max_file_bytes
+    files: int = _PUBLISHED.max_job_files
+    total_bytes: int = _PUBLISHED.max_job_bytes
