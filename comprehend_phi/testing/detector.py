@@ -25,8 +25,8 @@ class Rule(NamedTuple):
 
 
 # Every pattern begins at the edge of a word, and its repetitions are bounded or can end in only one
-# place. So no text makes it backtrack over the same part again and again. Digits are [0-9], because
-# \d matches the digits of every script.
+# place. So no text makes it backtrack over the same part again and again. \d would match the digits
+# of every script.
 
 _DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _NTH = _DAY + r"(?:st|nd|rd|th)?"
@@ -85,9 +85,9 @@ _JOB_WORD = (
 )
 _JOB = f"{_JOB_WORD}(?: {_JOB_WORD})" + r"{0,2}"
 
-# If two matches overlap, the earlier rule wins, and within one rule the match further left. Patterns
-# that may contain others come first (a date in a URL). Patterns that depend on a cue alone, such as
-# names, come late.
+# If two matches overlap, the earlier rule wins, and within one rule the match further left. So
+# patterns that may contain others come first (a date in a URL), and patterns that depend on a cue
+# alone come late (names).
 RULES = tuple(
     Rule(type_, score, re.compile(pattern))
     for type_, score, pattern in (

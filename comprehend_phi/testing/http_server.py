@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -68,10 +69,8 @@ class HTTPServer(ThreadingTCPServer):
         """Stop listening and end all connections, so that nobody can send another request."""
         super().server_close()
         for connection in list(self._connections):
-            try:
+            with suppress(OSError):  # the client may have been faster
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:  # the client was faster
-                pass
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print the traceback of a bug. It is not a bug if the client closes the connection."""
@@ -80,11 +79,11 @@ class HTTPServer(ThreadingTCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: HTTPServer
+    server: HTTPServer  # pyright: ignore[reportIncompatibleVariableOverride] - as socketserver does
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # send head and body in one packet
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server calls it by this name
+    def do_GET(self) -> None:
         """Run the application for one request and send its response."""
         try:
             body = self._read_body()

@@ -97,7 +97,7 @@ def _registered(service: LocalService) -> Generator[None, None, None]:
     finally:
         moto.backend_index.backend_url_patterns.remove(entry)
         del sys.modules[module_name]
-        # Leaving `mock_aws` resets moto. The service keeps its jobs, so that tests can look at them.
+        # Leaving `mock_aws` resets moto. The service keeps its jobs, so tests can look at them.
         backends.clear()
 
 

@@ -69,9 +69,9 @@ def process(job: Job, store: ObjectStore, detector: Detector, limits: Limits) ->
                 status=JobStatus.FAILED,
                 message=f"The {role} bucket does not exist or cannot be accessed.",
             )
-    status, message = JobStatus.COMPLETED, None
     processed: list[Processed] = []
     unprocessed: list[Unprocessed] = []
+    message: str | None = None
     try:
         for key, path, body in _read(store, source["S3Bucket"], source.get("S3Key", ""), limits):
             file = _process_file(key, path, body, detector, limits)
@@ -79,14 +79,18 @@ def process(job: Job, store: ObjectStore, detector: Detector, limits: Limits) ->
                 processed.append(file)
             else:
                 unprocessed.append(file)
-        if not processed:
-            raise JobFailure("None of the input files could be processed.")
     except JobFailure as failure:
-        status, message = JobStatus.FAILED, str(failure)
+        message = str(failure)
     else:
-        if unprocessed:
-            status = JobStatus.PARTIAL_SUCCESS
-            message = f"{len(unprocessed)} files were not processed."
+        if not processed:
+            message = "None of the input files could be processed."
+    if message is not None:
+        status = JobStatus.FAILED
+    elif unprocessed:
+        status = JobStatus.PARTIAL_SUCCESS
+        message = f"{len(unprocessed)} files were not processed."
+    else:
+        status = JobStatus.COMPLETED
     manifest = _write(store, job, status, message, processed, unprocessed)
     return Outcome(status=status, message=message, manifest=manifest)
 

@@ -34,7 +34,7 @@ def account_id() -> str:
 
 
 class MotoS3:
-    """The S3 of `mock_aws` without HTTP, so that the service can use it while it answers a request."""
+    """The S3 of `mock_aws`, without HTTP: usable while another request is being answered."""
 
     @contextmanager
     def backends(self) -> Generator[Any, None, None]:

@@ -262,7 +262,7 @@ def test_a_server_is_asked_over_http_inside_the_block(
 
 
 def test_a_second_service_at_once_is_refused(service: LocalService) -> None:
-    with pytest.raises(RuntimeError, match="runs in this process already"), local_service():
+    with pytest.raises(RuntimeError, match="already runs in this process"), local_service():
         pass
     # The first one is none the worse.
     with PHIClient(region_name="us-east-1") as client:
