@@ -1,4 +1,4 @@
-"""What the benchmarks share: measuring in turns, and the table of what came out."""
+"""Measuring candidates in turns, and printing tables, for all benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Seconds = Sequence[float]
 
 
 class Comparison(NamedTuple):
-    """One line of a table: what `name` costs beside `baseline`, and how much it may."""
+    """One line of a table: the cost of `name` relative to `baseline`, and its target."""
 
     name: str
     baseline: str
@@ -21,12 +21,11 @@ class Comparison(NamedTuple):
 def in_turns(
     candidates: Mapping[str, Callable[[], float]], *, rounds: int, warm_ups: int
 ) -> dict[str, list[float]]:
-    """The seconds that each candidate says it took, one figure per round.
+    """Measure all candidates in turns and return the seconds of each, one figure per round.
 
-    A round measures every candidate once, so that a disturbance of the machine meets all of them
-    and the figures of one round belong together. The order changes with every round through all
-    the orders there are, so that none always profits or suffers from the one before it. The
-    figures of the first `warm_ups` rounds are thrown away.
+    A round measures each candidate once, so other load on the machine affects all candidates and
+    the figures of one round can be compared. The rounds go through all orders of the candidates, so
+    no candidate always follows the same one. The first `warm_ups` rounds are not counted.
     """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for order in islice(cycle(permutations(candidates)), warm_ups + rounds):
@@ -45,16 +44,16 @@ def print_table(
 ) -> None:
     """Print the median of each candidate and the ratios of each comparison.
 
-    The ratio of the medians is what the targets are about. Beside it stand the median of the ratios
-    within each round, and the ratio of the fastest rounds: other processes can only add to a time,
-    never take from it. Where the three disagree, the machine was too busy to tell.
+    The targets apply to the ratio of the medians. The table also shows the median of the ratios
+    within each round and the ratio of the fastest rounds, because other processes can only make a
+    round slower. If the three disagree, the machine was too busy.
 
     Args:
         title: what was measured.
         taken: the seconds of each candidate, one figure per round.
         comparisons: the lines to print below the baselines, which are printed once each.
         unit: the unit of the medians, ms or us.
-        idle: what each round takes without any candidate, to be left out of every figure.
+        idle: the seconds of each round without any candidate, which are subtracted.
     """
     scale = {"ms": 1e3, "us": 1e6}[unit]
     baselines = dict.fromkeys(line.baseline for line in comparisons)
@@ -69,7 +68,7 @@ def print_table(
         return min(taken[name]) - min(rest)
 
     print(title)
-    print(f"  {'':{wide}}  {'median':>8}  {'beside':{wide}}  ratio  paired  fastest  target")
+    print(f"  {'':{wide}}  {'median':>8}  {'baseline':{wide}}  ratio  paired  fastest  target")
     for name in baselines:
         print(f"  {name:{wide}}  {middle(name) * scale:5.1f} {unit}")
     for name, baseline, target in comparisons:

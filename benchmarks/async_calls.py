@@ -1,12 +1,12 @@
-"""What many asynchronous calls cost an event loop: how long they take, and how long it is held up.
+"""How long many asynchronous calls take, and how long they block the event loop.
 
-50 calls to a service that takes 0.2 s for each, by 25 threads, can take 0.4 s at best. As in
-call_cost.py the network is cut out at botocore's `before-send` event; its handler sleeps in the
-place of the service, so that signing and decoding are included.
+50 calls in 25 threads to a service that takes 0.2 s for each call need at least 0.4 s. As in
+call_cost.py, a handler of botocore's `before-send` event replaces the network. It sleeps like the
+service would, so signing and decoding are included.
 
-Beside AsyncPHIClient, the same threads do nothing but sleep. Meanwhile a heartbeat in the event
-loop notes how late it is, at the worst in each round. What is late there without any call of ours
-is the machine's own doing.
+For comparison, the same threads only sleep. Meanwhile a heartbeat in the event loop measures how
+late it is, and each round reports the longest delay. Delays without any of our calls come from the
+machine.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ Round = Callable[[], Awaitable[object]]
 
 
 class Body:
-    """The body of an answer, with the one method by which botocore reads it from urllib3."""
+    """The body of a response, with the one method that botocore uses."""
 
     def stream(self) -> Iterator[bytes]:
-        """The whole of it at once."""
+        """Yield the whole body."""
         yield ANSWER
 
 
 def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-    """The handler of `before-send`: a service that takes its time."""
+    """Respond to `before-send` like a slow service."""
     time.sleep(SERVICE_SECONDS)
     headers = HTTPHeaders()
     headers["Content-Type"] = "application/x-amz-json-1.1"
@@ -59,7 +59,7 @@ def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
 
 
 async def heartbeat(late: list[float]) -> None:
-    """Note by how many seconds each beat is late."""
+    """Record the delay of each beat in seconds."""
     while True:
         due = time.perf_counter() + HEARTBEAT_SECONDS
         await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -67,7 +67,7 @@ async def heartbeat(late: list[float]) -> None:
 
 
 async def measured(calls: Round) -> tuple[float, float]:
-    """The seconds that a round takes, and by how many the heartbeat is late at the worst."""
+    """Return the seconds of a round and the longest delay of the heartbeat in seconds."""
     late: list[float] = []
     beating = asyncio.create_task(heartbeat(late))
     await asyncio.sleep(2 * HEARTBEAT_SECONDS)
@@ -80,8 +80,8 @@ async def measured(calls: Round) -> tuple[float, float]:
 
 
 async def main() -> None:
-    """Measure in turns and print."""
-    # Any: the stubs type a client for each of hundreds of services, and no answer to an event.
+    """Measure and print the results."""
+    # Any, because the stubs only know some services and no return values of event handlers.
     session: Any = boto3.Session("AKIDEXAMPLE", "no secret, an example", region_name="us-east-1")
     session.events.register("before-send.comprehendmedical", answer)
     loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ async def main() -> None:
                     taken[name].append(await measured(calls))
 
     print(f"{CALLS} calls of {SERVICE_SECONDS} s by {THREADS} threads, {ROUNDS} rounds")
-    print(f"  {'':18}  {'took':>7}  fastest  beside {BEST} s  late: median  least  at most")
+    print(f"  {'':18}  {'median':>8}  fastest  ratio to {BEST} s  late: median  least  target")
     for name, figures in taken.items():
         took, late = zip(*figures[WARM_UPS:], strict=True)
         line = (

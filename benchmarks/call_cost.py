@@ -1,22 +1,21 @@
-"""What starting a job costs beside raw boto3, in CPU time and below HTTP.
+"""The CPU time of starting a job, compared with raw boto3, without the network.
 
-A call is what a program writes for one start: with this package, building the request object
-(which checks it and makes its token) and `PHIClient.start_phi_detection_job`; with raw boto3,
-`client.start_phi_detection_job(...)`, where botocore makes the token. Both send the same members,
-are signed, and decode the answer.
+A call is everything that a program does for one start. With this package, it builds the request,
+which checks it and creates its token, and calls `PHIClient.start_phi_detection_job`. With raw
+boto3, it calls `client.start_phi_detection_job(...)`, and botocore creates the token. Both send the
+same members, sign the request and decode the response.
 
-The network is cut out at botocore's `before-send` event, the last step before a connection is
-taken: its handler answers with a canned response, so that no socket is involved and all the rest
-of botocore runs. The handler is registered on the one session that all clients are built from.
-Before anything is measured, the requests are held against each other.
+A handler of botocore's `before-send` event, the last step before a connection is opened, returns a
+prepared response. So no socket is involved, but the rest of botocore runs. All clients are built
+from the session that has this handler. The requests of all candidates are compared first.
 
-Raw boto3 comes twice. As it is by default, it checks parameters against the service model, which
-this package replaces with checks of its own: that is the comparison the target is about. With the
-configuration that `PHIClient` gives to its boto3 client (no checks, no retries), the ratio shows
-the whole of what this package adds, its checks included.
+Raw boto3 is measured twice. By default, it checks parameters against the service model, which this
+package replaces by its own checks. The target applies to this comparison. With the configuration
+that `PHIClient` gives to its boto3 client (no checks, no retries), the ratio shows everything that
+this package adds, including its checks.
 
-The calls are timed in blocks, all in this process, with the garbage collector frozen and off: its
-pauses would fall on whichever candidate is running.
+Calls are timed in blocks in this process. The garbage collector is frozen and switched off, because
+its pauses would count against the candidate that is running.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from comprehend_phi import InputDataConfig, OutputDataConfig, PHIClient, StartPH
 
 ROUNDS = 300
 WARM_UPS = 12
-CALLS = 20  # in a block
+CALLS = 20  # per block
 OURS, THEIRS, QUIET = "comprehend_phi", "raw boto3", "raw boto3, our config"
 
 REGION = "us-east-1"
@@ -50,15 +49,15 @@ ANSWER = json.dumps({"JobId": JOB_ID}).encode()
 
 
 class Body:
-    """The body of an answer, with the one method by which botocore reads it from urllib3."""
+    """The body of a response, with the one method that botocore uses."""
 
     def stream(self) -> Iterator[bytes]:
-        """The whole of it at once."""
+        """Yield the whole body."""
         yield ANSWER
 
 
 class Service:
-    """Answers in the place of the network and remembers the last request."""
+    """Respond instead of the network and remember the last request."""
 
     def __init__(self) -> None:
         self.request: AWSPreparedRequest
@@ -68,13 +67,13 @@ class Service:
         self._headers["x-amzn-RequestId"] = "01234567-89ab-cdef-0123-456789abcdef"
 
     def answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        """The handler of `before-send`: what it returns is taken for the service's response."""
+        """Handle `before-send`. botocore uses the returned value as the service's response."""
         self.request = request
         return AWSResponse(request.url, 200, self._headers, Body())
 
 
 def boto3_start(client: Any) -> Callable[[], str]:
-    """One start of a job by raw boto3."""
+    """Start a job with raw boto3."""
 
     def start() -> str:
         answer = client.start_phi_detection_job(
@@ -92,7 +91,7 @@ def boto3_start(client: Any) -> Callable[[], str]:
 
 
 def our_start(client: PHIClient) -> Callable[[], str]:
-    """One start of a job by this package, from the bare values to the job's id."""
+    """Start a job with this package, from plain values to the job's id."""
 
     def start() -> str:
         request = StartPHIDetectionJobRequest(
@@ -109,11 +108,11 @@ def our_start(client: PHIClient) -> Callable[[], str]:
 
 
 def candidates(service: Service) -> dict[str, Callable[[], str]]:
-    """The ways to start a job, all answered by `service`."""
-    # Any: the stubs type a client for each of hundreds of services, and no answer to an event.
+    """Return the ways to start a job. `service` responds to all of them."""
+    # Any, because the stubs only know some services and no return values of event handlers.
     session: Any = boto3.Session("AKIDEXAMPLE", "no secret, an example", region_name=REGION)
     session.events.register("before-send.comprehendmedical", service.answer)
-    # What PHIClient gives to the boto3 client that it builds.
+    # The configuration that PHIClient gives to its boto3 client.
     config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
     return {
         THEIRS: boto3_start(session.client("comprehendmedical")),
@@ -123,9 +122,9 @@ def candidates(service: Service) -> dict[str, Callable[[], str]]:
 
 
 def sent_by(start: Callable[[], str], service: Service) -> dict[str, Any]:
-    """What one start sends, apart from its token, which has to differ."""
+    """Return what one start sends, without its token, which always differs."""
     if start() != JOB_ID:
-        raise SystemExit("the canned answer was not the one that came back")
+        raise SystemExit("boto3 did not return the prepared response")
     request = service.request
     body: Any = request.body
     members: dict[str, Any] = json.loads(body)
@@ -135,10 +134,10 @@ def sent_by(start: Callable[[], str], service: Service) -> dict[str, Any]:
 
 
 def timed(start: Callable[[], str]) -> Callable[[], float]:
-    """A measurement of the CPU seconds of one start, as the mean of a block of them."""
+    """Return a function that measures the CPU seconds of one start, as the mean of a block."""
 
     def block() -> float:
-        gc.collect()  # what the last block left, at nobody's expense
+        gc.collect()  # collect what the last block left, before the measurement begins
         began = process_time()
         for _ in range(CALLS):
             start()
@@ -148,7 +147,7 @@ def timed(start: Callable[[], str]) -> Callable[[], float]:
 
 
 def main() -> None:
-    """Compare the requests, measure and print."""
+    """Compare the requests, measure and print the results."""
     service = Service()
     starts = candidates(service)
     theirs, *others = (sent_by(start, service) for start in starts.values())

@@ -1,13 +1,12 @@
-"""What `import comprehend_phi` costs beside `import boto3`.
+"""The CPU time of `import comprehend_phi`, compared with `import boto3`.
 
-Each import runs in a fresh interpreter, since a module is imported once per process. What counts
-is the CPU time, user and system, that the kernel charged to that process, less that of an
-interpreter that imports nothing in the same round: wall time would measure what else the machine
-does, and the start of Python is no part of an import. The interpreters are isolated (`-I`), so
-that they see the installed package and neither the checkout nor the user's own directory. The
-warm-up rounds see to it that the bytecode is compiled and in the page cache.
+Each import runs in a new interpreter, because a process imports a module only once. The figures are
+the user and system CPU time of that process, minus the time of an interpreter in the same round
+that imports nothing. Wall time would include other load on the machine. The interpreters are
+isolated (`-I`), so they import the installed package and not the checkout. The warm-up rounds make
+sure that the bytecode is compiled and in the page cache.
 
-Needs a POSIX system, for `os.wait4`.
+This needs a POSIX system, for `os.wait4`.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ EMPTY, OURS, THEIRS = "pass", "import comprehend_phi", "import boto3"
 
 
 def cpu_seconds(code: str) -> float:
-    """The CPU time of a fresh interpreter that runs `code`."""
+    """Return the CPU seconds of a new interpreter that runs `code`."""
     command = [sys.executable, "-I", "-c", code]
     pid = os.posix_spawn(sys.executable, command, os.environ)
     _, status, usage = os.wait4(pid, 0)
     if status != 0:
-        raise SystemExit(f"`{code}` failed in a fresh interpreter")
+        raise SystemExit(f"`{code}` failed in a new interpreter")
     return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     taken = in_turns(
         {code: partial(cpu_seconds, code) for code in (EMPTY, OURS, THEIRS)},
         rounds=ROUNDS,

@@ -1,21 +1,20 @@
-"""What it costs to decode a result file, in CPU time and in memory.
+"""The CPU time and memory of decoding a result file.
 
-The file is one .out document of 3.5 KB as the service writes it: 21 entities, some with a trait.
-Three ways make values of it:
+The file is one .out document of 3.5 KB as the service writes it, with 21 entities, some of which
+have a trait. There are three candidates:
 
-- this package's, into immutable typed entities, its check for UTF-8 included;
-- `orjson.loads`, the fastest general JSON library, into dicts that know no types;
-- `json.loads` and attrs classes, what a typed program is written with today.
+- this package, with immutable typed entities, including its check for UTF-8;
+- `orjson.loads`, the fastest general JSON library, with untyped dicts;
+- `json.loads` and attrs classes, the usual way to get typed values.
 
-Before anything is measured, the values are held against each other. The calls are timed in blocks,
-all in this process, with the garbage collector frozen and off: its pauses would fall on whichever
-candidate is running. So the figures leave out that the collector has to look at every dict, and at
-no entity.
+The values of all candidates are compared first. Calls are timed in blocks in this process. The
+garbage collector is frozen and switched off, because its pauses would count against the candidate
+that is running. So the figures do not include that the collector visits each dict but no entity.
 
-Memory is what `tracemalloc` counts for 200,000 entities that are held at the same time, as a
-program does that reads all results before it looks at them, scaled to a million.
+Memory is the size that `tracemalloc` reports for 200,000 entities at the same time, scaled to a
+million. A program needs this much if it reads all results before it uses them.
 
-Needs orjson.
+This needs orjson.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from comprehend_phi._results.decoding import decode_output
 
 ROUNDS = 120
 WARM_UPS = 6
-CALLS = 100  # in a block
+CALLS = 100  # per block
 OURS, ORJSON, ATTRS = "comprehend_phi", "orjson.loads", "json.loads and attrs"
 
 DOCUMENT_BYTES = 3_500
@@ -51,7 +50,7 @@ Decode = Callable[[bytes], Any]
 
 @attrs.frozen
 class Trait:
-    """A trait as a program of its own would write it."""
+    """A trait, as a program without this package would define it."""
 
     name: str
     score: float
@@ -59,7 +58,7 @@ class Trait:
 
 @attrs.frozen
 class Entity:
-    """An entity as a program of its own would write it."""
+    """An entity, as a program without this package would define it."""
 
     id: int
     begin_offset: int
@@ -72,7 +71,7 @@ class Entity:
 
 
 def document() -> bytes:
-    """A .out file of about 3.5 KB."""
+    """Return a .out file of about 3.5 KB."""
     found = (
         ("NAME", "Ottoline Marsh"),
         ("PHONE_OR_FAX", "(555) 555-0142"),
@@ -108,17 +107,17 @@ def _file(entities: list[dict[str, Any]]) -> bytes:
 
 
 def by_us(body: bytes) -> Sequence[comprehend_phi.Entity]:
-    """What `JobResults` does with the bytes of a document."""
+    """Decode a document as `JobResults` does."""
     return decode_output(body, bucket="results", key="note.txt.out").entities
 
 
 def by_orjson(body: bytes) -> Any:
-    """Dicts, with names and types to be known by whoever reads them."""
+    """Decode a document to untyped dicts."""
     return orjson.loads(body)["Entities"]
 
 
 def by_attrs(body: bytes) -> Sequence[Entity]:
-    """The standard library's decoder, and classes filled by hand."""
+    """Decode a document with the standard library, and build the objects by hand."""
     return tuple(
         Entity(
             id=entity["Id"],
@@ -138,7 +137,7 @@ CANDIDATES: dict[str, Decode] = {ORJSON: by_orjson, ATTRS: by_attrs, OURS: by_us
 
 
 def values(entities: Any) -> list[tuple[Any, ...]]:
-    """The same of all three: what they made of the document."""
+    """Return the decoded values in a form that can be compared."""
     fields = ("id", "begin_offset", "end_offset", "score", "text", "category", "type")
     names = ("Id", "BeginOffset", "EndOffset", "Score", "Text", "Category", "Type")
     return [
@@ -150,10 +149,10 @@ def values(entities: Any) -> list[tuple[Any, ...]]:
 
 
 def timed(decode: Decode, body: bytes) -> Callable[[], float]:
-    """A measurement of the CPU seconds of one decoding, as the mean of a block of them."""
+    """Return a function that measures the CPU seconds of one decoding, as a block's mean."""
 
     def block() -> float:
-        gc.collect()  # what the last block left, at nobody's expense
+        gc.collect()  # collect what the last block left, before the measurement begins
         began = process_time()
         for _ in range(CALLS):
             decode(body)
@@ -163,7 +162,7 @@ def timed(decode: Decode, body: bytes) -> Callable[[], float]:
 
 
 def bytes_per_million(decode: Decode, body: bytes) -> float:
-    """The memory of a million entities."""
+    """Return the memory of a million entities in bytes."""
     count = 0
     held: list[Any] = []
     tracemalloc.start()
@@ -176,7 +175,7 @@ def bytes_per_million(decode: Decode, body: bytes) -> float:
 
 
 def main() -> None:
-    """Compare the values, measure and print."""
+    """Compare the values, measure and print the results."""
     body = document()
     expected = values(by_orjson(body))
     if any(values(decode(body)) != expected for decode in CANDIDATES.values()):

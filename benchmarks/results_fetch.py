@@ -1,21 +1,18 @@
-"""What it costs a client to fetch and decode the documents of a job, in CPU time per document.
+"""The client's CPU time of fetching and decoding the documents of a job, per document.
 
-The documents, 3.5 KB each, come from servers on this machine, in processes of their own:
+The documents have 3.5 KB each. They come from two servers on this machine, in their own processes:
 
-- SeaweedFS, a real S3 server: it compares signatures, and its answers have the headers and the
-  checksums of S3;
-- nginx, which serves the same files and does nothing else. No answer could be cheaper to read.
+- SeaweedFS, a real S3 server, which checks signatures and sends the headers and checksums of S3;
+- nginx, which only sends the same files. No response is cheaper to read.
 
-CPU time is that of this whole process, with all its threads, those of Rust included. The
-candidates:
+CPU time is the time of all threads of this process, including those of Rust. The candidates:
 
 - comprehend_phi with `s3_transport="boto3"`: `Job.results()` through boto3;
 - comprehend_phi with the extra `fast`: the same through obstore;
 - boto3 and json: `get_object` in as many threads, `json.loads` and attrs classes.
 
-Before anything is measured, the script counts what boto3 sends: a candidate that silently went
-through the other transport would be no comparison. The description of the job is answered within
-this process, as in call_cost.py.
+The script first counts the requests that boto3 sends, to make sure that each candidate uses its own
+transport. As in call_cost.py, a handler in this process describes the job.
 
 Without nginx, only SeaweedFS is measured. Without obstore, its line is left out.
 """
@@ -50,7 +47,7 @@ from comprehend_phi import PHIClient
 ROUNDS = 18
 WARM_UPS = 6
 DOCUMENTS = 200
-THREADS = 10  # boto3's pool of connections, and so the threads of all candidates
+THREADS = 10  # the size of boto3's connection pool, and so the threads of all candidates
 OURS, FAST, THEIRS = "comprehend_phi", "comprehend_phi[fast]", "boto3, json and attrs"
 S3, STATIC = "SeaweedFS", "nginx"
 TARGETS = {S3: 0.20, STATIC: 0.10}
@@ -58,8 +55,10 @@ TARGETS = {S3: 0.20, STATIC: 0.10}
 REGION, BUCKET = "us-east-1", "results"
 JOB_ID = "0123456789abcdef0123456789abcdef"
 FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
-# Any: the stubs type a client for each of hundreds of services, and no answer to an event.
-SESSION: Any = boto3.Session("testing", "testing", region_name=REGION)  # as tests/real_s3.py wants
+# Any, because the stubs only know some services and no return values of event handlers.
+SESSION: Any = boto3.Session(
+    "testing", "testing", region_name=REGION
+)  # the credentials of tests/real_s3.py
 SENT: list[str] = []  # the URLs that boto3 sends to S3
 
 NGINX = """
@@ -87,10 +86,10 @@ http {{
 
 @contextmanager
 def seaweedfs(folder: Path) -> Generator[str, None, None]:
-    """The files below `folder`/root in a real S3 server; gives the URL."""
+    """Serve the files below `folder`/root from a real S3 server and yield its URL."""
     script = Path(__file__).parent.parent / "tests/real_s3.py"
     command = [sys.executable, str(script)]
-    with subprocess.Popen(  # noqa: S603 - a script of ours, with no shell between
+    with subprocess.Popen(  # noqa: S603 - our own script, without a shell
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         if server.stdin is None or server.stdout is None or not (url := server.stdout.readline()):
@@ -108,14 +107,14 @@ def seaweedfs(folder: Path) -> Generator[str, None, None]:
 
 @contextmanager
 def nginx(folder: Path) -> Generator[str, None, None]:
-    """The files below `folder`/root over HTTP; gives the URL."""
+    """Serve the files below `folder`/root from nginx and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    user = "user root;" if os.geteuid() == 0 else ""  # nobody else may read the folder
+    user = "user root;" if os.geteuid() == 0 else ""  # only this user may read the folder
     config = folder / "config"
     config.write_text(NGINX.format(folder=folder, port=port, user=user))
     command = [str(which_nginx()), "-p", str(folder), "-c", str(config)]
-    server = subprocess.Popen(command)  # noqa: S603 - what shutil.which found, with no shell between
+    server = subprocess.Popen(command)  # noqa: S603 - found by shutil.which, without a shell
     try:
         for _ in range(100):
             if server.poll() is not None:
@@ -132,7 +131,7 @@ def nginx(folder: Path) -> Generator[str, None, None]:
 
 
 def lay(root: Path) -> None:
-    """The results of a job as the service lays them out."""
+    """Write the results of a job as the service lays them out."""
     folder = root / BUCKET / FOLDER
     folder.mkdir(parents=True)
     body = document()
@@ -153,7 +152,7 @@ def lay(root: Path) -> None:
 
 
 class Body:
-    """The description of the job, with the one method by which botocore reads it from urllib3."""
+    """The description of the job, with the one method that botocore uses."""
 
     CONTENT = json.dumps(
         {
@@ -167,12 +166,12 @@ class Body:
     ).encode()
 
     def stream(self) -> Iterator[bytes]:
-        """The whole of it at once."""
+        """Yield the whole body."""
         yield self.CONTENT
 
 
 def describe(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-    """The handler of `before-send`: what it returns is taken for the service's response."""
+    """Handle `before-send`. botocore uses the returned value as the service's response."""
     headers = HTTPHeaders()
     headers["Content-Type"] = "application/x-amz-json-1.1"
     headers["Content-Length"] = str(len(Body.CONTENT))
@@ -180,22 +179,22 @@ def describe(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
 
 
 def note(request: AWSPreparedRequest, **_: Any) -> None:
-    """The handler of `before-send` that counts and answers nothing."""
+    """Handle `before-send` by recording the URL."""
     SENT.append(request.url)
 
 
 def which_nginx() -> str | None:
-    """Where nginx is, if it is installed."""
+    """Return the path of nginx if it is installed."""
     return shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 
 
 def by_us(client: PHIClient) -> int:
-    """Every document of the job by this package; returns how many entities they have."""
+    """Read all documents of the job with this package and return the number of entities."""
     return sum(len(found.entities) for found in client.job(JOB_ID).results())
 
 
 def by_boto3(client: Any) -> int:
-    """Every document of the job by raw boto3, the keys being known."""
+    """Read all documents of the job with raw boto3, whose keys are known."""
 
     def read(number: int) -> int:
         answer = client.get_object(Bucket=BUCKET, Key=f"{FOLDER}{number}.txt.out")
@@ -206,7 +205,7 @@ def by_boto3(client: Any) -> int:
 
 
 def candidates() -> dict[str, Callable[[], int]]:
-    """The ways to read all documents of the job."""
+    """Return the ways to read all documents of the job."""
     s3: Any = SESSION.client("s3")
     plain = PHIClient(session=SESSION, s3_transport="boto3")
     ways: dict[str, Callable[[], int]] = {
@@ -222,24 +221,24 @@ def candidates() -> dict[str, Callable[[], int]]:
 
 
 def check(ways: dict[str, Callable[[], int]]) -> None:
-    """All read the same, each in its own way."""
+    """Check that all candidates read the same entities, each through its own transport."""
     counts: set[int] = set()
     for name, read in ways.items():
         before = len(SENT)
         counts.add(read())
         through_boto3 = len(SENT) - before
-        # boto3 reads the first object, whatever the transport.
+        # boto3 always reads the first object.
         if through_boto3 != 1 if name == FAST else through_boto3 < DOCUMENTS:
-            raise SystemExit(f"{name} did not fetch the way that it is to be measured")
+            raise SystemExit(f"{name} did not use its own transport")
     if len(counts) != 1:
         raise SystemExit("the entities are not the same: there is nothing to compare")
 
 
 def timed(read: Callable[[], int]) -> Callable[[], float]:
-    """A measurement of the CPU seconds of one document, as the mean of them all."""
+    """Return a function that measures the CPU seconds per document."""
 
     def block() -> float:
-        gc.collect()  # what the last block left, at nobody's expense
+        gc.collect()  # collect what the last block left, before the measurement begins
         began = process_time()
         read()
         return (process_time() - began) / DOCUMENTS
@@ -248,7 +247,7 @@ def timed(read: Callable[[], int]) -> Callable[[], float]:
 
 
 def measure(server: str, url: str) -> None:
-    """Check, measure and print what it costs to read from one server."""
+    """Check the candidates with one server, measure and print the results."""
     os.environ["AWS_ENDPOINT_URL_S3"] = url
     ways = candidates()
     check(ways)
@@ -281,7 +280,7 @@ def main() -> None:
         with seaweedfs(folder) as url:
             measure(S3, url)
         if which_nginx() is None:
-            print(f"{STATIC}: skipped, there is no nginx here (Debian: nginx-light)")
+            print(f"{STATIC}: skipped, nginx is not installed (Debian: nginx-light)")
             return
         with nginx(folder) as url:
             measure(STATIC, url)

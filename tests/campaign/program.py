@@ -1,8 +1,8 @@
-"""The program under test: starts jobs, waits for them, redacts; whoever kills it starts it again.
+"""The program under test: it starts jobs, waits for them and redacts notes, and can be restarted.
 
-It is what `docs/waiting-and-resuming.md` shows, for several folders: what has to be known later is
-on disk before it is needed. Every line `step()` is a moment between two steps, at which it may die;
-so are the moments before a request is sent and after its answer has come.
+It does what `docs/waiting-and-resuming.md` shows, for several folders: it writes to disk what it
+needs after a restart. It may be killed at each call of `step()`, and before each request and after
+each response.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ from .plan import (
 )
 from .world import EXPIRED_TOKEN, REGION, SharedClock
 
-# Exit codes, beside 0: sysexits' EX_TEMPFAIL and EX_SOFTWARE, and the one of a shell for SIGINT.
+# Exit codes besides 0: EX_TEMPFAIL and EX_SOFTWARE of sysexits, and a shell's code for SIGINT.
 GAVE_UP, BROKEN, INTERRUPTED = 75, 70, 130
 
-# The events of a fork. Each begun fork has to end.
-FORKED, FORK_ENDED = "forks", "forks that ended"
-FORK_ANSWERED, FORK_REFUSED = "answers to forks", "refusals of forks with clients of their parent"
-FORK_READ_ON = "forks that read on where their parent was"
+# The events of forks. Each fork that begins must end.
+FORKED, FORK_ENDED = "forks", "forks that succeeded"
+FORK_ANSWERED, FORK_REFUSED = "responses to forks", "forks that may not use clients of their parent"
+FORK_READ_ON = "forks that continue reading where their parent was"
 EVENTS = (FORKED, FORK_ENDED, FORK_ANSWERED, FORK_REFUSED, FORK_READ_ON)
 
-# A note counts as changed once so many readings in a row say so: S3 may fail to find it by mistake.
+# A note counts as changed after this many readings in a row, because S3 may fail to find a note.
 _READINGS = 3
 
-# An interrupted program that has not ended after so many seconds is ended by SIGALRM, and so is a
-# fork that hangs.
+# The seconds after which SIGALRM kills an interrupted program that has not ended, and a fork that
+# hangs.
 _PROMPTLY, _FORK_SECONDS = 60, 120
 
 
@@ -87,8 +87,8 @@ class Run:
     """One life of the program.
 
     Attributes:
-        kill_at: the step at which it ends.
-        defect: what is wrong with it on purpose, to see that the campaign notices; or nothing.
+        kill_at: the step at which it is killed.
+        defect: the promise that it breaks on purpose, so that the campaign must notice; or "".
     """
 
     plan: Plan
@@ -107,15 +107,15 @@ class Run:
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def step(self, **_event: object) -> None:
-        """The moment between two steps."""
+        """Count a step and die if the plan says so."""
         with self._lock:
             self._steps[0] += 1
             if self._steps[0] == self.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # the kernel may take its time
+                signal.pause()  # the signal may arrive a little later
 
     def note_request(self, request: Any, **_event: object) -> None:
-        """Take note of a request before it is sent. One with a line break cannot be sent."""
+        """Record a request before it is sent. A request with a line break cannot be sent."""
         signature = request.headers.get("Authorization", "")
         if "\n" not in (signature if isinstance(signature, str) else signature.decode("latin-1")):
             self._sent.append(request.body if isinstance(request.body, bytes) else b"")
@@ -128,27 +128,27 @@ class Run:
             self.evidence.wrong(otherwise)
 
     def fork(self, work: Callable[[], object], *, is_reading: bool = False) -> None:
-        """A moment at which the program may fork a child that does `work`, and go on meanwhile."""
+        """Fork a child that does `work` if the plan says so, and go on in the parent."""
         sign = -1 if is_reading else 1
         self._fork_points[sign] += sign
         if self._fork_points[sign] != self.fork_at:
             return
         self.evidence.event(FORKED)
-        with self._lock:  # else another thread might hold it in the child for ever
+        with self._lock:  # or another thread could hold the lock in the child forever
             pid = os.fork()
         if pid == 0:
             self._be_child(work)
 
     def _be_child(self, work: Callable[[], object]) -> NoReturn:
         signal.alarm(_FORK_SECONDS)
-        self._steps[0] = -sys.maxsize  # it is not killed
+        self._steps[0] = -sys.maxsize  # a fork is not killed
         self.clock.begin_again()
         try:
             if self.defect == "fork that dies":
                 os._exit(1)
             work()
             self.evidence.event(FORK_ENDED)
-        except Exception as error:  # noqa: BLE001 - the evidence tells of all
+        except Exception as error:  # noqa: BLE001 - all exceptions are evidence
             self.evidence.raised(error)
         finally:
             os._exit(0)
@@ -162,11 +162,11 @@ class Run:
         self.write(self.directory / f"{folder.prefix}.json", json.dumps(known))
 
     def note_down_list(self, job_ids: list[str]) -> None:
-        """The jobs of the account, as the service lists them to the program."""
+        """Record the jobs that the service lists."""
         self.write(self.directory / "listed.json", json.dumps({"job_ids": job_ids}))
 
     def write(self, path: Path, text: str) -> None:
-        """All or nothing: a crash in the middle leaves the old file as it was."""
+        """Write a file completely or not at all, even if the program is killed meanwhile."""
         new = path.with_suffix(".new")
         new.write_bytes(text.encode())
         self.step()
@@ -175,7 +175,7 @@ class Run:
 
 
 class Sleeper:
-    """The shared clock, and Ctrl-C in one of the sleeps of this process."""
+    """The shared clock, with Ctrl-C during one of the sleeps of this process."""
 
     def __init__(self, clock: SharedClock, interrupt: Interrupt | None, evidence: Evidence) -> None:
         self._clock = clock
@@ -186,7 +186,7 @@ class Sleeper:
         self.is_deaf = False
 
     def begin_again(self) -> None:
-        """In a fork: it is not interrupted, and no lock of its parent is in its way."""
+        """Prepare for a fork, which is not interrupted and must not wait for its parent's lock."""
         self._interrupt = None
         self._clock.begin_again()
 
@@ -194,20 +194,20 @@ class Sleeper:
         return self._clock.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        if self._strikes(seconds):
+        if self._is_interrupted(seconds):
             with suppress(*[KeyboardInterrupt] if self.is_deaf else []):
-                self._strike()
+                self._interrupt_now()
                 threading.Event().wait()
             signal.pause()
         self._clock.sleep(seconds)
 
     async def sleep_async(self, seconds: float) -> None:
-        if self._strikes(seconds):
-            self._strike()
+        if self._is_interrupted(seconds):
+            self._interrupt_now()
             await asyncio.Event().wait()
         await self._clock.sleep_async(seconds)
 
-    def _strikes(self, seconds: float) -> bool:
+    def _is_interrupted(self, seconds: float) -> bool:
         if self._interrupt is None:
             return False
         is_in_pool = threading.current_thread() is not threading.main_thread()
@@ -217,15 +217,15 @@ class Sleeper:
         self._sleeps += 1
         return self._sleeps == self._interrupt.number
 
-    def _strike(self) -> None:
+    def _interrupt_now(self) -> None:
         assert self._interrupt is not None
         self._evidence.event(self._interrupt.kind)
         signal.alarm(self.alarm_seconds)
         os.kill(os.getpid(), signal.SIGINT)
 
 
-class Misfortunate(Credentials):
-    """Credentials that break as the plan says."""
+class FailingCredentials(Credentials):
+    """Credentials that fail as planned."""
 
     def __init__(self, plan: BrokenCredentials, evidence: Evidence) -> None:
         super().__init__("testing", "testing")
@@ -250,7 +250,7 @@ class Misfortunate(Credentials):
 
 @define
 class Watcher:
-    """Looks at one wait, which may end only as `Job.wait` documents it."""
+    """Observe one wait, which may only end as `Job.wait` documents."""
 
     run: Run
     folder: Folder
@@ -260,7 +260,7 @@ class Watcher:
 
     def polled(self, seen: JobProperties) -> None:
         self.has_seen, self.blind_since = True, None
-        self.run.check(is_about(seen, self.folder, self.job_id), "a poll told of another job")
+        self.run.check(is_about(seen, self.folder, self.job_id), "a poll described another job")
         self.run.evidence.shown(seen)
         self.run.step()
 
@@ -274,15 +274,16 @@ class Watcher:
             raise error
 
     def ended(self, error: ServiceError | TransportError) -> None:
-        """Take in the error that ended the wait: after one good poll, a hiccup may not."""
+        """Check the error that ended the wait. After a successful poll, passing faults must not."""
         blind_since = self.blind_since
         is_about_sending = isinstance(error, (TransportError, ExpiredTokenException))
         if self.has_seen and (error.retryable or is_about_sending):
             self.run.check(
                 not error.retryable
                 and blind_since is not None
-                and self.run.clock.monotonic() - blind_since > 3000,  # others move the clock, too
-                "a wait ended for a hiccup",
+                and self.run.clock.monotonic() - blind_since
+                > 3000,  # others advance the clock, too
+                "a wait ended because of a passing fault",
             )
 
 
@@ -291,7 +292,7 @@ def is_about(seen: JobProperties, folder: Folder, job_id: str) -> bool:
 
 
 def live(run: Run) -> int:
-    """One life, from the start of the program to its end; returns the exit code."""
+    """Run one life of the program and return its exit code."""
     run.evidence.watch()
     random.seed(f"{run.plan.seed} {run.life}")
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -300,7 +301,7 @@ def live(run: Run) -> int:
     os.environ["AWS_ENDPOINT_URL_S3"] = run.endpoint_url
     broken = run.plan.credentials[run.life : run.life + 1]
     if broken and broken[0] is not None:
-        run.session._session._credentials = Misfortunate(broken[0], run.evidence)
+        run.session._session._credentials = FailingCredentials(broken[0], run.evidence)
     run.session.events.register("before-send", run.note_request)
     run.session.events.register("before-send", run.step)
     run.session.events.register("response-received", run.step)
@@ -317,7 +318,7 @@ def live(run: Run) -> int:
         run.evidence.raised(error)
         return INTERRUPTED
     except BaseException as error:
-        run.evidence.raised(error)  # one that is not ours is what the campaign counts
+        run.evidence.raised(error)  # the campaign counts exceptions from outside this package
         raise
     return 0
 
@@ -325,7 +326,7 @@ def live(run: Run) -> int:
 def options(run: Run) -> dict[str, Any]:
     from botocore.config import Config
 
-    # botocore's own retries for S3 would really sleep.
+    # botocore's retries for S3 would really sleep.
     config = Config(
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=run.plan.connections,
@@ -344,7 +345,7 @@ def options(run: Run) -> dict[str, Any]:
 
 
 def ask_for_nonsense(run: Run) -> None:
-    """What is refused before it is sent is refused without being quoted."""
+    """Check that errors about invalid values do not quote them."""
     if run.defect == "never done":
         raise ComprehendPHIError("It gives up every time.")
     builders: tuple[Callable[[], object], ...] = (
@@ -370,7 +371,7 @@ def request_of(folder: Folder, bucket: str, known: dict[str, Any]) -> StartPHIDe
 
 
 def prepared(run: Run, folder: Folder) -> tuple[dict[str, Any], StartPHIDetectionJobRequest]:
-    """What is known of a folder, and its request, whose token is on disk before it is sent."""
+    """Return the journal of a folder and its request, whose token is on disk before it is sent."""
     known = run.journal(folder)
     if "token" not in known or (run.defect == "new token" and "job_id" not in known):
         known = {"token": str(uuid4())}
@@ -381,17 +382,17 @@ def prepared(run: Run, folder: Folder) -> tuple[dict[str, Any], StartPHIDetectio
 
 
 def check_start(run: Run, known: dict[str, Any], error: ServiceError | TransportError) -> None:
-    """A start that was never sent cannot have made a job."""
+    """Check that the outcome of a start is only unknown if the start was sent."""
     if run.defect == "start of unknown outcome":
         error.outcome_unknown = True
     run.check(
         not error.outcome_unknown or run.was_sent(known["token"]),
-        "the outcome of a start that was never sent is said to be unknown",
+        "the outcome of a start that was never sent is reported as unknown",
     )
 
 
 class Readings:
-    """What readings of the same notes say of those that changed since the job read them."""
+    """Several readings of the same notes, to find out which notes have changed since the job."""
 
     def __init__(self, run: Run, folder: Folder) -> None:
         self._run = run
@@ -400,7 +401,7 @@ class Readings:
         self.failed: dict[str, str] = {}
 
     def are_enough(self, error: IncompleteResultsError | None) -> bool:
-        """Take in how a reading ended, and return whether its end is to be believed."""
+        """Add the end of a reading, and return whether the readings agree often enough."""
         if error is None:
             self.failed = {}
             return True
@@ -427,7 +428,7 @@ class Readings:
 
 
 def keep(run: Run, folder: Folder, redacted: list[str], key: str, text: str) -> None:
-    """Put a redacted document where it belongs."""
+    """Store a redacted document."""
     if run.defect == "lost document" and not redacted:
         redacted.append(key)
         return
@@ -440,7 +441,7 @@ def keep(run: Run, folder: Folder, redacted: list[str], key: str, text: str) -> 
 
 
 def finish(run: Run, folder: Folder, known: dict[str, Any], **outcome: object) -> None:
-    """The last line on a folder."""
+    """Record that a folder is done."""
     plant(run, folder)
     run.note_down(folder, {**known, "done": True, **outcome})
 
@@ -492,7 +493,7 @@ def see_through(
     if folder.to_be_stopped:
         try:
             job.stop()
-        except InvalidRequestException as error:  # it has ended already
+        except InvalidRequestException as error:  # the job has already ended
             run.evidence.raised(error)
         run.step()
 
@@ -512,7 +513,7 @@ def see_through(
         run.evidence.raised(error)
         finish(run, folder, known, stopped=True)
         return
-    except JobFailed as error:  # it may have left a list of what it could not process
+    except JobFailed as error:  # its results may still list the unprocessed files
         run.evidence.raised(error)
     results = job.results()
     run.evidence.shown(results, results.manifest)
@@ -526,7 +527,7 @@ def see_through(
         try:
             for key, text in texts:
                 keep(run, folder, redacted, key, text)
-                # Called at once, if at all.
+                # The fork calls it immediately.
                 run.fork(lambda: be_child(texts), is_reading=True)  # noqa: B023
         except IncompleteResultsError as error:
             incomplete = error
@@ -545,7 +546,7 @@ def ask_in_fork(
     known: dict[str, Any],
     rest: Iterable[tuple[str, str]] | None,
 ) -> None:
-    """What a forked child does with its parent's client, and with what its parent was reading."""
+    """Use the client of the parent in a fork, and continue what the parent was reading."""
 
     def read_on() -> None:
         for key, text in rest or ():
@@ -571,7 +572,7 @@ def ask_in_fork(
             note_answer_in_fork(run)
 
 
-# What a fork and an asynchronous fork look at.
+# Checks of both kinds of forks.
 
 
 def request_in_fork(run: Run, folder: Folder, known: dict[str, Any]) -> StartPHIDetectionJobRequest:
@@ -583,7 +584,7 @@ def request_in_fork(run: Run, folder: Folder, known: dict[str, Any]) -> StartPHI
 def check_description(run: Run, folder: Folder, known: dict[str, Any], seen: JobProperties) -> None:
     if run.defect == "answer of another":
         seen = evolve(seen, job_id="0" * 32)
-    run.check(is_about(seen, folder, known["job_id"]), "a fork was told of another job")
+    run.check(is_about(seen, folder, known["job_id"]), "a fork received another job")
 
 
 def check_submission(run: Run, known: dict[str, Any], job_id: str) -> None:
@@ -592,7 +593,7 @@ def check_submission(run: Run, known: dict[str, Any], job_id: str) -> None:
 
 def check_text(run: Run, folder: Folder, key: str, text: str) -> None:
     kept = [note.kept for note in folder.notes if note.key == key and not note.change]
-    run.check(bool(kept) and kept[0] in text, "a fork was given another text")
+    run.check(bool(kept) and kept[0] in text, "a fork received another text")
     run.evidence.add("text in a fork", text)
 
 
@@ -607,7 +608,7 @@ def note_failure_in_fork(run: Run, error: ComprehendPHIError) -> None:
         run.check(isinstance(error, ClientClosedError), "a fork used the client of its parent")
         run.evidence.event(FORK_REFUSED)
     else:
-        run.check(not isinstance(error, ClientClosedError), "a fork was refused a client")
+        run.check(not isinstance(error, ClientClosedError), "a fork could not use its own client")
 
 
 # --- With the asynchronous client, all folders at the same time -----------------------------------
@@ -726,7 +727,7 @@ async def ask_in_fork_async(
             note_answer_in_fork(run)
 
 
-# --- What is wrong on purpose, to see that the campaign notices -----------------------------------
+# --- Promises that are broken on purpose, so that the campaign must notice ------------------------
 
 DEFECTS = (
     "new token",
@@ -752,7 +753,7 @@ DEFECTS = (
 
 
 def plant(run: Run, folder: Folder) -> None:
-    """Show what must not be shown, in the way that `defect` says."""
+    """Break the promise that `defect` names."""
     import logging
     import warnings
 
@@ -773,8 +774,8 @@ def plant(run: Run, folder: Folder) -> None:
     elif run.defect == "leak in a warning":
         warnings.warn(f"plain text for {folder.job_name}", stacklevel=2)
     elif run.defect == "untyped exception":
-        run.journal(folder)["nothing of ours"]
+        run.journal(folder)["from outside"]
     elif run.defect == "untyped exception in a thread":
-        thread = threading.Thread(target=dict[str, str]().__getitem__, args=("nothing of ours",))
+        thread = threading.Thread(target=dict[str, str]().__getitem__, args=("from outside",))
         thread.start()
         thread.join()

@@ -1,4 +1,4 @@
-"""One schedule from its first life to the last, and what it comes to."""
+"""Run one schedule, from the first life of the program to the last, and judge the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_LIVES = 40
 
 @define(kw_only=True)
 class Tally:
-    """What schedules come to; tallies can be added."""
+    """The totals of schedules. Tallies can be added."""
 
     schedules: int = 0
     starts: int = 0
@@ -48,7 +48,7 @@ class Tally:
     events: Counter[str] = field(factory=Counter[str])
     faults: Counter[str] = field(factory=Counter[str])
     attempts: Counter[str] = field(factory=Counter[str])
-    looked_at: Counter[str] = field(factory=Counter[str])
+    searched: Counter[str] = field(factory=Counter[str])
     sightings: Counter[str] = field(factory=Counter[str])
     raised: Counter[str] = field(factory=Counter[str])
     untyped: int = 0
@@ -61,8 +61,9 @@ class Tally:
 
 @frozen
 class Stage:
-    """A service in a process of its own, and what lives of the program need. One thread, as it
-    forks: a context manager.
+    """A service in its own process, and everything that the lives of the program need.
+
+    This context manager forks, so its process must have only one thread.
     """
 
     directory: Path
@@ -80,17 +81,17 @@ class Stage:
         server = context.Process(target=_serve, args=(theirs, ours, clock), daemon=True)
         server.start()
         theirs.close()
-        # All loggers are looked at, so botocore's own have to be quiet: that is what this promises.
+        # The logs of botocore are searched, too, and `quiet_botocore` promises that nothing leaks.
         quiet_botocore()
         session: Any = boto3.Session(
             aws_access_key_id="testing", aws_secret_access_key="testing", region_name=world.REGION
         )
-        # What a life would read and import is there before it begins.
+        # Load and import everything before the first life, so that each life starts quickly.
         for service in ("comprehendmedical", "s3"):
             session.client(service).close()
         for module in ("tenacity", "comprehend_phi._results.streams", "comprehend_phi._redaction"):
             import_module(module)
-        gc.freeze()  # else the collector of each life would copy all that it shares with us
+        gc.freeze()  # or the collector of each life copies the memory that it shares
         memory = Path("/dev/shm")
         directory = tempfile.mkdtemp(prefix="campaign-", dir=memory if memory.is_dir() else None)
         return cls(Path(directory), session, ours.recv(), clock, ours, server)
@@ -104,7 +105,7 @@ class Stage:
         shutil.rmtree(self.directory)
 
     def play(self, plan: Plan, defect: str = "") -> Tally:
-        """Follow one plan to its end."""
+        """Run one plan and return its totals."""
         directory = self.directory / str(plan.seed)
         directory.mkdir()
         try:
@@ -134,13 +135,13 @@ class Stage:
             else:
                 tally.differences.append(f"life {life} of the program ended with code {code}")
                 return
-            self.clock.sleep(60.0)  # until somebody starts it again
-        tally.differences.append(f"the program did not get done in {_MOST_LIVES} lives")
+            self.clock.sleep(60.0)  # until the next start
+        tally.differences.append(f"the program did not finish in {_MOST_LIVES} lives")
 
     def _life(
         self, plan: Plan, directory: Path, defect: str, life: int, kill_at: int | None
     ) -> int:
-        alive, end = os.pipe()  # its other end is closed once the life and all its forks are over
+        alive, end = os.pipe()  # the other end is closed when the life and all its forks have ended
         pid = os.fork()
         if pid:
             os.close(end)
@@ -178,7 +179,7 @@ def _serve(control: Connection, other_end: Connection, clock: SharedClock) -> No
 
 
 def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
-    """Count what there is, and hold it against what there should be."""
+    """Compare the results with the plan and record the differences."""
     differs = tally.differences.append
     names = Counter(ledger.jobs)
     tally.jobs = len(ledger.jobs)
@@ -192,17 +193,17 @@ def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
         differs(f"{tally.starts} starts, {tally.jobs} jobs")
     listed: list[str] = _read(directory / "listed.json").get("job_ids", [])
     if len(set(listed)) != len(listed) or len(listed) != tally.jobs:
-        differs(f"the service has {tally.jobs} jobs, the program was shown {len(listed)}")
+        differs(f"the service has {tally.jobs} jobs, the program saw {len(listed)}")
 
     found = examine(directory / "evidence")
-    tally.looked_at, tally.sightings = found.looked_at, found.sightings
+    tally.searched, tally.sightings = found.searched, found.sightings
     tally.raised, tally.untyped = found.raised, len(found.untyped)
     tally.events += found.events
     for what in found.wrong:
         differs(f"wrong: {what}")
     begun, ended = (tally.events[event] for event in (program.FORKED, program.FORK_ENDED))
     if begun != ended:
-        differs(f"{begun} forks, {ended} ended well")
+        differs(f"{begun} forks, {ended} succeeded")
     for channel, count in found.sightings.items():
         differs(f"{count} canary sightings in: {channel}")
     for text in found.untyped:
@@ -215,10 +216,12 @@ def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
 def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
     known = _read(directory / f"{folder.prefix}.json")
     unprocessed: Counter[str] = Counter(known.get("unprocessed", ()))
-    told: Counter[str] = Counter(known.get("redacted", ()))
+    redacted: Counter[str] = Counter(known.get("redacted", ()))
     failed: dict[str, str] = known.get("failed", {})
     if known.get("stopped") and not folder.to_be_stopped:
-        tally.differences.append(f"folder {folder.index} was given up as stopped, and nobody did")
+        tally.differences.append(
+            f"folder {folder.index} counts as stopped, but nobody stopped its job"
+        )
     for note in folder.notes:
         path = directory / "redacted" / note.key
         delivered = path.exists()
@@ -230,11 +233,11 @@ def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
             expected = (False, 0, 0, "SourceChangedError")
         else:
             expected = (True, 0, 1, "") if note.can_be_processed else (False, 1, 0, "")
-        if (delivered, unprocessed[note.key], told[note.key], reason) != expected:
+        if (delivered, unprocessed[note.key], redacted[note.key], reason) != expected:
             tally.differences.append(
-                f"{note.key} ({note.change or 'unchanged'}): redacted {told[note.key]} times,"
-                f" unprocessed {unprocessed[note.key]} times, {'' if delivered else 'not '}there,"
-                f" failed with {reason or 'nothing'}"
+                f"{note.key} ({note.change or 'unchanged'}): redacted {redacted[note.key]} times,"
+                f" unprocessed {unprocessed[note.key]} times,"
+                f" {'' if delivered else 'not '}delivered, failed with {reason or 'nothing'}"
             )
         tally.unprocessed += unprocessed[note.key]
         if reason:
@@ -248,7 +251,7 @@ def _judge_documents(folder: Folder, directory: Path, tally: Tally) -> None:
             ):
                 tally.clean += 1
             else:
-                tally.differences.append(f"{note.key} is not redacted as it should be")
+                tally.differences.append(f"{note.key} is not redacted correctly")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The service of a schedule: in a process of its own, with S3, misfortunes and shared time."""
+"""The service of a schedule, in its own process, with an S3, faults and a shared clock."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ EXPIRED_TOKEN = "expired"
 
 
 class SharedClock:
-    """A clock that stands still until somebody sleeps by it, in whichever process."""
+    """A fake clock that several processes share. It only advances when one of them sleeps."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8)  # zeros: the time 0.0, shared with every forked process
+        self._memory = mmap.mmap(-1, 8)  # zeros, which are the time 0.0; shared with all forks
         self._lock = threading.Lock()
 
     def begin_again(self) -> None:
-        """In a fork: a thread of the parent may hold the lock."""
+        """Replace the lock in a fork, because a thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def monotonic(self) -> float:
@@ -55,12 +55,12 @@ class SharedClock:
 
 @frozen(kw_only=True)
 class Ledger:
-    """What the service knows at the end of a schedule.
+    """What the service has seen at the end of a schedule.
 
     Attributes:
-        jobs: the names of its jobs, one for each job.
-        attempts: requests by operation, and reads from S3 by the transport.
-        faults: the misfortunes that were met, by kind.
+        jobs: the name of each job.
+        attempts: the number of requests by operation, and of reads from S3 by transport.
+        faults: the number of faults that calls met, by kind.
     """
 
     jobs: tuple[str, ...]
@@ -69,9 +69,9 @@ class Ledger:
 
 
 def serve(control: Connection, clock: SharedClock) -> None:
-    """Follow one plan after the other, until the other end of `control` is closed.
+    """Serve one plan after another, until the other end of `control` is closed.
 
-    A plan that comes in begins a schedule; None ends it and asks for the ledger.
+    A received plan begins a schedule. None ends the schedule and requests the ledger.
     """
     from comprehend_phi.testing import Limits, LocalServer, faults
     from comprehend_phi.testing.faults import Fault, Response
@@ -111,7 +111,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
     expired_answer = json.dumps({"__type": "ExpiredTokenException", "Message": quoting}).encode()
 
     class Server(LocalServer):
-        """The local server with misfortunes on the way to S3 as well."""
+        """The local server with faults in S3 as well."""
 
         def begin(self, plan: Plan) -> None:
             self.storage.clear()
@@ -135,7 +135,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 self.service.script(self.counted(kind, made[kind]()), operation=operation)
 
         def write(self, bucket: str, key: str, body: bytes) -> None:
-            """Create or replace an object, at the time of the shared clock."""
+            """Create or replace an object, dated by the shared clock."""
             self.storage.write(bucket, key, body)
             with self.backend() as backend:
                 written = clock.now().replace(tzinfo=None)
@@ -147,7 +147,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 yield backends[account_id()]["aws"]
 
         def change_notes(self) -> None:
-            """Change what the plan says of the notes of jobs that have ended."""
+            """Change the notes of jobs that have ended, as planned."""
             with self.counting:
                 if not self.unchanged:
                     return
@@ -209,7 +209,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 kind = self.s3_faults.popleft() if self.s3_faults else ""
             is_result = environ["PATH_INFO"].endswith((".out", "/Manifest"))
             if kind == "S3: HTML instead of results" and not is_result:
-                kind = ""  # elsewhere nobody could tell such a page from a note
+                kind = ""  # nobody can tell such a page from a note
             self.count(kind)
             if kind in REFUSALS:
                 code, status = REFUSALS[kind]

@@ -1,4 +1,4 @@
-"""The public face of `comprehend_phi.testing`: the service in this process, and the clock."""
+"""The public API of `comprehend_phi.testing`: the service within the process, and the clocks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from comprehend_phi.testing import (
 
 START = "StartPHIDetectionJob"
 
-untyped_boto3: Any = boto3  # its stubs know some services only
+untyped_boto3: Any = boto3  # its stubs only know some services
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def in_process(service: LocalService, clock: FakeClock) -> Generator[PHIClient, 
 
 
 def put_note(region: str = "us-east-1") -> None:
-    """A bucket with a note, in the S3 of the block."""
+    """Create a bucket with a note in the S3 of the block."""
     s3 = untyped_boto3.client("s3", region_name=region)
     place = {"CreateBucketConfiguration": {"LocationConstraint": region}}
     s3.create_bucket(Bucket="bucket", **({} if region == "us-east-1" else place))
@@ -85,7 +85,7 @@ def new_request() -> StartPHIDetectionJobRequest:
 # --- In this process ------------------------------------------------------------------------------
 
 
-def test_a_job_runs_in_this_process(in_process: PHIClient, clock: FakeClock) -> None:
+def test_a_job_runs_within_the_process(in_process: PHIClient, clock: FakeClock) -> None:
     put_note()
     done = in_process.submit(new_request()).wait()
     assert done.job_status is JobStatus.COMPLETED
@@ -94,7 +94,7 @@ def test_a_job_runs_in_this_process(in_process: PHIClient, clock: FakeClock) -> 
     assert b"Ada Example" in get(f"{done.output_data_config.s3_key}note.txt.out")
 
 
-def test_boto3_as_it_comes_meets_the_service(service: LocalService) -> None:
+def test_plain_boto3_reaches_the_service(service: LocalService) -> None:
     client = untyped_boto3.client("comprehendmedical", region_name="us-east-1")
     job_id = client.start_phi_detection_job(
         InputDataConfig={"S3Bucket": "bucket"},
@@ -107,7 +107,7 @@ def test_boto3_as_it_comes_meets_the_service(service: LocalService) -> None:
         client.describe_phi_detection_job(JobId="0" * 32)
 
 
-def test_each_region_has_its_jobs(in_process: PHIClient, clock: FakeClock) -> None:
+def test_each_region_has_its_own_jobs(in_process: PHIClient, clock: FakeClock) -> None:
     job = in_process.submit(new_request())
     with PHIClient(region_name="eu-west-1", clock=clock) as elsewhere:
         assert list(elsewhere.list_phi_detection_jobs()) == []
@@ -131,7 +131,7 @@ RETRIED = {
 
 
 @pytest.mark.parametrize("fault", RETRIED.values(), ids=list(RETRIED))
-def test_a_start_comes_through_a_fault_in_this_process(
+def test_a_start_survives_faults_within_the_process(
     in_process: PHIClient, service: LocalService, clock: FakeClock, fault: Fault
 ) -> None:
     service.script(fault, fault)
@@ -156,7 +156,7 @@ def test_a_start_comes_through_a_fault_in_this_process(
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_fault_in_this_process_is_the_error_that_it_is_over_http(
+def test_a_fault_raises_the_same_error_as_over_http(
     service: LocalService, clock: FakeClock, fault: Fault, error: type[Exception], jobs: int
 ) -> None:
     service.script(fault)
@@ -170,7 +170,7 @@ def test_a_fault_in_this_process_is_the_error_that_it_is_over_http(
     assert len(service.job_ids) == jobs
 
 
-def test_a_slow_answer_in_this_process_takes_the_time_of_the_clock(
+def test_a_slow_response_advances_the_clock_of_the_service(
     in_process: PHIClient, service: LocalService, clock: FakeClock
 ) -> None:
     service.script(faults.slow(12.5))
@@ -238,7 +238,7 @@ def test_a_job_runs_in_every_partition(region: str, config: Config, clock: FakeC
         "http://comprehendmedical.us-east-1.amazonaws.com",
     ],
 )
-def test_an_endpoint_that_the_program_names_is_served_if_it_is_one_of_awss(
+def test_an_explicit_endpoint_is_served_if_it_belongs_to_aws(
     url: str, service: LocalService, clock: FakeClock
 ) -> None:
     with PHIClient(region_name="us-east-1", endpoint_url=url, clock=clock) as client:
@@ -246,7 +246,7 @@ def test_an_endpoint_that_the_program_names_is_served_if_it_is_one_of_awss(
     assert service.attempts("ListPHIDetectionJobs") == 1
 
 
-def test_a_server_is_asked_over_http_inside_the_block(
+def test_a_server_still_gets_its_requests_inside_the_block(
     service: LocalService, clock: FakeClock
 ) -> None:
     with (
@@ -261,22 +261,22 @@ def test_a_server_is_asked_over_http_inside_the_block(
 # --- One at a time, and nothing left behind -------------------------------------------------------
 
 
-def test_a_second_service_at_once_is_refused(service: LocalService) -> None:
+def test_a_second_service_at_the_same_time_is_refused(service: LocalService) -> None:
     with pytest.raises(RuntimeError, match="already runs in this process"), local_service():
         pass
-    # The first one is none the worse.
+    # The first service still works.
     with PHIClient(region_name="us-east-1") as client:
         assert list(client.list_phi_detection_jobs()) == []
     assert service.attempts("ListPHIDetectionJobs") == 1
 
 
-def test_a_service_starts_anew_after_the_one_before_was_left() -> None:
+def test_each_block_has_a_new_service() -> None:
     with local_service() as first, PHIClient(region_name="us-east-1") as client:
         put_note()
         client.submit(new_request())
     with local_service() as second, PHIClient(region_name="us-east-1") as client:
         assert list(client.list_phi_detection_jobs()) == []
-        # S3 is a new one too.
+        # S3 is new, too.
         s3 = untyped_boto3.client("s3", region_name="us-east-1")
         assert s3.list_buckets()["Buckets"] == []
     assert len(first.job_ids) == 1
@@ -284,7 +284,7 @@ def test_a_service_starts_anew_after_the_one_before_was_left() -> None:
 
 
 def reset_moto() -> None:
-    """Reset moto, as `POST http://motoapi.amazonaws.com/moto-api/reset` does in the block."""
+    """Reset moto like `POST http://motoapi.amazonaws.com/moto-api/reset` inside the block."""
     from moto.moto_api._internal.models import moto_api_backend
 
     moto_api_backend.reset()
@@ -296,8 +296,8 @@ def test_resetting_moto_resets_the_service(clock: FakeClock) -> None:
         PHIClient(region_name="us-east-1", clock=clock) as client,
     ):
         for _ in range(2):
-            put_note()  # the bucket's name is free again
-            client.submit(new_request())  # and so is the slot
+            put_note()  # the name of the bucket is free again
+            client.submit(new_request())  # and so is the job slot
             assert len(list(service.job_ids)) == 1
             reset_moto()
             assert list(service.job_ids) == []
@@ -325,7 +325,7 @@ def test_a_block_inside_mock_aws_sees_its_buckets(clock: FakeClock) -> None:
         assert get("notes/note.txt") == b"Patient: Ada Example"
 
 
-def test_moto_is_left_as_it_was_found() -> None:
+def test_leaving_the_block_restores_moto() -> None:
     patterns = list(backend_url_patterns)
     modules = {name for name in sys.modules if "comprehendmedical" in name}
     with local_service():
@@ -334,7 +334,7 @@ def test_moto_is_left_as_it_was_found() -> None:
     assert {name for name in sys.modules if "comprehendmedical" in name} == modules
 
 
-def test_the_clock_of_the_block_dates_the_objects_inside_it() -> None:
+def test_the_clock_of_the_block_dates_its_objects() -> None:
     s3 = untyped_boto3.client("s3", region_name="us-east-1")
 
     def dated() -> datetime:
@@ -350,7 +350,7 @@ def test_the_clock_of_the_block_dates_the_objects_inside_it() -> None:
         assert dated() > datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_moto_is_left_as_it_was_found_when_the_block_fails() -> None:
+def test_leaving_the_block_with_an_error_restores_moto() -> None:
     patterns = list(backend_url_patterns)
     with pytest.raises(ZeroDivisionError), local_service():
         raise ZeroDivisionError
@@ -359,10 +359,10 @@ def test_moto_is_left_as_it_was_found_when_the_block_fails() -> None:
         assert service.job_ids == ()
 
 
-def test_outside_the_block_nothing_is_sent_to_the_service() -> None:
+def test_outside_the_block_the_service_gets_no_requests() -> None:
     with local_service() as service:
         pass
-    # On the way to AWS there is a proxy that nobody runs; a mock that was left would answer before.
+    # Requests to AWS go to a proxy that does not exist. A leftover mock would answer them instead.
     options: dict[str, Any] = {
         "region_name": "us-east-1",
         "config": Config(proxies={"https": "http://127.0.0.1:9"}),
@@ -403,7 +403,7 @@ def test_the_detector_of_the_block_finds_the_entities(clock: FakeClock) -> None:
     assert b"Ada Example" not in out
 
 
-def test_the_limits_of_the_block_hold(clock: FakeClock) -> None:
+def test_the_limits_of_the_block_are_enforced(clock: FakeClock) -> None:
     with (
         local_service(clock=clock, limits=Limits(active_jobs=1)),
         PHIClient(region_name="us-east-1", clock=clock) as client,
@@ -413,7 +413,7 @@ def test_the_limits_of_the_block_hold(clock: FakeClock) -> None:
             client.submit(new_request())
 
 
-def test_the_account_of_moto_is_in_the_names_of_folders(
+def test_the_names_of_folders_contain_the_account_of_moto(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     monkeypatch.setenv("MOTO_ACCOUNT_ID", "210987654321")
@@ -431,7 +431,7 @@ def test_the_account_of_moto_is_in_the_names_of_folders(
 
 
 @pytest.mark.parametrize("seconds", [1.0, 86_400.0])
-def test_a_job_takes_the_seconds_of_the_block(clock: FakeClock, seconds: float) -> None:
+def test_a_job_runs_as_long_as_the_block_says(clock: FakeClock, seconds: float) -> None:
     with (
         local_service(clock=clock, job_seconds=seconds),
         PHIClient(region_name="us-east-1", clock=clock) as client,
@@ -444,7 +444,7 @@ def test_a_job_takes_the_seconds_of_the_block(clock: FakeClock, seconds: float) 
     assert clock.sleeps == [seconds / 4] * 4
 
 
-def test_without_a_clock_the_service_goes_by_that_of_the_machine() -> None:
+def test_the_default_clock_is_that_of_the_machine() -> None:
     before = datetime.now(UTC)
     with local_service() as service, PHIClient(region_name="us-east-1") as client:
         submitted = client.submit(new_request()).properties().submit_time
@@ -456,7 +456,7 @@ def test_without_a_clock_the_service_goes_by_that_of_the_machine() -> None:
 # --- FakeClock ------------------------------------------------------------------------------------
 
 
-def test_a_fake_clock_stands_still_until_somebody_sleeps(clock: FakeClock) -> None:
+def test_a_fake_clock_only_advances_when_somebody_sleeps(clock: FakeClock) -> None:
     assert (clock.monotonic(), clock.now()) == (clock.monotonic(), clock.now())
     begin = clock.now()
     clock.sleep(86_400)
@@ -464,7 +464,7 @@ def test_a_fake_clock_stands_still_until_somebody_sleeps(clock: FakeClock) -> No
     assert clock.now() - begin == timedelta(days=1)
 
 
-def test_a_fake_clock_tells_an_aware_time_that_can_be_chosen() -> None:
+def test_a_fake_clock_starts_at_a_chosen_time() -> None:
     assert FakeClock().now().utcoffset() == timedelta(0)
     moment = datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=timezone(timedelta(hours=2)))
     clock = FakeClock(moment)
@@ -480,7 +480,7 @@ def test_a_fake_clock_records_every_sleep(clock: FakeClock) -> None:
     assert clock.monotonic() == 3.5
 
 
-def test_other_tasks_run_while_one_sleeps_by_a_fake_clock(clock: FakeClock) -> None:
+def test_other_tasks_run_while_one_sleeps_on_a_fake_clock(clock: FakeClock) -> None:
     happened: list[str] = []
 
     async def sleeper(name: str) -> None:
@@ -496,13 +496,13 @@ def test_other_tasks_run_while_one_sleeps_by_a_fake_clock(clock: FakeClock) -> N
     assert clock.monotonic() == 40
 
 
-def test_a_fake_clock_loses_no_sleep_of_any_thread(clock: FakeClock) -> None:
+def test_a_fake_clock_counts_the_sleeps_of_all_threads(clock: FakeClock) -> None:
     def sleep_often(_: int) -> None:
         for _ in range(2000):
             clock.sleep(1)
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # threads take turns as often as they can
+    sys.setswitchinterval(1e-6)  # switch threads as often as possible
     try:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(sleep_often, range(8)))
@@ -511,7 +511,7 @@ def test_a_fake_clock_loses_no_sleep_of_any_thread(clock: FakeClock) -> None:
     assert clock.monotonic() == len(clock.sleeps) == 16_000
 
 
-def test_the_wall_clock_tells_the_time_of_this_machine() -> None:
+def test_the_wall_clock_returns_the_time_of_the_machine() -> None:
     before = datetime.now(UTC)
     assert before <= WallClock().now() <= datetime.now(UTC)
 
@@ -520,7 +520,7 @@ def test_the_wall_clock_tells_the_time_of_this_machine() -> None:
 
 
 @pytest.mark.parametrize("missing", ["moto", "flask"])
-def test_without_what_the_extra_brings_the_error_names_the_extra(missing: str) -> None:
+def test_a_missing_dependency_is_an_error_that_names_the_extra(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; import comprehend_phi.testing"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
 

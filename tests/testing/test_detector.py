@@ -13,7 +13,7 @@ from comprehend_phi.testing.detector import RULES, Rule, detect
 
 NOTES = Path(__file__).parents[2] / "examples" / "notes"
 
-# The largest document that a job takes.
+# The largest document that a job accepts.
 LIMIT = 71_680
 
 TYPES = {
@@ -36,7 +36,7 @@ def spans(entities: tuple[Entity, ...]) -> list[Span]:
 
 
 def unmark(marked: str) -> tuple[str, list[Span]]:
-    """The text of "Dr. «NAME:Hart»" without its marks, and the spans that they mark."""
+    """Return a text such as "Dr. «NAME:Hart»" without its marks, and the marked spans."""
     text, position = "", 0
     expected: list[Span] = []
     for mark in re.finditer("«([A-Z_]+):([^»]*)»", marked):
@@ -48,7 +48,7 @@ def unmark(marked: str) -> tuple[str, list[Span]]:
 
 
 def note(name: str) -> str:
-    # Not read_text: it would turn CRLF into LF, and every offset after it would be wrong.
+    # read_text would replace CRLF by LF and change all offsets after it.
     return (NOTES / name).read_bytes().decode("utf-8")
 
 
@@ -234,25 +234,25 @@ CASES = [
 
 
 @pytest.mark.parametrize("marked", CASES)
-def test_finds_exactly_the_marked_spans(marked: str) -> None:
+def test_exactly_the_marked_spans_are_detected(marked: str) -> None:
     text, expected = unmark(marked)
 
     assert spans(detect(text)) == expected
 
 
 @pytest.mark.parametrize("text", NOT_PHI)
-def test_leaves_alone_what_only_resembles_phi(text: str) -> None:
+def test_text_that_only_resembles_phi_is_not_detected(text: str) -> None:
     assert detect(text) == ()
 
 
 @pytest.mark.parametrize("marked", PRECEDENCE)
-def test_the_earlier_rule_keeps_a_place_that_two_rules_claim(marked: str) -> None:
+def test_the_earlier_of_two_overlapping_rules_wins(marked: str) -> None:
     text, expected = unmark(marked)
 
     assert spans(detect(text)) == expected
 
 
-def test_an_entity_says_what_the_service_would_say() -> None:
+def test_an_entity_has_the_members_of_the_service() -> None:
     assert detect("👩‍⚕️ Dr. Żak") == (
         Entity(
             id=0,
@@ -280,7 +280,7 @@ def test_the_score_of_a_rule_is_a_probability(rule: Rule) -> None:
     assert 0 < rule.score < 1
 
 
-# Text as it comes, with what the rules look for strewn in: alone, neither finds the other's faults.
+# Arbitrary text mixed with text that the rules look for. Each finds faults that the other misses.
 anything = st.text(max_size=20)
 awkward = st.sampled_from(
     ["😀", "👩\u200d⚕️", "e\u0301", "\u0301", "\r\n", "\n", "\0", " ", ": ", "\U0001d49c"]
@@ -288,7 +288,7 @@ awkward = st.sampled_from(
 phi = st.sampled_from([unmark(marked)[0] for marked in CASES + PRECEDENCE])
 texts = st.lists(anything | awkward | phi, max_size=12).map("".join)
 
-# A slow moment of the machine is no fault of the detector.
+# A slow machine is not a fault of the detector.
 untimed = settings(deadline=None)
 
 
@@ -301,7 +301,7 @@ def test_the_text_of_an_entity_is_the_slice_at_its_offsets(text: str) -> None:
 
 @untimed
 @given(texts)
-def test_entities_are_sorted_and_apart(text: str) -> None:
+def test_entities_are_sorted_and_do_not_overlap(text: str) -> None:
     offsets = [offset for _, begin, end in spans(detect(text)) for offset in (begin, end)]
 
     assert offsets == sorted(offsets)
@@ -324,14 +324,14 @@ def test_no_entity_starts_or_ends_with_whitespace(text: str) -> None:
 
 @untimed
 @given(texts)
-def test_no_entity_runs_across_a_line_end(text: str) -> None:
+def test_no_entity_contains_a_line_end(text: str) -> None:
     for entity in detect(text):
         assert entity.text.splitlines() == [entity.text]
 
 
 @untimed
 @given(texts)
-def test_a_line_before_the_text_shifts_every_offset_by_its_code_points(text: str) -> None:
+def test_a_line_before_the_text_shifts_all_offsets_by_its_code_points(text: str) -> None:
     shifted = tuple(
         msgspec.structs.replace(
             entity, begin_offset=entity.begin_offset + 2, end_offset=entity.end_offset + 2
@@ -388,7 +388,7 @@ ADVERSARIAL = [
 
 
 @pytest.mark.parametrize("piece", ADVERSARIAL, ids=ascii)
-def test_a_large_odd_text_hides_no_entity_after_it_and_adds_none(piece: str) -> None:
+def test_a_large_unusual_text_does_not_change_what_is_found_after_it(piece: str) -> None:
     odd = (piece * LIMIT)[:LIMIT]
 
     assert spans(detect(odd + "\nMr. Hart")) == [("NAME", LIMIT + 5, LIMIT + 9)]
@@ -415,11 +415,11 @@ def test_the_table_of_notes_is_complete() -> None:
 
 
 @pytest.mark.parametrize(("name", "types"), NOTE_TYPES.items())
-def test_a_note_yields_its_types(name: str, types: set[str]) -> None:
+def test_a_note_contains_its_types(name: str, types: set[str]) -> None:
     assert {entity.type for entity in detect(note(name))} == types
 
 
-def test_the_notes_yield_every_type() -> None:
+def test_the_notes_contain_every_type() -> None:
     assert {entity.type for name in NOTE_TYPES for entity in detect(note(name))} == TYPES
 
 
@@ -435,7 +435,7 @@ def test_every_line_of_the_crlf_note_ends_in_crlf() -> None:
     assert text.count("\r\n") == text.count("\n") == text.count("\r") > 0
 
 
-def test_code_points_matter_in_the_note_with_accents() -> None:
+def test_the_note_with_accents_has_more_bytes_than_code_points() -> None:
     text = note("progress-note-accents.txt")
     last = detect(text)[-1]
     before = text[: last.begin_offset]
@@ -447,7 +447,7 @@ def test_code_points_matter_in_the_note_with_accents() -> None:
 
 
 @pytest.mark.parametrize("name", NOTE_TYPES)
-def test_the_numbers_in_a_note_belong_to_nobody(name: str) -> None:
+def test_the_numbers_in_a_note_are_fictional(name: str) -> None:
     for entity in detect(note(name)):
         if entity.type == "PHONE_OR_FAX":
             assert re.search(r"555-01\d\d|555 01\d\d", entity.text)

@@ -1,4 +1,4 @@
-"""The local service over HTTP, as boto3, the AWS CLI and anybody with a socket see it."""
+"""The local service over HTTP, as seen by boto3, the AWS CLI and plain sockets."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from comprehend_phi.testing import FakeClock, Limits, LocalServer, faults, local
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 LIST = "ListPHIDetectionJobs"
 
-untyped_boto3: Any = boto3  # its stubs know some services only
+untyped_boto3: Any = boto3  # its stubs only know some services
 
 # --- boto3 ----------------------------------------------------------------------------------------
 
 
 @contextmanager
 def raw_client(url: str, **options: Any) -> Generator[Any, None, None]:
-    """boto3 as it comes, but for the endpoint."""
+    """A boto3 client with default settings except for the endpoint."""
     client = untyped_boto3.client("comprehendmedical", endpoint_url=url, **options)
     try:
         yield client
@@ -72,7 +72,7 @@ def test_boto3_takes_a_job_from_start_to_results(
     assert (described["JobStatus"], described["JobName"]) == ("SUBMITTED", "nightly")
     assert described["SubmitTime"] == clock.now()
     clock.sleep(300)
-    # Without another request to Comprehend Medical: the results are in S3 when the time is over.
+    # The results are in S3 when the job ends, without another request to Comprehend Medical.
     folder = f"results/123456789012-PHIDetection-{job_id}/"
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=folder)["Contents"]
     assert {f"{folder}note.txt.out", f"{folder}Manifest"} <= {item["Key"] for item in listed}
@@ -112,7 +112,7 @@ def test_boto3_raises_the_errors_of_the_service_model(raw: Any) -> None:
     assert metadata["HTTPStatusCode"] == 400
 
 
-def test_boto3_sees_regions_apart(server: LocalServer, raw: Any, bucket: str) -> None:
+def test_boto3_sees_only_the_jobs_of_its_region(server: LocalServer, raw: Any, bucket: str) -> None:
     job_id = start(raw, bucket)
     with raw_client(server.endpoint_url, region_name="eu-west-1") as elsewhere:
         with pytest.raises(ClientError, match="ResourceNotFoundException"):
@@ -120,14 +120,14 @@ def test_boto3_sees_regions_apart(server: LocalServer, raw: Any, bucket: str) ->
         assert elsewhere.list_phi_detection_jobs()["ComprehendMedicalAsyncJobPropertiesList"] == []
 
 
-def test_s3_stores_what_it_is_given(s3: Any, bucket: str) -> None:
+def test_s3_returns_the_bytes_that_were_stored(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a/b c.bin", Body=bytes(range(256)))
     assert s3.get_object(Bucket=bucket, Key="a/b c.bin")["Body"].read() == bytes(range(256))
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="a/")["Contents"]
     assert [item["Key"] for item in listed] == ["a/b c.bin"]
 
 
-def test_twenty_boto3_clients_at_a_time(clock: FakeClock) -> None:
+def test_twenty_boto3_clients_at_the_same_time(clock: FakeClock) -> None:
     limits = Limits(active_jobs=1000)
     with LocalServer(clock=clock, job_seconds=300, limits=limits) as server:
         bucket = f"bucket-{uuid4().hex}"
@@ -176,7 +176,7 @@ def test_twenty_threads_with_one_token_start_one_job(
 
 
 def call(server: LocalServer, operation: str = LIST) -> bytes:
-    """The bytes of a request."""
+    """Return the bytes of a request."""
     return (
         f"POST / HTTP/1.1\r\nHost: {server.endpoint_url.removeprefix('http://')}\r\n"
         f"X-Amz-Target: ComprehendMedical_20181030.{operation}\r\n"
@@ -192,7 +192,9 @@ def connect(server: LocalServer) -> Generator[socket.socket, None, None]:
 
 
 @pytest.mark.parametrize("fault", [faults.reset_before(), faults.reset_after()])
-def test_a_reset_is_a_reset_and_not_a_close(server: LocalServer, fault: faults.Fault) -> None:
+def test_a_reset_connection_is_reset_and_not_closed(
+    server: LocalServer, fault: faults.Fault
+) -> None:
     server.service.script(fault)
     with connect(server) as connection:
         connection.sendall(call(server))
@@ -203,12 +205,12 @@ def test_a_reset_is_a_reset_and_not_a_close(server: LocalServer, fault: faults.F
 @pytest.mark.parametrize(
     ("fault", "jobs"), [(faults.reset_before(), 0), (faults.reset_after(), 1), (faults.cut(), 1)]
 )
-def test_a_reset_comes_before_or_after_the_work(
+def test_a_fault_comes_before_or_after_the_start_of_the_job(
     server: LocalServer, bucket: str, fault: faults.Fault, jobs: int
 ) -> None:
     server.service.script(fault)
     once = Config(retries={"total_max_attempts": 1})
-    # botocore does not notice a cut body: it answers without a JobId.
+    # botocore does not notice that the body was cut: its response has no JobId.
     lost = pytest.raises((ConnectionClosedError, KeyError))
     with raw_client(server.endpoint_url, config=once) as client, lost:
         start(client, bucket)
@@ -216,7 +218,9 @@ def test_a_reset_comes_before_or_after_the_work(
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
-def test_a_cut_answer_promises_more_than_it_brings(server: LocalServer, keep: float) -> None:
+def test_a_cut_response_is_shorter_than_its_content_length(
+    server: LocalServer, keep: float
+) -> None:
     whole = b'{"ComprehendMedicalAsyncJobPropertiesList": []}'
     server.service.script(faults.cut(keep))
     connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
@@ -232,7 +236,7 @@ def test_a_cut_answer_promises_more_than_it_brings(server: LocalServer, keep: fl
     assert cut.value.partial == whole[: int(len(whole) * keep)]
 
 
-def test_a_scripted_answer_is_sent_as_it_stands(server: LocalServer) -> None:
+def test_a_scripted_response_is_sent_unchanged(server: LocalServer) -> None:
     server.service.script(faults.answer(418, b"\xff tea", {"X-Pot": "short", "Retry-After": "3"}))
     connection = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
     headers = {"X-Amz-Target": f"ComprehendMedical_20181030.{LIST}"}
@@ -245,7 +249,7 @@ def test_a_scripted_answer_is_sent_as_it_stands(server: LocalServer) -> None:
     assert (answer.headers["X-Pot"], answer.headers["Retry-After"]) == ("short", "3")
 
 
-def test_a_slow_answer_takes_the_time_of_the_services_clock(
+def test_a_slow_response_advances_the_clock_of_the_service(
     raw: Any, server: LocalServer, clock: FakeClock
 ) -> None:
     server.service.script(faults.slow(25.0))
@@ -253,15 +257,15 @@ def test_a_slow_answer_takes_the_time_of_the_services_clock(
     assert clock.sleeps == [25.0]
 
 
-def test_the_server_listens_on_127_0_0_1_alone(server: LocalServer) -> None:
+def test_the_server_only_listens_on_127_0_0_1(server: LocalServer) -> None:
     assert server.endpoint_url.startswith("http://127.0.0.1:")
     port = int(server.endpoint_url.rpartition(":")[2])
-    # Whoever listens on all interfaces is found at every address of the loopback network too.
+    # A server that listens on all interfaces would also accept this loopback address.
     with pytest.raises(OSError, match=r"."):
         socket.create_connection(("127.0.0.2", port), timeout=5).close()
 
 
-def test_a_server_that_was_left_listens_no_more(clock: FakeClock) -> None:
+def test_a_closed_server_does_not_listen(clock: FakeClock) -> None:
     with LocalServer(clock=clock) as server:
         port = int(server.endpoint_url.rpartition(":")[2])
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -269,14 +273,14 @@ def test_a_server_that_was_left_listens_no_more(clock: FakeClock) -> None:
         socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
-def test_a_server_that_was_left_leaves_its_port(clock: FakeClock) -> None:
+def test_a_closed_server_frees_its_port(clock: FakeClock) -> None:
     with LocalServer(clock=clock) as server:
         port = int(server.endpoint_url.rpartition(":")[2])
     with LocalServer(clock=clock, port=port) as server, raw_client(server.endpoint_url) as client:
         client.list_phi_detection_jobs()
 
 
-def test_two_servers_have_jobs_of_their_own(
+def test_each_server_has_its_own_jobs(
     client: PHIClient,
     make_client: Callable[..., PHIClient],
     clock: FakeClock,
@@ -327,10 +331,10 @@ def send(server: LocalServer, method: str, path: str) -> tuple[int, Any]:
         connection.close()
 
 
-def test_two_servers_have_buckets_of_their_own(s3: Any, bucket: str, clock: FakeClock) -> None:
+def test_each_server_has_its_own_buckets(s3: Any, bucket: str, clock: FakeClock) -> None:
     with LocalServer(clock=clock) as other, closing(s3_of(other.endpoint_url)) as elsewhere:
         assert buckets(elsewhere) == []
-        # A name that is taken at one server is free at the other.
+        # A name that is taken on one server is free on the other.
         elsewhere.create_bucket(Bucket=bucket)
         elsewhere.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"elsewhere")
         assert body_of(elsewhere, bucket, "notes/note.txt") == b"elsewhere"
@@ -340,7 +344,7 @@ def test_two_servers_have_buckets_of_their_own(s3: Any, bucket: str, clock: Fake
     assert buckets(s3) == [bucket]
 
 
-def test_two_servers_that_are_asked_at_a_time_keep_their_objects_apart(clock: FakeClock) -> None:
+def test_servers_in_use_at_the_same_time_keep_their_objects_separate(clock: FakeClock) -> None:
     with ExitStack() as stack:
         clients: list[Any] = []
         for _ in range(4):
@@ -378,7 +382,7 @@ def test_a_server_reads_and_writes_its_own_buckets(clock: FakeClock) -> None:
             assert documents == [f"results/123456789012-PHIDetection-{job_id}/{number}.txt.out"]
 
 
-def test_the_s3_of_mock_aws_is_another_one(s3: Any, bucket: str) -> None:
+def test_mock_aws_has_another_s3(s3: Any, bucket: str) -> None:
     with mock_aws(), closing(s3_of()) as mocked:
         assert buckets(mocked) == []
         mocked.create_bucket(Bucket=bucket)
@@ -390,7 +394,7 @@ def test_the_s3_of_mock_aws_is_another_one(s3: Any, bucket: str) -> None:
         assert body_of(mocked, bucket, "notes/note.txt") == b"mocked"
 
 
-def test_mock_aws_empties_no_server(
+def test_mock_aws_does_not_empty_a_server(
     s3: Any, bucket: str, client: PHIClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     upload = s3.create_multipart_upload(Bucket=bucket, Key="large")["UploadId"]
@@ -410,7 +414,7 @@ def test_mock_aws_empties_no_server(
     assert job.wait().job_status is JobStatus.COMPLETED
 
 
-def test_a_local_service_in_the_same_process_is_another_one(
+def test_a_local_service_in_the_same_process_is_separate(
     s3: Any, bucket: str, client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
 ) -> None:
     with local_service(clock=clock) as service, closing(s3_of()) as mocked:
@@ -486,7 +490,7 @@ def test_a_job_finds_its_bucket_in_every_partition(
         assert json.loads(body_of(s3, "bucket", job["ManifestFilePath"]))["Summary"]
 
 
-def test_the_account_of_moto_is_in_the_names_of_folders(
+def test_the_names_of_folders_contain_the_account_of_moto(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     monkeypatch.setenv("MOTO_ACCOUNT_ID", "210987654321")
@@ -510,7 +514,7 @@ def test_the_account_of_moto_is_in_the_names_of_folders(
 # --- Reset ----------------------------------------------------------------------------------------
 
 
-def test_a_reset_empties_s3_and_forgets_jobs_slots_and_faults(clock: FakeClock) -> None:
+def test_a_reset_deletes_buckets_jobs_and_faults(clock: FakeClock) -> None:
     limits = Limits(active_jobs=1)
     with (
         LocalServer(clock=clock, job_seconds=300, limits=limits) as server,
@@ -525,13 +529,13 @@ def test_a_reset_empties_s3_and_forgets_jobs_slots_and_faults(clock: FakeClock) 
         assert buckets(s3) == []
         assert server.service.job_ids == ()
         assert server.service.attempts("StartPHIDetectionJob") == 0
-        # Nothing of the old job is left: neither its slot, nor its token, nor the bucket's name.
+        # The job slot, the token and the name of the bucket are free again.
         assert start(client, "bucket", ClientRequestToken="one") != before
         s3.create_bucket(Bucket="bucket")
         assert "Contents" not in s3.list_objects_v2(Bucket="bucket")
 
 
-def test_a_reset_of_one_server_leaves_the_others_alone(
+def test_a_reset_does_not_change_other_servers(
     s3: Any, bucket: str, client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
 ) -> None:
     job = client.submit(request_)
@@ -563,7 +567,7 @@ def test_the_rest_of_motos_own_api_is_refused(server: LocalServer, method: str, 
 
 @contextmanager
 def command(*arguments: str, cwd: Path) -> Generator[tuple[subprocess.Popen[str], str], None, None]:
-    """The server as a process of its own, and its URL; from elsewhere than the checkout."""
+    """Run the server in its own process, outside the checkout, and yield its URL."""
     with subprocess.Popen(
         [sys.executable, "-m", "comprehend_phi.testing.server", *arguments],
         stdout=subprocess.PIPE,
@@ -591,7 +595,7 @@ def test_the_command_serves_until_interrupted(tmp_path: Path) -> None:
         with raw_client(url) as client:
             job_id = start(client, "bucket")
             job: dict[str, Any] = {}
-            # The server has a clock of its own; each question is some of its milliseconds.
+            # The server uses the real clock, and each request takes a few milliseconds.
             while job.get("JobStatus") != "COMPLETED":
                 answer = client.describe_phi_detection_job(JobId=job_id)
                 job = answer["ComprehendMedicalAsyncJobProperties"]
@@ -606,7 +610,7 @@ def test_the_command_serves_until_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--port", "many"], ["--job-seconds", "soon"], ["extra"]])
-def test_the_command_refuses_what_it_does_not_know(
+def test_the_command_refuses_wrong_arguments(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from comprehend_phi.testing.server import main
@@ -617,7 +621,7 @@ def test_the_command_refuses_what_it_does_not_know(
     assert "usage: python -m comprehend_phi.testing.server" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_an_error_with_its_number(
+def test_an_error_about_a_taken_port_names_the_port(
     server: LocalServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from comprehend_phi.testing.server import main
@@ -640,13 +644,13 @@ def find_aws() -> str | None:
 
 
 AWS = find_aws()
-# `make test` installs it, in a place of its own: each wants one botocore, and nox tries several.
-needs_aws = pytest.mark.skipif(AWS is None, reason="there is no AWS CLI, which wants one botocore")
+# `make test` installs it in a separate environment, because each release needs one exact botocore.
+needs_aws = pytest.mark.skipif(AWS is None, reason="the AWS CLI is not installed")
 
 
 @pytest.fixture
 def aws(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Runs the AWS CLI, unchanged but for the endpoint; returns what it prints."""
+    """Run the AWS CLI with the endpoint of the server and return its output."""
     monkeypatch.setenv("AWS_PAGER", "")
     monkeypatch.setenv("AWS_DEFAULT_OUTPUT", "json")
 
@@ -665,7 +669,7 @@ def aws(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @needs_aws
-def test_the_aws_cli_takes_a_job_from_its_notes_to_its_results(
+def test_the_aws_cli_uploads_notes_runs_a_job_and_lists_the_results(
     aws: Callable[..., str], bucket: str, clock: FakeClock, tmp_path: Path
 ) -> None:
     (tmp_path / "note.txt").write_text("Patient: Ada Example")

@@ -1,6 +1,6 @@
-"""The local service itself: states, output, validation, tokens, quotas. Dicts in and dicts out.
+"""The operations of the local service: states, output, validation, tokens and quotas.
 
-Where S3's own ways matter, moto's S3 is asked over HTTP; elsewhere a dict is the storage.
+The storage is a dict, except in tests that depend on S3's behavior. These use moto's S3 over HTTP.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ DESCRIBE = "DescribePHIDetectionJob"
 LIST = "ListPHIDetectionJobs"
 STOP = "StopPHIDetectionJob"
 
-JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
+JOB_ID = "0123456789abcdef0123456789abcdef"  # no job has this id
 NOTE = "Patient: Ada Example, phone (555) 555-0142"
 
 
-class Shelf:
-    """A storage in a dict: what is in which bucket."""
+class MemoryStorage:
+    """A storage in memory: a dict of keys and bodies for each bucket."""
 
     def __init__(self, **buckets: dict[str, bytes]) -> None:
         self.buckets = buckets
@@ -49,17 +49,17 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf(bucket={"notes/note.txt": NOTE.encode()})
+def storage() -> MemoryStorage:
+    return MemoryStorage(bucket={"notes/note.txt": NOTE.encode()})
 
 
 @pytest.fixture
-def service(shelf: Shelf, clock: FakeClock) -> LocalService:
-    return LocalService(shelf, clock=clock, job_seconds=300)
+def service(storage: MemoryStorage, clock: FakeClock) -> LocalService:
+    return LocalService(storage, clock=clock, job_seconds=300)
 
 
 def request(**members: Any) -> dict[str, Any]:
-    """The members of a start request; those that are None are left out."""
+    """Return the members of a start request, without those that are None."""
     all_members = {
         "InputDataConfig": {"S3Bucket": "bucket", "S3Key": "notes"},
         "OutputDataConfig": {"S3Bucket": "bucket", "S3Key": "results"},
@@ -129,7 +129,7 @@ def test_a_job_moves_on_with_the_clock(
         (0, 10**6, "STOPPED"),
         (100, 59.75, "STOP_REQUESTED"),
         (100, 60, "STOPPED"),
-        # Although the job would have ended meanwhile.
+        # The job would have ended in the meantime.
         (290, 30, "STOP_REQUESTED"),
         (290, 60, "STOPPED"),
     ],
@@ -145,13 +145,13 @@ def test_a_stop_takes_a_fifth_of_a_job(
 
 
 def test_a_stopped_job_writes_nothing(
-    service: LocalService, clock: FakeClock, shelf: Shelf
+    service: LocalService, clock: FakeClock, storage: MemoryStorage
 ) -> None:
     job_id = start(service)
     service.perform(STOP, {"JobId": job_id}, REGION)
     clock.sleep(10**6)
     assert describe(service, job_id)["EndTime"] == FakeClock().now().timestamp() + 60
-    assert shelf.keys("bucket") == ["notes/note.txt"]
+    assert storage.keys("bucket") == ["notes/note.txt"]
 
 
 @pytest.mark.parametrize("seconds", [0, 60])
@@ -164,7 +164,7 @@ def test_a_job_that_is_being_stopped_can_be_stopped_again(
     assert service.perform(STOP, {"JobId": job_id}, REGION) == {"JobId": job_id}
 
 
-def test_a_second_stop_takes_no_longer(service: LocalService, clock: FakeClock) -> None:
+def test_a_second_stop_does_not_delay_the_first(service: LocalService, clock: FakeClock) -> None:
     job_id = start(service)
     service.perform(STOP, {"JobId": job_id}, REGION)
     clock.sleep(30)
@@ -184,7 +184,7 @@ def test_a_second_stop_takes_no_longer(service: LocalService, clock: FakeClock) 
 def test_a_job_that_has_ended_cannot_be_stopped(
     clock: FakeClock, bucket: str, notes: dict[str, bytes], state: str
 ) -> None:
-    service = LocalService(Shelf(bucket=notes), clock=clock, job_seconds=300)
+    service = LocalService(MemoryStorage(bucket=notes), clock=clock, job_seconds=300)
     job_id = start(service)
     clock.sleep(300)
     refusal = refused(lambda: service.perform(STOP, {"JobId": job_id}, REGION))
@@ -193,7 +193,7 @@ def test_a_job_that_has_ended_cannot_be_stopped(
     assert status(service, job_id) == state
 
 
-def test_a_job_ends_when_its_time_is_over_however_late_somebody_asks(
+def test_the_end_time_does_not_depend_on_when_somebody_asks(
     service: LocalService, clock: FakeClock
 ) -> None:
     job_id = start(service)
@@ -202,14 +202,14 @@ def test_a_job_ends_when_its_time_is_over_however_late_somebody_asks(
     assert job["EndTime"] - job["SubmitTime"] == 300
 
 
-def test_settle_moves_jobs_on_without_being_asked_for_one(
-    service: LocalService, clock: FakeClock, shelf: Shelf
+def test_settle_moves_jobs_on_without_a_request(
+    service: LocalService, clock: FakeClock, storage: MemoryStorage
 ) -> None:
     start(service)
     clock.sleep(300)
-    before = len(shelf.keys("bucket"))
+    before = len(storage.keys("bucket"))
     service.settle()
-    assert len(shelf.keys("bucket")) > before
+    assert len(storage.keys("bucket")) > before
 
 
 # --- DescribePHIDetectionJob ----------------------------------------------------------------------
@@ -219,13 +219,13 @@ def test_a_job_id_is_32_lower_case_hex_digits(service: LocalService) -> None:
     assert re.fullmatch("[0-9a-f]{32}", start(service))
 
 
-def test_the_least_that_a_completed_job_shows(service: LocalService, clock: FakeClock) -> None:
+def test_a_completed_job_without_optional_members(service: LocalService, clock: FakeClock) -> None:
     locations = {"S3Bucket": "bucket"}
     job_id = start(service, InputDataConfig=locations, OutputDataConfig=locations)
     clock.sleep(300)
     submitted = FakeClock().now()
     folder = f"{ACCOUNT}-PHIDetection-{job_id}/"
-    # AWS leaves out JobName, KMSKey and Message where there is none.
+    # AWS leaves out JobName, KMSKey and Message if they have no value.
     assert describe(service, job_id) == {
         "JobId": job_id,
         "JobStatus": "COMPLETED",
@@ -241,13 +241,13 @@ def test_the_least_that_a_completed_job_shows(service: LocalService, clock: Fake
     }
 
 
-def test_what_a_job_was_given_it_shows(service: LocalService) -> None:
+def test_a_description_contains_the_optional_members_of_the_request(service: LocalService) -> None:
     job = describe(service, start(service, JobName="nightly", KMSKey="alias/notes"))
     assert (job["JobName"], job["KMSKey"]) == ("nightly", "alias/notes")
     assert job["InputDataConfig"] == {"S3Bucket": "bucket", "S3Key": "notes"}
 
 
-def test_a_job_on_its_way_has_no_end_and_no_manifest(service: LocalService) -> None:
+def test_a_running_job_has_no_end_time_no_message_and_no_manifest(service: LocalService) -> None:
     assert not describe(service, start(service)).keys() & {"EndTime", "ManifestFilePath", "Message"}
 
 
@@ -270,8 +270,8 @@ def test_the_folder_of_a_job_is_below_its_output_key(
     }
 
 
-def test_a_null_is_as_good_as_a_missing_member(
-    service: LocalService, clock: FakeClock, shelf: Shelf
+def test_a_null_is_treated_like_a_missing_member(
+    service: LocalService, clock: FakeClock, storage: MemoryStorage
 ) -> None:
     locations = {"S3Bucket": "bucket", "S3Key": None}
     members = request(InputDataConfig=locations, OutputDataConfig=locations)
@@ -284,9 +284,11 @@ def test_a_null_is_as_good_as_a_missing_member(
     assert job["OutputDataConfig"]["S3Key"] == f"{ACCOUNT}-PHIDetection-{job_id}/"
 
 
-def test_a_job_expires_120_days_after_the_whole_second_of_its_submission(shelf: Shelf) -> None:
+def test_a_job_expires_120_days_after_the_whole_second_of_its_submission(
+    storage: MemoryStorage,
+) -> None:
     clock = FakeClock(datetime(2031, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC))
-    service = LocalService(shelf, clock=clock, job_seconds=300)
+    service = LocalService(storage, clock=clock, job_seconds=300)
     job_id = start(service)
     expires = datetime(2031, 5, 2, 3, 4, 5, tzinfo=UTC)
     assert describe(service, job_id)["ExpirationTime"] == expires.timestamp()
@@ -302,17 +304,17 @@ def test_a_job_is_forgotten_when_it_has_expired(service: LocalService, clock: Fa
     assert refusal.code == "ResourceNotFoundException"
     assert listed(service) == []
     assert service.job_ids == ()
-    # The token went with it.
+    # The token is forgotten, too.
     assert start(service, ClientRequestToken="token") != job_id
 
 
-def test_a_job_that_nobody_asked_for_until_it_expired_has_run(
-    service: LocalService, clock: FakeClock, shelf: Shelf
+def test_a_job_runs_even_if_nobody_asks_before_it_expires(
+    service: LocalService, clock: FakeClock, storage: MemoryStorage
 ) -> None:
     job_id = start(service)
     clock.sleep(121 * 86_400)
     service.settle()
-    assert f"results/{ACCOUNT}-PHIDetection-{job_id}/Manifest" in shelf.keys("bucket")
+    assert f"results/{ACCOUNT}-PHIDetection-{job_id}/Manifest" in storage.keys("bucket")
 
 
 @pytest.mark.parametrize("operation", [DESCRIBE, STOP])
@@ -323,7 +325,7 @@ def test_an_unknown_job_is_not_found(service: LocalService, operation: str) -> N
 
 @pytest.mark.parametrize("operation", [DESCRIBE, STOP])
 @pytest.mark.parametrize("members", [{}, {"JobId": None}, {"JobId": ""}, {"JobId": 5}])
-def test_a_job_id_that_cannot_be_one_is_refused(
+def test_an_invalid_job_id_is_refused(
     service: LocalService, operation: str, members: dict[str, Any]
 ) -> None:
     refusal = refused(lambda: service.perform(operation, members, REGION))
@@ -335,14 +337,14 @@ def test_a_job_id_that_cannot_be_one_is_refused(
 
 
 def finished(service: LocalService, clock: FakeClock, **members: Any) -> dict[str, Any]:
-    """The properties of a job that was started with these members and has run."""
+    """Run a job that is started with these members and return its properties."""
     job_id = start(service, **members)
     clock.sleep(300)
     return describe(service, job_id)
 
 
-def summary(shelf: Shelf, job: Mapping[str, Any]) -> dict[str, Any]:
-    manifest = json.loads(shelf.buckets["bucket"][job["ManifestFilePath"]])
+def summary(storage: MemoryStorage, job: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = json.loads(storage.buckets["bucket"][job["ManifestFilePath"]])
     assert manifest.keys() == {"Summary"}
     members: dict[str, Any] = manifest["Summary"]
     return members
@@ -357,15 +359,15 @@ def test_the_whole_output_of_a_job(clock: FakeClock) -> None:
         "notes/odd.txt": odd,
         "elsewhere/c.txt": b"not asked for",
     }
-    shelf = Shelf(bucket=dict(notes), out={})
-    service = LocalService(shelf, clock=clock, job_seconds=300)
+    storage = MemoryStorage(bucket=dict(notes), out={})
+    service = LocalService(storage, clock=clock, job_seconds=300)
     job = finished(service, clock, OutputDataConfig={"S3Bucket": "out", "S3Key": "results"})
     name = f"{ACCOUNT}-PHIDetection-{job['JobId']}"
     folder = f"results/{name}/"
     success = f"{folder}Manifest_{name}/success/files"
     failed = f"{folder}Manifest_{name}/failed/files"
-    assert shelf.buckets["bucket"] == notes
-    assert {key: json.loads(body) for key, body in shelf.buckets["out"].items()} == {
+    assert storage.buckets["bucket"] == notes
+    assert {key: json.loads(body) for key, body in storage.buckets["out"].items()} == {
         f"{folder}a.txt.out": {
             "Entities": [
                 {
@@ -465,16 +467,16 @@ def test_the_input_key_names_a_folder_or_an_object(
     notes = dict.fromkeys(["notes/a", "notes/ward/b", "notes/ward/", "notes-2/c"], b"text")
     if key in ("", None):
         notes["notes"] = b"text"
-    shelf = Shelf(bucket=notes, out={})
-    service = LocalService(shelf, clock=clock, job_seconds=300)
+    storage = MemoryStorage(bucket=notes, out={})
+    service = LocalService(storage, clock=clock, job_seconds=300)
     source = {"S3Bucket": "bucket"} if key is None else {"S3Bucket": "bucket", "S3Key": key}
     job = finished(service, clock, InputDataConfig=source, OutputDataConfig={"S3Bucket": "out"})
     folder = job["OutputDataConfig"]["S3Key"]
-    outputs = {key for key in shelf.keys("out") if key.endswith(".out")}
+    outputs = {key for key in storage.keys("out") if key.endswith(".out")}
     assert outputs == {f"{folder}{path}.out" for path in read}
 
 
-AWKWARD = [
+UNUSUAL_KEYS = [
     "plain.txt",
     "with space.txt",
     "plus+plus.txt",
@@ -497,11 +499,11 @@ AWKWARD = [
 ]
 
 
-def test_awkward_key_names_keep_their_spelling_through_s3(
+def test_unusual_keys_keep_their_spelling_in_s3(
     server: LocalServer, clock: FakeClock, s3: Any, bucket: str
 ) -> None:
     s3.delete_object(Bucket=bucket, Key="notes/note.txt")
-    for number, name in enumerate(AWKWARD):
+    for number, name in enumerate(UNUSUAL_KEYS):
         body = f"Phone: (555) 555-01{number:02}".encode()
         s3.put_object(Bucket=bucket, Key=f"notes/{name}", Body=body)
     locations = {"S3Bucket": bucket, "S3Key": "notes"}
@@ -509,15 +511,17 @@ def test_awkward_key_names_keep_their_spelling_through_s3(
     clock.sleep(300)
     folder = f"{ACCOUNT}-PHIDetection-{job_id}/"
     found: dict[str, str] = {}
-    for name in AWKWARD:
+    for name in UNUSUAL_KEYS:
         body = s3.get_object(Bucket=bucket, Key=f"{folder}{name}.out")["Body"].read()
         (entity,) = json.loads(body)["Entities"]
         found[name] = entity["Text"]
-    assert found == {name: f"(555) 555-01{number:02}" for number, name in enumerate(AWKWARD)}
+    assert found == {name: f"(555) 555-01{number:02}" for number, name in enumerate(UNUSUAL_KEYS)}
     manifest = json.loads(s3.get_object(Bucket=bucket, Key=f"{folder}Manifest")["Body"].read())
     success = manifest["Summary"]["SuccessfulFilesListLocation"]
     files = json.loads(s3.get_object(Bucket=bucket, Key=success)["Body"].read())["Files"]
-    assert sorted(file["Input"] for file in files) == sorted(f"notes/{name}" for name in AWKWARD)
+    assert sorted(file["Input"] for file in files) == sorted(
+        f"notes/{name}" for name in UNUSUAL_KEYS
+    )
 
 
 def test_files_are_processed_in_the_order_of_s3s_lists(
@@ -532,22 +536,22 @@ def test_files_are_processed_in_the_order_of_s3s_lists(
     key = f"notes/{name}/Manifest_{name}/success/files"
     files = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["Files"]
     inputs = [file["Input"].removeprefix("notes/") for file in files]
-    # UTF-8 binary order, which is that of code points.
+    # S3 sorts keys by their UTF-8 bytes, which is the order of code points.
     assert inputs == ["B", "a", "b", "note.txt", "z", "é", "\uffee", "\N{GRINNING FACE}"]
 
 
 def test_an_empty_file_is_processed(clock: FakeClock) -> None:
-    shelf = Shelf(bucket={"notes/empty": b""})
-    job = finished(LocalService(shelf, clock=clock, job_seconds=300), clock)
+    storage = MemoryStorage(bucket={"notes/empty": b""})
+    job = finished(LocalService(storage, clock=clock, job_seconds=300), clock)
     assert job["JobStatus"] == "COMPLETED"
-    assert summary(shelf, job)["TotalMeteredCharacters"] == 0
+    assert summary(storage, job)["TotalMeteredCharacters"] == 0
 
 
-def test_line_ends_and_byte_order_marks_keep_their_places(clock: FakeClock) -> None:
+def test_line_ends_and_byte_order_marks_count_in_offsets(clock: FakeClock) -> None:
     text = "\ufeffline one\r\nPhone: (555) 555-0142\r\n"
-    shelf = Shelf(bucket={"notes/crlf": text.encode()})
-    job = finished(LocalService(shelf, clock=clock, job_seconds=300), clock)
-    body = shelf.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}crlf.out"]
+    storage = MemoryStorage(bucket={"notes/crlf": text.encode()})
+    job = finished(LocalService(storage, clock=clock, job_seconds=300), clock)
+    body = storage.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}crlf.out"]
     (entity,) = json.loads(body)["Entities"]
     assert text[entity["BeginOffset"] : entity["EndOffset"]] == entity["Text"] == "(555) 555-0142"
 
@@ -568,17 +572,17 @@ def test_line_ends_and_byte_order_marks_keep_their_places(clock: FakeClock) -> N
         ),
     ],
 )
-def test_a_job_without_a_bucket_fails_and_leaves_no_manifest(
+def test_a_job_without_a_bucket_fails_without_a_manifest(
     service: LocalService,
     clock: FakeClock,
-    shelf: Shelf,
+    storage: MemoryStorage,
     members: dict[str, Any],
     message: str,
 ) -> None:
     job = finished(service, clock, **members)
     assert (job["JobStatus"], job["Message"]) == ("FAILED", message)
     assert "ManifestFilePath" not in job
-    assert shelf.keys("bucket") == ["notes/note.txt"]
+    assert storage.keys("bucket") == ["notes/note.txt"]
 
 
 @pytest.mark.parametrize(
@@ -601,16 +605,16 @@ def test_a_job_without_a_bucket_fails_and_leaves_no_manifest(
             0,
         ),
     ],
-    ids=["no files", "a folder's mark", "another name", "not UTF-8", "too large", "too many"],
+    ids=["no files", "a folder marker", "another name", "not UTF-8", "too large", "too many"],
 )
-def test_a_job_that_cannot_be_done_fails_with_its_reason_in_the_manifest(
+def test_the_manifest_of_a_failed_job_contains_the_reason(
     clock: FakeClock, notes: dict[str, bytes], limits: Limits, message: str, unprocessed: int
 ) -> None:
-    shelf = Shelf(bucket=notes)
-    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    storage = MemoryStorage(bucket=notes)
+    service = LocalService(storage, clock=clock, job_seconds=300, limits=limits)
     job = finished(service, clock)
     assert (job["JobStatus"], job["Message"]) == ("FAILED", message)
-    manifest = summary(shelf, job)
+    manifest = summary(storage, job)
     assert (manifest["Status"], manifest["FailedJobErrorMessage"]) == ("FAILED", message)
     assert manifest["SuccessFilesCount"] == 0
     assert manifest["UnprocessedFilesCount"] == unprocessed
@@ -629,28 +633,28 @@ def test_the_default_quotas_are_those_that_aws_documents() -> None:
 
 def test_a_file_may_be_as_large_as_the_limit(clock: FakeClock) -> None:
     # The limit counts bytes: é has two.
-    shelf = Shelf(bucket={"notes/fits": "éé".encode(), "notes/not": "ééa".encode()})
+    storage = MemoryStorage(bucket={"notes/fits": "éé".encode(), "notes/not": "ééa".encode()})
     limits = Limits(file_bytes=4)
-    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    service = LocalService(storage, clock=clock, job_seconds=300, limits=limits)
     job = finished(service, clock)
-    key = summary(shelf, job)["UnprocessedFilesListLocation"]
-    failed = json.loads(shelf.buckets["bucket"][key])["Files"]
+    key = summary(storage, job)["UnprocessedFilesListLocation"]
+    failed = json.loads(storage.buckets["bucket"][key])["Files"]
     assert [(file["Input"], file["ErrorCode"]) for file in failed] == [
         ("notes/not", "DOCUMENT_SIZE_EXCEEDED")
     ]
 
 
 def test_a_job_may_have_as_many_files_as_the_limit(clock: FakeClock) -> None:
-    shelf = Shelf(bucket={"notes/a": b"a", "notes/b": b"b"})
+    storage = MemoryStorage(bucket={"notes/a": b"a", "notes/b": b"b"})
     limits = Limits(files=2, total_bytes=2)
-    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    service = LocalService(storage, clock=clock, job_seconds=300, limits=limits)
     assert finished(service, clock)["JobStatus"] == "COMPLETED"
 
 
 def test_a_job_whose_files_are_too_large_together_fails(clock: FakeClock) -> None:
-    shelf = Shelf(bucket={"notes/a": b"aa", "notes/b": b"bb"})
+    storage = MemoryStorage(bucket={"notes/a": b"aa", "notes/b": b"bb"})
     limits = Limits(total_bytes=3)
-    service = LocalService(shelf, clock=clock, job_seconds=300, limits=limits)
+    service = LocalService(storage, clock=clock, job_seconds=300, limits=limits)
     job = finished(service, clock)
     assert job["JobStatus"] == "FAILED"
     assert job["Message"] == "The job's files are larger than 3 bytes together."
@@ -665,7 +669,7 @@ def test_there_are_ten_job_slots(service: LocalService, clock: FakeClock) -> Non
         400,
     )
     assert service.job_ids == tuple(ids)
-    # A job that ends frees its slot; one that is being stopped still holds it.
+    # A job that is being stopped keeps its slot until it has ended.
     service.perform(STOP, {"JobId": ids[0]}, REGION)
     assert refused(lambda: start(service)).code == "TooManyRequestsException"
     clock.sleep(60)
@@ -673,8 +677,8 @@ def test_there_are_ten_job_slots(service: LocalService, clock: FakeClock) -> Non
     assert refused(lambda: start(service)).code == "TooManyRequestsException"
 
 
-def test_a_start_that_is_sent_again_needs_no_slot(shelf: Shelf, clock: FakeClock) -> None:
-    service = LocalService(shelf, clock=clock, limits=Limits(active_jobs=1))
+def test_a_repeated_start_needs_no_second_slot(storage: MemoryStorage, clock: FakeClock) -> None:
+    service = LocalService(storage, clock=clock, limits=Limits(active_jobs=1))
     job_id = start(service, ClientRequestToken="token")
     assert start(service, ClientRequestToken="token") == job_id
 
@@ -719,7 +723,7 @@ def test_a_token_with_other_parameters_is_refused(
     assert service.job_ids == (job_id,)
 
 
-def test_a_start_that_was_refused_does_not_use_up_its_token(service: LocalService) -> None:
+def test_a_refused_start_does_not_use_up_its_token(service: LocalService) -> None:
     refused(lambda: start(service, ClientRequestToken="token", JobName="\N{SNOWMAN}"))
     assert start(service, ClientRequestToken="token", JobName="snow") in service.job_ids
 
@@ -727,7 +731,7 @@ def test_a_start_that_was_refused_does_not_use_up_its_token(service: LocalServic
 # --- Regions --------------------------------------------------------------------------------------
 
 
-def test_regions_know_nothing_of_each_other(service: LocalService) -> None:
+def test_jobs_and_tokens_belong_to_one_region(service: LocalService) -> None:
     here = start(service, ClientRequestToken="token")
     there = start(service, "eu-west-1", ClientRequestToken="token")
     assert here != there
@@ -738,8 +742,8 @@ def test_regions_know_nothing_of_each_other(service: LocalService) -> None:
     assert status(service, here) == "SUBMITTED"
 
 
-def test_each_region_has_its_own_job_slots(shelf: Shelf, clock: FakeClock) -> None:
-    service = LocalService(shelf, clock=clock, limits=Limits(active_jobs=1))
+def test_each_region_has_its_own_job_slots(storage: MemoryStorage, clock: FakeClock) -> None:
+    service = LocalService(storage, clock=clock, limits=Limits(active_jobs=1))
     start(service)
     start(service, "eu-west-1")
     assert refused(lambda: start(service)).code == "TooManyRequestsException"
@@ -777,7 +781,7 @@ BAD_STARTS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("members", "words"), BAD_STARTS, ids=[words[-40:] for _, words in BAD_STARTS]
 )
-def test_a_start_is_refused_in_aws_words(
+def test_an_invalid_start_is_refused_with_aws_message(
     service: LocalService, members: dict[str, Any], words: str
 ) -> None:
     refusal = refused(lambda: start(service, **members))
@@ -789,14 +793,14 @@ def test_a_start_is_refused_in_aws_words(
 
 
 @pytest.mark.parametrize("value", ["s3://bucket/notes", ["bucket"], 5])
-def test_a_location_that_is_no_structure_is_refused(service: LocalService, value: Any) -> None:
+def test_a_location_that_is_not_a_structure_is_refused(service: LocalService, value: Any) -> None:
     refusal = refused(lambda: start(service, InputDataConfig=value))
     assert refusal.code == "SerializationException"
     assert service.job_ids == ()
 
 
 @pytest.mark.parametrize("name", ["n" * 256, "Été Łódź 病歴 2", "a_b.c:d/e=f+g-h%i@j"])
-def test_a_name_of_the_models_pattern_is_taken(service: LocalService, name: str) -> None:
+def test_a_job_name_that_matches_the_pattern_is_accepted(service: LocalService, name: str) -> None:
     assert describe(service, start(service, JobName=name))["JobName"] == name
 
 
@@ -804,8 +808,8 @@ def test_a_name_of_the_models_pattern_is_taken(service: LocalService, name: str)
 
 
 @pytest.fixture
-def apart(service: LocalService, clock: FakeClock) -> list[str]:
-    """Five jobs, a second between each and the next; their ids, oldest first."""
+def five_jobs(service: LocalService, clock: FakeClock) -> list[str]:
+    """Start five jobs, one second apart, and return their ids, oldest first."""
     ids: list[str] = []
     for number in range(5):
         ids.append(start(service, JobName=f"even-{number % 2 == 0}"))
@@ -813,11 +817,15 @@ def apart(service: LocalService, clock: FakeClock) -> list[str]:
     return ids
 
 
-def test_a_list_has_the_newest_first(service: LocalService, apart: list[str]) -> None:
-    assert listed(service) == apart[::-1]
+def test_an_unfiltered_list_begins_with_the_newest_job(
+    service: LocalService, five_jobs: list[str]
+) -> None:
+    assert listed(service) == five_jobs[::-1]
 
 
-def test_jobs_of_the_same_moment_are_listed_by_their_order(service: LocalService) -> None:
+def test_jobs_of_the_same_moment_are_listed_in_the_order_of_their_starts(
+    service: LocalService,
+) -> None:
     ids = [start(service) for _ in range(3)]
     assert listed(service) == ids[::-1]
 
@@ -834,9 +842,9 @@ def test_jobs_of_the_same_moment_are_listed_by_their_order(service: LocalService
     ],
 )
 def test_a_filter_selects_by_name_or_status(
-    service: LocalService, apart: list[str], filter_: dict[str, Any], numbers: list[int]
+    service: LocalService, five_jobs: list[str], filter_: dict[str, Any], numbers: list[int]
 ) -> None:
-    assert listed(service, Filter=filter_) == [apart[number] for number in numbers]
+    assert listed(service, Filter=filter_) == [five_jobs[number] for number in numbers]
 
 
 @pytest.mark.parametrize(
@@ -851,9 +859,9 @@ def test_a_filter_selects_by_name_or_status(
     ],
 )
 @pytest.mark.parametrize("page_size", [1, 2, 500])
-def test_a_filter_by_time_has_its_own_order(
+def test_a_filter_by_time_determines_the_order(
     service: LocalService,
-    apart: list[str],
+    five_jobs: list[str],
     member: str,
     seconds: float,
     numbers: list[int],
@@ -870,7 +878,7 @@ def test_a_filter_by_time_has_its_own_order(
         if "NextToken" not in answer:
             break
         token = {"NextToken": answer["NextToken"]}
-    assert found == [apart[number] for number in numbers]
+    assert found == [five_jobs[number] for number in numbers]
 
 
 @pytest.mark.parametrize(
@@ -881,7 +889,9 @@ def test_a_filter_by_time_has_its_own_order(
         {"JobName": "a", "SubmitTimeAfter": 0},
     ],
 )
-def test_two_filters_at_a_time_are_refused(service: LocalService, filter_: dict[str, Any]) -> None:
+def test_two_filters_at_the_same_time_are_refused(
+    service: LocalService, filter_: dict[str, Any]
+) -> None:
     refusal = refused(lambda: listed(service, Filter=filter_))
     assert (refusal.code, refusal.status) == ("ValidationException", 400)
 
@@ -896,7 +906,7 @@ def test_two_filters_at_a_time_are_refused(service: LocalService, filter_: dict[
         ({"Filter": {"JobStatus": "DONE"}}, "Value 'DONE' at 'filter.jobStatus'"),
     ],
 )
-def test_a_list_is_refused_in_aws_words(
+def test_an_invalid_list_is_refused_with_aws_message(
     service: LocalService, members: dict[str, Any], words: str
 ) -> None:
     refusal = refused(lambda: listed(service, **members))
@@ -916,23 +926,23 @@ def test_a_list_is_refused_in_aws_words(
     ],
     ids=str,
 )
-def test_what_makes_no_sense_in_a_list_is_refused(
-    service: LocalService, apart: list[str], members: dict[str, Any]
+def test_tokens_and_filters_without_meaning_are_refused(
+    service: LocalService, five_jobs: list[str], members: dict[str, Any]
 ) -> None:
     refusal = refused(lambda: listed(service, **members))
     assert refusal.code in ("ValidationException", "SerializationException")
 
 
-def test_a_page_has_a_hundred_jobs_unless_told_otherwise(clock: FakeClock) -> None:
+def test_a_page_has_a_hundred_jobs_by_default(clock: FakeClock) -> None:
     limits = Limits(active_jobs=1000)
-    service = LocalService(Shelf(), clock=clock, job_seconds=300, limits=limits)
+    service = LocalService(MemoryStorage(), clock=clock, job_seconds=300, limits=limits)
     ids = [start(service) for _ in range(101)]
     answer = service.perform(LIST, {}, REGION)
     assert len(answer["ComprehendMedicalAsyncJobPropertiesList"]) == 100
     assert listed(service, NextToken=answer["NextToken"]) == ids[:1]
 
 
-def test_the_last_page_has_no_next_token(service: LocalService, apart: list[str]) -> None:
+def test_the_last_page_has_no_next_token(service: LocalService, five_jobs: list[str]) -> None:
     assert "NextToken" not in service.perform(LIST, {"MaxResults": 5}, REGION)
     assert "NextToken" in service.perform(LIST, {"MaxResults": 4}, REGION)
 
@@ -940,7 +950,7 @@ def test_the_last_page_has_no_next_token(service: LocalService, apart: list[str]
 # --- Detector -------------------------------------------------------------------------------------
 
 
-def test_any_detector_can_take_the_place_of_ours(shelf: Shelf, clock: FakeClock) -> None:
+def test_the_detector_can_be_replaced(storage: MemoryStorage, clock: FakeClock) -> None:
     asked: list[str] = []
 
     def detector(text: str) -> list[Entity]:
@@ -957,9 +967,9 @@ def test_any_detector_can_take_the_place_of_ours(shelf: Shelf, clock: FakeClock)
             )
         ]
 
-    service = LocalService(shelf, clock=clock, job_seconds=300, detector=detector)
+    service = LocalService(storage, clock=clock, job_seconds=300, detector=detector)
     job = finished(service, clock)
-    body = shelf.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}note.txt.out"]
+    body = storage.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}note.txt.out"]
     (entity,) = json.loads(body)["Entities"]
     assert (entity["Id"], entity["Type"], entity["Text"]) == (7, "SOMETHING_NEW", "Patient")
     assert asked == [NOTE]
@@ -968,7 +978,7 @@ def test_any_detector_can_take_the_place_of_ours(shelf: Shelf, clock: FakeClock)
 # --- Faults and the record of requests ------------------------------------------------------------
 
 
-def test_faults_are_met_in_the_order_of_the_script(service: LocalService) -> None:
+def test_calls_meet_faults_in_the_order_of_the_script(service: LocalService) -> None:
     first, second = faults.throttle(), faults.cut()
     service.script(first)
     service.script(second)
@@ -985,7 +995,7 @@ def test_a_fault_for_one_operation_waits_for_it(service: LocalService) -> None:
     assert met == [any_, None, lists[0], None, lists[1], None]
 
 
-def test_every_request_is_on_record_with_its_members_but_not_in_its_repr(
+def test_requests_are_recorded_but_their_repr_hides_the_members(
     service: LocalService,
 ) -> None:
     service.next_fault(START, {"JobName": "Zinnia Quellwasser"})
@@ -1005,7 +1015,7 @@ def test_the_record_of_requests_is_bounded(service: LocalService) -> None:
     assert len(service.received) == service.attempts(LIST) == 10_000
 
 
-# --- The wire -------------------------------------------------------------------------------------
+# --- AWS JSON 1.1 ---------------------------------------------------------------------------------
 
 
 def post(
@@ -1022,7 +1032,7 @@ def post(
 
 
 @pytest.mark.parametrize("body", [b"<xml/>", b"[]", b"null", b'"JobId"', b"\xff\xfe", b"{"])
-def test_a_body_that_is_no_json_map_is_a_serialization_exception(
+def test_a_body_that_is_not_a_json_object_is_a_serialization_exception(
     server: LocalServer, body: bytes
 ) -> None:
     status, _, answer = post(server, LIST, body)
@@ -1036,13 +1046,13 @@ def test_an_empty_body_is_an_empty_map(server: LocalServer) -> None:
 
 
 @pytest.mark.parametrize("operation", ["DetectPHI", "StartRxNormInferenceJob", ""])
-def test_an_operation_that_is_not_there_is_refused(server: LocalServer, operation: str) -> None:
+def test_an_unknown_operation_is_refused(server: LocalServer, operation: str) -> None:
     status, _, answer = post(server, operation, b"{}")
     assert status == 400
     assert json.loads(answer)["__type"] == "UnknownOperationException"
 
 
-def test_an_error_is_written_as_aws_json(server: LocalServer) -> None:
+def test_an_error_is_sent_as_aws_json(server: LocalServer) -> None:
     status, headers, answer = post(server, DESCRIBE, json.dumps({"JobId": JOB_ID}).encode())
     assert status == 400
     assert json.loads(answer) == {
@@ -1053,7 +1063,7 @@ def test_an_error_is_written_as_aws_json(server: LocalServer) -> None:
     assert headers["x-amzn-RequestId"]
 
 
-def test_every_answer_has_a_request_id_of_its_own(server: LocalServer) -> None:
+def test_every_response_has_its_own_request_id(server: LocalServer) -> None:
     ids = [post(server, LIST, b"{}")[1]["x-amzn-RequestId"] for _ in range(2)]
     assert ids[0] != ids[1]
 
@@ -1071,7 +1081,7 @@ def test_every_answer_has_a_request_id_of_its_own(server: LocalServer) -> None:
     ],
     ids=["signed", "none", "another kind"],
 )
-def test_the_region_is_the_one_that_the_request_is_signed_for(
+def test_the_region_comes_from_the_signature(
     server: LocalServer, authorization: str, region: str
 ) -> None:
     job_id = start(server.service, region)
