@@ -101,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
         except ConnectionReset:
             self._reset()
             return
+        except Exception:  # noqa: BLE001 - any bug of the application
+            self.server.handle_error(self.request, self.client_address)
+            self.send_error(500)
+            self.close_connection = True
+            return
         if callable(close := getattr(chunks, "close", None)):
             close()
         status, headers = opened[-1]
@@ -113,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if "content-length" not in names and code not in ("204", "304"):
             self.send_header("Content-Length", str(len(content)))
+        if self.close_connection and "connection" not in names:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -129,16 +136,29 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing, because keys in URLs may name people."""
 
     def _read_body(self) -> bytes:
-        """Return the request's body. Raise `ValueError` if it is malformed."""
+        """Return the request's body.
+
+        Raises:
+            ValueError: the length of the body or of a chunk is not a number.
+            ConnectionError: the client closed the connection within the body.
+        """
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return self._read(int(self.headers.get("Content-Length") or 0))
         chunks: list[bytes] = []
         while size := int(self.rfile.readline().partition(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
+            chunks.append(self._read(size))
             self.rfile.readline()  # the end of the chunk
         while self.rfile.readline().strip():
             pass  # trailers
         return b"".join(chunks)
+
+    def _read(self, size: int) -> bytes:
+        if size < 0:
+            raise ValueError
+        body = self.rfile.read(size)
+        if len(body) < size:
+            raise ConnectionError
+        return body
 
     def _environ(self, body: bytes) -> dict[str, Any]:
         path, _, query = self.path.partition("?")
