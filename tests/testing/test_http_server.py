@@ -16,7 +16,7 @@ from comprehend_phi.testing.http_server import HTTPServer
 
 LIST = {"X-Amz-Target": "ComprehendMedical_20181030.ListPHIDetectionJobs"}
 S3 = {"Authorization": "AWS4-HMAC-SHA256 Credential=AK/20310102/us-east-1/s3/aws4_request"}
-NO_JOBS = {"ComprehendMedicalAsyncJobPropertiesList": []}
+NO_JOBS: dict[str, list[str]] = {"ComprehendMedicalAsyncJobPropertiesList": []}
 
 
 @pytest.fixture
