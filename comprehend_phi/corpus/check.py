@@ -14,7 +14,7 @@ from ..models import START_REQUEST, StartPHIDetectionJobRequest
 from .limits import ServiceLimits
 from .report import InputProblem, InputReport
 from .s3 import region_of, s3_of
-from .steps import run, run_async, steps
+from .steps import InputCheck, run, run_async
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -58,23 +58,17 @@ def check_input(
     """
     require("check_input", "client", _CLIENT, client)
     _require_arguments("check_input", request, read_notes, limits, on_problem, on_progress)
-    storage, region = s3_of(client).get(), region_of(client)
-    tally = Tally(request, limits, on_problem)
-    with (
-        Pool(storage.connections) as pool,
-        closing(
-            steps(
-                storage,
-                pool,
-                request,
-                region,
-                tally,
-                read_notes=read_notes,
-                on_progress=on_progress,
-            )
-        ) as check,
-    ):
-        return run(check)
+    storage = s3_of(client).get()
+    check = InputCheck(
+        storage,
+        request,
+        region_of(client),
+        Tally(request, limits, on_problem),
+        read_notes=read_notes,
+        on_progress=on_progress,
+    )
+    with Pool(storage.connections) as pool, closing(check.steps(pool)) as steps:
+        return run(steps)
 
 
 async def check_input_async(
@@ -100,21 +94,17 @@ async def check_input_async(
     require("check_input_async", "client", shape, client)
     _require_arguments("check_input_async", request, read_notes, limits, on_problem, on_progress)
     # Building boto3's client for S3 takes long.
-    storage, region = await in_thread(Pool(1), s3_of(client).get), region_of(client)
-    tally = Tally(request, limits, on_problem)
-    pool = Pool(storage.connections)
-    with closing(
-        steps(
-            storage,
-            pool,
-            request,
-            region,
-            tally,
-            read_notes=read_notes,
-            on_progress=on_progress,
-        )
-    ) as check:
-        return await run_async(check)
+    storage = await in_thread(Pool(1), s3_of(client).get)
+    check = InputCheck(
+        storage,
+        request,
+        region_of(client),
+        Tally(request, limits, on_problem),
+        read_notes=read_notes,
+        on_progress=on_progress,
+    )
+    with closing(check.steps(Pool(storage.connections))) as steps:
+        return await run_async(steps)
 
 
 def check_objects(

@@ -1,7 +1,8 @@
-"""The steps of a check, and two ways to wait for them: blocking, and in an event loop.
+"""The steps of a check, and two ways to run them: blocking, and in an event loop.
 
-A check is a generator. It submits calls to a pool of threads and yields their futures. Whoever runs
-it waits for each future and sends back the result, or throws what the call raised.
+The steps are a generator, which submits calls to a pool of threads and yields their futures.
+Whoever runs the steps waits for each future and sends back the result, or throws what the call
+raised.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .._results.layout import folder_key
-from .._results.storage import MissingBucket
+from .._results.storage import ListedObject, MissingBucket, Page
 from .._threads import Pool, submitted
 from ..errors import ResultsError, ServiceError, TransportError, UnreadableObjectError
 from .report import IncompleteCheckError, InputReport, ProblemCode
@@ -34,13 +35,13 @@ _ARCHIVED = "InvalidObjectState"  # S3's code for archived objects
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def run(check: Steps) -> InputReport:
-    """Run a check and block until it has ended."""
+def run(steps: Steps) -> InputReport:
+    """Run the steps and block until they have ended."""
     result: Any = None
     error: Exception | None = None
     while True:
         try:
-            call = check.send(result) if error is None else check.throw(error)
+            call = steps.send(result) if error is None else steps.throw(error)
         except StopIteration as end:
             return cast("InputReport", end.value)
         result = error = None
@@ -51,13 +52,13 @@ def run(check: Steps) -> InputReport:
             error = cause
 
 
-async def run_async(check: Steps) -> InputReport:
-    """Run a check in an event loop."""
+async def run_async(steps: Steps) -> InputReport:
+    """Run the steps in an event loop."""
     result: Any = None
     error: Exception | None = None
     while True:
         try:
-            call = check.send(result) if error is None else check.throw(error)
+            call = steps.send(result) if error is None else steps.throw(error)
         except StopIteration as end:
             return cast("InputReport", end.value)
         result = error = None
@@ -67,114 +68,138 @@ async def run_async(check: Steps) -> InputReport:
             error = cause
 
 
-def steps(
-    storage: Boto3Storage,
-    pool: Pool,
-    request: StartPHIDetectionJobRequest,
-    region: str,
-    tally: Tally,
-    *,
-    read_notes: bool,
-    on_progress: Callable[[int], object] | None,
-) -> Steps:
-    """Check the buckets, list the files, read them if asked to, and return the report."""
-    bucket, input_key = request.input_data_config.s3_bucket, request.input_data_config.s3_key or ""
-    if not (yield from _check_buckets(storage, pool, request, region, tally)):
-        return tally.report(was_listed=False)
-    unread = _Unread()
-    folder = folder_key(input_key)
-    listings = [(folder, False)]
-    if folder != input_key:
-        # The object that has the input key itself, and the names that only begin with it.
-        listings.append((input_key, True))
-    for prefix, folders in listings:
-        token: str | None = None
+class InputCheck:
+    """The check of one job's input.
+
+    Args:
+        storage: S3.
+        request: the job.
+        region: where the job would run.
+        tally: takes files and problems.
+        read_notes: whether to read the notes.
+        on_progress: called with the number of files so far, after each page.
+    """
+
+    def __init__(
+        self,
+        storage: Boto3Storage,
+        request: StartPHIDetectionJobRequest,
+        region: str,
+        tally: Tally,
+        *,
+        read_notes: bool,
+        on_progress: Callable[[int], object] | None,
+    ) -> None:
+        self._storage = storage
+        self._region = region
+        self._tally = tally
+        self._reads = read_notes
+        self._on_progress = on_progress
+        self._bucket = request.input_data_config.s3_bucket
+        self._input_key = request.input_data_config.s3_key or ""
+        self._output_bucket = request.output_data_config.s3_bucket
+        self._unread = _Unread()
+
+    def steps(self, pool: Pool) -> Steps:
+        """Check the buckets and the files, and return the report. `pool` makes the calls."""
+        has_files = yield from self._check_buckets(pool)
+        if has_files:
+            try:
+                yield from self._check_files(pool)
+            except MissingBucket:  # S3 did not say so at first, or somebody has deleted the bucket
+                self._add_missing_bucket("input bucket")
+                has_files = False
+        if self._unread.count:
+            raise IncompleteCheckError(
+                self._tally.report(was_listed=has_files),
+                bucket=self._bucket,
+                failed=self._unread.reasons,
+                failed_count=self._unread.count,
+            )
+        return self._tally.report(was_listed=has_files, has_characters=self._reads and has_files)
+
+    def _check_buckets(self, pool: Pool) -> Generator[Future[str | None], str | None, bool]:
+        """Add the problems of the buckets. Return whether the input bucket exists."""
+        roles = {self._bucket: "input bucket", self._output_bucket: "output bucket"}
+        if len(roles) == 1:
+            roles = {self._bucket: "bucket"}
+        has_input = True
+        for bucket, role in roles.items():
+            try:
+                region = yield pool.submit(partial(self._storage.region, bucket))
+            except MissingBucket:
+                self._add_missing_bucket(role)
+                has_input = has_input and bucket != self._bucket
+            else:
+                if region not in (None, self._region):
+                    detail = f"the {role} is in {region}, and the client uses {self._region}"
+                    self._tally.add_problem(ProblemCode.WRONG_REGION, None, detail)
+        return has_input
+
+    def _add_missing_bucket(self, role: str) -> None:
+        self._tally.add_problem(ProblemCode.NO_SUCH_BUCKET, None, f"there is no such {role}")
+
+    def _check_files(self, pool: Pool) -> Generator[Future[Any], Any, None]:
+        """List the input location and what is beside it, page by page."""
+        folder = folder_key(self._input_key)
+        yield from self._check_listing(pool, folder)
+        if folder != self._input_key:
+            # The object that has the input key itself, and names that only begin with the key.
+            yield from self._check_listing(pool, self._input_key, folders=True)
+
+    def _check_listing(
+        self, pool: Pool, prefix: str, *, folders: bool = False
+    ) -> Generator[Future[Any], Any, None]:
+        tally, token = self._tally, None
         while True:
-            list_page = partial(storage.page, bucket, prefix, folders=folders, token=token)
-            page = yield pool.submit(list_page)
-            to_read: list[tuple[str, int]] = []
-            for key, size, storage_class in page.objects:
+            page: Page = yield pool.submit(
+                partial(self._storage.page, self._bucket, prefix, folders=folders, token=token)
+            )
+            to_read: list[ListedObject] = []
+            for listed in page.objects:
+                key, size, storage_class = listed
                 if not tally.is_input(key):
                     tally.add_sibling(key)
                 # Reading shows whether an archived file was restored.
-                elif tally.add_file(key, size, None if read_notes else storage_class):
-                    if read_notes and size:
-                        to_read.append((key, size))
+                elif tally.add_file(key, size, None if self._reads else storage_class):
+                    if self._reads and size:
+                        to_read.append(listed)
                     else:
                         tally.add_price(size)
             for name in page.folders:
                 if not tally.is_input(name):
                     tally.add_sibling(name)
-            yield from _read_notes(storage, pool, bucket, to_read, tally, unread)
-            if on_progress is not None:
-                on_progress(tally.file_count)
+            yield from self._read(pool, to_read)
+            if self._on_progress is not None:
+                self._on_progress(tally.file_count)
             token = page.next_token
             if token is None:
-                break
-    if unread.count:
-        report = tally.report()
-        raise IncompleteCheckError(
-            report, bucket=bucket, failed=unread.reasons, failed_count=unread.count
-        )
-    return tally.report(has_characters=read_notes)
+                return
 
-
-def _check_buckets(
-    storage: Boto3Storage,
-    pool: Pool,
-    request: StartPHIDetectionJobRequest,
-    region: str,
-    tally: Tally,
-) -> Generator[Future[str | None], str | None, bool]:
-    """Add the problems of the buckets. Return whether the input bucket exists."""
-    source, target = request.input_data_config.s3_bucket, request.output_data_config.s3_bucket
-    roles = {source: "bucket"} if source == target else {source: "input", target: "output"}
-    has_input = True
-    for bucket, role in roles.items():
-        what = role if role == "bucket" else f"{role} bucket"
-        try:
-            actual = yield pool.submit(partial(storage.region, bucket))
-        except MissingBucket:
-            tally.add_problem(ProblemCode.NO_SUCH_BUCKET, None, f"there is no such {what}")
-            has_input = has_input and bucket != source
-        else:
-            if actual not in (None, region):
-                detail = f"the {what} is in {actual}, and the client uses {region}"
-                tally.add_problem(ProblemCode.WRONG_REGION, None, detail)
-    return has_input
-
-
-def _read_notes(
-    storage: Boto3Storage,
-    pool: Pool,
-    bucket: str,
-    files: Sequence[tuple[str, int]],
-    tally: Tally,
-    unread: _Unread,
-) -> Generator[Future[NoteContent], NoteContent, None]:
-    """Read notes, many at a time, and add what is in them."""
-    read = partial(_read, storage, bucket)
-    with closing(submitted(pool, read, [key for key, _ in files])) as calls:
-        for (key, size), call in zip(files, calls, strict=True):
-            try:
-                content = yield call
-            except UnreadableObjectError as error:
-                if error.code == _ARCHIVED:
-                    detail = "S3 does not return the file until it is restored"
-                    tally.add_problem(ProblemCode.ARCHIVED, key, detail)
+    def _read(
+        self, pool: Pool, files: Sequence[ListedObject]
+    ) -> Generator[Future[NoteContent], NoteContent, None]:
+        """Read notes, many at a time, and add what is in them."""
+        tally, unread = self._tally, self._unread
+        read = partial(_content, self._storage, self._bucket)
+        with closing(submitted(pool, read, files)) as calls:
+            for file, call in zip(files, calls, strict=True):
+                try:
+                    content = yield call
+                except (ResultsError, ServiceError, TransportError) as error:
+                    if isinstance(error, UnreadableObjectError) and error.code == _ARCHIVED:
+                        detail = "S3 does not return the file until it is restored"
+                        tally.add_problem(ProblemCode.ARCHIVED, file.key, detail)
+                        continue
+                    if not unread.add(file.key, error):
+                        raise
+                    tally.add_price(file.size)
                 else:
-                    unread.add(key, error)
-                    tally.add_price(size)
-            except (ResultsError, ServiceError, TransportError) as error:
-                if not unread.add(key, error):
-                    raise
-                tally.add_price(size)
-            else:
-                unread.in_a_row = 0
-                for code, detail in content.problems:
-                    tally.add_problem(code, key, detail)
-                if content.characters is not None:
-                    tally.add_price(size, content.characters)
+                    unread.in_a_row = 0
+                    for code, detail in content.problems:
+                        tally.add_problem(code, file.key, detail)
+                    if content.characters is not None:
+                        tally.add_price(file.size, content.characters)
 
 
 class _Unread:
@@ -206,9 +231,9 @@ class _Unread:
         return True
 
 
-def _read(storage: Boto3Storage, bucket: str, key: str) -> NoteContent:
+def _content(storage: Boto3Storage, bucket: str, file: ListedObject) -> NoteContent:
     """Return what is in one note."""
-    body = storage.read(bucket, key).body
+    body = storage.read(bucket, file.key).body
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
