@@ -24,6 +24,7 @@ from .jobs import Job, Outcome
 from .limits import Limits
 from .object_store import ObjectStore
 from .processing import process
+from .start_rate import StartRate
 from .validation import (
     JOB_ID_RULES,
     LIST_RULES,
@@ -88,6 +89,7 @@ class LocalService:
         self._jobs: dict[str, Job] = {}
         self._tokens: dict[tuple[str, str], Job] = {}
         self._started = 0
+        self._start_rates: dict[str, StartRate] = {}
         self._faults: deque[tuple[str | None, Fault]] = deque()
 
     # --- For tests ---
@@ -118,6 +120,7 @@ class LocalService:
             self.received.clear()
             self._jobs.clear()
             self._tokens.clear()
+            self._start_rates.clear()
             self._faults.clear()
 
     def settle(self) -> None:
@@ -164,6 +167,10 @@ class LocalService:
     # --- The operations ---
 
     def _start(self, members: Mapping[str, Any], region: str) -> dict[str, Any]:
+        if (per_second := self._limits.starts_per_second) is not None:
+            rate = self._start_rates.setdefault(region, StartRate(per_second))
+            if not rate.allows(self.clock.now()):
+                raise RequestRefused("ThrottlingException", "Rate exceeded", 429)
         validate(START_RULES, members, "InvalidRequestException")
         # If the request has no token, the service creates one, so every request starts a job.
         token = (region, members.get("ClientRequestToken") or str(uuid4()))

@@ -683,6 +683,93 @@ def test_a_repeated_start_needs_no_second_slot(storage: MemoryStorage, clock: Fa
     assert start(service, ClientRequestToken="token") == job_id
 
 
+# --- The rate of starts ---------------------------------------------------------------------------
+
+
+def accepted(service: LocalService, count: int, region: str = REGION) -> int:
+    """Send `count` starts at once, and return how many are accepted."""
+    found = 0
+    for _ in range(count):
+        try:
+            start(service, region)
+        except RequestRefused as error:
+            assert (error.code, error.message, error.status) == (
+                "ThrottlingException",
+                "Rate exceeded",
+                429,
+            )
+        else:
+            found += 1
+    return found
+
+
+def limited(storage: MemoryStorage, clock: FakeClock, per_second: float | None) -> LocalService:
+    limits = Limits(active_jobs=1_000, starts_per_second=per_second)
+    return LocalService(storage, clock=clock, job_seconds=300, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("per_second", "first", "after_a_second"), [(5.0, 5, 5), (2.5, 2, 2), (1, 1, 1), (0.5, 1, 0)]
+)
+def test_starts_beyond_the_rate_are_throttled(
+    storage: MemoryStorage, clock: FakeClock, per_second: float, first: int, after_a_second: int
+) -> None:
+    service = limited(storage, clock, per_second)
+    assert accepted(service, 10) == first
+    clock.sleep(1)
+    assert accepted(service, 10) == after_a_second
+
+
+def test_starts_at_an_even_rate_are_never_throttled(
+    storage: MemoryStorage, clock: FakeClock
+) -> None:
+    service = limited(storage, clock, 5.0)
+    for _ in range(100):
+        start(service)
+        clock.sleep(0.2)
+
+
+def test_a_long_pause_does_not_allow_more_than_a_second_of_starts(
+    storage: MemoryStorage, clock: FakeClock
+) -> None:
+    service = limited(storage, clock, 5.0)
+    start(service)
+    clock.sleep(3600)
+    assert accepted(service, 10) == 5
+
+
+def test_repeated_and_invalid_starts_count(storage: MemoryStorage, clock: FakeClock) -> None:
+    service = limited(storage, clock, 2.0)
+    start(service, ClientRequestToken="token")
+    refused(lambda: start(service, JobName=""))
+    assert refused(lambda: start(service, ClientRequestToken="token")).status == 429
+    clock.sleep(0.5)
+    assert start(service, ClientRequestToken="token") in service.job_ids
+
+
+def test_the_rate_belongs_to_one_region_and_to_starts(
+    storage: MemoryStorage, clock: FakeClock
+) -> None:
+    service = limited(storage, clock, 1.0)
+    job_id = start(service)
+    assert accepted(service, 1) == 0
+    assert accepted(service, 1, "eu-west-1") == 1
+    for _ in range(20):
+        describe(service, job_id)
+
+
+def test_the_rate_is_not_limited_by_default(storage: MemoryStorage, clock: FakeClock) -> None:
+    assert Limits().starts_per_second is None
+    assert accepted(limited(storage, clock, None), 100) == 100
+
+
+def test_a_reset_forgets_earlier_starts(storage: MemoryStorage, clock: FakeClock) -> None:
+    service = limited(storage, clock, 1.0)
+    start(service)
+    service.reset()
+    start(service)
+
+
 # --- Tokens ---------------------------------------------------------------------------------------
 
 
