@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, RefreshableCredentials
 
 from comprehend_phi import (
+    ClientClosedError,
     DoubleRetryWarning,
     InputDataConfig,
     InternalServerException,
@@ -744,6 +750,156 @@ def test_credentials_that_cannot_be_read_are_an_error_that_names_their_sources(
         PHIClient(endpoint_url=recorder.url)
 
     assert_not_built(caught.value, "comprehendmedical", setting)
+
+
+# --- In a forked process --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_a_fork(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Within the block, this process has another id, as a fork of it would."""
+    process = os.getpid()
+
+    @contextmanager
+    def as_a_fork() -> Generator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: process + 1)
+            yield
+
+    return as_a_fork
+
+
+AsAFork = Callable[[], AbstractContextManager[None]]
+
+
+def test_a_fork_builds_its_own_clients(
+    connect: Callable[..., Connection], as_a_fork: AsAFork
+) -> None:
+    connection = connect()
+    before = (connection.client, connection.s3_client)
+
+    with as_a_fork():
+        in_the_fork = (connection.client, connection.s3_client)
+        assert (connection.client, connection.s3_client) == in_the_fork
+
+    assert set(in_the_fork).isdisjoint(before)
+    assert (connection.client, connection.s3_client) == before
+
+
+def test_closing_in_a_fork_leaves_the_connections_of_the_parent_open(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest, as_a_fork: AsAFork
+) -> None:
+    client = PHIClient(endpoint_url=recorder.url)
+    client.start_phi_detection_job(request_)
+
+    with as_a_fork():
+        client.close()
+    assert not recorder.closed.acquire(blocking=False)
+
+    client.close()
+    assert recorder.closed.acquire(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "service"), [("client", "comprehendmedical"), ("s3_client", "s3")]
+)
+def test_a_client_that_was_passed_in_is_refused_in_a_fork(
+    name: str,
+    service: str,
+    connect: Callable[..., Connection],
+    make_boto3_client: Callable[..., Any],
+    as_a_fork: AsAFork,
+) -> None:
+    theirs = make_boto3_client(service, config=QUIET[0])
+    connection = connect(endpoint_url=None, **{name: theirs})
+    connection.check(START)
+
+    with as_a_fork(), pytest.raises(ClientClosedError, match="forked after it got") as caught:
+        connection.check(START, "token-1")
+
+    assert (caught.value.operation, caught.value.client_request_token) == (START, "token-1")
+    connection.check(START)
+
+
+def test_the_session_for_s3_is_the_one_that_builds_its_client(
+    connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
+) -> None:
+    session = boto3.Session()
+    theirs = make_boto3_client("s3", config=QUIET[0])
+
+    assert connect(session=session).s3_session is session
+    assert connect().s3_session is boto3.DEFAULT_SESSION
+    assert connect(session=session, s3_client=theirs).s3_session is None
+
+
+def keys(expires: datetime) -> dict[str, Any]:
+    """Credentials as a source of botocore's returns them."""
+    return {
+        "access_key": "AKIDOFSOURCE",
+        "secret_key": "x",
+        "token": "y",
+        "expiry_time": expires.isoformat(),
+    }
+
+
+PAST = datetime(2026, 3, 1, tzinfo=UTC)
+FUTURE = datetime(2126, 3, 1, tzinfo=UTC)
+
+
+def test_a_fork_can_refresh_credentials_that_its_parent_was_refreshing(
+    connect: Callable[..., Connection], as_a_fork: AsAFork
+) -> None:
+    # A thread of the parent refreshes the credentials of a role, and with them those that assume
+    # the role. It holds both locks while it waits for an answer.
+    refreshing, answered = threading.Event(), threading.Event()
+
+    def refresh_source() -> dict[str, Any]:
+        if not refreshing.is_set():
+            refreshing.set()
+            assert answered.wait(60)
+        return keys(FUTURE)
+
+    def assume_role(**_: Any) -> dict[str, Any]:
+        return {
+            "Credentials": {
+                "AccessKeyId": "AKIDOFROLE",
+                "SecretAccessKey": "x",
+                "SessionToken": "y",
+                "Expiration": FUTURE,
+            }
+        }
+
+    source = RefreshableCredentials.create_from_metadata(keys(PAST), refresh_source, "test")
+    sts: Any = SimpleNamespace(assume_role=assume_role)
+    fetcher = AssumeRoleCredentialFetcher(lambda *_, **__: sts, source, "role")
+    role = RefreshableCredentials.create_from_metadata(
+        keys(PAST), fetcher.fetch_credentials, "assume-role"
+    )
+    core: Any = botocore.session.Session()
+    core.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: role))
+    connection = connect(session=boto3.Session(botocore_session=core, region_name="us-east-1"))
+
+    def refresh_in_the_parent() -> None:
+        # Both sides are one process here, so this thread does not find its own locks again.
+        with suppress(RuntimeError):
+            role.get_frozen_credentials()
+
+    in_the_parent = threading.Thread(target=refresh_in_the_parent)
+    in_the_parent.start()
+    assert refreshing.wait(60)
+
+    found: list[str | None] = []
+    with as_a_fork():
+        assert connection.client
+        in_the_fork = threading.Thread(
+            target=lambda: found.append(role.get_frozen_credentials().access_key), daemon=True
+        )
+        in_the_fork.start()
+        in_the_fork.join(60)
+    answered.set()
+    in_the_parent.join()
+
+    assert found == ["AKIDOFROLE"]
 
 
 # --- Sessions -------------------------------------------------------------------------------------
