@@ -1,7 +1,7 @@
-"""The log records of this package: one logger, one form, the same fields on each.
+"""Write the log records of this package: one logger, and the same fields on every record.
 
-A record shows what names nobody: operations, codes, our own reasons and advice, ids, counts and
-times. It never shows a key, a job name, a message of the service or a text.
+A record contains operations, codes, our own reasons and advice, ids, counts and times. It never
+contains a key, a job name, a message of the service or document text.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ _OTHERS = (
 )
 FIELDS = ("operation", *_IDS, *_OTHERS)
 
-# The job that this thread or task is busy with.
+# The job that this thread or task is working on.
 _job_id: ContextVar[str | None] = ContextVar("comprehend_phi_job_id", default=None)
 
 
 @contextmanager
 def job_context(job_id: str | None) -> Generator[None, None, None]:
-    """Put this job id on all records of the block that have none of their own."""
+    """Add `job_id` to the records in the block that have no job id of their own."""
     before = _job_id.get()
     _job_id.set(job_id)
     try:
         yield
     finally:
-        # Not `reset`, which fails if a task that never ended is cleared away in another context.
+        # Not `reset`: it fails if an unfinished task is collected in another context.
         _job_id.set(before)
 
 
 def code_or_reason(error: ServiceError | TransportError) -> str:
-    """Return what ended a call, in the words of a record: the service's code or our reason."""
+    """Return the service's error code or, without one, our reason."""
     return error.reason if isinstance(error, TransportError) else error.code
 
 
 def error_fields(error: ServiceError | TransportError) -> dict[str, Any]:
-    """Return the fields that an error fills."""
+    """Return the fields that describe an error."""
     return {
         "client_request_token": error.client_request_token,
         "request_id": getattr(error, "request_id", None),
@@ -66,18 +66,18 @@ def error_fields(error: ServiceError | TransportError) -> dict[str, Any]:
 
 
 def log(level: int, text: str, *args: object, operation: str, **fields: Any) -> None:
-    """Log a record about a call of `operation`.
+    """Log a record about `operation`.
 
     Args:
-        level: one of logging's.
-        text: the template of the text.
-        args: what fills the template.
-        operation: the service's name of the call, or what is done instead.
-        fields: those of `FIELDS` that are known. The text ends with the ids among them.
+        level: the level, such as `logging.INFO`.
+        text: the message, with `%` placeholders.
+        args: the values for the placeholders.
+        operation: the service's name of the operation, or a name of ours, such as `redacted`.
+        fields: the values of other `FIELDS`. The message ends with the ids among them.
     """
     if not _logger.isEnabledFor(level):
         return
-    # The record has all fields, so that a format may name any of them.
+    # Every record has all fields, so a format string may name any of them.
     record = {**dict.fromkeys(FIELDS), **fields, "operation": operation}
     record["job_id"] = record["job_id"] or _job_id.get()
     ids = [f"{name}={record[name]}" for name in _IDS if record[name] is not None]

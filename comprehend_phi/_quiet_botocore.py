@@ -1,4 +1,4 @@
-"""Keeping what botocore and urllib3 log of requests and answers out of everybody's logs."""
+"""Keep the requests and responses that botocore and urllib3 log out of everybody's logs."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from pkgutil import iter_modules
 
 _LIBRARIES = ("boto3", "botocore", "s3transfer", "urllib3")
 
-# Above DEBUG, only these name URLs, which contain keys, and headers.
-_NAMING = ("urllib3", "botocore.handlers")
+# Above DEBUG, only these log headers, and URLs, which contain keys.
+_LOG_URLS = ("urllib3", "botocore.handlers")
 
 
 def quiet_botocore() -> None:
-    """Keep requests and answers out of the logs of boto3, botocore, s3transfer and urllib3.
+    """Keep requests and responses out of the logs of boto3, botocore, s3transfer and urllib3.
 
-    At DEBUG, botocore logs whole requests and answers, job names and the detected text included.
-    These records are dropped. Above DEBUG, urllib3 and `botocore.handlers` log URLs, which contain
-    the keys of notes, and headers. These records pass, but `***` takes the place of what they name,
-    and they lose their tracebacks. All other records pass as before.
+    At DEBUG, botocore logs whole requests and responses, including job names and detected text.
+    These records are dropped. Above DEBUG, urllib3 and `botocore.handlers` log headers, and URLs,
+    which contain the keys of notes. These records pass, but `***` replaces every value that is not
+    a number, and their tracebacks are removed. All other records pass unchanged.
 
-    Call this where the program sets up its logging, before or after that; calling it again changes
-    nothing. It holds whatever level the root or one of these loggers has or is given later, as by
-    `boto3.set_stream_logger` or `logging.config.dictConfig`. It cannot be undone in this process.
+    Call this once, before or after the program sets up its logging. Calling it again changes
+    nothing. It works at every level that the root logger or one of these loggers has or gets later,
+    for example from `boto3.set_stream_logger` or `logging.config.dictConfig`. It lasts until the
+    process ends.
 
-    It does not stop what is printed without `logging` (`http.client.HTTPConnection.debuglevel`), by
-    event handlers of your own or by other libraries.
+    It does not stop output that bypasses `logging` (`http.client.HTTPConnection.debuglevel`), nor
+    the logging of your own event handlers or of other libraries.
     """
     for name in _names():
-        # A filter, since dictConfig resets levels; on each logger, since those of a logger's
-        # parents are not asked. A filter that is there already is not added again.
+        # A filter, because dictConfig resets levels. On every logger, because a record does not
+        # pass the filters of a logger's parents. `addFilter` does not add the same filter twice.
         logging.getLogger(name).addFilter(_without_content)
 
 
 def _without_content(record: logging.LogRecord) -> bool:
     if record.levelno <= logging.DEBUG:
         return False
-    if record.name.startswith(_NAMING):
+    if record.name.startswith(_LOG_URLS):
         args = record.args or ()
         if isinstance(args, Mapping):
             record.args = {name: _masked(value) for name, value in args.items()}
@@ -53,7 +54,7 @@ def _masked(value: object) -> object:
 
 
 def _names() -> Iterator[str]:
-    """The loggers of the libraries: each module has one of its name, imported yet or not."""
+    """Yield the names of the libraries' loggers: one per module, even if not imported yet."""
     for library in _LIBRARIES:
         spec = find_spec(library)
         folders = (spec and spec.submodule_search_locations) or ()
@@ -66,7 +67,7 @@ def _names() -> Iterator[str]:
 
 
 def _modules(folder: Path, package: str) -> Iterator[str]:
-    # pkgutil.walk_packages would import the packages that it finds.
+    # pkgutil.walk_packages would import the packages it finds.
     for module in iter_modules([str(folder)]):
         name = f"{package}.{module.name}"
         yield name
