@@ -50,6 +50,7 @@ from .models import (
     OutputDataConfig,
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
+    request_token,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ __all__ = [
     "entity_counts",
     "quiet_botocore",
     "redact",
+    "request_token",
 ]
 
 # Type checkers see the imports above; for them, a module __getattr__ would let misspelt names pass.

@@ -229,6 +229,7 @@ S3_BUCKET = StringShape(
     rule=partial(_character_problem, re.compile(r"[^0-9a-z.\-_]"), "0-9, a-z and .-_"),
 )
 S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
+TEXT = StringShape("str")
 S3_URI = StringShape("S3 URI", rule=_s3_uri_problem)
 IAM_ROLE_ARN = StringShape(
     "IamRoleArn",

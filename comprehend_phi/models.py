@@ -151,6 +151,40 @@ def _folder(key: str | None) -> str:
     return f"{key.removesuffix('/')}/" if key else ""
 
 
+def request_token(*parts: str) -> str:
+    """Return the `client_request_token` that stands for these parts: always the same 64 hex digits.
+
+    Use it if a program that is started again must not start its job again, and keeps no state of
+    its own. The same parts mean the same job, so include everything that distinguishes two jobs:
+
+        request_token("nightly", "2031-02-01", "attempt 1")
+
+    A token that belongs to a failed job stays with that job. To run the job again, change a part.
+
+    The token does not depend on the machine, the process or the version of this package. It is the
+    SHA-256 hash of all parts, each written as its length in UTF-8 bytes, a colon and the part.
+    Anyone who can guess the parts can compute the token, so keep names of people out of them.
+
+    Args:
+        parts: one or more strings. Their order matters.
+
+    Raises:
+        RequestValidationError: there is no part, or a part is not a `str` that UTF-8 can encode.
+    """
+    from hashlib import sha256  # building a request does not need it
+
+    if not parts:
+        raise RequestValidationError(
+            owner="request_token", field="parts", shape="str", reason="must be one or more strings"
+        )
+    joined = sha256()
+    for part in parts:
+        require("request_token", "parts", _shapes.TEXT, part)
+        encoded = part.encode()
+        joined.update(b"%d:%b" % (len(encoded), encoded))
+    return joined.hexdigest()
+
+
 def _new_token() -> str:
     return str(uuid4())
 
@@ -165,6 +199,8 @@ class StartPHIDetectionJobRequest:
     answers to it is not documented. Ask for a new token when another job is meant:
 
         attrs.evolve(request, job_name="again", client_request_token=str(uuid.uuid4()))
+
+    `request_token` makes a token that a later process can make again.
 
     Attributes:
         input_data_config: where the notes lie.

@@ -30,6 +30,7 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
     WaitPolicy,
+    request_token,
 )
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
@@ -329,6 +330,77 @@ def test_pickle_and_copies_keep_the_token() -> None:
 
     for same in (pickle.loads(pickle.dumps(request)), copy.copy(request), copy.deepcopy(request)):
         assert same.client_request_token == request.client_request_token
+
+
+# --- Tokens that can be made again ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "token"),
+    [
+        # Computed once with `printf '7:nightly10:2031-02-01' | sha256sum`. They may never change.
+        (
+            ("nightly", "2031-02-01"),
+            "e16057c4d249a05fe254e39b185f80ed7b6060d4f59662b56c96c4398fa16a8b",
+        ),
+        (("",), "ba768b331fd86cec803be04e56ab2b3d4c0e98ef4ee4fcd4e72ad7cce61a1d1f"),
+        (("Été", "病歴"), "b49684863f28fae69d9fc13a49670f3480b99e940080bec87bcd21d8716586d2"),
+    ],
+)
+def test_the_token_of_given_parts_never_changes(parts: tuple[str, ...], token: str) -> None:
+    assert request_token(*parts) == token
+
+
+parts = st.lists(st.text(max_size=5) | st.sampled_from(["a", "1:a", ""]), min_size=1, max_size=4)
+
+
+@given(parts, parts)
+def test_two_lists_of_parts_have_the_same_token_exactly_if_they_are_equal(
+    one: list[str], other: list[str]
+) -> None:
+    assert (request_token(*one) == request_token(*other)) is (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["a", "b"], ["b", "a"]),
+        (["a", "b"], ["ab"]),
+        (["a", ""], ["a"]),
+        (["ab", "c"], ["a", "bc"]),
+        (["a1:b"], ["a", "b"]),
+        (["a:b"], ["a", "b"]),
+        (["a,b"], ["a", "b"]),
+        (["a\0b"], ["a", "b"]),
+    ],
+)
+def test_no_way_of_joining_parts_confuses_two_tokens(one: list[str], other: list[str]) -> None:
+    assert request_token(*one) != request_token(*other)
+
+
+@given(parts)
+def test_a_token_of_parts_is_taken_by_a_request(parts: list[str]) -> None:
+    token = request_token(*parts)
+
+    assert a_request(client_request_token=token).client_request_token == token
+
+
+def test_a_token_needs_a_part() -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        request_token()
+
+    assert str(caught.value) == "request_token.parts (str) must be one or more strings"
+
+
+@pytest.mark.parametrize("wrong", [None, 7, CANARY.encode(), [CANARY], f"{CANARY}\ud800"])
+def test_a_part_that_is_no_text_is_refused_without_quoting_it(wrong: Any) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        request_token("nightly", wrong)
+
+    error = caught.value
+    assert (error.owner, error.field) == ("request_token", "parts")
+    assert CANARY not in f"{error!r} {error} {vars(error)}"
+    assert error.__cause__ is error.__context__ is None
 
 
 # --- Requests as dicts ----------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from comprehend_phi import (
     WaitPolicy,
     WaitTimeout,
     redact,
+    request_token,
 )
 from comprehend_phi.testing import FakeClock
 
@@ -83,6 +84,7 @@ def requests() -> None:
     assert_type(REQUEST.output_data_config, OutputDataConfig)
     assert_type(REQUEST.job_name, "str | None")
     assert_type(REQUEST.client_request_token, str)
+    assert_type(request_token("nightly", "2031-02-01"), str)
     assert_type(REQUEST.to_dict(), dict[str, Any])
     assert_type(StartPHIDetectionJobRequest.from_dict({}), StartPHIDetectionJobRequest)
     assert_type(attrs.evolve(REQUEST, job_name=None), StartPHIDetectionJobRequest)
@@ -274,6 +276,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     )
     StartPHIDetectionJobRequest.from_dict("{}")  # type: ignore[arg-type]  # json.loads is missing
     InputDataConfig.from_uri(b"s3://notes.example")  # type: ignore[arg-type]  # bytes
+    request_token("nightly", 7)  # type: ignore[arg-type]  # an int
     JobFilter(job_status="FAILED")  # type: ignore[arg-type]  # not the enum
     JobFilter(submit_time_after="today")  # type: ignore[arg-type]  # not a datetime
     RetryPolicy(max_attempts=1.5)  # type: ignore[arg-type]  # a float
