@@ -55,7 +55,7 @@ from .models import (
 
 if TYPE_CHECKING:
     from ._async_client import AsyncPHIClient
-    from ._entities import Entity, Trait
+    from ._entities import Entity, EntityType, Trait
     from ._quiet_botocore import quiet_botocore
     from ._redaction import redact
     from ._results.documents import Document, Manifest, UnprocessedFile, entity_counts
@@ -75,6 +75,7 @@ __all__ = [
     "Document",
     "DoubleRetryWarning",
     "Entity",
+    "EntityType",
     "ExpiredTokenException",
     "IncompleteResultsError",
     "InputDataConfig",
@@ -132,6 +133,7 @@ if not TYPE_CHECKING:
         "AsyncPHIClient": "_async_client",
         "Document": "_results.documents",
         "Entity": "_entities",
+        "EntityType": "_entities",
         "JobResults": "_results.streams",
         "Manifest": "_results.documents",
         "Trait": "_entities",

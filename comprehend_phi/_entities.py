@@ -1,48 +1,69 @@
-"""What the service detects: entities and their traits.
-
-Offsets count code points (not bytes, not UTF-16 code units). They start at 0, and the end is
-exclusive. The text of an entity is protected health information and appears in no repr.
-"""
+"""The entities that the service detects, and their traits."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar, Self
 
 import msgspec
 
+from ._shapes import InstanceShape, require
+from ._structs import PrivateStruct
+from .errors import RequestValidationError
 
-class Shown(Protocol):
-    """A struct with a repr of its own."""
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]: ...
+class EntityType(StrEnum):
+    """The types of entities that the service is known to detect.
+
+    Each member equals its string: `entity.type == EntityType.NAME` if `entity.type` is `"NAME"`.
+    `Entity.type` is a plain string, because the service may add types.
+
+    AWS documents all of these types but the last two, which only its service model lists.
+    """
+
+    NAME = "NAME"
+    AGE = "AGE"
+    DATE = "DATE"
+    PHONE_OR_FAX = "PHONE_OR_FAX"
+    EMAIL = "EMAIL"
+    ID = "ID"
+    URL = "URL"
+    ADDRESS = "ADDRESS"
+    PROFESSION = "PROFESSION"
+    CONTACT_POINT = "CONTACT_POINT"
+    IDENTIFIER = "IDENTIFIER"
 
 
 class Trait(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal"):
-    """What the service noticed about an entity, such as a negation.
+    """An attribute that the service detected for an entity, such as a negation.
 
     Attributes:
-        name: the service's name of it.
-        score: the service's confidence, between 0 and 1.
+        name: the service's name of the trait.
+        score: the service's confidence, from 0 to 1.
     """
 
     name: str
     score: float
 
 
-class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal"):
+class Entity(PrivateStruct, frozen=True, kw_only=True, gc=False, rename="pascal"):
     """One piece of protected health information in a document.
 
+    Offsets count code points (not bytes, not UTF-16 code units) from 0.
+
     Attributes:
-        id: a number that is the entity's own within its document.
-        begin_offset: where it begins in the text, in code points, 0-based.
-        end_offset: where it ends, in code points, exclusive.
-        score: the service's confidence, between 0 and 1.
-        text: what stands there. Not in the repr.
+        id: the number of the entity within its document.
+        begin_offset: where the entity begins.
+        end_offset: where the entity ends, exclusive.
+        score: the service's confidence, from 0 to 1.
+        text: the text of the entity, which is protected health information. Not in the repr.
         category: `PROTECTED_HEALTH_INFORMATION`.
-        type: NAME, AGE, DATE, PHONE_OR_FAX, EMAIL, ID, URL, ADDRESS or PROFESSION today; a type
-            that the service adds later arrives as its string.
-        traits: what else the service noticed; usually nothing.
+        type: one of `EntityType`, or a type that the service has added since.
+        traits: the traits that the service detected; usually none.
     """
+
+    _private: ClassVar[tuple[str, ...]] = ("text",)
 
     id: int
     begin_offset: int
@@ -53,20 +74,31 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="pascal
     type: str
     traits: tuple[Trait, ...] = ()
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Every field but `text`; `repr()` and the rich library both show this."""
-        return shown_fields(self, "text")
+    @classmethod
+    def from_dict(cls, members: Mapping[str, Any]) -> Self:
+        """Build an entity from AWS's own dict, such as one that boto3's `detect_phi` returns.
 
-    def __repr__(self) -> str:
-        return repr_of(self)
+            response = boto3.client("comprehendmedical").detect_phi(Text=text)
+            entities = [Entity.from_dict(members) for members in response["Entities"]]
+            redacted = redact(text, entities)
+
+        Args:
+            members: the entity under AWS's own names. Members that this package does not know are
+                ignored.
+
+        Raises:
+            RequestValidationError: a required member is missing, or one has a wrong type. The error
+                quotes no value.
+        """
+        owner = f"{cls.__name__}.from_dict"
+        require(owner, "members", _MEMBERS, members)
+        try:
+            return msgspec.convert(members, cls)
+        except msgspec.ValidationError as error:
+            problem = str(error)  # names members and types, never a value
+        raise RequestValidationError(
+            owner=owner, field="members", shape=cls.__name__, reason=f"must be an entity: {problem}"
+        )
 
 
-def shown_fields(struct: msgspec.Struct, *hidden: str) -> list[tuple[str, Any]]:
-    return [
-        (name, getattr(struct, name)) for name in struct.__struct_fields__ if name not in hidden
-    ]
-
-
-def repr_of(struct: Shown) -> str:
-    shown = ", ".join(f"{name}={value!r}" for name, value in struct.__rich_repr__())
-    return f"{type(struct).__name__}({shown})"
+_MEMBERS = InstanceShape(Mapping, "such as an item of Entities in a response of boto3")

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import ClassVar
 
-import msgspec
-
-from .._entities import Entity, repr_of, shown_fields
+from .._entities import Entity
 from .._shapes import InstanceShape, require
+from .._structs import PrivateStruct
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True):
+class Document(PrivateStruct, frozen=True, kw_only=True):
     """The entities that the service detected in one input file.
 
     Attributes:
@@ -27,20 +26,15 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         model_version: the version of the model that detected them; None if the file does not say.
     """
 
+    _private: ClassVar[tuple[str, ...]] = ("input_key", "output_key")
+
     input_key: str
     output_key: str
     entities: tuple[Entity, ...]
     model_version: str | None
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return every field but the keys, for `repr()` and for the rich library."""
-        return shown_fields(self, "input_key", "output_key")
 
-    def __repr__(self) -> str:
-        return repr_of(self)
-
-
-class UnprocessedFile(msgspec.Struct, frozen=True, kw_only=True):
+class UnprocessedFile(PrivateStruct, frozen=True, kw_only=True):
     """An input file that the service did not process.
 
     Attributes:
@@ -50,19 +44,14 @@ class UnprocessedFile(msgspec.Struct, frozen=True, kw_only=True):
         error_message: the service's message, or None. Not in the repr.
     """
 
+    _private: ClassVar[tuple[str, ...]] = ("input_key", "error_message")
+
     input_key: str
     error_code: str | None
     error_message: str | None
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return only the error code, for `repr()` and for the rich library."""
-        return shown_fields(self, "input_key", "error_message")
 
-    def __repr__(self) -> str:
-        return repr_of(self)
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+class Manifest(PrivateStruct, frozen=True, kw_only=True, rename="pascal"):
     """The service's summary of a job. A value that the service did not write is None.
 
     Attributes:
@@ -78,6 +67,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         failed_job_error_message: why the job failed. Not in the repr.
     """
 
+    _private: ClassVar[tuple[str, ...]] = (
+        "successful_files_list_location",
+        "unprocessed_files_list_location",
+        "failed_job_error_message",
+    )
+
     status: str
     job_type: str | None = None
     input_file_count: int | None = None
@@ -88,18 +83,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     successful_files_list_location: str | None = None
     unprocessed_files_list_location: str | None = None
     failed_job_error_message: str | None = None
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Return every field but locations and message, for `repr()` and for the rich library."""
-        return shown_fields(
-            self,
-            "successful_files_list_location",
-            "unprocessed_files_list_location",
-            "failed_job_error_message",
-        )
-
-    def __repr__(self) -> str:
-        return repr_of(self)
 
 
 def entity_counts(documents: Iterable[Document]) -> Counter[str]:

@@ -24,6 +24,7 @@ from comprehend_phi import (
     ComprehendPHIError,
     Document,
     Entity,
+    EntityType,
     InputDataConfig,
     Job,
     JobError,
@@ -179,6 +180,9 @@ def results(job: Job) -> None:
         assert_type(document, Document)
         for entity in document.entities:
             assert_type(entity, Entity)
+            assert_type(entity.type, str)
+            assert_type(entity.type == EntityType.NAME, bool)
+            takes_a_string(EntityType.NAME)
         assert_type(redact("text", document.entities), str)
     for document, text in found.with_text():
         assert_type((document, text), tuple[Document, str])
@@ -260,6 +264,7 @@ def assignments(job: JobProperties, policy: RetryPolicy) -> None:
 def misspelt_names() -> None:
     """The package loads its names lazily, and still has only those that it has."""
     _ = comprehend_phi.PHICleint  # type: ignore[attr-defined]  # PHIClient
+    _ = EntityType.PHONE  # type: ignore[attr-defined]  # PHONE_OR_FAX
     _ = JobStatus.COMPLETE  # type: ignore[attr-defined]  # COMPLETED
     _ = comprehend_phi.JobStatus.DONE  # type: ignore[attr-defined]  # COMPLETED
 
@@ -277,6 +282,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     StartPHIDetectionJobRequest.from_dict("{}")  # type: ignore[arg-type]  # json.loads is missing
     InputDataConfig.from_uri(b"s3://notes.example")  # type: ignore[arg-type]  # bytes
     request_token("nightly", 7)  # type: ignore[arg-type]  # an int
+    Entity.from_dict([("Id", 0)])  # type: ignore[arg-type]  # a list
     JobFilter(job_status="FAILED")  # type: ignore[arg-type]  # not the enum
     JobFilter(submit_time_after="today")  # type: ignore[arg-type]  # not a datetime
     RetryPolicy(max_attempts=1.5)  # type: ignore[arg-type]  # a float
