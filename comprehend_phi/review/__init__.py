@@ -1,4 +1,4 @@
-"""A page on which a person reviews what was found. Needs the extra `cli`."""
+"""A page on which a person reviews detected PHI. Needs the extra `cli`."""
 
 from .page import render
 

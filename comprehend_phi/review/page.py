@@ -1,8 +1,8 @@
-"""A page on which a person reviews what was found: one HTML file that needs nothing else.
+"""A page on which a person reviews detected PHI: one HTML file that needs nothing else.
 
-AWS itself says that detected PHI should be reviewed by a person before it is relied upon. The page
-holds the notes in full, so whoever has the file has the PHI: masking hides it from the screen, from
-the page's search and from screen readers until the reviewer asks for it, not from the file.
+AWS says that a person should review detected PHI before anyone relies on it. The page contains the
+complete notes, so anyone who has the file has the PHI. Masking hides PHI from the screen, from the
+browser's search and from screen readers until the reviewer reveals it, but not from the file.
 
 Needs the extra `cli`.
 """
@@ -20,16 +20,22 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .._redaction import overlapping, rank, require_fit, usable_score
+from .._results.documents import Document
+from .._shapes import InstanceShape, StringShape, require
 from ..errors import RedactionError
 
 try:
     from jinja2 import Environment, StrictUndefined
-except ModuleNotFoundError:
-    raise ImportError("the review page needs jinja2: pip install 'comprehend_phi[cli]'") from None
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"the review page needs the module {error.name}, which the extra `cli` of comprehend_phi"
+        " installs",
+        name=error.name,
+    ) from None
 
 if TYPE_CHECKING:
     from .._entities import Entity
-    from .._results.documents import Document, UnprocessedFile
+    from .._results.documents import UnprocessedFile
 
 
 def render(
@@ -39,29 +45,37 @@ def render(
     unprocessed: Iterable[UnprocessedFile] = (),
     failed: Mapping[str, str] | None = None,
 ) -> str:
-    """The review page of these documents, as HTML. It contains their PHI: keep it like the notes.
+    """Return the review page as HTML. It contains PHI, so store it as you store the notes.
 
-    The page loads nothing and sends nothing, and its own content security policy holds it to that.
-    Entities are marked where they stand and masked until the reviewer asks for their text.
-    Entities that overlap share one mark that names all their types, as in `redact`.
+    The page loads nothing and sends nothing. Its content security policy enforces that. Each entity
+    is marked in the text and masked until the reviewer reveals it. Entities that overlap share one
+    mark, which names all their types.
 
     Args:
-        documents: what was found in each file, and the file's text, decoded as UTF-8, its line ends
-            as they are in the file; read once.
+        documents: the documents, each with its note, decoded as UTF-8 and with unchanged line
+            endings; read once.
         title: the heading of the page.
-        unprocessed: the files that nobody has looked at. The page lists them above the documents.
+        unprocessed: the files that the service did not process. The page lists them first.
         failed: why other notes cannot be shown, by their keys, as in `IncompleteResultsError`. The
-            page lists them too. Read after `documents`, so that it may be filled meanwhile.
+            page lists them, too. It is read after `documents`, so reading `documents` may fill it.
 
     Returns:
         The page, to be written as UTF-8.
 
     Raises:
-        RedactionError: an entity does not fit its text. Names the document's key; no page is made.
+        RedactionError: an entity does not match its text. The error names the document's key, and
+            there is no page.
+        RequestValidationError: an argument has the wrong type.
     """
+    require("render", "documents", _DOCUMENTS, documents)
+    require("render", "title", _STRING, title)
+    require("render", "unprocessed", _FILES, unprocessed)
+    require("render", "failed", _REASONS, failed, optional=True)
     rows: list[dict[str, Any]] = []
     types: Counter[str] = Counter()
     for document, text in documents:
+        require("render", "documents", _DOCUMENT, document)
+        require("render", "documents", _STRING, text)
         rows.append(_row(document, text))
         types.update(entity.type for entity in document.entities)
     style, script = _asset("page.css"), _asset("page.js")
@@ -79,8 +93,15 @@ def render(
     return page
 
 
+_DOCUMENTS = InstanceShape(Iterable, "pass pairs of a Document and its text")
+_DOCUMENT = InstanceShape(Document)
+_STRING = StringShape("str")
+_FILES = InstanceShape(Iterable, "pass the unprocessed files of a job's results")
+_REASONS = InstanceShape(Mapping, "pass the attribute `failed` of an IncompleteResultsError")
+
+
 def _row(document: Document, text: str) -> dict[str, Any]:
-    """A document as the page's script reads it."""
+    """Return a document in the form that the page's script reads."""
     problem = ""
     try:
         require_fit(text, document.entities, consequence="No page was made.")
@@ -96,9 +117,10 @@ def _row(document: Document, text: str) -> dict[str, Any]:
 
 
 def _pieces(text: str, entities: Iterable[Entity]) -> list[Any]:
-    """The text in pieces: by turns a plain string and a mark, a string at either end.
+    """Split the text into strings and marks, which alternate. The first and last are strings.
 
-    The page never sees an offset. JavaScript counts UTF-16 units where offsets count code points.
+    The page contains no offsets, because JavaScript counts UTF-16 code units instead of code
+    points.
     """
     pieces: list[Any] = []
     position = 0
@@ -111,16 +133,16 @@ def _pieces(text: str, entities: Iterable[Entity]) -> list[Any]:
 
 
 def _mark(text: str, group: list[Entity]) -> dict[str, Any]:
-    """Entities that hang together, the one that names the mark first, and their text.
+    """Return the mark for overlapping entities. The first entity gives the mark its color.
 
-    The text is cut wherever one of them begins or ends; each segment names the innermost that
-    covers it.
+    The text is split at every offset of an entity. Each segment has the index of the innermost
+    entity that covers it.
     """
     cuts = sorted({cut for entity in group for cut in (entity.begin_offset, entity.end_offset)})
     by_begin = sorted(enumerate(group), key=lambda numbered: -numbered[1].begin_offset)
     segments: list[tuple[str, int]] = []
-    # Entities that have begun, on top the last in the order of ranks, which is the shortest. One
-    # that has ended leaves when it comes to the top.
+    # A heap of the entities that have begun. The shortest is on top, because it is the last by
+    # rank. Entities that have ended are removed when they come to the top.
     begun: list[tuple[int, int]] = []
     for begin, end in pairwise(cuts):
         while by_begin and by_begin[-1][1].begin_offset <= begin:
@@ -141,7 +163,7 @@ def _asset(name: str) -> str:
 
 
 def _source_of(content: str) -> str:
-    """What a content security policy calls an inline style or script of this content."""
+    """Return the source expression of a content security policy for inline content."""
     return f"sha256-{b64encode(sha256(content.encode()).digest()).decode()}"
 
 

@@ -360,7 +360,7 @@ def test_without_jinja2_no_job_is_started_for_a_review(shell: Shell) -> None:
     )
 
     assert done.code == 2
-    assert "pip install 'comprehend_phi[cli]'" in done.error
+    assert "the review page needs the module jinja2" in done.error
     assert shell.server.service.job_ids == before
 
 

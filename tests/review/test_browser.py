@@ -231,6 +231,19 @@ def test_types_differ_in_label_colour_and_line(page: Page) -> None:
     assert len(set(page.each(".mark", lines))) == 3
 
 
+def test_contact_points_and_identifiers_are_marked_counted_and_filtered(page: Page) -> None:
+    spans = (("555-0142", "CONTACT_POINT"), ("XY-1", "IDENTIFIER"))
+    page.open([found("Pager 555-0142, plate XY-1", *spans)])
+
+    assert page.mark_texts == ["CONTACT_POINT", "IDENTIFIER"]
+    gray = page.run("return getComputedStyle(document.body).getPropertyValue('--gray')")
+    hues = page.each(".mark", "getComputedStyle(it).getPropertyValue('--hue')")
+    assert len({gray, *hues}) == 3
+    assert page.text("#counts").startswith("1 CONTACT_POINT · 1 IDENTIFIER")
+    page.click(".chip[data-type=IDENTIFIER]")
+    assert page.filtered == [False, True]
+
+
 def test_a_type_that_the_page_does_not_know_is_marked_too(page: Page) -> None:
     page.open([found("plate XY-1", ("XY-1", "LICENCE_PLATE"))])
 
@@ -606,7 +619,7 @@ def test_the_question_mark_shows_and_hides_the_keys_which_rest_meanwhile(page: P
     page.open([NOTE])
 
     page.press("?")
-    assert "next, previous entity" in page.text("#help")
+    assert "go to the next or previous entity" in page.text("#help")
     page.press("a")
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
     page.press("?")

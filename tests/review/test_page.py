@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comprehend_phi import Document, Entity, UnprocessedFile
-from comprehend_phi.errors import RedactionError
+from comprehend_phi.errors import RedactionError, RequestValidationError
 from comprehend_phi.review import render
 
 CANARY = "Zinnia Quellwasser"
@@ -221,6 +221,34 @@ def test_the_error_about_a_misfit_holds_no_text() -> None:
     assert error.__cause__ is error.__context__ is None
 
 
+# --- Wrong arguments ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"documents": 5550142}, "documents", "must be an Iterable, not int"),
+        ({"documents": [(CANARY, CANARY)]}, "documents", "must be a Document, not str"),
+        ({"documents": [(document(), CANARY.encode())]}, "documents", "must be a str, not bytes"),
+        ({"title": CANARY.encode()}, "title", "must be a str, not bytes"),
+        ({"title": None}, "title", "must be a str, not NoneType"),
+        ({"title": f"{CANARY}\ud800"}, "title", "must be text that UTF-8 can encode"),
+        ({"unprocessed": 5550142}, "unprocessed", "must be an Iterable, not int"),
+        ({"failed": [CANARY]}, "failed", "must be a Mapping, not list"),
+    ],
+)
+def test_a_wrong_argument_is_refused_and_not_quoted(
+    options: dict[str, Any], field: str, words: str
+) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        render(**{"documents": [], **options})
+
+    assert (caught.value.owner, caught.value.field) == ("render", field)
+    assert caught.value.reason.startswith(words)
+    assert CANARY not in str(caught.value)
+    assert "5550142" not in str(caught.value)
+
+
 # --- What is around the notes ---------------------------------------------------------------------
 
 
@@ -260,7 +288,8 @@ def test_the_title_is_the_heading() -> None:
 
 def test_the_page_says_that_it_holds_phi() -> None:
     assert (
-        "Protected health information. This file holds the notes in full." in Page(render([])).text
+        "Protected health information. This file contains the complete notes."
+        in Page(render([])).text
     )
 
 
@@ -443,7 +472,8 @@ def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 HUES = [
-    *("indigo", "cyan", "teal", "green", "olive", "sand", "rose", "wine", "purple", "grey"),
+    *("indigo", "cyan", "teal", "green", "olive", "sand", "rose", "wine", "purple", "orange"),
+    *("brown", "gray"),
 ]
 
 
@@ -473,7 +503,10 @@ def test_a_mark_can_be_read_and_its_line_be_seen_in_both_themes(theme: str, hue:
     assert contrast(rgb(of[hue]), sheet) >= 3
 
 
-TYPES = ["NAME", "AGE", "DATE", "PHONE_OR_FAX", "EMAIL", "ID", "URL", "ADDRESS", "PROFESSION"]
+TYPES = [
+    *("NAME", "AGE", "DATE", "PHONE_OR_FAX", "EMAIL", "ID", "URL", "ADDRESS", "PROFESSION"),
+    *("CONTACT_POINT", "IDENTIFIER"),
+]
 
 
 def test_each_type_has_a_colour_and_a_line_of_its_own() -> None:
@@ -498,4 +531,7 @@ def test_without_jinja2_the_error_names_the_extra_to_install(
     with pytest.raises(ImportError) as caught:
         importlib.import_module("comprehend_phi.review")
 
-    assert str(caught.value) == ("the review page needs jinja2: pip install 'comprehend_phi[cli]'")
+    assert str(caught.value) == (
+        "the review page needs the module jinja2, which the extra `cli` of comprehend_phi installs"
+    )
+    assert caught.value.name == "jinja2"

@@ -1,7 +1,7 @@
 "use strict";
 
-// The text of an entity is in the document only while it is revealed: not hidden by style, but
-// absent, so that search, selection, screen readers and print have nothing to find.
+// The text of an entity is in the document only while it is revealed. Otherwise it is absent, not
+// hidden by a style, so search, selection, screen readers and print cannot find it.
 
 (() => {
   const byId = (id) => document.getElementById(id);
@@ -17,19 +17,19 @@
 
   const hiddenTypes = new Set();
   let minimum = 0;
-  let listed = documents.map((_, index) => index); // what the search leaves, as indices
-  let open = -1; // the document, as an index
-  let current = -1; // the mark in it, as an index
-  let revealed = new Set(); // the marks, as indices
-  let elements = []; // of the marks
+  let listed = documents.map((_, index) => index); // indices of the documents that match the search
+  let open = -1; // index of the open document
+  let current = -1; // index of the current mark in it
+  let revealed = new Set(); // indices of the revealed marks
+  let elements = []; // the elements of the marks
 
   const passes = (entity) => !hiddenTypes.has(entity.type) && entity.score >= minimum;
   const isShown = (mark) => mark.entities.some(passes);
   const marks = () => (open < 0 ? [] : documents[open].marks);
   const shownMarks = () => [...marks().keys()].filter((index) => isShown(marks()[index]));
 
-  // Cut, not rounded: 0.999 does not pass a minimum of 1.00 and must not look as if it should.
-  const inDigits = (score) => score.toFixed(12).slice(0, 4);
+  // Truncate, do not round: 0.999 does not pass a minimum of 1.00, so it must not appear as 1.00.
+  const twoDigits = (score) => score.toFixed(12).slice(0, 4);
   const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
   const typesOf = (mark) => [...new Set(mark.entities.map((entity) => entity.type))].join(" + ");
 
@@ -89,7 +89,7 @@
     element.dataset.type = mark.entities[0].type;
     element.dataset.label = types;
     element.title = mark.entities
-      .map((entity) => `${entity.type}, score ${inDigits(entity.score)}`)
+      .map((entity) => `${entity.type}, score ${twoDigits(entity.score)}`)
       .join("\n");
     element.classList.toggle("revealed", isRevealed);
     element.classList.toggle("merged", isRevealed && mark.entities.length > 1);
@@ -166,7 +166,7 @@
       for (const entity of mark.entities) {
         const type = create("span", "tag", entity.type);
         type.dataset.type = entity.type;
-        byId("current").append(" ", type, ` score ${inDigits(entity.score)} `);
+        byId("current").append(" ", type, ` score ${twoDigits(entity.score)} `);
       }
     } else {
       byId("current").append(plural(shown.length, "entity", "entities"));
@@ -182,7 +182,7 @@
 
   byId("note").addEventListener("click", (event) => {
     const element = event.target.closest(".mark");
-    // Who drags over a revealed name wants to select it.
+    // A click that ends a selection does not mask the text again.
     if (!element || !getSelection().isCollapsed) return;
     select(Number(element.dataset.index), false);
     toggle(current);
@@ -196,7 +196,7 @@
   byId("reveal").addEventListener("click", () => toggle(current));
   byId("reveal-all").addEventListener("click", toggleAll);
 
-  // --- The list: only the rows in view are in the document ----------------------------------------
+  // --- The list: only the visible rows are in the document -----------------------------------------
 
   const list = byId("list");
   const SPARE = 8;
@@ -264,7 +264,7 @@
     if (listed[next] !== open) openDocument(listed[next]);
   }
 
-  // What had the focus may be gone with the old note.
+  // If a mark of the old note had the focus, focus the new note.
   function stepFromNote(by) {
     const isLost = byId("note").contains(document.activeElement);
     stepDocument(by);
@@ -376,7 +376,7 @@
     }
   });
 
-  // --- At the start -----------------------------------------------------------------------------
+  // --- Start ------------------------------------------------------------------------------------
 
   setTheme(prefersDark.matches);
   if (documents.length > 0) {
