@@ -51,6 +51,7 @@ from comprehend_phi._service.attempts import track_tries
 from comprehend_phi._service.codec import InvalidResponse
 from comprehend_phi._service.error_responses import ERRORS
 from comprehend_phi._service.failures import error_from
+from comprehend_phi._service.operations import Operation
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
     JobPage,
@@ -979,6 +980,22 @@ def test_a_page_whose_jobs_are_no_maps_is_malformed(body: bytes) -> None:
 
     with pytest.raises(MalformedResponseError):
         operations.LIST.attempt(client, ListPHIDetectionJobsRequest())
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_", "body"),
+    [
+        (operations.DESCRIBE, DESCRIBE, {JOB: {"JobId": "1", "JobStatus": "FAILED"}}),
+        (operations.STOP, StopPHIDetectionJobRequest(job_id="0"), {"JobId": "1"}),
+    ],
+)
+def test_a_response_about_another_job_is_malformed(
+    operation: Operation[Any, Any], request_: Any, body: dict[str, Any]
+) -> None:
+    with pytest.raises(MalformedResponseError, match="it is about another job") as caught:
+        operation.attempt(answering(200, json.dumps(body).encode()), request_)
+
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (True, True)
 
 
 @pytest.mark.parametrize(

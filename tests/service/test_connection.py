@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -33,6 +34,7 @@ from comprehend_phi import (
     InvalidRequestException,
     OutputDataConfig,
     PHIClient,
+    RequestValidationError,
     RetryPolicy,
     StartPHIDetectionJobRequest,
     ThrottlingException,
@@ -41,6 +43,7 @@ from comprehend_phi import (
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.obstore_storage import ObstoreStorage
 from comprehend_phi._results.transport import open_storage
+from comprehend_phi._service.boto3_clients import build_with_boto3
 from comprehend_phi._service.connection import Connection
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
@@ -430,6 +433,22 @@ def test_what_is_no_client_for_s3_is_refused_at_once(
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"session": boto3.Session}, "session= must be a boto3 session, such as boto3.Session()"),
+        ({"config": {}}, "config= must be a botocore config, such as botocore.config.Config()"),
+    ],
+)
+def test_a_session_or_config_of_the_wrong_type_is_refused(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        PHIClient(**options)
+
+    assert str(caught.value) == message
+
+
 # --- S3, which results are read from --------------------------------------------------------------
 
 
@@ -525,6 +544,33 @@ def test_as_many_connections_are_kept_as_are_asked_for(
     assert connect(max_pool_connections=7, config=fewer).client.meta.config.read_timeout == 11
 
 
+def test_an_unknown_transport_for_s3_is_refused() -> None:
+    unknown: Any = "ftp"
+
+    with pytest.raises(RequestValidationError, match="must be 'auto', 'boto3' or 'obstore'"):
+        PHIClient(s3_transport=unknown)
+
+
+def test_obstore_beside_a_client_for_s3_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="'obstore' cannot use s3_client=; leave one of them out"):
+        PHIClient(s3_client=make_boto3_client("s3", config=QUIET[0]), s3_transport="obstore")
+
+
+def test_obstore_without_its_extra_is_an_error_that_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)  # as if it were not installed
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(s3_transport="obstore")
+
+    assert caught.value.reason == (
+        "s3_transport='obstore' needs the module obstore, which the extra `fast` of comprehend_phi"
+        " installs"
+    )
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
+
+
 # --- The storage that results are read through ----------------------------------------------------
 
 POLICY = RetryPolicy()
@@ -592,6 +638,19 @@ def test_closing_twice_is_closing_once(
     client.close()
 
     assert recorder.closed.acquire(timeout=30)
+
+
+@pytest.mark.parametrize("close", [Connection.close, Connection.mark_closed])
+def test_a_closed_connection_refuses_every_call(
+    close: Callable[[Connection], None], connect: Callable[..., Connection]
+) -> None:
+    connection = connect()
+    close(connection)
+
+    with pytest.raises(ClientClosedError, match="this client is closed") as caught:
+        connection.check(START, "token-1")
+
+    assert (caught.value.operation, caught.value.client_request_token) == (START, "token-1")
 
 
 # --- What cannot be built -------------------------------------------------------------------------
@@ -750,6 +809,19 @@ def test_credentials_that_cannot_be_read_are_an_error_that_names_their_sources(
         PHIClient(endpoint_url=recorder.url)
 
     assert_not_built(caught.value, "comprehendmedical", setting)
+
+
+def test_what_python_refuses_at_its_end_is_an_error_that_says_to_build_the_client_earlier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # boto3 imports a module that registers a function for the end of the main thread.
+    monkeypatch.setattr(threading, "_SHUTTING_DOWN", True)
+    register: Any = vars(threading)["_register_atexit"]
+
+    with pytest.raises(TransportError) as caught:
+        build_with_boto3(lambda: register(print), "the client for s3")
+
+    assert_not_built(caught.value, "s3", "Build the client before the main thread ends.")
 
 
 # --- In a forked process --------------------------------------------------------------------------
