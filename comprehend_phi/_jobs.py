@@ -16,6 +16,7 @@ from attrs import field, frozen
 from . import _shapes
 from ._clock import Clock
 from ._logs import code_or_reason, error_fields, log
+from ._service.operations import DESCRIBE
 from ._shapes import InstanceShape, Obeys, require
 from .errors import (
     ClientClosedError,
@@ -130,7 +131,7 @@ class Wait:
             ending = "the wait ends"
         log(
             *(level, "%s on poll %d, %s", what, self._polls, ending),
-            operation="DescribePHIDetectionJob",
+            operation=DESCRIBE.name,
             **fields,
         )
 

@@ -84,7 +84,7 @@ class JobStatus(StrEnum):
 _TERMINAL = frozenset(
     {JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS, JobStatus.FAILED, JobStatus.STOPPED}
 )
-_JOB_STATUS = StringShape("JobStatus", enum=tuple(JobStatus))
+JOB_STATUS = StringShape("JobStatus", enum=tuple(JobStatus))
 
 
 @frozen(kw_only=True)
@@ -332,7 +332,7 @@ class JobFilter:
     job_name: str | None = field(
         default=None, repr=False, validator=Obeys(_shapes.JOB_NAME, optional=True)
     )
-    job_status: JobStatus | None = field(default=None, validator=Obeys(_JOB_STATUS, optional=True))
+    job_status: JobStatus | None = field(default=None, validator=Obeys(JOB_STATUS, optional=True))
     submit_time_before: datetime | None = field(default=None, validator=_aware_datetime)
     submit_time_after: datetime | None = field(
         default=None, validator=[_aware_datetime, _only_one_filter]

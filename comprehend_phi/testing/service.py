@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from attrs import field, frozen
 
+from .._service import operations
 from ..models import JobStatus
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
@@ -34,10 +35,10 @@ from .validation import (
     without_nulls,
 )
 
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-LIST = "ListPHIDetectionJobs"
-STOP = "StopPHIDetectionJob"
+START = operations.START.name
+DESCRIBE = operations.DESCRIBE.name
+LIST = operations.LIST.name
+STOP = operations.STOP.name
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from .. import _shapes
 from .._shapes import IntegerShape, StringShape
-from ..models import JobStatus
+from ..models import JOB_STATUS
 
 
 class RequestRefused(Exception):
@@ -44,7 +44,7 @@ JOB_ID_RULES: tuple[_Rule, ...] = (("JobId", _shapes.JOB_ID, True),)
 LIST_RULES: tuple[_Rule, ...] = (
     ("MaxResults", _shapes.MAX_RESULTS, False),
     ("Filter.JobName", _shapes.JOB_NAME, False),
-    ("Filter.JobStatus", StringShape("JobStatus", enum=tuple(JobStatus)), False),
+    ("Filter.JobStatus", JOB_STATUS, False),
 )
 
 
