@@ -1,0 +1,294 @@
+"""Commands as a shell runs them: each is a process, unless it runs in the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from socketserver import BaseServer
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from attrs import frozen
+from botocore.config import Config
+
+from comprehend_phi import (
+    InputDataConfig,
+    Job,
+    OutputDataConfig,
+    PHIClient,
+    StartPHIDetectionJobRequest,
+    WaitPolicy,
+)
+from comprehend_phi.cli import commands
+from comprehend_phi.testing import LocalServer
+
+Serving = Callable[[BaseServer], AbstractContextManager[None]]
+
+
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+
+
+KEY = "alias/phi-results"
+
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+# In every note, every job name and every rejected value: no command may print it unasked.
+CANARY = "Zinnia Quellwasser"
+
+
+NOTE = f"Patient: {CANARY}, seen on 2031-02-03.\r\nPhone (555) 555-0142\n"
+
+
+REDACTED = "Patient: [NAME], seen on [DATE].\r\nPhone [PHONE_OR_FAX]\n"
+
+
+@frozen
+class Done:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one object that was printed."""
+        [line] = self.out.splitlines()
+        return json.loads(line)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The objects that were printed, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong."""
+        [line] = [line for line in self.err.splitlines() if line.startswith("comprehend-phi: ")]
+        return line.removeprefix("comprehend-phi: ")
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The notes that could not be delivered and the reasons, as stderr names them."""
+        lines = [line for line in self.err.splitlines() if line.startswith("Failed: ")]
+        matches = [re.fullmatch(r"Failed: (.*?) \((.*)\)", line) for line in lines]
+        return {match[1]: match[2] for match in matches if match is not None}
+
+
+Run = Callable[..., Done]
+
+
+@frozen
+class Shell:
+    """Runs commands on one local service, with one bucket.
+
+    No command prints a traceback, a control sequence or the canary, whatever it is for.
+    """
+
+    server: LocalServer
+    client: PHIClient
+    s3: Any
+    bucket: str
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return self.server.endpoint_url
+
+    def environment(self, **env: str) -> dict[str, str]:
+        """The variables of a command; an empty one is not there."""
+        variables = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            **CREDENTIALS,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL_S3": self.url,
+            **env,
+        }
+        return {name: value for name, value in variables.items() if value}
+
+    def popen(self, *arguments: str, python: tuple[str, ...] = (), **env: str) -> Any:
+        return subprocess.Popen(
+            [sys.executable, *(python or ("-m", "comprehend_phi")), *arguments],
+            cwd=self.home,
+            env=self.environment(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, *arguments: str, shows: bool = False, python: tuple[str, ...] = (), **env: str
+    ) -> Done:
+        """The command as it is typed, in a process of its own."""
+        with self.popen(*arguments, python=python, **env) as process:
+            return finished(process, shows=shows)
+
+    def __call__(self, *arguments: str, shows: bool = False) -> Done:
+        """A command that calls the service, in a process of its own."""
+        return self.run(*arguments, "--endpoint-url", self.url, shows=shows)
+
+    def start(self, key: str, *options: str) -> tuple[str, ...]:
+        """The arguments of a start, but for the KMS key."""
+        locations = (f"s3://{self.bucket}/{key}", f"s3://{self.bucket}/results")
+        return (*locations, "--role-arn", ROLE, "--job-name", f"Notes of {CANARY}", *options)
+
+    def put(self, key: str, body: str | bytes = NOTE) -> None:
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def new_job(self, key: str) -> Job:
+        """A job that somebody started elsewhere."""
+        request = StartPHIDetectionJobRequest(
+            input_data_config=InputDataConfig(s3_bucket=self.bucket, s3_key=key),
+            output_data_config=OutputDataConfig(s3_bucket=self.bucket, s3_key="results"),
+            data_access_role_arn=ROLE,
+            kms_key=KEY,
+            job_name=f"Notes of {CANARY}",
+        )
+        return self.client.submit(request)
+
+    def ended_job(self, key: str) -> str:
+        """The id of such a job that has ended."""
+        job = self.new_job(key)
+        job.wait(WaitPolicy(delay=0.02))
+        return job.job_id
+
+
+def finished(process: Any, *, shows: bool = False) -> Done:
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return checked(Done(process.returncode, out, err), shows=shows)
+
+
+def checked(done: Done, *, shows: bool = False) -> Done:
+    assert "Traceback" not in done.err
+    assert "Exception ignored" not in done.err
+    assert "\x1b" not in done.out + done.err
+    if not shows:
+        assert not leaks(done.out + done.err)
+    return done
+
+
+def leaks(text: str) -> bool:
+    return any(word in text for word in (*CANARY.split(), "555-0142"))
+
+
+# Root may read and write everything, so that a process of root gives up this right.
+AS_ANYBODY = (
+    "-c",
+    "import ctypes, os, sys; os.getuid() or [ctypes.CDLL(None).prctl(24, right, 0, 0, 0)"
+    " for right in (1, 2)]; os.execv(sys.executable, [sys.executable, '-m', 'comprehend_phi',"
+    " *sys.argv[1:]])",
+)
+
+
+@contextmanager
+def shell_on(server: LocalServer, home: Path) -> Generator[Shell, None, None]:
+    session = boto3.Session(
+        aws_access_key_id="testing", aws_secret_access_key="testing", region_name="us-east-1"
+    )
+    config = Config(retries={"total_max_attempts": 1})
+    s3: Any = session.client("s3", endpoint_url=server.endpoint_url, config=config)
+    bucket = f"bucket-{uuid4().hex}"
+    s3.create_bucket(Bucket=bucket)
+    with PHIClient(session=session, endpoint_url=server.endpoint_url, s3_client=s3) as client:
+        yield Shell(server, client, s3, bucket, home)
+    s3.close()
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Commands on a service whose jobs take a moment."""
+    home = tmp_path_factory.mktemp("home")
+    with LocalServer(job_seconds=0.05) as server, shell_on(server, home) as shell:
+        shell.put("good/one.txt")
+        shell.put("good/ward 3/two.txt")
+        shell.put("mixed/one.txt")
+        shell.put("mixed/a\x1b[31m.txt", b"\xff")
+        shell.put("bad/none.txt", b"\xff")
+        yield shell
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Commands on a service whose jobs take an hour."""
+    home = tmp_path_factory.mktemp("slow")
+    with LocalServer(job_seconds=3600) as server, shell_on(server, home) as shell:
+        shell.put("notes/one.txt")
+        yield shell
+
+
+@pytest.fixture(scope="module")
+def slow_job(slow: Shell) -> str:
+    return slow.new_job("notes").job_id
+
+
+@pytest.fixture
+def run(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process, which is faster than one more process."""
+    monkeypatch.chdir(shell.home)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", shell.url)
+
+    def run_command(*arguments: str) -> Done:
+        capsys.readouterr()
+        handler = signal.getsignal(signal.SIGINT)
+        code = commands.main(arguments)
+        assert signal.getsignal(signal.SIGINT) is handler
+        out, err = capsys.readouterr()
+        return checked(Done(code, out, err))
+
+    return run_command
+
+
+@pytest.fixture
+def endpoint(shell: Shell) -> tuple[str, str]:
+    """The option that leads to the service."""
+    return "--endpoint-url", shell.url
+
+
+@pytest.fixture(scope="module")
+def job_id(shell: Shell) -> str:
+    """A job of which every file was processed."""
+    return shell.ended_job("good")
+
+
+@pytest.fixture(scope="module")
+def partial_job_id(shell: Shell) -> str:
+    """A job of which one file was not processed."""
+    return shell.ended_job("mixed")
+
+
+@pytest.fixture(scope="module")
+def awkward_job_id(shell: Shell) -> str:
+    """A job with keys that cannot all be paths, between others."""
+    for name in ("a.txt", "b/../c.txt", "x", "x/y", f"{'Q' * 256}.txt", "z.txt"):
+        shell.put(f"awkward/{name}")
+    return shell.ended_job("awkward")
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("notes")
+    (folder / "ward 3" / "Äpfel").mkdir(parents=True)
+    (folder / "one.txt").write_bytes(NOTE.encode())
+    (folder / "ward 3" / "Äpfel" / "100% #2.txt").write_bytes(NOTE.encode())
+    return folder
+
+
+def broken_link(path: Path) -> None:
+    path.symlink_to("gone")

@@ -1,0 +1,109 @@
+"""The program itself: its help, what it loads, and what it says if something is not installed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run, Shell
+
+CODES = {
+    "done": 0,
+    "failed": 1,
+    "wrong usage": 2,
+    "partial success": 3,
+    "timed out": 4,
+    "interrupted": 130,
+    "nobody reads": 141,
+}
+
+
+COMMANDS = ("detect", "start", "status", "list", "wait", "stop", "results", "redact", "review")
+
+
+def test_help_names_every_command_and_every_exit_code(shell: Shell) -> None:
+    done = shell.run("--help")
+
+    assert (done.code, done.err) == (0, "")
+    assert [name for name in COMMANDS if f"\n  {name} " not in done.out] == []
+    for meaning, code in CODES.items():
+        assert re.search(rf"\n +{code}  {meaning}", done.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_lists_its_options_and_exit_codes(command: str, run: Run) -> None:
+    done = run(command, "--help")
+
+    assert done.code == 0
+    for option in ("--json", "--region", "--profile", "--endpoint-url"):
+        assert f"\n  {option} " in done.out
+    assert "timed out" in done.out
+    # Braces would read as a choice.
+    assert not set("{}") & set(done.out.splitlines()[0])
+
+
+def test_the_script_and_the_module_are_the_same_program(shell: Shell) -> None:
+    script = Path(sys.executable).with_name("comprehend-phi")
+    done = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("comprehend-phi 0.")
+    assert done.stdout == shell.run("--version").out
+
+
+def loaded(shell: Shell, code: str) -> set[str]:
+    ending = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = shell.run(python=("-c", code + ending))
+    assert done.code == 0
+    return set(done.out.splitlines()[-1].split())
+
+
+def test_importing_the_package_loads_no_library_of_the_command_line(shell: Shell) -> None:
+    assert not {"click", "rich", "jinja2"} & loaded(shell, "import comprehend_phi")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_do_not_load_boto3(option: str, shell: Shell) -> None:
+    found = loaded(shell, f"from comprehend_phi.cli import commands; commands.main(['{option}'])")
+
+    assert "click" in found
+    assert not {"boto3", "botocore", "moto", "jinja2"} & found
+
+
+def without(module: str) -> tuple[str, ...]:
+    """A Python in which this module is not installed."""
+    code = f"import sys; sys.modules['{module}'] = None"
+    return ("-c", f"{code}; from comprehend_phi.__main__ import main; main()")
+
+
+def test_a_missing_library_is_named_with_the_extra_that_installs_it(shell: Shell) -> None:
+    done = shell.run("--version", python=without("click"))
+
+    assert done.code == 2
+    assert done.err == (
+        "comprehend-phi: the command line needs the module click, which the extra `cli` of"
+        " comprehend_phi installs\n"
+    )
+
+
+def test_local_names_the_missing_module_and_the_extra_that_installs_it(shell: Shell) -> None:
+    done = shell.run("detect", "--local", ".", "../out", python=without("moto"))
+
+    assert done.code == 2
+    assert done.error == (
+        "--local needs the module moto, which the extra `testing` of comprehend_phi installs"
+    )
+
+
+def test_no_job_is_started_for_a_review_if_jinja2_is_missing(shell: Shell) -> None:
+    before = shell.server.service.job_ids
+    done = shell.run(
+        "detect", *shell.start("good"), "--review", "page.html", python=without("jinja2")
+    )
+
+    assert done.code == 2
+    assert "the review page needs the module jinja2" in done.error
+    assert shell.server.service.job_ids == before

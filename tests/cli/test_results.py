@@ -1,0 +1,144 @@
+"""`results`, `redact` and `review`."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+from .conftest import CANARY, KEY, NOTE, REDACTED, Run, Shell
+
+
+def test_results_prints_a_line_per_document_without_text(shell: Shell, job_id: str) -> None:
+    done = shell("results", job_id)
+
+    assert (done.code, done.err) == (0, "")
+    assert [line["input_key"] for line in done.lines] == ["good/one.txt", "good/ward 3/two.txt"]
+    [name, *_] = done.lines[0]["entities"]
+    assert (name["type"], name["begin_offset"], name["end_offset"]) == ("NAME", 9, 27)
+    assert "text" not in name
+    assert done.lines[0]["model_version"] == "0.1.0"
+
+
+def test_results_prints_the_text_with_show_text(shell: Shell, job_id: str) -> None:
+    done = shell("results", job_id, "--show-text", "--json", shows=True)
+
+    assert done.lines[0]["entities"][0]["text"] == CANARY
+
+
+def test_results_exits_with_3_and_names_unprocessed_files(
+    run: Run, endpoint: tuple[str, str], partial_job_id: str
+) -> None:
+    done = run("results", partial_job_id, *endpoint)
+
+    assert done.code == 3
+    assert len(done.lines) == 1
+    noted = r"Not processed: mixed/a\\x1b\[31m\.txt \(INVALID_ENCODING: .*\)\n"
+    assert re.fullmatch(noted, done.err)
+
+
+def test_results_of_a_running_job_fail_in_one_line(slow: Shell, slow_job: str, run: Run) -> None:
+    done = run("results", slow_job, "--endpoint-url", slow.url)
+
+    assert (done.code, done.out) == (1, "")
+    assert "has no results yet; wait until it has ended" in done.error
+
+
+def test_incomplete_results_are_printed_and_exit_with_1(
+    shell: Shell, run: Run, endpoint: tuple[str, str]
+) -> None:
+    job_id = shell.ended_job("good")
+    gone = f"results/123456789012-PHIDetection-{job_id}/one.txt.out"
+    shell.s3.delete_object(Bucket=shell.bucket, Key=gone)
+
+    done = run("results", job_id, *endpoint)
+
+    assert done.code == 1
+    assert [line["input_key"] for line in done.lines] == ["good/ward 3/two.txt"]
+    assert done.failed.keys() == {"good/one.txt"}
+    assert gone in done.failed["good/one.txt"]
+
+
+def test_redact_writes_copies_at_their_paths(shell: Shell, job_id: str, tmp_path: Path) -> None:
+    done = shell("redact", job_id, str(tmp_path / "copies"))
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"2 redacted copies are in {tmp_path / 'copies'}\n"
+    for name in ("one.txt", "ward 3/two.txt"):
+        assert (tmp_path / "copies" / name).read_bytes() == REDACTED.encode()
+
+
+def test_redact_prints_a_line_per_copy_as_json(shell: Shell, job_id: str, tmp_path: Path) -> None:
+    done = shell("redact", job_id, str(tmp_path), "--replacement", "<{type}>", "--json")
+
+    assert done.lines == [
+        {"input_key": "good/one.txt", "path": str(tmp_path / "one.txt")},
+        {"input_key": "good/ward 3/two.txt", "path": str(tmp_path / "ward 3" / "two.txt")},
+    ]
+    assert (tmp_path / "one.txt").read_text("utf-8").startswith("Patient: <NAME>, ")
+
+
+def test_redact_writes_the_copy_of_a_job_over_one_file(
+    shell: Shell, run: Run, endpoint: tuple[str, str], tmp_path: Path
+) -> None:
+    done = run("redact", shell.ended_job("good/one.txt"), str(tmp_path), *endpoint)
+
+    assert done.code == 0
+    assert (tmp_path / "one.txt").read_bytes() == REDACTED.encode()
+
+
+def test_results_and_redact_print_a_line_per_unprocessed_file_as_json(
+    run: Run, endpoint: tuple[str, str], partial_job_id: str, tmp_path: Path
+) -> None:
+    for command in (("results", partial_job_id), ("redact", partial_job_id, str(tmp_path))):
+        done = run(*command, "--json", *endpoint)
+
+        assert done.code == 3
+        [document, unprocessed] = done.lines
+        assert document["input_key"] == "mixed/one.txt"
+        assert unprocessed.keys() == {"unprocessed"}
+        assert unprocessed["unprocessed"]["input_key"] == "mixed/a\x1b[31m.txt"
+        assert unprocessed["unprocessed"]["error_code"] == "INVALID_ENCODING"
+
+
+def test_review_writes_a_page(shell: Shell, partial_job_id: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.touch(0o644)
+
+    done = shell("review", partial_job_id, str(page), "--json")
+
+    assert done.code == 3
+    assert done.json.keys() == {"job_id", "unprocessed", "failed", "review"}
+    assert done.json["failed"] == []
+    assert [file["error_code"] for file in done.json["unprocessed"]] == ["INVALID_ENCODING"]
+    assert done.json["review"] == str(page)
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "INVALID_ENCODING" in page.read_text("utf-8")
+
+
+def test_folder_markers_need_no_copies(
+    shell: Shell, run: Run, endpoint: tuple[str, str], tmp_path: Path
+) -> None:
+    for key, body in (("ward/", ""), ("ward/3/", ""), ("ward/3/a.txt", NOTE), ("ward/b.txt", NOTE)):
+        shell.put(f"marked/{key}", body)
+    options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path / "detect"))
+    done = run("detect", *shell.start("marked/ward/", *options), *endpoint)
+    job_id = shell.server.service.job_ids[-1]
+    again = run("redact", job_id, str(tmp_path / "redact"), *endpoint)
+
+    assert (done.code, done.out.splitlines()[0]) == (0, "6 entities in 3 documents")
+    assert (again.code, again.out) == (0, f"2 redacted copies are in {tmp_path / 'redact'}\n")
+    for folder in ("detect", "redact"):
+        copies = tmp_path / folder
+        files = {str(path.relative_to(copies)) for path in copies.rglob("*") if path.is_file()}
+        assert files == {"3/a.txt", "b.txt"}
+
+
+def test_a_note_whose_key_ends_with_a_slash_is_no_folder_marker(
+    shell: Shell, run: Run, endpoint: tuple[str, str], tmp_path: Path
+) -> None:
+    shell.put("marked-note/")
+    done = run("redact", shell.ended_job("marked-note/"), str(tmp_path), *endpoint)
+
+    assert (done.code, done.out) == (1, f"0 redacted copies are in {tmp_path}\n")
+    assert "marked-note/ (its key has no path inside the folder)" in done.error

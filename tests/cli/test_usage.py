@@ -1,0 +1,134 @@
+"""Wrong usage: exit code 2 and one line, which never quotes a value."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import CANARY, ROLE, Run, Shell
+
+LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
+
+
+WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Missing command."),
+        (("detcet",), "No such command 'detcet'."),
+        (("detect",), "Missing argument 'SOURCE'."),
+        (("wait", "1", "--bogus"), "No such option"),
+        (("wait", "1", "--timeout", "Zinnia"), "Invalid value for '--timeout': "),
+        (("wait", "1", "--timeout=Zinnia"), "Invalid value for '--timeout': "),
+        (("wait", "1", "Zinnia"), "Got unexpected extra argument"),
+        (("wait", "1", "--timeout", "-1"), "--timeout (seconds) must be at least 0"),
+        (("wait", "1", "--timeout", "nan"), "--timeout (seconds) must be at least 0"),
+        (("wait", "1", "--poll-seconds", "0"), "--poll-seconds (seconds) must be at least 0.001"),
+        (("wait", "1", "--poll-seconds", "inf"), "--poll-seconds (seconds) must be finite"),
+        (("start", *WITH_ROLE, "--slot-timeout", "-1"), "--slot-timeout (seconds) must be at le"),
+        (("wait", "Zinnia!"), "JOB_ID (JobId) must consist of"),
+        (("wait", "1", "--profile", "Zinnia"), "--profile: "),
+        (("wait", "1", "--region", "us-east-1\n"), "--region must be a name"),
+        (("wait", "1", "--region", "Zinnia east"), "--region must be a name"),
+        (("wait", "1", "--region", ""), "--region must be a name"),
+        (("wait", "1", "--endpoint-url", "Zinnia"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "ftp://Zinnia"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "http://"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "http://Zinnia:65536"), "--endpoint-url must be a URL"),
+        (("wait", "1", "--endpoint-url", "http://[Zinnia"), "--endpoint-url must be a URL"),
+        (("start", *LOCATIONS), "--role-arn is missing"),
+        (("start", *LOCATIONS, "--role-arn", "Zinnia"), "--role-arn (IamRoleArn) must have"),
+        (("start", *WITH_ROLE, "--token", "Zinnia!"), "--token (Client"),
+        (("start", *WITH_ROLE, "--job-name", "Zinnia!"), "--job-name (JobN"),
+        (("start", *LOCATIONS, "--role-arn", f"{ROLE}\udcff"), "--role-arn (IamRoleArn) must be"),
+        (("start", *WITH_ROLE, "--kms-key", "\udcff"), "--kms-key (KMSKey) mu"),
+        (("start", "s3://a-bucket/\udcff", LOCATIONS[1]), "SOURCE (S3 URI) must be text that UTF"),
+        (
+            ("start", LOCATIONS[0], "s3://a-bucket/\udcff", "--role-arn", ROLE),
+            "DESTINATION (S3 URI",
+        ),
+        (("wait", "\udcff"), "JOB_ID (JobId) must consist of"),
+        (("start", "Zinnia", LOCATIONS[1]), "SOURCE must be like s3://bucket/prefix"),
+        (("start", "s3://Zinnia/", LOCATIONS[1]), "SOURCE (S3Bucket) must consist of"),
+        (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be like s3://bucket/prefix"),
+        (("detect", "--local", "Zinnia", "out"), "SOURCE must be a folder that exists"),
+        (("detect", "--local", ".", "out", "--region", "x"), "--local takes no --region"),
+        (("detect", "--local", ".", "out", "--allow-overlap"), "--local takes no --allow-overlap"),
+        (("detect", "--local", "s3://Zinnia", "out"), "SOURCE must be a local folder"),
+        (("detect", "--local", "", "out"), "SOURCE must be a local folder"),
+        (("detect", "--local", ".", "s3://Zinnia"), "DESTINATION must be a local folder"),
+        (("detect", "--local", ".", ""), "DESTINATION must be a local folder"),
+        (("detect", *LOCATIONS, "--redact", "s3://Zinnia/a"), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--redact=gs://Zinnia"), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--redact", ""), "--redact must be a local folder"),
+        (("detect", *LOCATIONS, "--review", "S3://Zinnia/a"), "--review must be a local file"),
+        (("redact", "1", "s3://Zinnia/a"), "FOLDER must be a local folder"),
+        (("redact", "1", "file:/Zinnia"), "FOLDER must be a local folder"),
+        (("review", "1", "s3://Zinnia/a"), "FILE must be a local file"),
+        (("review", "1", ""), "FILE must be a local file"),
+        (("detect", "--local", ".", "out", "--redact", "./"), "--redact would write among"),
+        (("detect", "--local", ".", "../out", "--review", "a/page.html"), "--review would write"),
+        (("detect", "--local", ".", "../out", "--review", os.devnull), "--review must not be"),
+        (("review", "1", "."), "FILE must not be there yet or be a regular file"),
+        (("detect", "--local", ".", "out"), "DESTINATION would write among the notes in SOURCE"),
+        (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
+        (("list", "--name", "a", "--status", "FAILED"), "--status (Comprehend"),
+        (("list", "--before", "Zinnia"), "--before must be a date"),
+        (("list", "--before", "2031-02-30"), "--before must be a date"),
+        (("list", "--after", ""), "--after must be a date"),
+        (("list", "--after", "\udcff"), "--after must be a date"),
+        (("list", "--name", "\udcff"), "--name (JobName) must consist of"),
+        (("list", "--before", "9999-12-31T23:59:59-14:00"), "--before must be a date"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
+    arguments: tuple[str, ...], says: str, run: Run
+) -> None:
+    done = run(*arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(says)
+    assert len(done.err.splitlines()) == 1
+
+
+def test_an_unknown_option_is_named_without_its_value(run: Run) -> None:
+    done = run("wait", "1", "--bogus=Zinnia")
+
+    # click's own words, which differ from version to version.
+    assert re.fullmatch(r"No such option:? '?--bogus'?\. Try --help\.", done.error)
+
+
+def test_wrong_usage_of_a_process_exits_with_2(shell: Shell) -> None:
+    done = shell.run("start", *LOCATIONS, "--job-name", f"{CANARY}!", "--role-arn", ROLE)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith("--job-name (JobName) must consist of Unicode letters")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--replacement", "{Zinnia}"), "--replacement (format string) must "),
+        (("--replacement", "\udcff"), "--replacement (format string) must "),
+        (("--min-score", "nan"), "--min-score (score) must be between 0 and 1"),
+        (("--min-score", "1.5"), "--min-score (score) must be between 0 and 1"),
+        (("--min-score", "Zinnia"), "Invalid value for '--min-score': "),
+    ],
+)
+def test_wrong_options_of_redact_are_wrong_usage(
+    option: tuple[str, str],
+    says: str,
+    run: Run,
+    endpoint: tuple[str, str],
+    job_id: str,
+    tmp_path: Path,
+) -> None:
+    done = run("redact", job_id, str(tmp_path), *option, *endpoint)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(says)
