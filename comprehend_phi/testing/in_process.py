@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import moto.backend_index
 from botocore.exceptions import ConnectionClosedError
@@ -17,8 +18,9 @@ from moto.core.base_backend import BackendDict, BaseBackend
 
 from .clock import ServiceClock
 from .detector import Detector, detect
+from .endpoint import respond
 from .limits import Limits
-from .protocol import respond
+from .protocols import AWSJSON, Call, find_call
 from .s3 import MotoS3, account_id, dated_by
 from .service import LocalService
 
@@ -115,7 +117,9 @@ def _send(
     lower = {name.lower(): str(value) for name, value in headers.items()}
     # Since moto 5.2.4 the request is werkzeug's; before, it was botocore's.
     body = request.get_data() if hasattr(request, "get_data") else request.body
-    response = respond(service, lower, body)
+    path = urlsplit(str(request.url)).path
+    call = find_call(path, lower) or Call("", AWSJSON())
+    response = respond(service, call, lower, body)
     if response.reset:
         # botocore's error for a reset connection. Within the process there is no connection.
         raise ConnectionClosedError(endpoint_url=request.url)

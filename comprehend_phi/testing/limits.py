@@ -13,8 +13,8 @@ _PUBLISHED = ServiceLimits()
 class Limits:
     """The quotas of the account, which tests can lower.
 
-    The defaults are AWS's, as in `ServiceLimits`. Only the rate of starts is not limited by default:
-    with a `FakeClock`, all starts happen at the same moment.
+    The defaults are AWS's, as in `ServiceLimits`. Only the rate of starts has no limit by default,
+    because with a `FakeClock` many starts happen at the same moment.
 
     Attributes:
         active_jobs: how many jobs may run at the same time in one region.

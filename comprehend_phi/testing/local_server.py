@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
+from .endpoint import HTTPResponse, respond
 from .http_server import HOST, ConnectionReset, HTTPServer, StartResponse
 from .limits import Limits
-from .protocol import TARGET_PREFIX, HTTPResponse, respond
+from .protocols import find_call
 from .s3 import OwnS3, account_id
 from .service import LocalService
 
@@ -98,15 +99,18 @@ class LocalServer:
     def _serve(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/moto-api"):
             return self._administer(environ, start_response)
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(TARGET_PREFIX):
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        call = find_call(environ["PATH_INFO"], headers)
+        if call is None:
             # Jobs that have ended write their results before anybody looks for them.
             self.service.settle()
             return self.storage(environ, start_response)
-        headers = {
-            "x-amz-target": environ["HTTP_X_AMZ_TARGET"],
-            "authorization": environ.get("HTTP_AUTHORIZATION", ""),
-        }
-        return _send(respond(self.service, headers, environ["wsgi.input"].read()), start_response)
+        body = environ["wsgi.input"].read()
+        return _send(respond(self.service, call, headers, body), start_response)
 
     def _administer(
         self, environ: dict[str, Any], start_response: StartResponse

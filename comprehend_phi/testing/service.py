@@ -31,6 +31,7 @@ from .validation import (
     LIST_RULES,
     START_RULES,
     RequestRefused,
+    seconds,
     validate,
     without_nulls,
 )
@@ -213,10 +214,9 @@ class LocalService:
         wanted: Mapping[str, Any] = members.get("Filter") or {}
         if len(wanted) > 1:  # our rule
             raise RequestRefused("ValidationException", "Only one filter can be set at a time.")
-        for name in ("SubmitTimeBefore", "SubmitTimeAfter"):
-            if not isinstance(wanted.get(name, 0), (int, float)):
-                raise RequestRefused("SerializationException", f"Filter.{name} is not a timestamp.")
-        before, after = wanted.get("SubmitTimeBefore"), wanted.get("SubmitTimeAfter")
+        before, after = map(
+            seconds, (wanted.get("SubmitTimeBefore"), wanted.get("SubmitTimeAfter"))
+        )
         jobs = [
             job
             for job in self._jobs.values()
@@ -231,7 +231,7 @@ class LocalService:
         sign = 1 if before is not None else -1
         jobs.sort(key=lambda job: sign * job.number)
         if (token := members.get("NextToken")) is not None:
-            if not (isinstance(token, str) and re.fullmatch(r"-?[0-9]{1,9}", token)):
+            if not re.fullmatch(r"-?[0-9]{1,9}", token):
                 raise RequestRefused(
                     "ValidationException", "This service issued no such NextToken."
                 )

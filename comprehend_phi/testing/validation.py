@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 from .. import _shapes
@@ -26,8 +27,16 @@ class RequestRefused(Exception):
         self.status = status
 
 
-# The path of a member, its shape, and whether it is required.
-_Rule = tuple[str, StringShape | IntegerShape, bool]
+class Timestamp:
+    """A moment: a number of seconds since 1970, or a datetime."""
+
+    def problem(self, _value: Any) -> str | None:
+        """Return None: every timestamp is valid."""
+        return None
+
+
+_Shape = StringShape | IntegerShape | Timestamp
+_Rule = tuple[str, _Shape, bool]  # the path of a member, its shape, whether it is required
 
 START_RULES: tuple[_Rule, ...] = (
     ("InputDataConfig.S3Bucket", _shapes.S3_BUCKET, True),
@@ -43,19 +52,32 @@ START_RULES: tuple[_Rule, ...] = (
 JOB_ID_RULES: tuple[_Rule, ...] = (("JobId", _shapes.JOB_ID, True),)
 LIST_RULES: tuple[_Rule, ...] = (
     ("MaxResults", _shapes.MAX_RESULTS, False),
+    ("NextToken", StringShape("String", min_length=1), False),
     ("Filter.JobName", _shapes.JOB_NAME, False),
     ("Filter.JobStatus", JOB_STATUS, False),
+    ("Filter.SubmitTimeBefore", Timestamp(), False),
+    ("Filter.SubmitTimeAfter", Timestamp(), False),
 )
+
+_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    StringShape: ((str,), "a String"),
+    IntegerShape: ((int,), "an Integer"),
+    Timestamp: ((int, float, datetime), "a Timestamp"),
+}
 
 
 def validate(rules: Sequence[_Rule], members: Mapping[str, Any], code: str) -> None:
-    """Raise `RequestRefused` with `code` if a member breaks its rule."""
+    """Check the members of a request.
+
+    Raises:
+        RequestRefused: `SerializationException` if a member has the wrong type, or `code` if a
+            member breaks another rule.
+    """
+    for path, shape, _ in rules:
+        if (value := _member(members, path)) is not None:
+            _check_type(value, shape)
     for path, shape, required in rules:
-        parent, _, name = path.rpartition(".")
-        structure: Any = (members.get(parent) or {}) if parent else members
-        if not isinstance(structure, Mapping):
-            raise RequestRefused("SerializationException", f"{parent} is not a structure.")
-        value = cast("Mapping[str, Any]", structure).get(name)
+        value = _member(members, path)
         if value is None:
             problem = "must not be null" if required else None
         else:
@@ -68,6 +90,40 @@ def validate(rules: Sequence[_Rule], members: Mapping[str, Any], code: str) -> N
                 f"1 validation error detected: Value {shown} at '{at}' failed to satisfy"
                 f" constraint: Member {problem}",
             )
+
+
+def _member(members: Mapping[str, Any], path: str) -> Any:
+    value: Any = members
+    for name in path.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise RequestRefused("SerializationException", "Unexpected field type")
+        value = cast("Mapping[str, Any]", value).get(name)
+    return value
+
+
+def _check_type(value: Any, shape: _Shape) -> None:
+    types, name = _TYPES[type(shape)]
+    if isinstance(value, types) and not isinstance(value, bool):
+        return
+    match value:
+        case list():
+            problem = "Start of list found where not expected"
+        case dict():
+            problem = "Start of structure or map found where not expected."
+        case bool():
+            problem = f"{str(value).upper()}_VALUE can not be converted to {name}"
+        case str():
+            problem = f"STRING_VALUE can not be converted to {name}"
+        case _:
+            problem = f"NUMBER_VALUE can not be converted to {name}"
+    raise RequestRefused("SerializationException", problem)
+
+
+def seconds(timestamp: float | datetime | None) -> float | None:
+    """Return a timestamp as seconds since 1970."""
+    return timestamp.timestamp() if isinstance(timestamp, datetime) else timestamp
 
 
 def without_nulls(members: Mapping[str, Any]) -> dict[str, Any]:

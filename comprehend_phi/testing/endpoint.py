@@ -1,8 +1,7 @@
-"""The protocol of the local service, AWS JSON 1.1: one HTTP request in, one HTTP response out."""
+"""The endpoint of the local service: one HTTP request in, one HTTP response out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import uuid4
@@ -10,10 +9,9 @@ from uuid import uuid4
 from attrs import field, frozen
 
 from .faults import Response, error_response
+from .protocols import Call, WireProtocol
 from .service import LocalService
 from .validation import RequestRefused
-
-TARGET_PREFIX = "ComprehendMedical_20181030."
 
 
 @frozen(kw_only=True)
@@ -34,26 +32,31 @@ class HTTPResponse:
     reset: bool = False
 
 
-def respond(service: LocalService, headers: Mapping[str, str], body: bytes) -> HTTPResponse:
-    """Let the service process a request, unless a fault is scripted, and return the response.
+def respond(
+    service: LocalService, call: Call, headers: Mapping[str, str], body: bytes
+) -> HTTPResponse:
+    """Let the service process a request, unless a fault is scheduled, and return the response.
 
     Args:
         service: processes the request; its clock passes the time of slow responses.
+        call: the operation and the protocol of the request.
         headers: the request's headers, with lower-case names.
         body: the request's body.
     """
-    operation = headers.get("x-amz-target", "").removeprefix(TARGET_PREFIX)
     try:
-        members: Any = json.loads(body or b"{}")
+        members: Any = call.protocol.decode(body)
     except ValueError:
         members = None
     if isinstance(members, dict):
-        response = _respond(service, operation, cast("dict[str, Any]", members), _region(headers))
+        members = cast("dict[str, Any]", members)
+        response = _respond(service, call.operation, members, _region(headers))
     else:
-        response = error_response("SerializationException", "The body is not a JSON object.", 400)
+        response = error_response(
+            "SerializationException", "The body is not a structure in the protocol's format.", 400
+        )
     if response.delay:
         service.clock.sleep(response.delay)
-    return _encode(response)
+    return _encode(response, call.protocol)
 
 
 def _respond(
@@ -69,13 +72,13 @@ def _respond(
     return fault.alter(response) if fault else response
 
 
-def _encode(response: Response) -> HTTPResponse:
+def _encode(response: Response, protocol: WireProtocol) -> HTTPResponse:
     headers = {"x-amzn-RequestId": str(uuid4())}
     if isinstance(response.content, bytes):
         body = response.content
     else:
-        body = json.dumps(response.content).encode()
-        headers["Content-Type"] = "application/x-amz-json-1.1"
+        body = protocol.encode(response.content)
+        headers.update(protocol.headers)
     share = response.sent_share
     return HTTPResponse(
         status=response.status,
