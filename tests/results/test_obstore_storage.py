@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -889,7 +890,16 @@ OBSTACLES: dict[str, tuple[dict[str, Any], str]] = {
     "a client that was handed in": ({"handed_in": True}, "you passed s3_client="),
     "obstore is not installed": ({}, "needs the module obstore"),
     "a single attempt": ({"attempts": 1}, "max_attempts=1"),
+    "a fork of a process that used obstore": ({}, "this process was forked"),
 }
+
+
+def arrange(obstacle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if obstacle == "obstore is not installed":
+        monkeypatch.setitem(sys.modules, "obstore", None)
+    if obstacle == "a fork of a process that used obstore":
+        importlib.import_module("obstore")
+        monkeypatch.setattr(os, "getpid", lambda: -1)
 
 
 @pytest.mark.parametrize("name", OBSTACLES)
@@ -901,8 +911,7 @@ def test_boto3_is_taken_where_obstore_cannot_be_and_the_log_says_why(
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
     options, reason = OBSTACLES[name]
-    if name == "obstore is not installed":
-        monkeypatch.setitem(sys.modules, "obstore", None)
+    arrange(name, monkeypatch)
     assert type(make_storage("auto", **options)) is Boto3Storage
     [message] = caplog.messages
     assert message.startswith("results: S3 is read through boto3 alone: ")
@@ -914,13 +923,29 @@ def test_obstore_that_is_required_and_cannot_be_taken_is_an_error(
     make_storage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     options, reason = OBSTACLES[name]
-    if name == "obstore is not installed":
-        monkeypatch.setitem(sys.modules, "obstore", None)
+    arrange(name, monkeypatch)
     with pytest.raises(TransportError, match="s3_transport='obstore' cannot be used: ") as caught:
         make_storage("obstore", **options)
     assert reason in caught.value.reason
     assert not caught.value.retryable
     assert not caught.value.outcome_unknown
+
+
+def test_a_fork_reads_through_boto3_and_logs_it_once(
+    s3: S3,
+    storage: ObstoreStorage,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level("INFO", "comprehend_phi")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for _ in range(2):
+        assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
+    assert s3.agents(PLAIN) == ["boto3"] * 2
+    assert caplog.messages == [
+        "GetObject: S3 is read through boto3 alone: this process was forked, and obstore's threads"
+        " exist only in its parent"
+    ]
 
 
 def test_what_boto3_does_that_obstore_cannot_is_logged_once(
