@@ -15,7 +15,7 @@ from ._jobs import AsyncJob
 from ._logs import job_context
 from ._process import PerProcess, import_before_threads
 from ._results.transport import open_storage
-from ._retry import RetryPolicy, call_with_retries_async, check_options
+from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
 from ._threads import Pool, in_thread, join_all
@@ -86,8 +86,8 @@ class AsyncPHIClient:
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         check_options("AsyncPHIClient", retry, clock)
-        self._retry = retry
         self._clock = ClientClock(clock)
+        self._retrier = Retrier(retry, self._clock)
         self._connection = Connection(
             region_name=region_name,
             endpoint_url=endpoint_url,
@@ -103,7 +103,6 @@ class AsyncPHIClient:
         self._fetches: Pool | None = None
         # Needed later, when importing them would hold up the event loop.
         import_before_threads(
-            "tenacity",
             "comprehend_phi._results.streams",
             "boto3.s3.inject",
         )
@@ -224,6 +223,4 @@ class AsyncPHIClient:
             return operation.attempt(self._connection.client, request)
 
         with job_context(getattr(request, "job_id", None)):
-            return await call_with_retries_async(
-                lambda: in_thread(self._calls, send), self._retry, self._clock
-            )
+            return await self._retrier.call_async(lambda: in_thread(self._calls, send))

@@ -11,7 +11,7 @@ from ._jobs import Job
 from ._logs import job_context
 from ._process import PerProcess
 from ._results.transport import open_storage
-from ._retry import RetryPolicy, call_with_retries, check_options
+from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
 from .models import (
@@ -91,8 +91,8 @@ class PHIClient:
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         check_options("PHIClient", retry, clock)
-        self._retry = retry
         self._clock = ClientClock(clock)
+        self._retrier = Retrier(retry, self._clock)
         self._connection = Connection(
             region_name=region_name,
             endpoint_url=endpoint_url,
@@ -236,4 +236,4 @@ class PHIClient:
             return operation.attempt(self._connection.client, request)
 
         with job_context(getattr(request, "job_id", None)):
-            return call_with_retries(attempt, self._retry, self._clock)
+            return self._retrier.call(attempt)

@@ -1,8 +1,6 @@
-"""Trying a call again: which errors, how often, how long apart.
+"""Retry policy for individual calls.
 
-The error says whether it may be retried; this module only counts, waits and gives up. tenacity
-runs the loop, with its hooks bound to `_Tries`, since its own delay stops and statistics read the
-real clock.
+The error of a failed attempt says whether a retry can help. This module counts, waits and gives up.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import field, frozen
@@ -28,26 +27,28 @@ _T = TypeVar("_T")
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """How a single call is tried again. All times are seconds.
+    """When and how often a single call is retried. All times are in seconds.
 
-    The wait before attempt n + 1 is drawn evenly between 0 and `base_delay` times 2 to the n - 1,
-    at most `max_delay`; an answer that asks for a longer wait (Retry-After) gets it.
+    The wait before attempt n + 1 is random: between 0 and `base_delay` * 2 ** (n - 1), but at most
+    `max_delay`. If a response asks for a longer wait (Retry-After), the client waits that long.
 
-    `ActiveJobLimitExceeded` is another matter: a job slot becomes free after minutes. Starts are
-    tried again every `slot_delay`, give or take half of it, until `slot_timeout` has gone by; these
-    tries do not count as attempts, and neither timeout counts the other's time.
+    `ActiveJobLimitExceeded` has rules of its own, because a job slot takes minutes to become free.
+    The client tries to start the job every `slot_delay`, plus or minus up to half of it, until
+    `slot_timeout` has passed. These tries do not count as attempts. Time spent waiting for a slot
+    does not count toward `timeout`, and all other time does not count toward `slot_timeout`.
 
     Attributes:
-        max_attempts: attempts at a call, the first included; 1 means no retry.
-        base_delay: the longest first wait.
-        max_delay: the longest wait.
-        timeout: bounds the attempts and the waits between them; None means no bound. An attempt
-            under way is not cut off: the boto3 client's own timeouts bound that.
-        slot_timeout: how long to wait for a free job slot; 0 means not at all.
-        slot_delay: how often to look for a free slot.
+        max_attempts: how many attempts a call has, including the first; 1 means no retry.
+        base_delay: the longest possible wait before the second attempt.
+        max_delay: the longest wait between two attempts.
+        timeout: the longest total time of the attempts and the waits between them; None means no
+            limit. An attempt in progress is not interrupted: the boto3 client's own timeouts limit
+            it.
+        slot_timeout: how long to wait for a free job slot; 0 means no wait.
+        slot_delay: the average time between two tries for a job slot.
 
     Raises:
-        RequestValidationError: a number is out of its range.
+        RequestValidationError: a number is out of range.
     """
 
     max_attempts: int = field(default=8, validator=Obeys(_shapes.ATTEMPTS))
@@ -63,154 +64,167 @@ _CLOCK = InstanceShape(Clock, "such as SystemClock() or comprehend_phi.testing.F
 
 
 def check_options(owner: str, policy: object, clock: object) -> None:
-    """Raise RequestValidationError if the class `owner` was given no policy or no clock."""
+    """Raise RequestValidationError if an argument of the class `owner` has the wrong type."""
     require(owner, "retry", _POLICY, policy)
     require(owner, "clock", _CLOCK, clock)
 
 
-def call_with_retries(
-    attempt: Callable[[], _T],
-    policy: RetryPolicy,
-    clock: Clock,
-    uniform: Callable[[float, float], float] = random.uniform,
-) -> _T:
-    """Attempt until it succeeds or `policy` gives up; then the last error is raised as itself."""
-    tries = _Tries(policy, clock, uniform)
-    try:
-        return attempt()
-    except (ServiceError, TransportError) as error:
-        tries.note(error)
+class Retrier:
+    """Retries calls. Threads and tasks may share one.
 
-    # Only now, since a call that succeeds at once should not pay for tenacity. It is handed the
-    # first failure as if it had seen it.
-    from tenacity import Retrying
+    Building one imports tenacity, so that no thread of a client imports it later.
 
-    def next_attempt() -> _T:
-        if tries.first_failure_is_pending():
-            raise tries.error
-        try:
-            return attempt()
-        except (ServiceError, TransportError) as error:
-            tries.note(error)
-            raise
-
-    return Retrying(sleep=clock.sleep, reraise=True, **tries.hooks())(next_attempt)
-
-
-async def call_with_retries_async(
-    attempt: Callable[[], Awaitable[_T]],
-    policy: RetryPolicy,
-    clock: Clock,
-    uniform: Callable[[float, float], float] = random.uniform,
-) -> _T:
-    """Do as `call_with_retries` for awaited attempts. Cancelling ends a wait at once."""
-    tries = _Tries(policy, clock, uniform)
-    try:
-        return await attempt()
-    except (ServiceError, TransportError) as error:
-        tries.note(error)
-
-    from tenacity import AsyncRetrying
-
-    async def next_attempt() -> _T:
-        if tries.first_failure_is_pending():
-            raise tries.error
-        try:
-            return await attempt()
-        except (ServiceError, TransportError) as error:
-            tries.note(error)
-            raise
-
-    retrying = AsyncRetrying(sleep=clock.sleep_async, reraise=True, **tries.hooks())
-    return await retrying(next_attempt)
-
-
-class _Tries:
-    """What has been tried for one call so far; some of its methods are tenacity's hooks."""
+    Args:
+        policy: when and how often to retry.
+        clock: measures the attempts and sleeps between them.
+        uniform: draws a random number between two limits.
+    """
 
     def __init__(
-        self, policy: RetryPolicy, clock: Clock, uniform: Callable[[float, float], float]
+        self,
+        policy: RetryPolicy,
+        clock: Clock,
+        uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.error: ServiceError | TransportError
+        from tenacity import Retrying, retry_if_exception
+
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
-        self._pending = True
-        self._attempts = 0
-        self._outcome_unknown = False
-        # Two budgets, each charged with its own tries and with the waits that follow them.
-        self._attempt_seconds = self._slot_seconds = 0.0
-        self._wait = 0.0
-        self._mark = clock.monotonic()
-
-    def note(self, error: ServiceError | TransportError) -> None:
-        """Count a failed try and write on its error what is known of the call as a whole."""
-        now = self._clock.monotonic()
-        tried = max(0.0, now - self._mark - self._wait)
-        if isinstance(error, ActiveJobLimitExceeded):
-            self._slot_seconds += tried
-        else:
-            self._attempt_seconds += tried
-            self._attempts += 1
-        self._mark = now
-
-        self._outcome_unknown |= error.outcome_unknown
-        error.attempts = max(1, self._attempts)
-        error.outcome_unknown = self._outcome_unknown
-        self.error = error
-
-    def first_failure_is_pending(self) -> bool:
-        """Whether tenacity has yet to be told of the first failure; true once."""
-        pending, self._pending = self._pending, False
-        return pending
-
-    def hooks(self) -> dict[str, Any]:
-        """What tenacity asks after each try, in its order."""
-        return {
-            "retry": self._may_pass,
+        # tenacity's own limits cannot tell attempts from tries for a job slot, and read the real
+        # clock. So the hooks count by themselves, in the `_Usage` that `state.args` carries.
+        self._hooks: dict[str, Any] = {
+            "retry": retry_if_exception(attrgetter("retryable")),
             "wait": self._next_wait,
-            "stop": self._gives_up,
+            "stop": self._is_used_up,
             "before_sleep": self._begin_wait,
+            "reraise": True,
         }
+        self._retrying = Retrying(sleep=clock.sleep, **self._hooks)
 
-    def _may_pass(self, state: RetryCallState) -> bool:
-        # tenacity hands in everything, successes and KeyboardInterrupt included.
-        failed_with = state.outcome.exception() if state.outcome else None
-        return failed_with is self.error and self.error.retryable
+    def call(self, attempt: Callable[[], _T]) -> _T:
+        """Return what `attempt` returns, calling it as often as the policy allows.
 
-    def _next_wait(self, _state: RetryCallState) -> float:
-        policy = self._policy
-        asked = self.error.retry_after or 0.0
-        if isinstance(self.error, ActiveJobLimitExceeded):
+        If no attempt succeeds, raise the last error itself. It then says how many attempts there
+        were, and whether any of them may have been carried out. Any error that is neither a
+        `ServiceError` nor a `TransportError` ends the call at once.
+        """
+        usage = _Usage(self._clock.monotonic())
+        attempts = iter(self._retrying)
+        while True:
+            state = next(attempts).retry_state  # waits first, or raises the last error
+            try:
+                return attempt()
+            except (ServiceError, TransportError) as error:
+                self._record(error, usage, state)
+
+    async def call_async(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Do what `call` does with an `attempt` that is awaited, and sleep asynchronously."""
+        from tenacity import AsyncRetrying  # one for each call, because it has the call's state
+
+        usage = _Usage(self._clock.monotonic())
+        attempts = aiter(AsyncRetrying(sleep=self._clock.sleep_async, **self._hooks))
+        while True:
+            state = (await anext(attempts)).retry_state
+            try:
+                return await attempt()
+            except (ServiceError, TransportError) as error:
+                self._record(error, usage, state)
+
+    def _record(
+        self, error: ServiceError | TransportError, usage: _Usage, state: RetryCallState
+    ) -> None:
+        """Count a failed attempt, and hand its error to tenacity.
+
+        tenacity's `with attempt:` would do that too, but it also records each success, which costs
+        a twentieth of a call.
+        """
+        usage.count(error, self._clock.monotonic())
+        state.args = (usage,)
+        state.set_exception((type(error), error, error.__traceback__))
+
+    def _next_wait(self, state: RetryCallState) -> float:
+        policy, usage = self._policy, _usage(state)
+        asked = usage.error.retry_after or 0.0
+        if usage.waits_for_slot:
             delay = max(asked, policy.slot_delay * self._uniform(0.5, 1.5))
-            # The last look for a free slot falls on the timeout.
-            return min(delay, max(0.0, policy.slot_timeout - self._slot_seconds))
-        # The exponent is bounded because a float's is; by then max_delay has long won.
-        ceiling = policy.base_delay * 2.0 ** min(self._attempts - 1, 64)
+            # The last try for a slot happens exactly at the timeout.
+            return min(delay, max(0.0, policy.slot_timeout - usage.slot_seconds))
+        # A larger exponent would overflow; `max_delay` has long been the smaller one by then.
+        ceiling = policy.base_delay * 2.0 ** min(usage.attempts - 1, 64)
         return max(asked, self._uniform(0.0, min(policy.max_delay, ceiling)))
 
-    def _gives_up(self, state: RetryCallState) -> bool:
-        policy = self._policy
-        if isinstance(self.error, ActiveJobLimitExceeded):
-            return self._slot_seconds >= policy.slot_timeout
-        return self._attempts >= policy.max_attempts or (
+    def _is_used_up(self, state: RetryCallState) -> bool:
+        policy, usage = self._policy, _usage(state)
+        if usage.waits_for_slot:
+            return usage.slot_seconds >= policy.slot_timeout
+        return usage.attempts >= policy.max_attempts or (
             policy.timeout is not None
-            and self._attempt_seconds + state.upcoming_sleep > policy.timeout
+            and usage.attempt_seconds + state.upcoming_sleep > policy.timeout
         )
 
     def _begin_wait(self, state: RetryCallState) -> None:
-        self._wait = state.upcoming_sleep
-        if isinstance(self.error, ActiveJobLimitExceeded):
-            self._slot_seconds += self._wait
-        else:
-            self._attempt_seconds += self._wait
-        error = self.error
+        usage = _usage(state)
+        usage.begin_wait(state.upcoming_sleep)
+        error = usage.error
         log(
             logging.INFO,
             "%s on attempt %d, trying again in %.2f s",
-            *(code_or_reason(error), error.attempts, self._wait),
+            *(code_or_reason(error), error.attempts, usage.wait),
             operation=error.operation,
             attempt=error.attempts,
-            delay=self._wait,
+            delay=usage.wait,
             **error_fields(error),
         )
+
+
+class _Usage:
+    """What one call has used of its two budgets.
+
+    Attributes:
+        error: the error of the last attempt.
+        attempts: how many attempts there were, without the tries for a job slot.
+        attempt_seconds: what the attempts and the waits after them have taken.
+        slot_seconds: the same for the tries for a job slot.
+        wait: the last wait, in seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.error: ServiceError | TransportError
+        self.attempts = 0
+        self.attempt_seconds = self.slot_seconds = 0.0
+        self.wait = 0.0
+        self._counted_at = now
+        self._outcome_unknown = False
+
+    @property
+    def waits_for_slot(self) -> bool:
+        """Whether the last attempt failed because all job slots are taken."""
+        return isinstance(self.error, ActiveJobLimitExceeded)
+
+    def count(self, error: ServiceError | TransportError, now: float) -> None:
+        """Count a failed attempt, and write on its error what is known about the whole call."""
+        self.error = error
+        self._charge(max(0.0, now - self._counted_at - self.wait))
+        self._counted_at = now
+        if not self.waits_for_slot:
+            self.attempts += 1
+        self._outcome_unknown |= error.outcome_unknown
+        error.attempts = max(1, self.attempts)
+        error.outcome_unknown = self._outcome_unknown
+
+    def begin_wait(self, seconds: float) -> None:
+        """Charge the wait that begins now to the budget of the attempt before it."""
+        self.wait = seconds
+        self._charge(seconds)
+
+    def _charge(self, seconds: float) -> None:
+        if self.waits_for_slot:
+            self.slot_seconds += seconds
+        else:
+            self.attempt_seconds += seconds
+
+
+def _usage(state: RetryCallState) -> _Usage:
+    usage: _Usage = state.args[0]
+    return usage

@@ -68,7 +68,7 @@ LEFT_OUT = (
     "no_quadratic_time",
     "a_thousand_jobs",
     "many_documents",
-    "tenacity_is_loaded",
+    "imports_tenacity",
     "whose_program",
     "in_one_process",
     "a_program_ends",

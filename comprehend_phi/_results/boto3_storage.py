@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .._retry import RetryPolicy, call_with_retries
+from .._retry import Retrier, RetryPolicy
 from .._service.attempts import run_attempt
 from .._service.codec import InvalidResponse
 from ..errors import ServiceError, TransportError
@@ -36,8 +36,7 @@ class Boto3Storage:
 
     def __init__(self, connect: Callable[[str], Any], policy: RetryPolicy, clock: Clock) -> None:
         self._connect = connect
-        self._policy = policy
-        self._clock = clock
+        self._retrier = Retrier(policy, clock)
         self.connections: int = connect("results").meta.config.max_pool_connections
 
     def check_open(self) -> None:
@@ -148,7 +147,7 @@ class Boto3Storage:
             return run_attempt(lambda: call(client), operation, {})
 
         try:
-            return call_with_retries(attempt, self._policy, self._clock)
+            return self._retrier.call(attempt)
         except (ServiceError, TransportError) as error:
             failed = error
         raise translate(failed, bucket, key)

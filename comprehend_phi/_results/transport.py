@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from .._process import import_before_threads, inherited
+from .._process import inherited
 from .boto3_storage import Boto3Storage
 from .obstore_storage import FORKED, ObstoreStorage, skip_obstore
 
@@ -29,7 +29,6 @@ def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> B
         TransportError: boto3 cannot build its client, or `s3_transport` is "obstore" and obstore
             cannot be used.
     """
-    import_before_threads("tenacity")  # the threads that read need it if a read fails
     _ = connection.s3("results")  # creates boto3's default session if there is none
     session = connection.s3_session
     if connection.s3_transport == "boto3":

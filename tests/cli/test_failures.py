@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from comprehend_phi import ActiveJobLimitExceeded, RetryPolicy
-from comprehend_phi._retry import call_with_retries
+from comprehend_phi._retry import Retrier
 from comprehend_phi.cli.progress import retries_shown
 from comprehend_phi.testing import FakeClock
 
@@ -101,7 +101,7 @@ def test_broken_aws_settings_fail_in_one_line_that_says_what_to_check(
 
 
 def test_an_unexpected_exception_shows_only_its_type(shell: Shell, tmp_path: Path) -> None:
-    # A first attempt that fails makes the client import tenacity.
+    # Building the client imports tenacity.
     (tmp_path / "tenacity.py").write_text(f"raise ValueError('{CANARY}')")
     closed = ("--endpoint-url", "http://127.0.0.1:1")
 
@@ -142,7 +142,7 @@ def test_waiting_for_a_job_slot_is_reported_once(capsys: pytest.CaptureFixture[s
 
     policy = RetryPolicy(slot_timeout=100)
     with retries_shown(), pytest.raises(ActiveJobLimitExceeded):
-        call_with_retries(start, policy, FakeClock())
+        Retrier(policy, FakeClock()).call(start)
 
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"StartPHIDetectionJob: {words} on attempt 1, trying again in ")

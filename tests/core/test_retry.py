@@ -31,7 +31,7 @@ from comprehend_phi import (
     TransportError,
 )
 from comprehend_phi._logs import FIELDS
-from comprehend_phi._retry import call_with_retries
+from comprehend_phi._retry import Retrier
 
 CallError = ServiceError | TransportError
 Uniform = Callable[[float, float], float]
@@ -111,7 +111,7 @@ def run(
     time = Time()
     attempts = Attempts(time, ((lasting, error) for error in errors))
     try:
-        assert call_with_retries(attempts, policy, time, uniform) == "done"
+        assert Retrier(policy, time, uniform).call(attempts) == "done"
     except (ServiceError, TransportError) as error:
         return error, time.sleeps
     return None, time.sleeps
@@ -205,7 +205,7 @@ def test_the_last_error_is_raised_as_itself_after_max_attempts(count: int) -> No
     attempts = Attempts(time, ((0.0, error) for error in errors))
 
     with pytest.raises(ThrottlingException) as caught:
-        call_with_retries(attempts, RetryPolicy(max_attempts=count), time, highest)
+        Retrier(RetryPolicy(max_attempts=count), time, highest).call(attempts)
 
     assert caught.value is errors[count - 1]
     assert attempts.made == caught.value.attempts == count
@@ -402,10 +402,10 @@ def test_neither_timeout_counts_the_time_of_the_other(
     attempts = Attempts(time, zip((seconds for seconds, _ in script), errors, strict=True))
 
     if raised is None:
-        assert call_with_retries(attempts, policy, time, uniform) == "done"
+        assert Retrier(policy, time, uniform).call(attempts) == "done"
     else:
         with pytest.raises(ServiceError) as caught:
-            call_with_retries(attempts, policy, time, uniform)
+            Retrier(policy, time, uniform).call(attempts)
         assert caught.value is errors[raised]
     assert time.sleeps == expected
 
@@ -443,7 +443,7 @@ def test_an_interruption_of_an_attempt_passes_through_at_once(
     attempts = Attempts(time, script)
 
     with pytest.raises(interruption):
-        call_with_retries(attempts, RetryPolicy(), time, lowest)
+        Retrier(RetryPolicy(), time, lowest).call(attempts)
 
     assert attempts.made == before + 1
     assert len(time.sleeps) == before
@@ -464,7 +464,7 @@ def test_an_interruption_of_a_wait_passes_through_at_once(
     attempts = Attempts(time, ((0.0, error()) for _ in itertools.count()))
 
     with pytest.raises(KeyboardInterrupt):
-        call_with_retries(attempts, RetryPolicy(slot_timeout=1000.0), time, lowest)
+        Retrier(RetryPolicy(slot_timeout=1000.0), time, lowest).call(attempts)
 
     assert attempts.made == len(time.sleeps) == nth
 
@@ -476,7 +476,7 @@ def test_an_error_that_is_not_of_a_call_passes_through_at_once(before: int) -> N
     attempts = Attempts(time, [*[(0.0, throttle())] * before, (0.0, bug)])
 
     with pytest.raises(ZeroDivisionError) as caught:
-        call_with_retries(attempts, RetryPolicy(), time, lowest)
+        Retrier(RetryPolicy(), time, lowest).call(attempts)
 
     assert caught.value is bug
     assert attempts.made == before + 1
@@ -526,7 +526,7 @@ def test_for_any_policy_and_errors_every_bound_holds(
 
     raised: CallError | None = None
     try:
-        call_with_retries(attempts, policy, time, uniform)
+        Retrier(policy, time, uniform).call(attempts)
     except (ServiceError, TransportError) as error:
         raised = error
 
@@ -562,7 +562,7 @@ def test_for_any_policy_the_last_look_for_a_slot_falls_on_the_slot_timeout(
         return low + (high - low) * data.draw(shares)
 
     with pytest.raises(ActiveJobLimitExceeded):
-        call_with_retries(attempts, policy, time, uniform)
+        Retrier(policy, time, uniform).call(attempts)
 
     last_look = attempts.starts[-1] - attempts.starts[0]
     if time.sleeps:
@@ -584,7 +584,7 @@ def test_no_two_looks_for_a_slot_fall_on_the_same_moment(
     attempts = Attempts(time, ((lasting, no_slot()) for _ in itertools.count()))
 
     with pytest.raises(ActiveJobLimitExceeded):
-        call_with_retries(attempts, policy, time, middle)
+        Retrier(policy, time, middle).call(attempts)
 
     looks_apart = slot_delay + lasting
     assert attempts.made <= math.ceil(slot_timeout / looks_apart * (1 + 1e-9)) + 1
@@ -664,30 +664,56 @@ def test_neither_success_nor_giving_up_is_logged(caplog: pytest.LogCaptureFixtur
     assert caplog.records == []
 
 
+# --- Sharing --------------------------------------------------------------------------------------
+
+
+def test_a_call_within_an_attempt_has_retries_of_its_own() -> None:
+    time = Time()
+    retrier = Retrier(RetryPolicy(max_attempts=3, base_delay=1.0), time, highest)
+    inner = [Attempts(time, [(0.0, throttle())] * 2) for _ in range(2)]
+    outer = Attempts(time, [(0.0, throttle())])
+
+    def attempt() -> str:
+        assert retrier.call(inner[outer.made]) == "done"
+        return outer()
+
+    assert retrier.call(attempt) == "done"
+    assert (outer.made, [each.made for each in inner]) == (2, [3, 3])
+    assert time.sleeps == [1.0, 2.0, 1.0, 1.0, 2.0]
+
+
+def test_tasks_that_share_a_retrier_have_retries_of_their_own() -> None:
+    time = Time()
+    retrier = Retrier(RetryPolicy(max_attempts=3), time, highest)
+    scripts = [Attempts(time, [(0.0, throttle())] * failures) for failures in (0, 1, 2, 2)]
+
+    async def call(attempts: Attempts) -> str:
+        async def attempt() -> str:
+            await asyncio.sleep(0)
+            return attempts()
+
+        return await retrier.call_async(attempt)
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*[call(attempts) for attempts in scripts])
+
+    assert asyncio.run(main()) == ["done"] * 4
+    assert [attempts.made for attempts in scripts] == [1, 2, 3, 3]
+
+
 # --- Imports --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("failures", "loaded"), [(0, False), (1, True)])
-def test_tenacity_is_loaded_only_when_an_attempt_has_failed(
-    failures: int, loaded: bool, tmp_path: Path
-) -> None:
+def test_building_a_client_imports_tenacity_so_that_no_call_does(tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from comprehend_phi import RetryPolicy, ThrottlingException\n"
-        "from comprehend_phi._retry import call_with_retries\n"
-        "from comprehend_phi.testing.clock import FakeClock\n"
-        "failures = [\n"
-        "    ThrottlingException(operation='Start', code='Throttling', message='')\n"
-        "    for _ in range(int(sys.argv[1]))\n"
-        "]\n"
-        "def attempt():\n"
-        "    if failures:\n"
-        "        raise failures.pop()\n"
-        "call_with_retries(attempt, RetryPolicy(), FakeClock())\n"
-        "print('tenacity' in sys.modules)\n"
+        "import comprehend_phi\n"
+        "before = 'tenacity' in sys.modules\n"
+        "comprehend_phi.PHIClient(region_name='us-east-1')\n"
+        "print(before, 'tenacity' in sys.modules)\n"
     )
     child = subprocess.run(
-        [sys.executable, "-c", script, str(failures)],
+        [sys.executable, "-c", script],
         capture_output=True,
         check=True,
         cwd=tmp_path,
@@ -695,4 +721,4 @@ def test_tenacity_is_loaded_only_when_an_attempt_has_failed(
         timeout=60,
     )
 
-    assert child.stdout == f"{loaded}\n"
+    assert child.stdout == "False True\n"
