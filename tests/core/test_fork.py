@@ -629,7 +629,7 @@ tell(*[forked(lambda each=each: len(list(each))) for each in (results, begun)])
 """)
 
     for each in told:
-        assert each.startswith("ClientClosedError: results: the boto3 client that was handed in")
+        assert each.startswith("ClientClosedError: results: this process was forked after it got its")
 
 
 # --- obstore --------------------------------------------------------------------------------------
