@@ -977,7 +977,7 @@ def test_results_of_a_job_that_runs_are_refused(
     async def main() -> None:
         async with connect() as client:
             job = await client.submit(request_)
-            with pytest.raises(ResultsError, match="wait for it first"):
+            with pytest.raises(ResultsError, match="wait until it has ended"):
                 await job.results()
 
     run(main())
