@@ -1,8 +1,8 @@
-"""Every error that this package raises.
+"""All errors and warnings of this package.
 
     ComprehendPHIError
-    ├── RequestValidationError (also ValueError)   refused before any network call
-    ├── ServiceError                               the service answered with an error
+    ├── RequestValidationError (also ValueError)   a wrong argument; nothing was sent
+    ├── ServiceError                               the service returned an error
     │   ├── InternalServerException
     │   ├── InvalidRequestException
     │   ├── ResourceNotFoundException
@@ -13,29 +13,30 @@
     │   ├── ThrottlingException
     │   ├── AccessDeniedException
     │   └── ExpiredTokenException
-    ├── TransportError                             no usable answer
-    │   ├── MalformedResponseError                 an answer that is not one
+    ├── TransportError                             there is no usable response
+    │   ├── MalformedResponseError                 the response is not a valid one
     │   └── ClientClosedError                      the client cannot be used any more
-    ├── JobError                                   how a job ended, or did not
+    ├── JobError                                   a job did not complete, or not in time
     │   ├── JobFailed
     │   ├── JobStopped
     │   └── WaitTimeout (also TimeoutError)
-    ├── ResultsError                               results that are not there or not readable
-    │   ├── JobNotEndedError                       the job still runs: it has no results yet
-    │   ├── MissingManifestError                   the job left no manifest
-    │   ├── IncompleteResultsError                 what the manifest promised and the bucket lacks
-    │   │   └── LostManifestError (also MissingManifestError)   after a job that ended well
-    │   ├── UnreadableObjectError                  a file that is broken or that S3 refuses
-    │   └── SourceChangedError                     a note that is not the one the job read
-    └── RedactionError                             offsets that do not fit the text
+    ├── ResultsError                               results are missing or unreadable
+    │   ├── JobNotEndedError                       the job has no results yet
+    │   ├── MissingManifestError                   the job has no manifest
+    │   ├── IncompleteResultsError                 some files or notes could not be read
+    │   │   └── LostManifestError (also MissingManifestError)   a completed job has no manifest
+    │   ├── UnreadableObjectError                  a file is broken, or S3 refuses to return it
+    │   └── SourceChangedError                     a note has changed since the job read it
+    └── RedactionError                             the entities do not match the text
 
-They are plain classes, the same in every session, and survive pickling. None holds a request, a
-response or a document, and none chains an exception that does.
+You can pickle every error. No error contains a request, a response or a document, and none has a
+cause or context that does.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,36 +46,36 @@ if TYPE_CHECKING:
     from .models import JobProperties
 
 # AWS's validation messages read: Value '...' at 'jobName' failed to satisfy constraint. The value
-# may itself contain what looks like that end, so all is masked up to the last one.
-_QUOTED_VALUE = re.compile(r"\b([Vv]alue) '(?:.*(?=' at '[\w.\[\]]+' failed)|.*)", re.DOTALL)
+# itself may contain this ending, so everything up to the last one is masked.
+_QUOTED_VALUE = r"(?s)\b([Vv]alue) '(?:.*(?=' at '[\w.\[\]]+' failed)|.*)"
 
-# Shorter ones are masked only where AWS quotes them: they would blot out half of every sentence.
+# Shorter values are masked only where AWS quotes them. They occur in half of all sentences.
 _SHORTEST_MASKED = 4
 
 
 def mask(text: str, values: Iterable[str | None] = ()) -> str:
-    """The service's `text` without the values that it quotes and without any of `values`."""
+    """Return a message of the service without `values` and without any value that it quotes."""
     # The service shows keys with and without their last slash.
     forms = {form for value in values if value for form in (value, value.rstrip("/"))}
     for value in sorted(forms, key=len, reverse=True):
         if len(value) >= _SHORTEST_MASKED:
             text = text.replace(value, "***")
-    return _QUOTED_VALUE.sub(r"\1 '***", text)
+    return re.sub(_QUOTED_VALUE, r"\1 '***", text)
 
 
 class PlaintextOutputWarning(UserWarning):
-    """A job was started without `kms_key`: the service writes its results in plain text."""
+    """A job was started without `kms_key`, so the service writes its results in plain text."""
 
 
 class OverlappingLocationsWarning(UserWarning):
     """The input and output locations of a job are the same, or one lies inside the other.
 
-    A later job could read the results of this one as notes.
+    A later job could read the results of this job as notes.
     """
 
 
 class DoubleRetryWarning(UserWarning):
-    """A boto3 client that you hand in retries by itself, so its tries multiply with ours."""
+    """A boto3 client that you passed in retries by itself, so its attempts multiply with ours."""
 
 
 def _restore(cls: type[ComprehendPHIError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
@@ -85,10 +86,10 @@ def _restore(cls: type[ComprehendPHIError], args: tuple[Any, ...], state: dict[s
 
 
 class ComprehendPHIError(Exception):
-    """The root of this package's errors."""
+    """The base class of this package's errors."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default calls the class with `args`, which keyword-only constructors refuse.
+        # By default, pickle calls the class with `args`, but most constructors take keywords.
         return _restore, (type(self), self.args, self.__dict__.copy())
 
     def __repr__(self) -> str:
@@ -96,18 +97,18 @@ class ComprehendPHIError(Exception):
 
 
 class RequestValidationError(ComprehendPHIError, ValueError):
-    """A value was refused before anything was sent. The message never contains the value.
+    """An argument has a wrong value or a wrong type. Nothing was sent.
 
-    Every argument of this package's functions and classes that has a wrong value or a wrong type
-    raises this. Only boto3's own objects that cannot be used, such as a client for another service,
-    raise `TypeError`, as do missing and unknown arguments.
+    All functions and classes of this package raise this error for wrong arguments. The message
+    never contains the value. `TypeError` remains for missing and unknown arguments, and for boto3
+    objects that cannot be used, such as a client for another service.
 
     Attributes:
-        owner: the class that was being built or the function that was called, such as
-            `StartPHIDetectionJobRequest` or `submit`.
+        owner: the class or function that got the argument, such as `StartPHIDetectionJobRequest` or
+            `submit`.
         field: the field or argument, such as `job_name`.
-        shape: the service model's name for what the field holds, such as `JobName`, or the type
-            that was expected.
+        shape: the service model's name for this kind of value, such as `JobName`, or the expected
+            type.
         reason: the rule that the value breaks.
     """
 
@@ -119,96 +120,62 @@ class RequestValidationError(ComprehendPHIError, ValueError):
         self.reason = reason
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class _CallError(ComprehendPHIError):
-    """What the errors of a call have in common."""
+    """An error of a call to AWS."""
 
     operation: str
-    attempts: int
-    outcome_unknown: bool
-    retryable: bool
-    client_request_token: str | None
-    retry_after: float | None
-    bucket: str | None = None
-    key: str | None = None
-    advice: str = ""
+    attempts: int = 1
+    outcome_unknown: bool = False
+    client_request_token: str | None = None
+    retry_after: float | None = None
+    # Subclasses set these for the class, or make them arguments.
+    retryable: bool = field(default=False, init=False)
+    advice: str = field(default="", init=False)
+    bucket: str | None = field(default=None, init=False)
+    key: str | None = field(default=None, init=False)
 
-    def __init__(
-        self,
-        *,
-        operation: str,
-        attempts: int,
-        outcome_unknown: bool,
-        client_request_token: str | None,
-        retry_after: float | None,
-    ) -> None:
-        super().__init__()
-        self.operation = operation
-        self.attempts = attempts
-        self.outcome_unknown = outcome_unknown
-        self.client_request_token = client_request_token
-        self.retry_after = retry_after
-
-    def _sentence(self, what: str, *circumstances: str | None) -> str:
-        """The error in words: which call, what happened, under which circumstances, what next."""
-        tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
-        details = ", ".join(filter(None, (*circumstances, tries)))
+    def _sentence(self, problem: str, *circumstances: str | None) -> str:
+        """Return the message: the call, the problem, the circumstances, and what to do."""
+        attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        details = ", ".join(filter(None, (*circumstances, attempts)))
         where = "" if self.key is None else f" of s3://{self.bucket}/{self.key}"
-        return f"{self.operation}{where}: {what} ({details}).{self._next()}"
+        return f"{self.operation}{where}: {problem} ({details}).{self._next_step()}"
 
-    def _next(self) -> str:
+    def _next_step(self) -> str:
         advice = f" {self.advice}" if self.advice else ""
         if self.outcome_unknown and self.client_request_token is not None:
             return (
-                f"{advice} The job may have been started all the same: send the same request again"
+                f"{advice} The job may have started anyway. Send the same request again"
                 f" (client_request_token {self.client_request_token}); that starts no second job."
             )
         return advice
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ServiceError(_CallError):
-    """The service answered with an error; this class itself stands for codes without their own.
+    """The service returned an error. Error codes without a class of their own raise this class.
 
     Attributes:
         operation: the service's name of the call, such as `StartPHIDetectionJob`.
-        code: the service's error code, or the HTTP status as a string where it sent none.
-        message: the service's words; values that were sent are masked.
-        status_code: the HTTP status. The same error comes with different ones: go by the class.
-        request_id: what AWS support asks for.
-        attempts: how many attempts the call took.
+        code: the service's error code, or the HTTP status as a string if there is none.
+        message: the service's message. Values from the request are masked.
+        status_code: the HTTP status. The same error comes with different ones, so check the class
+            instead.
+        request_id: the id that AWS support asks for.
+        attempts: the number of attempts that the call took.
         retryable: whether the same request may succeed later.
-        outcome_unknown: whether this or an earlier attempt may have been carried out nevertheless.
-        client_request_token: on a start, the token of the request; else None.
-        retry_after: seconds that the service asked to wait, or None.
-        bucket, key: the S3 object that was read, if the error may concern it alone; else None.
-        advice: what to do about the error, in words; empty if there is nothing to say.
+        outcome_unknown: whether this attempt or an earlier one may have succeeded anyway.
+        client_request_token: the token of the request if the call was a start, otherwise None.
+        retry_after: how long the service asked to wait, in seconds, or None.
+        bucket, key: the S3 object, if the error may concern only this object. Otherwise None.
+        advice: what to do about the error. Empty if there is nothing to say.
     """
 
-    retryable = False
-
-    def __init__(
-        self,
-        *,
-        operation: str,
-        code: str,
-        message: str,
-        status_code: int | None = None,
-        request_id: str | None = None,
-        attempts: int = 1,
-        outcome_unknown: bool = False,
-        client_request_token: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(
-            operation=operation,
-            attempts=attempts,
-            outcome_unknown=outcome_unknown,
-            client_request_token=client_request_token,
-            retry_after=retry_after,
-        )
-        self.code = code
-        self.message = message
-        self.status_code = status_code
-        self.request_id = request_id
+    code: str
+    message: str
+    status_code: int | None = None
+    request_id: str | None = None
 
     def __str__(self) -> str:
         return self._sentence(
@@ -219,28 +186,28 @@ class ServiceError(_CallError):
 
 
 class InternalServerException(ServiceError):
-    """An internal server error occurred. Retried."""
+    """The service has an internal error. Retried."""
 
     retryable = True
 
 
 class InvalidRequestException(ServiceError):
-    """The service refuses the request as it stands. Not retried."""
+    """The service rejects the request. Not retried."""
 
-    advice = "Correct the request before sending it again."
+    advice = "Correct the request before you send it again."
 
 
 class ResourceNotFoundException(ServiceError):
-    """The service knows no such job. Not retried.
+    """The service does not know the job. Not retried.
 
-    Jobs are forgotten 120 days after they were submitted (AWS, `ExpirationTime`).
+    The service forgets a job 120 days after its submission (AWS, `ExpirationTime`).
     """
 
-    advice = "Check the job id, the account and the region; jobs are forgotten after 120 days."
+    advice = "Check the job id, the account and the region. Jobs are forgotten after 120 days."
 
 
 class TooManyRequestsException(ServiceError):
-    """Too many requests in a short time. Retried."""
+    """There were too many requests in a short time. Retried."""
 
     retryable = True
 
@@ -248,7 +215,8 @@ class TooManyRequestsException(ServiceError):
 class ActiveJobLimitExceeded(TooManyRequestsException):
     """All job slots of the account are taken (`ACTIVE_JOB_COUNT_LIMIT_EXCEEDED`).
 
-    A slot becomes free when a job ends, after minutes: `RetryPolicy.slot_timeout` waits for that.
+    A slot becomes free when a job ends, which takes minutes. `RetryPolicy.slot_timeout` waits for
+    that.
     """
 
     advice = (
@@ -258,25 +226,25 @@ class ActiveJobLimitExceeded(TooManyRequestsException):
 
 
 class ValidationException(ServiceError):
-    """ListPHIDetectionJobs refuses its filter. Not retried."""
+    """ListPHIDetectionJobs rejects its filter. Not retried."""
 
     advice = "Set one filter at a time."
 
 
 class ServiceUnavailableException(ServiceError):
-    """The service is unavailable for now. Retried."""
+    """The service is temporarily unavailable. Retried."""
 
     retryable = True
 
 
 class ThrottlingException(ServiceError):
-    """The rate limit of the account is reached. Retried."""
+    """The account has reached its rate limit. Retried."""
 
     retryable = True
 
 
 class AccessDeniedException(ServiceError):
-    """The caller's permissions do not admit the call. Not retried."""
+    """The caller has no permission for the call. Not retried."""
 
     advice = (
         "Check the caller's IAM policy: the comprehendmedical action and, for a start, iam:PassRole"
@@ -290,81 +258,43 @@ class ExpiredTokenException(ServiceError):
     advice = "Refresh the credentials and send the same request again."
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TransportError(_CallError):
-    """There is no usable answer: the network failed, or the request could not be sent.
+    """There is no usable response: the network failed, or the request could not be sent.
 
     Attributes:
         operation: the service's name of the call.
-        reason: what went wrong, in words without any value.
-        attempts: how many attempts the call took.
+        reason: what went wrong, without any value.
+        attempts: the number of attempts that the call took.
         retryable: whether the same request may succeed later.
-        outcome_unknown: whether this or an earlier attempt may have been carried out.
-        client_request_token: on a start, the token of the request; else None.
-        retry_after: seconds that an answer asked to wait, or None.
-        bucket, key: the S3 object that was read, if the error may concern it alone; else None.
-        advice: what to do about the error, in words; empty if there is nothing to say. It names
-            settings, never their values.
+        outcome_unknown: whether this attempt or an earlier one may have succeeded.
+        client_request_token: the token of the request if the call was a start, otherwise None.
+        retry_after: how long a response asked to wait, in seconds, or None.
+        bucket, key: the S3 object, if the error may concern only this object. Otherwise None.
+        advice: what to do about the error. Empty if there is nothing to say. It names settings, but
+            never their values.
     """
 
-    def __init__(
-        self,
-        *,
-        operation: str,
-        reason: str,
-        advice: str = "",
-        attempts: int = 1,
-        outcome_unknown: bool = True,
-        retryable: bool = True,
-        client_request_token: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(
-            operation=operation,
-            attempts=attempts,
-            outcome_unknown=outcome_unknown,
-            client_request_token=client_request_token,
-            retry_after=retry_after,
-        )
-        self.reason = reason
-        self.advice = advice
-        self.retryable = retryable
+    reason: str
+    advice: str = ""
+    outcome_unknown: bool = True
+    retryable: bool = True
 
     def __str__(self) -> str:
         return self._sentence(self.reason)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MalformedResponseError(TransportError):
-    """An answer came that is not one: cut, undecodable, or without what it must contain.
+    """The response is cut, cannot be decoded, or lacks something it must contain.
 
-    Attributes, beside those of `TransportError`:
-        status_code: the HTTP status of the answer, or None.
-        request_id: what AWS support asks for, or None.
+    Attributes, in addition to those of `TransportError`:
+        status_code: the HTTP status of the response, or None.
+        request_id: the id that AWS support asks for, or None.
     """
 
-    def __init__(
-        self,
-        *,
-        operation: str,
-        reason: str,
-        status_code: int | None = None,
-        request_id: str | None = None,
-        attempts: int = 1,
-        outcome_unknown: bool = True,
-        retryable: bool = True,
-        client_request_token: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(
-            operation=operation,
-            reason=reason,
-            attempts=attempts,
-            outcome_unknown=outcome_unknown,
-            retryable=retryable,
-            client_request_token=client_request_token,
-            retry_after=retry_after,
-        )
-        self.status_code = status_code
-        self.request_id = request_id
+    status_code: int | None = None
+    request_id: str | None = None
 
     def __str__(self) -> str:
         return self._sentence(
@@ -374,56 +304,40 @@ class MalformedResponseError(TransportError):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ClientClosedError(TransportError):
-    """The client cannot be used any more, so nothing was sent. Not retried; build another client.
+    """The client cannot be used any more, so nothing was sent. Not retried. Build another client.
 
-    It was closed. Or it has a boto3 client that was handed in, and this process was forked from the
-    one that the boto3 client belongs to.
+    Either the client was closed, or it uses a boto3 client that you passed in and this process was
+    forked from the one that the boto3 client belongs to.
     """
 
-    def __init__(
-        self,
-        *,
-        operation: str,
-        reason: str = "this client is closed; build another one",
-        attempts: int = 1,
-        outcome_unknown: bool = False,
-        retryable: bool = False,
-        client_request_token: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(
-            operation=operation,
-            reason=reason,
-            attempts=attempts,
-            outcome_unknown=outcome_unknown,
-            retryable=retryable,
-            client_request_token=client_request_token,
-            retry_after=retry_after,
-        )
+    reason: str = "this client is closed; build another one"
+    outcome_unknown: bool = False
+    retryable: bool = False
 
 
 class JobError(ComprehendPHIError):
-    """A job did not come to a good end, or to none in time.
+    """A job did not complete, or not in time.
 
     Attributes:
-        job: the properties of the job as the last poll saw them.
+        job: the properties of the job from the last poll.
     """
 
-    _what: ClassVar[str] = "did not come to a good end"
+    _outcome: ClassVar[str] = "did not complete"
 
     def __init__(self, job: JobProperties) -> None:
         super().__init__()
         self.job = job
 
     def __str__(self) -> str:
-        return f"Job {self.job.job_id} {self._what}."
+        return f"Job {self.job.job_id} {self._outcome}."
 
 
 class JobFailed(JobError):
     """The job ended as FAILED."""
 
-    _what = "failed"
+    _outcome = "failed"
 
     def __str__(self) -> str:
         locations = (self.job.input_data_config, self.job.output_data_config)
@@ -431,22 +345,23 @@ class JobFailed(JobError):
         reason = mask(self.job.message or "", (self.job.job_name, *keys)).rstrip(".")
         return (
             f"Job {self.job.job_id} failed: {reason or 'the service gave no reason'}."
-            " Mend the cause and start a new request: the token of this one stands for this job."
+            " Fix the cause, then build a new request; this request's token belongs to the failed"
+            " job."
         )
 
 
 class JobStopped(JobError):
-    """The job ended as STOPPED: somebody asked for that, here or elsewhere."""
+    """The job ended as STOPPED, because somebody asked the service to stop it."""
 
-    _what = "was stopped before it was done"
+    _outcome = "was stopped before it was complete"
 
 
 class WaitTimeout(JobError, TimeoutError):
-    """The job had not ended when the wait's timeout was up. It goes on all the same.
+    """The job had not ended when the wait's timeout ran out. The job goes on.
 
-    Attributes, beside `job`:
-        timeout: the seconds that were waited for.
-        last_poll_error: how the last poll failed, in words; None if it did not.
+    Attributes, in addition to `job`:
+        timeout: the timeout, in seconds.
+        last_poll_error: the error message of the last poll, or None if it succeeded.
     """
 
     def __init__(
@@ -457,37 +372,30 @@ class WaitTimeout(JobError, TimeoutError):
         self.last_poll_error = last_poll_error
 
     def __str__(self) -> str:
-        unheard = f" The last poll failed: {self.last_poll_error}" if self.last_poll_error else ""
+        failure = f" The last poll failed: {self.last_poll_error}" if self.last_poll_error else ""
         return (
-            f"Job {self.job.job_id} was {self.job.job_status} after {self.timeout:g} seconds of"
-            f" waiting and goes on: client.job({self.job.job_id!r}).wait() waits further.{unheard}"
+            f"Job {self.job.job_id} was still {self.job.job_status} after {self.timeout:g} seconds."
+            f" It goes on; call client.job({self.job.job_id!r}).wait() to wait longer.{failure}"
         )
 
 
+@dataclass(eq=False, repr=False)
 class ResultsError(ComprehendPHIError):
-    """A job's results are not there, or not readable.
+    """The results of a job are missing or unreadable.
 
     Attributes:
-        reason: what is wrong, without a byte of the content.
-        bucket: the bucket concerned, or None.
-        key: the key concerned; None if it is not about one object. The message shows it: whoever
-            fixes this has to find it.
-        job_id: the job that the results belong to; None if the error is about an object alone.
+        reason: what is wrong, without any content of a file.
+        bucket: the bucket, or None.
+        key: the key, or None if the error does not concern one object. The message contains the
+            key, because you need it to fix the problem.
+        job_id: the job that the results belong to. None if the error only concerns an object.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        bucket: str | None = None,
-        key: str | None = None,
-        job_id: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.reason = reason
-        self.bucket = bucket
-        self.key = key
-        self.job_id = job_id
+    reason: str
+    _: KW_ONLY
+    bucket: str | None = None
+    key: str | None = None
+    job_id: str | None = None
 
     def __str__(self) -> str:
         path = "" if self.key is None else f"/{self.key}"
@@ -500,45 +408,36 @@ class JobNotEndedError(ResultsError):
 
 
 class MissingManifestError(ResultsError):
-    """The job left no manifest, so nobody can tell which results there are.
+    """The job has no manifest, so it is unknown which results there are.
 
-    That is how a job may end as FAILED or STOPPED. After COMPLETED or PARTIAL_SUCCESS, it is a
-    `LostManifestError`.
+    Jobs that ended as FAILED or STOPPED may have none. If a job ended as COMPLETED or
+    PARTIAL_SUCCESS, the error is a `LostManifestError`.
     """
 
 
+@dataclass(eq=False, repr=False)
 class UnreadableObjectError(ResultsError):
-    """A file of the results, or a note, is broken, or S3 refuses to return it for good.
+    """A result file or a note is broken, or S3 permanently refuses to return it.
 
-    Attributes, beside those of `ResultsError`:
-        code: S3's error code, such as `InvalidObjectState`; None if S3 did not refuse.
+    Attributes, in addition to those of `ResultsError`:
+        code: S3's error code, such as `InvalidObjectState`. None if S3 did not refuse.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        bucket: str | None = None,
-        key: str | None = None,
-        job_id: str | None = None,
-        code: str | None = None,
-    ) -> None:
-        super().__init__(reason, bucket=bucket, key=key, job_id=job_id)
-        self.code = code
+    code: str | None = field(default=None, kw_only=True)
 
 
 class SourceChangedError(ResultsError):
-    """A note is not the one that the job read: it was replaced or deleted since."""
+    """A note was replaced or deleted since the job read it."""
 
 
 class IncompleteResultsError(ResultsError):
     """Some notes could not be delivered, or the manifest's numbers do not add up.
 
-    Attributes, beside those of `ResultsError`:
-        missing: the keys of files that the manifest promised and the bucket lacks.
-        failed: why each note was not delivered, by its input key. A reason begins with the name of
-            an error class and contains no document text. If a file of a note is missing, the note
-            is in here too.
+    Attributes, in addition to those of `ResultsError`:
+        missing: the keys of files that the manifest lists but the bucket does not contain.
+        failed: the reason why each note could not be delivered, by its input key. A reason begins
+            with the name of an error class and contains no document text. A note with a missing
+            file is listed here too.
     """
 
     _SHOWN = 20
@@ -565,11 +464,11 @@ class IncompleteResultsError(ResultsError):
 
 
 class LostManifestError(IncompleteResultsError, MissingManifestError):
-    """The job ended as COMPLETED or PARTIAL_SUCCESS, but its manifest is not there."""
+    """The job ended as COMPLETED or PARTIAL_SUCCESS, but its manifest is missing."""
 
 
 class RedactionError(ComprehendPHIError):
-    """Entities do not fit the text that they are said to stand in, so nothing was redacted.
+    """The entities do not match the text, so nothing was redacted.
 
-    The message names the entity and its offsets, never a character of the text.
+    The message contains the id and the offsets of an entity, but no part of the text.
     """

@@ -84,7 +84,7 @@ def test_wait_exits_with_1_if_the_job_was_stopped(
 
     assert done.code == 1
     assert done.json["job_status"] == "STOPPED"
-    assert done.error == f"Job {job.job_id} was stopped before it was done."
+    assert done.error == f"Job {job.job_id} was stopped before it was complete."
 
 
 def test_a_wait_that_times_out_exits_with_4_and_says_how_to_continue(

@@ -430,7 +430,7 @@ def test_an_unknown_outcome_shows_the_token_and_that_it_is_safe_to_send_again(
     shown = str(make(outcome_unknown=True, client_request_token=TOKEN))
 
     assert f"client_request_token {TOKEN}" in shown
-    assert "send the same request again" in shown
+    assert "Send the same request again" in shown
     assert "starts no second job" in shown
 
 
@@ -442,7 +442,7 @@ def test_no_advice_to_send_again_where_the_outcome_is_known_or_nothing_was_start
     shown = str(make(outcome_unknown=unknown, client_request_token=token))
 
     assert TOKEN not in shown
-    assert "send the same request again" not in shown
+    assert "the same request again" not in shown
 
 
 def test_the_words_follow_what_the_retry_loop_writes_on_an_error() -> None:
@@ -514,14 +514,14 @@ def test_at_most_twenty_failed_notes_are_shown_with_their_reasons(failed: int) -
 def test_a_failed_job_shows_the_services_reason_and_the_next_step() -> None:
     shown = str(JobFailed(a_job(message="The bucket does not exist.")))
 
-    assert shown.startswith(f"Job {'0' * 32} failed: The bucket does not exist. Mend ")
-    assert "start a new request" in shown
+    assert shown.startswith(f"Job {'0' * 32} failed: The bucket does not exist. Fix ")
+    assert "build a new request" in shown
 
 
 def test_the_services_reason_is_shown_from_its_first_character_to_its_last() -> None:
     shown = str(JobFailed(a_job(message=".X is no X")))
 
-    assert shown.startswith(f"Job {'0' * 32} failed: .X is no X. Mend ")
+    assert shown.startswith(f"Job {'0' * 32} failed: .X is no X. Fix ")
 
 
 @pytest.mark.parametrize("message", [None, ""])
@@ -561,14 +561,16 @@ def test_a_failed_job_without_locations_still_has_words() -> None:
 
 
 def test_a_stopped_job_says_so() -> None:
-    assert str(JobStopped(a_job("STOPPED"))) == f"Job {'0' * 32} was stopped before it was done."
+    assert (
+        str(JobStopped(a_job("STOPPED"))) == f"Job {'0' * 32} was stopped before it was complete."
+    )
 
 
 def test_a_timeout_says_the_state_the_time_and_how_to_go_on() -> None:
     shown = str(WaitTimeout(a_job("IN_PROGRESS"), timeout=90.0))
 
-    assert "was IN_PROGRESS after 90 seconds of waiting" in shown
-    assert shown.endswith(f"client.job('{'0' * 32}').wait() waits further.")
+    assert "was still IN_PROGRESS after 90 seconds." in shown
+    assert shown.endswith(f"client.job('{'0' * 32}').wait() to wait longer.")
 
 
 def test_a_timeout_says_how_the_last_poll_failed() -> None:

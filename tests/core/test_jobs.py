@@ -308,8 +308,8 @@ def test_a_wait_that_times_out_tells_the_last_state_and_the_way_on(
     assert (error.job.job_id, error.job.job_status) == (job.job_id, JobStatus.IN_PROGRESS)
     assert error.last_poll_error is None
     assert str(error) == (
-        f"Job {job.job_id} was IN_PROGRESS after 100 seconds of waiting and goes on:"
-        f" client.job('{job.job_id}').wait() waits further."
+        f"Job {job.job_id} was still IN_PROGRESS after 100 seconds. It goes on; call"
+        f" client.job('{job.job_id}').wait() to wait longer."
     )
 
 

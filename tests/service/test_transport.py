@@ -1006,7 +1006,7 @@ def test_behind_a_proxy_what_is_lost_after_the_request_may_have_been_carried_out
 
     assert caught.value.outcome_unknown
     assert (caught.value.retryable, caught.value.attempts) == (True, 2)
-    assert "send the same request again" in str(caught.value)
+    assert "Send the same request again" in str(caught.value)
 
 
 def test_a_handshake_that_never_ends_has_started_nothing(
