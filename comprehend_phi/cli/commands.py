@@ -36,6 +36,7 @@ from .files import (
     write_private,
 )
 from .guidance import SAME_COMMAND, reading, submit, waiting
+from .local import LOCAL_POLL_SECONDS, at_local_service
 from .options import (
     complete_file,
     complete_folder,
@@ -109,8 +110,8 @@ class _Group(click.Group):
 def app() -> None:
     """Find and redact protected health information with Amazon Comprehend Medical.
 
-    Results go to stdout, progress and notes to stderr. The text that was found is shown by
-    `results --show-text` and on the page of `review`, nowhere else.
+    Results go to stdout. Progress and messages go to stderr. Only `results --show-text` and the
+    page of `review` show the detected text.
     """
 
 
@@ -129,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.option(
     "--local",
     is_flag=True,
-    help="Use folders and the local service, without AWS. Its detector is a stand-in for tests and"
-    " demos, never for real notes.",
+    help="Use local folders and a local service instead of AWS. Its detector is a stand-in for"
+    " tests and demos. Never use it on real notes.",
 )
 @click.option(
     "--redact",
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     metavar="FILE",
     callback=page,
     shell_complete=complete_file,
-    help="Write a page for a reviewer to this local file.",
+    help="Write the review page to this local file.",
 )
 @timeout_option
 @poll_seconds_option
@@ -166,8 +167,8 @@ def detect(
 ) -> int:
     """Start a job, wait for it and count what it found.
 
-    SOURCE has the notes and DESTINATION gets the results. Both are like s3://bucket/prefix, or
-    folders with --local.
+    SOURCE is where the notes are, and DESTINATION is where the results go. Both are URIs such as
+    s3://bucket/prefix, or folders with --local.
     """
     if redact is not None:
         require_writable("--redact", redact)
@@ -175,18 +176,18 @@ def detect(
         _require_page("--review", review)
     clock = WatchedClock()
     if local:
-        from . import local as local_service
-
         if service != Service():
-            raise Exit(USAGE, "--local takes no --region, --profile or --endpoint-url")
+            raise Exit(
+                USAGE, "--local cannot be combined with --region, --profile or --endpoint-url"
+            )
         if start.allow_overlap:
-            raise Exit(USAGE, "--local takes no --allow-overlap: its folders must not overlap")
+            raise Exit(USAGE, "--local cannot be combined with --allow-overlap")
         notes = local_folder("SOURCE", source)
         output = local_folder("DESTINATION", destination)
         keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
         require_writable("DESTINATION", output)
-        policy = _wait_policy(timeout, local_service.POLL_SECONDS if delay is None else delay)
-        target = local_service.at_local_service(notes, output, start, clock)
+        policy = _wait_policy(timeout, LOCAL_POLL_SECONDS if delay is None else delay)
+        target = at_local_service(notes, output, start, clock)
     else:
         request = _s3_request(source, destination, start, hint=", or a folder with --local")
         policy = _wait_policy(timeout, delay)
@@ -230,7 +231,7 @@ def detect(
                 if redact is not None:
                     emit(f"Redacted copies are in {redact}")
                 if review is not None:
-                    emit(f"The page for a reviewer is {review}; it has the notes in full")
+                    emit(f"The review page is {review}. It contains the notes in full.")
     undelivered.exit_if_any(*problems)
     return _exit_code(found)
 
@@ -252,7 +253,8 @@ def start_job(
 ) -> int:
     """Start a job and print its id.
 
-    SOURCE has the notes and DESTINATION gets the results. Both are like s3://bucket/prefix.
+    SOURCE is where the notes are, and DESTINATION is where the results go. Both are URIs such as
+    s3://bucket/prefix.
     """
     request = _s3_request(source, destination, start)
     with service.client(clock=WatchedClock(), slot_timeout=slot_timeout) as client:
@@ -273,7 +275,10 @@ def start_job(
 @service_options
 @json_option
 def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> int:
-    """Show what the service knows of a job; done whatever its state is."""
+    """Show what the service knows about a job.
+
+    The exit code is 0 whatever the job's state is.
+    """
     with service.client(clock=WatchedClock()) as client:
         properties = client.describe_phi_detection_job(job_id)
     if as_json:
@@ -285,27 +290,27 @@ def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> in
 
 # The options of the filter have the names of its fields.
 @app.command("list")
-@click.option("--name", "job_name", metavar="NAME", help="Jobs of exactly this name.")
+@click.option("--name", "job_name", metavar="NAME", help="Only jobs with exactly this name.")
 @click.option(
     "--status",
     "job_status",
     metavar="STATUS",
     shell_complete=complete_status,
-    help="Jobs in this state.",
+    help="Only jobs in this state.",
 )
 @click.option(
     "--before",
     "submit_time_before",
     metavar="TIME",
     callback=moment,
-    help="Jobs submitted before it, oldest first.",
+    help="Only jobs submitted before this time, oldest first.",
 )
 @click.option(
     "--after",
     "submit_time_after",
     metavar="TIME",
     callback=moment,
-    help="Jobs submitted after it, newest first.",
+    help="Only jobs submitted after this time, newest first.",
 )
 @show_names_option
 @service_options
@@ -319,9 +324,10 @@ def list_jobs(
     service: Service,
     as_json: bool,
 ) -> int:
-    """List the jobs of the account in the region; the service takes one filter at a time.
+    """List the jobs of your account in the region.
 
-    A TIME is a date or a moment such as 2031-02-03T04:05:06, in UTC unless it has an offset.
+    The service accepts one filter at a time. TIME is a date or a time such as 2031-02-03T04:05:06,
+    in UTC unless it has an offset.
     """
     filter = JobFilter(
         job_name=job_name,
@@ -367,7 +373,10 @@ def wait(
 @service_options
 @json_option
 def stop(job_id: str, service: Service, as_json: bool) -> int:
-    """Ask for a job to be stopped; `wait` tells when it is."""
+    """Ask the service to stop a job.
+
+    Use `wait` to see when the job has stopped.
+    """
     with service.client(clock=WatchedClock()) as client:
         stopped = client.stop_phi_detection_job(job_id)
     if as_json:
@@ -382,13 +391,13 @@ def stop(job_id: str, service: Service, as_json: bool) -> int:
 
 @app.command()
 @click.argument("job_id")
-@click.option("--show-text", is_flag=True, help="Show the text that was found: this is PHI.")
+@click.option("--show-text", is_flag=True, help="Show the detected text, which is PHI.")
 @service_options
 @json_option
 def results(job_id: str, show_text: bool, service: Service, as_json: bool) -> int:
-    """Print what a job found, one JSON object for each document.
+    """Print what a job found, as one JSON object per document.
 
-    With --json, there is an object for each file that was not processed or cannot be read too.
+    With --json, files that were not processed or cannot be read get an object, too.
     """
     undelivered = Undelivered(as_json=as_json)
     with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
@@ -410,23 +419,24 @@ def results(job_id: str, show_text: bool, service: Service, as_json: bool) -> in
     default=0.0,
     show_default=True,
     metavar="SCORE",
-    help="Entities with a lower score stay readable.",
+    help="Do not redact entities with a lower score.",
 )
 @click.option(
     "--replacement",
     default="[{type}]",
     show_default=True,
     metavar="TEXT",
-    help="What takes the place of an entity.",
+    help="The text that replaces an entity. {type} stands for its type.",
 )
 @service_options
 @json_option
 def redact(
     job_id: str, folder: Path, min_score: float, replacement: str, service: Service, as_json: bool
 ) -> int:
-    """Write redacted copies of a job's notes, at their paths below the job's prefix.
+    """Write redacted copies of a job's notes.
 
-    FOLDER is the local folder for the copies.
+    FOLDER is a local folder. Each copy has the path in FOLDER that its note has below the job's
+    prefix.
     """
     require_writable("FOLDER", folder)
     undelivered = Undelivered(as_json=as_json)
@@ -448,9 +458,9 @@ def redact(
 @service_options
 @json_option
 def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
-    """Write a page on which a person can review what a job found. It has the notes in full.
+    """Write a page for reviewing what a job found.
 
-    FILE is the local file for the page, in HTML.
+    FILE is a local HTML file. It contains the notes in full.
     """
     _require_page("FILE", file)
     undelivered = Undelivered()
@@ -468,7 +478,7 @@ def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
             }
         )
     else:
-        emit(f"The page for a reviewer is {file}; it has the notes in full")
+        emit(f"The review page is {file}. It contains the notes in full.")
     undelivered.exit_if_any()
     return _exit_code(found)
 
@@ -479,7 +489,10 @@ def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
 @app.command()
 @click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> int:
-    """Print a script that completes commands and options in bash, zsh or fish."""
+    """Print a script for shell completion.
+
+    SHELL is bash, zsh or fish.
+    """
     return shell_complete(app, {}, PROGRAM, COMPLETE_VARIABLE, f"{shell}_source")
 
 
@@ -550,7 +563,7 @@ def _require_page(argument: str, file: Path) -> None:
     """Raise `Exit` if the page for a reviewer cannot be written, so that no job is started."""
     require_writable(argument, file.parent)
     if not replaceable(file):
-        raise Exit(USAGE, f"{argument} must not be there yet or be a regular file")
+        raise Exit(USAGE, f"{argument} must be a new file or an existing regular file")
     try:
         from ..review import page as _  # noqa: F401 - imports what the page needs
     except ImportError as error:

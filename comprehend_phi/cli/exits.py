@@ -37,7 +37,7 @@ Exit codes:
     3  partial success: some files were not processed
     4  timed out
   130  interrupted
-  141  nobody reads the output any more
+  141  the reader of the output has closed it
 """
 
 PROGRAM = "comprehend-phi"
@@ -111,7 +111,7 @@ def _run(app: click.Group, arguments: Sequence[str]) -> tuple[int, Sequence[str]
         return FAILED, (os_problem(error),)
     # Python would print anything else with its traceback and its message.
     except Exception as error:  # noqa: BLE001 - either may quote a note
-        return FAILED, (f"unexpected {type(error).__name__}; this is a bug, please report it",)
+        return FAILED, (f"Unexpected {type(error).__name__}. This is a bug; please report it.",)
 
 
 def os_problem(error: OSError) -> str:
@@ -180,8 +180,8 @@ def _discard(stream: TextIO) -> None:
 
 
 _PLAINTEXT = (
-    "Without --kms-key the service writes its results, which quote the protected health"
-    " information, in plain text."
+    "Without --kms-key, the service writes its results in plain text. They quote the protected"
+    " health information."
 )
 
 

@@ -72,10 +72,10 @@ class Folder:
         for parent in reversed(path.relative_to(self._root).parents):
             (self._root / parent).mkdir(self._folder_mode, exist_ok=True)
         if not replaceable(path):
-            return "what is at its path is no regular file"
+            return "its path is not a regular file"
         # Different names may be one file, for example if the file system ignores case.
         if path.exists() and _identity(path) in self._written:
-            return "another key has its path"
+            return "another key has the same path"
         return None
 
     @property
@@ -129,7 +129,7 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not replaceable(path):
-        raise FileExistsError(errno.EEXIST, "There is something that is no regular file", str(path))
+        raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
     _write_file(path, text.encode(), mode=0o600)
 
 
@@ -162,7 +162,9 @@ def keep_out_of(source: Path, paths: Mapping[str, Path | None]) -> None:
     folder = _real_path(source)
     for argument, path in paths.items():
         if path is not None and _real_path(path).is_relative_to(folder):
-            raise Exit(USAGE, f"{argument} would write among the notes in SOURCE")
+            raise Exit(
+                USAGE, f"{argument} must not be in SOURCE: the next run would read it as a note"
+            )
 
 
 def require_writable(argument: str, folder: Path) -> None:

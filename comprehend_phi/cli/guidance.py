@@ -19,7 +19,7 @@ from ..models import StartPHIDetectionJobRequest
 from .exits import FAILED, TIMED_OUT, Exit, interrupted, os_problem
 from .output import emit_json, inform, job_members
 
-SAME_COMMAND = "The same command reads them again."
+SAME_COMMAND = "To read them again, repeat the command."
 
 
 def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
@@ -28,20 +28,22 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
     Its token is on stderr before anything is sent, and its id as soon as it is known.
     """
     token = request.client_request_token
-    again = f"To send it again and start no second job: the same command with --token {token}"
+    again = f"To send the request again without starting a second job, add --token {token}"
     try:
         inform(f"Request token: {token}")
         job = client.submit(request)
         # stderr gets the id too, because stdout may turn out to be full or closed.
         inform(f"Job {job.job_id} started")
     except KeyboardInterrupt:
-        end = interrupted("Interrupted: the job may have been started.", again)
+        end = interrupted("Interrupted. The job may have been started.", again)
     except ActiveJobLimitExceeded as error:
-        end = Exit(FAILED, f"{error}", "--slot-timeout SECONDS waits for a free slot.", again)
+        end = Exit(
+            FAILED, f"{error}", "To wait for a free slot, add --slot-timeout SECONDS.", again
+        )
     except (ServiceError, TransportError) as error:
         if not error.outcome_unknown:
             raise
-        end = Exit(FAILED, f"{error}", again)
+        end = Exit(FAILED, str(error), again)
     else:
         return job
     raise end
@@ -56,13 +58,13 @@ def waiting(job_id: str, how_to_wait: str, *, as_json: bool) -> Generator[None, 
     try:
         yield
     except KeyboardInterrupt:
-        end = interrupted(f"Interrupted in the wait for job {job_id}", how_to_wait)
+        end = interrupted(f"Interrupted while waiting for job {job_id}", how_to_wait)
     except WaitTimeout as error:
-        unheard = error.last_poll_error
+        failed_poll = error.last_poll_error
         end = Exit(
             TIMED_OUT,
-            f"Job {job_id} was {error.job.job_status} after {error.timeout:g} seconds of waiting."
-            + (f" The last poll failed: {unheard}" if unheard else ""),
+            f"Job {job_id} was still {error.job.job_status} after {error.timeout:g} seconds."
+            + (f" The last poll failed: {failed_poll}" if failed_poll else ""),
             how_to_wait,
         )
         if as_json:

@@ -25,7 +25,7 @@ from .targets import StartOptions, Target
 if TYPE_CHECKING:
     from .._clock import Clock
 
-POLL_SECONDS = 0.25
+LOCAL_POLL_SECONDS = 0.25
 
 # Without keys in these locations, the keys of the notes are their paths below the folder.
 _SOURCE = InputDataConfig(s3_bucket="source")
@@ -40,7 +40,7 @@ def at_local_service(
 ) -> Generator[Target, None, None]:
     """Run the job in this process on every file of the folder `source`."""
     if not source.is_dir():
-        raise Exit(USAGE, "SOURCE must be a folder that exists, as --local is given")
+        raise Exit(USAGE, "SOURCE must be an existing folder if you use --local")
     notes = find_notes(source)
     request = evolve(
         options,
@@ -77,7 +77,7 @@ def at_local_service(
 
 
 def _advice(_job_id: str) -> str:
-    return "The job has ended with this program: it was local."
+    return "The local job ended with this command."
 
 
 def _local_server() -> Any:

@@ -71,7 +71,7 @@ def local_folder(argument: str, text: str) -> Path:
         return local_path(text)
     except ValueError:
         pass
-    raise Exit(USAGE, f"{argument} must be a local folder, because --local is given")
+    raise Exit(USAGE, f"{argument} must be a local folder if you use --local")
 
 
 def s3_location(config: type[_Location], argument: str, text: str, hint: str = "") -> _Location:
@@ -81,7 +81,7 @@ def s3_location(config: type[_Location], argument: str, text: str, hint: str = "
     except RequestValidationError as error:
         rule = f"({error.shape}) {error.reason}"
     if not text.startswith("s3://"):
-        rule = f"must be like s3://bucket/prefix{hint}"
+        rule = f"must be a URI such as s3://bucket/prefix{hint}"
     raise Exit(USAGE, f"{argument} {rule}")
 
 
@@ -105,9 +105,9 @@ def _utc(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-moment = checked(_utc, "must be a date or a moment such as 2031-02-03T04:05:06")
-copies = checked(local_path, "must be a local folder: the copies are written to this machine only")
-page = checked(local_path, "must be a local file: the page is written to this machine only")
+moment = checked(_utc, "must be a date or a time such as 2031-02-03T04:05:06")
+copies = checked(local_path, "must be a local folder: copies are written only to this machine")
+page = checked(local_path, "must be a local file: the page is written only to this machine")
 
 # --- Shell completion -----------------------------------------------------------------------------
 
@@ -171,15 +171,17 @@ service_options = _combined(
     click.option(
         "--region",
         metavar="NAME",
-        callback=checked(_region, "must be a name of letters, digits and hyphens, as us-east-1"),
+        callback=checked(
+            _region, "must be a name of letters, digits and hyphens, such as us-east-1"
+        ),
         help="The AWS region.",
     ),
-    click.option("--profile", metavar="NAME", help="The profile in AWS's own settings."),
+    click.option("--profile", metavar="NAME", help="The profile of your AWS settings."),
     click.option(
         "--endpoint-url",
         metavar="URL",
-        callback=checked(_url, "must be a URL as https://host or http://host:8080"),
-        help="Where Comprehend Medical is, when not at AWS. S3 follows AWS_ENDPOINT_URL_S3.",
+        callback=checked(_url, "must be a URL such as https://host or http://host:8080"),
+        help="The URL of Comprehend Medical if it is not AWS's own. S3 uses AWS_ENDPOINT_URL_S3.",
     ),
 )
 
@@ -199,19 +201,20 @@ start_options = _combined(
     click.option(
         "--kms-key",
         metavar="KEY",
-        help="The key that encrypts the results; without it they are written in plain text.",
+        help="The KMS key that encrypts the results. Without it, they are in plain text.",
     ),
-    click.option("--job-name", metavar="NAME", help="A name to list the job by."),
+    click.option("--job-name", metavar="NAME", help="A name by which `list` finds the job."),
     click.option(
         "--token",
         "client_request_token",
         metavar="TOKEN",
-        help="The request token of an earlier try: the same request with it starts no second job.",
+        help="The request token of an earlier attempt. The same request with the same token starts"
+        " no second job.",
     ),
     click.option(
         "--allow-overlap",
         is_flag=True,
-        help="Start the job even if SOURCE and DESTINATION overlap at S3.",
+        help="Start the job even if SOURCE and DESTINATION overlap on S3.",
     ),
 )
 
@@ -219,14 +222,14 @@ timeout_option = click.option(
     "--timeout",
     type=float,
     metavar="SECONDS",
-    help="How long to wait; without it, until the job has ended.",
+    help="How long to wait. Without it, wait until the job has ended.",
 )
 poll_seconds_option = click.option(
     "--poll-seconds",
     "delay",
     type=float,
     metavar="SECONDS",
-    help="The time between two polls; without it 10 at first, then more and more, up to 60.",
+    help="The time between two polls. Without it, the time grows from 10 to 60 seconds.",
 )
 slot_timeout_option = click.option(
     "--slot-timeout",
@@ -234,9 +237,11 @@ slot_timeout_option = click.option(
     default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a free job slot where all are taken.",
+    help="How long to wait for a free job slot if all are taken.",
 )
 show_names_option = click.option(
     "--show-names", is_flag=True, help="Show job names and keys, which may name people."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line."
+)

@@ -52,16 +52,16 @@ class Service:
 
         session = build_with_boto3(build, "a session for --profile")
         if session is None:
-            raise Exit(USAGE, "--profile: AWS's settings on this machine have no such profile")
+            raise Exit(USAGE, "--profile: the AWS settings of this machine have no such profile")
         return session
 
     def how_to_wait(self, job_id: str) -> str:
         """Return how to wait for a job of the service again."""
-        return f"The job goes on; to wait for it again: {self._command('wait', job_id)}"
+        return f"The job is not affected. To wait for it again: {self._command('wait', job_id)}"
 
     def how_to_read(self, job_id: str) -> str:
         """Return how to read the results of a job of the service again."""
-        return f"The job has ended; to read its results: {self._command('results', job_id)}"
+        return f"The job has ended. To read its results: {self._command('results', job_id)}"
 
     def _command(self, name: str, job_id: str) -> str:
         options = {
@@ -92,7 +92,7 @@ class StartOptions:
             Exit: the role is missing, or the locations overlap without `allow_overlap`.
         """
         if self.data_access_role_arn is None:
-            raise Exit(USAGE, "--role-arn is missing, and so is COMPREHEND_PHI_ROLE_ARN")
+            raise Exit(USAGE, "--role-arn is missing: add it, or set COMPREHEND_PHI_ROLE_ARN")
         token = self.client_request_token
         request = StartPHIDetectionJobRequest(
             input_data_config=source,

@@ -67,7 +67,7 @@ def test_detect_writes_a_page_that_only_its_owner_can_read(detected: Done, shell
 
     assert page.read_text("utf-8").lower().startswith("<!doctype html>")
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
-    assert "pages/review.html; it has the notes in full" in detected.out
+    assert "pages/review.html. It contains the notes in full." in detected.out
 
 
 def test_detect_prints_one_object_as_json(shell: Shell) -> None:

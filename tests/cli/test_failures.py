@@ -108,7 +108,7 @@ def test_an_unexpected_exception_shows_only_its_type(shell: Shell, tmp_path: Pat
     done = shell.run("status", "0" * 32, *closed, PYTHONPATH=str(tmp_path))
 
     assert (done.code, done.out) == (1, "")
-    assert done.err == "comprehend-phi: unexpected ValueError; this is a bug, please report it\n"
+    assert done.err == "comprehend-phi: Unexpected ValueError. This is a bug; please report it.\n"
 
 
 def test_a_retry_is_reported_with_its_reason_and_what_to_check(

@@ -85,8 +85,8 @@ def test_no_path_is_written_twice_and_20_keys_are_named(tmp_path: Path) -> None:
     assert (tmp_path / "copies" / "one.txt").read_text() == "0"
     error = str(folder.problem)
     assert error.startswith("23 files were not written below ")
-    assert error.count("another key has its path") == 20
-    assert error.endswith("key-20 (another key has its path) and 3 more")
+    assert error.count("another key has the same path") == 20
+    assert error.endswith("key-20 (another key has the same path) and 3 more")
 
 
 def test_a_full_disk_ends_writing_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

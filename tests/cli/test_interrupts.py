@@ -30,8 +30,8 @@ def test_an_interrupted_wait_exits_with_130_and_says_how_to_continue(
 
     assert (done.code, done.out) == (130, "")
     assert done.err.splitlines() == [
-        f"comprehend-phi: Interrupted in the wait for job {slow_job}",
-        f"The job goes on; to wait for it again: comprehend-phi wait {slow_job}"
+        f"comprehend-phi: Interrupted while waiting for job {slow_job}",
+        f"The job is not affected. To wait for it again: comprehend-phi wait {slow_job}"
         f" --endpoint-url {slow.url}",
     ]
 
@@ -52,7 +52,7 @@ def test_interrupting_a_local_job_ends_it(shell: Shell, notes: Path) -> None:
         done = interrupted(process)
 
     assert done.code == 130
-    assert "The job has ended with this program" in done.err
+    assert "The local job ended with this command." in done.err
     assert "comprehend-phi wait" not in done.err
 
 
@@ -68,7 +68,7 @@ def test_an_interrupt_while_results_are_printed_exits_with_130(shell: Shell) -> 
     assert done.code == 130
     assert done.err == (
         f"comprehend-phi: Interrupted while reading the results of job {job_id}\n"
-        "The same command reads them again.\n"
+        "To read them again, repeat the command.\n"
     )
 
 
@@ -90,7 +90,7 @@ def test_interrupting_detect_while_it_reads_says_so(
     assert done.code == 130
     assert done.error == f"Interrupted while reading the results of job {job_id}"
     assert done.err.splitlines()[-1] == (
-        "The job has ended; to read its results: comprehend-phi results"
+        "The job has ended. To read its results: comprehend-phi results"
         f" {job_id} --endpoint-url {shell.url}"
     )
 
@@ -137,7 +137,7 @@ def test_an_interrupt_ends_reading_even_if_s3_does_not_answer(
     assert (done.code, done.out) == (130, "")
     assert done.err == (
         f"comprehend-phi: Interrupted while reading the results of job {job_id}\n"
-        "The same command reads them again.\n"
+        "To read them again, repeat the command.\n"
     )
 
 

@@ -94,9 +94,9 @@ def test_a_wait_that_times_out_exits_with_4_and_says_how_to_continue(
 
     assert done.code == 4
     assert done.json["job_id"] == slow_job
-    assert re.match(rf"Job {slow_job} was \w+ after 0.1 seconds of waiting\.", done.error)
+    assert re.match(rf"Job {slow_job} was still \w+ after 0.1 seconds\.", done.error)
     assert done.err.splitlines()[-1] == (
-        "The job goes on; to wait for it again: comprehend-phi wait"
+        "The job is not affected. To wait for it again: comprehend-phi wait"
         f" {slow_job} --region us-east-1 --endpoint-url {slow.url}"
     )
 

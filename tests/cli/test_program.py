@@ -18,7 +18,7 @@ CODES = {
     "partial success": 3,
     "timed out": 4,
     "interrupted": 130,
-    "nobody reads": 141,
+    "the reader of the output has closed it": 141,
 }
 
 

@@ -78,7 +78,7 @@ def test_a_start_without_a_kms_key_warns_in_one_line(shell: Shell) -> None:
 
     assert done.code == 0
     [_, warning, _] = done.err.splitlines()
-    assert warning.startswith("Warning: Without --kms-key the service writes its results")
+    assert warning.startswith("Warning: Without --kms-key, the service writes its results")
 
 
 def test_no_job_starts_without_a_kms_key_if_warnings_are_errors(
@@ -105,7 +105,7 @@ def test_repeating_a_start_with_its_token_starts_no_second_job(slow: Shell) -> N
     again = slow(*command, "--token", token)
 
     assert (lost.code, lost.out) == (1, "")
-    assert lost.err.endswith(f"the same command with --token {token}\n")
+    assert lost.err.endswith(f"without starting a second job, add --token {token}\n")
     assert (again.code, again.out) == (0, f"{slow.server.service.job_ids[-1]}\n")
     assert len(slow.server.service.job_ids) == before + 1
 
@@ -120,7 +120,7 @@ def test_the_token_is_printed_before_the_service_answers(shell: Shell) -> None:
 
     [token] = re.findall(r"^Request token: ([0-9a-f-]{36})$", told)
     assert done.code == 130
-    assert done.err.endswith(f"the same command with --token {token}\n")
+    assert done.err.endswith(f"without starting a second job, add --token {token}\n")
 
 
 def test_a_full_account_is_reported_with_the_option_that_waits(slow: Shell, run: Run) -> None:
@@ -129,4 +129,4 @@ def test_a_full_account_is_reported_with_the_option_that_waits(slow: Shell, run:
     done = run("start", *arguments, "--endpoint-url", slow.url)
 
     assert done.code == 1
-    assert "\n--slot-timeout SECONDS waits for a free slot." in done.err
+    assert "\nTo wait for a free slot, add --slot-timeout SECONDS." in done.err

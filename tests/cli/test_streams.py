@@ -98,7 +98,7 @@ def test_detect_says_how_to_read_the_results_again_if_stdout_is_full(shell: Shel
     assert done.code == 1
     assert done.error == "No space left on device: <stdout>"
     assert done.err.splitlines()[-1] == (
-        f"The job has ended; to read its results: comprehend-phi results {job_id}"
+        f"The job has ended. To read its results: comprehend-phi results {job_id}"
         f" --endpoint-url {shell.url}"
     )
 
