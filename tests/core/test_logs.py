@@ -1,4 +1,4 @@
-"""The log records of this package: their text, their fields, and what they never show."""
+"""The log records of this package: their text, their fields, and what they never contain."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
 
 @pytest.fixture
 def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
-    """Both clients: the same records."""
+    """Both clients, which log the same records."""
     return each_client_class
 
 
 class Log:
-    """The records of this package since it was last asked."""
+    """Return the records of this package since the last call."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog
@@ -62,18 +62,18 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
 
 
 def known(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields of a record that are not None."""
+    """Return the fields of a record that are not None."""
     fields = {name: getattr(record, name) for name in FIELDS}
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def test_no_field_has_the_name_of_an_attribute_of_all_records() -> None:
+def test_no_field_overwrites_an_attribute_of_logging() -> None:
     usual = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
     assert usual.isdisjoint(FIELDS)
 
 
-def test_a_start_is_logged_with_job_token_and_request_id(
+def test_a_start_is_logged_with_job_id_token_and_request_id(
     client: PHIClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
     job = client.submit(request_)
@@ -94,7 +94,7 @@ def test_a_start_is_logged_with_job_token_and_request_id(
     )
 
 
-def test_a_stop_is_logged_with_job_and_request_id(
+def test_a_stop_is_logged_with_job_id_and_request_id(
     client: PHIClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
     job = client.submit(request_)
@@ -110,7 +110,7 @@ def test_a_stop_is_logged_with_job_and_request_id(
     )
 
 
-def test_the_answers_to_describe_and_list_are_logged_at_debug(
+def test_describe_and_list_are_logged_at_debug(
     client: PHIClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
     job = client.submit(request_)
@@ -124,7 +124,7 @@ def test_the_answers_to_describe_and_list_are_logged_at_debug(
     assert listed.getMessage().startswith(f"{LIST}: succeeded (request_id=")
 
 
-def test_an_answer_without_a_request_id_is_logged_without_one(log: Log) -> None:
+def test_a_response_without_a_request_id_is_logged_without_one(log: Log) -> None:
     def stop(**_members: Any) -> dict[str, str]:
         return {"JobId": JOB_ID}
 
@@ -158,7 +158,7 @@ def test_a_retried_start_is_logged_with_its_token_and_the_request_id_of_the_fail
     )
 
 
-def test_a_retried_describe_is_logged_with_its_job(
+def test_a_retried_describe_is_logged_with_its_job_id(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, log: Log
 ) -> None:
     job = client.submit(request_)
@@ -175,7 +175,7 @@ def test_a_retried_describe_is_logged_with_its_job(
 
 
 def polls(log: Log) -> list[tuple[str, str]]:
-    """Level and text of the records of polls, without their ids."""
+    """Return the levels and texts of the records about polls, without their ids."""
     return [
         (record.levelname, record.getMessage().partition(" (job_id=")[0])
         for record in log.take()
@@ -183,7 +183,7 @@ def polls(log: Log) -> list[tuple[str, str]]:
     ]
 
 
-def test_each_poll_is_a_record(
+def test_each_poll_is_logged(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, log: Log
 ) -> None:
     job = once.submit(request_)
@@ -197,7 +197,7 @@ def test_each_poll_is_a_record(
     ]
 
 
-def test_the_records_of_polls_have_the_job_and_the_request_id_of_a_failure(
+def test_a_failed_poll_is_logged_with_job_id_and_request_id(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, log: Log
 ) -> None:
     job = once.submit(request_)
@@ -220,7 +220,7 @@ def test_the_records_of_polls_have_the_job_and_the_request_id_of_a_failure(
     ]
 
 
-def test_a_wait_that_times_out_says_that_it_ends(
+def test_the_end_of_a_wait_that_times_out_is_logged(
     client: PHIClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
     job = client.submit(request_)
@@ -230,7 +230,7 @@ def test_a_wait_that_times_out_says_that_it_ends(
     assert polls(log) == [("INFO", f"{DESCRIBE}: SUBMITTED on poll 1, the wait ends")]
 
 
-def test_a_wait_whose_first_poll_fails_says_that_it_ends(
+def test_the_end_of_a_wait_whose_first_poll_fails_is_logged(
     once: PHIClient, server: LocalServer, log: Log
 ) -> None:
     server.service.script(faults.reset_before())
@@ -240,7 +240,7 @@ def test_a_wait_whose_first_poll_fails_says_that_it_ends(
     assert polls(log) == [("WARNING", f"{DESCRIBE}: {ended.value.reason} on poll 1, the wait ends")]
 
 
-def test_the_end_of_a_stopped_job_is_a_record(
+def test_the_end_of_a_stopped_job_is_logged(
     client: PHIClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
     job = client.submit(request_)
@@ -265,7 +265,7 @@ def deliver(
     request_: StartPHIDetectionJobRequest,
     log: Log,
 ) -> Deliver:
-    """Runs a job, then reads all that a method of its results delivers."""
+    """Run a job, then read everything that a method of its results returns."""
     options: dict[str, Any] = {"endpoint_url": server.endpoint_url, "clock": clock, "s3_client": s3}
 
     def read(method: str) -> int:
@@ -299,7 +299,7 @@ def method_of(name: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_end_of_reading_is_a_record_with_counts(
+def test_the_end_of_reading_is_logged_with_counts(
     deliver: Deliver,
     method: str,
     s3: Any,
@@ -325,7 +325,7 @@ def test_the_end_of_reading_is_a_record_with_counts(
     )
 
 
-def test_a_reading_that_leaves_notes_out_ends_with_a_warning(
+def test_reading_that_leaves_notes_out_ends_with_a_warning(
     deliver: Deliver, s3: Any, bucket: str, refuse: Callable[..., None], log: Log
 ) -> None:
     s3.put_object(Bucket=bucket, Key="notes/second.txt", Body=b"Seen by Dr. Ada Example")
@@ -343,7 +343,7 @@ def test_a_reading_that_leaves_notes_out_ends_with_a_warning(
     assert "second" not in record.getMessage()
 
 
-def test_a_retry_of_reading_is_logged_with_the_job_and_without_the_key(
+def test_a_retry_of_reading_is_logged_with_the_job_id_and_without_the_key(
     deliver: Deliver, refuse: Callable[..., None], server: LocalServer, log: Log
 ) -> None:
     refuse("notes/note.txt", status=503, code="SlowDown")
@@ -360,7 +360,7 @@ def test_a_retry_of_reading_is_logged_with_the_job_and_without_the_key(
 # --- The logger -----------------------------------------------------------------------------------
 
 
-def test_a_format_can_name_any_field_of_any_record(
+def test_a_format_string_can_name_any_field(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, log: Log
 ) -> None:
     server.service.script(faults.throttle(), operation=START)
@@ -372,7 +372,7 @@ def test_a_format_can_name_any_field_of_any_record(
     assert len({record.operation for record in records}) == 2  # type: ignore[attr-defined]
 
 
-def test_a_record_is_that_of_the_line_that_logs(
+def test_a_record_names_the_module_that_logs(
     make_client: MakeClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
     make_client(retry=RetryPolicy()).submit(request_)
@@ -380,7 +380,7 @@ def test_a_record_is_that_of_the_line_that_logs(
     assert {record.filename for record in log.take()} == {"operations.py"}
 
 
-def test_what_is_below_the_level_of_the_logger_is_not_made(
+def test_records_below_the_level_of_the_logger_are_not_created(
     client: PHIClient, request_: StartPHIDetectionJobRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "comprehend_phi")

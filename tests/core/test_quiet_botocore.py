@@ -1,6 +1,6 @@
-"""What botocore and urllib3 log of requests and answers, and that `quiet_botocore` prevents it.
+"""botocore and urllib3 log requests and responses, and `quiet_botocore` prevents this.
 
-The logger that is looked at is the root, so that whatever any library logs is seen.
+The tests watch the root logger, which sees what every library logs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ untyped_boto3: Any = boto3  # its stubs know some services only
 
 
 class Seen(logging.Handler):
-    """Keeps what is logged, by logger."""
+    """Keep all records."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -53,7 +53,7 @@ class Seen(logging.Handler):
         self.records.append(record)
 
     def leaking(self) -> set[str]:
-        """The loggers that logged a canary."""
+        """Return the names of the loggers that logged a canary."""
         return {
             record.name
             for record in self.records
@@ -63,7 +63,7 @@ class Seen(logging.Handler):
 
 @pytest.fixture
 def seen() -> Iterator[Seen]:
-    """All that is logged while the root is at DEBUG; afterwards logging is as it was."""
+    """Record everything at DEBUG, and restore logging afterwards."""
     root, handler = logging.getLogger(), Seen()
     level, handlers = root.level, list(root.handlers)
     names = [name for name in root.manager.loggerDict if name.startswith(LIBRARIES)]
@@ -79,14 +79,14 @@ def seen() -> Iterator[Seen]:
             logger.setLevel(before.get(name, logging.NOTSET))
             logger.filters.clear()
             logger.handlers.clear()
-        # As if the modules that nobody has imported had no loggers yet.
+        # Remove the loggers of modules that are not imported.
         if name.startswith(LIBRARIES) and name not in before and name not in sys.modules:
             del root.manager.loggerDict[name]
 
 
 @pytest.fixture
 def use(server: LocalServer, bucket: str, s3: Any) -> Callable[[], None]:
-    """Starts a job and reads a note, with the canaries in the job name, a key and the note."""
+    """Start a job and read a note, with canaries in the job name, a key and the note."""
 
     def use() -> None:
         s3.put_object(Bucket=bucket, Key=f"{KEY}/note.txt", Body=TEXT.encode())
@@ -104,12 +104,10 @@ def use(server: LocalServer, bucket: str, s3: Any) -> Callable[[], None]:
     return use
 
 
-def test_botocore_itself_logs_requests_and_answers_at_debug(
-    seen: Seen, use: Callable[[], None]
-) -> None:
+def test_botocore_logs_requests_and_responses_at_debug(seen: Seen, use: Callable[[], None]) -> None:
     use()
 
-    # The request with its body, the signed request, the answer, the URL.
+    # The request with its body, the signed request, the response and the URL.
     assert seen.leaking() >= {
         "botocore.endpoint",
         "botocore.auth",
@@ -118,11 +116,11 @@ def test_botocore_itself_logs_requests_and_answers_at_debug(
     }
 
 
-def test_nothing_of_them_is_logged_at_debug_once_it_is_quiet(
+def test_quiet_botocore_drops_requests_and_responses_at_debug(
     seen: Seen, use: Callable[[], None]
 ) -> None:
     quiet_botocore()
-    seen.records.clear()  # what setting this test up has logged
+    seen.records.clear()  # from the setup of this test
 
     use()
 
@@ -145,7 +143,7 @@ def to_each() -> None:
 
 
 def by_configuration() -> None:
-    # It resets the levels of all loggers below those that it names.
+    # dictConfig resets the levels of all loggers below the ones that it names.
     logging.config.dictConfig(
         {
             "version": 1,
@@ -157,7 +155,7 @@ def by_configuration() -> None:
 
 
 @pytest.mark.parametrize("set_up", [to_the_root, to_botocore, to_each, by_configuration])
-def test_it_stays_quiet_when_logging_is_set_to_debug_later(
+def test_setting_logging_to_debug_later_does_not_undo_it(
     set_up: Callable[[], None],
     seen: Seen,
     use: Callable[[], None],
@@ -173,7 +171,7 @@ def test_it_stays_quiet_when_logging_is_set_to_debug_later(
 
 
 @pytest.mark.parametrize("set_up", [to_the_root, to_botocore, to_each, by_configuration])
-def test_it_silences_what_was_set_to_debug_before(
+def test_it_works_after_logging_was_set_to_debug(
     set_up: Callable[[], None],
     seen: Seen,
     use: Callable[[], None],
@@ -201,11 +199,11 @@ def test_records_above_debug_pass(level: int, seen: Seen) -> None:
 
 
 class _Object(BaseHTTPRequestHandler):
-    """An object of S3 whose headers make urllib3 and botocore complain."""
+    """An S3 object whose headers cause warnings of urllib3 and botocore."""
 
     def do_GET(self) -> None:
         self.send_response(200)
-        # As of a note that was uploaded by a form.
+        # For example of a note that was uploaded with a form.
         self.send_header("Content-Type", "multipart/form-data")
         self.send_header("Expires", JOB_NAME)
         self.send_header("Content-Length", "0")
@@ -215,7 +213,7 @@ class _Object(BaseHTTPRequestHandler):
         pass
 
 
-COMPLAINTS = {
+WARNINGS = {
     ("urllib3.connection", logging.WARNING),
     ("urllib3.connectionpool", logging.WARNING),  # before urllib3 2
     ("botocore.handlers", logging.WARNING),
@@ -223,38 +221,36 @@ COMPLAINTS = {
 
 
 @pytest.fixture
-def complain(serving: Serving) -> Iterator[Callable[[], None]]:
-    """Reads an object that urllib3 and botocore complain about."""
+def cause_warnings(serving: Serving) -> Iterator[Callable[[], None]]:
+    """Read an object that causes warnings of urllib3 and botocore."""
     server = HTTPServer(("127.0.0.1", 0), _Object)
     with serving(server):
         s3 = untyped_boto3.client("s3", endpoint_url=f"http://127.0.0.1:{server.server_port}")
 
-        def complain() -> None:
+        def cause_warnings() -> None:
             s3.get_object(Bucket="bucket", Key=f"{KEY}/note.txt")["Body"].close()
 
-        yield complain
+        yield cause_warnings
         s3.close()
 
 
 def test_urllib3_and_botocore_log_urls_and_headers_above_debug(
-    seen: Seen, complain: Callable[[], None]
+    seen: Seen, cause_warnings: Callable[[], None]
 ) -> None:
-    complain()
+    cause_warnings()
 
-    complaints = {
-        (each.name, each.levelno) for each in seen.records if each.levelno > logging.DEBUG
-    }
-    assert complaints <= COMPLAINTS
-    assert len(complaints) == 2
-    assert {name for name, _ in complaints} <= seen.leaking()
+    warned = {(each.name, each.levelno) for each in seen.records if each.levelno > logging.DEBUG}
+    assert warned <= WARNINGS
+    assert len(warned) == 2
+    assert {name for name, _ in warned} <= seen.leaking()
 
 
-def test_once_they_are_quiet_their_complaints_name_nothing(
-    seen: Seen, complain: Callable[[], None]
+def test_quiet_botocore_masks_urls_and_headers_in_warnings(
+    seen: Seen, cause_warnings: Callable[[], None]
 ) -> None:
     quiet_botocore()
     seen.records.clear()
-    complain()
+    cause_warnings()
 
     assert seen.leaking() == set()
     shown = [record.getMessage() for record in seen.records]
@@ -265,7 +261,7 @@ def test_once_they_are_quiet_their_complaints_name_nothing(
 
 @pytest.mark.parametrize("name", ["urllib3", "urllib3.poolmanager", "botocore.handlers"])
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
-def test_a_complaint_keeps_its_words_and_numbers(name: str, level: int, seen: Seen) -> None:
+def test_a_masked_record_keeps_its_template_and_numbers(name: str, level: int, seen: Seen) -> None:
     quiet_botocore()
 
     logger = logging.getLogger(name)
@@ -280,7 +276,7 @@ def test_a_complaint_keeps_its_words_and_numbers(name: str, level: int, seen: Se
     ]
 
 
-def test_a_complaint_loses_its_traceback(seen: Seen) -> None:
+def test_a_masked_record_has_no_traceback(seen: Seen) -> None:
     quiet_botocore()
 
     logging.getLogger("urllib3.connection").warning("Failed", exc_info=ValueError(JOB_NAME))
@@ -289,12 +285,12 @@ def test_a_complaint_loses_its_traceback(seen: Seen) -> None:
     assert logging.Formatter("%(message)s").format(record) == "Failed"
 
 
-# What a name of a value in a call that logs should not contain.
+# Words in the names of arguments that should not be logged.
 TELLING = re.compile(r"url|uri|header|body|redirect|request|response|params|\bkey", re.IGNORECASE)
 
 
 def log_calls(library: str) -> Iterator[tuple[str, ast.Call]]:
-    """The module and the call, wherever the installed library logs above DEBUG."""
+    """Yield the module and the call wherever the installed library logs above DEBUG."""
     spec = find_spec(library)
     assert spec is not None
     assert spec.origin is not None
@@ -312,7 +308,7 @@ def log_calls(library: str) -> Iterator[tuple[str, ast.Call]]:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_no_other_complaint_of_the_installed_libraries_names_a_url_a_key_or_a_header(
+def test_no_other_warning_of_the_installed_libraries_contains_a_url_key_or_header(
     library: str,
 ) -> None:
     found = list(log_calls(library))
@@ -320,17 +316,17 @@ def test_no_other_complaint_of_the_installed_libraries_names_a_url_a_key_or_a_he
     for module, call in found:
         template, *values = call.args
         if module.startswith(("urllib3", "botocore.handlers")):
-            # Values are masked; those in the template itself would not be.
+            # Arguments are masked. Values in the template itself would not be.
             assert isinstance(template, ast.Constant), f"{module}: {ast.unparse(call)}"
         else:
             named = [value for value in map(ast.unparse, values) if TELLING.search(value)]
             assert named == [], f"{module}: {ast.unparse(call)}"
 
 
-# --- Where it holds -------------------------------------------------------------------------------
+# --- Which loggers it covers ----------------------------------------------------------------------
 
 
-def test_other_loggers_are_left_alone(seen: Seen) -> None:
+def test_other_loggers_are_not_affected(seen: Seen) -> None:
     quiet_botocore()
 
     for name in ("comprehend_phi", "botocores", "my.botocore"):
@@ -348,7 +344,7 @@ def test_calling_it_again_changes_nothing(seen: Seen) -> None:
     assert {name: len(logging.getLogger(name).filters) for name in LIBRARIES} == once
 
 
-def test_it_reaches_loggers_that_no_module_is_named_after(seen: Seen) -> None:
+def test_it_covers_loggers_that_are_not_named_after_a_module(seen: Seen) -> None:
     logger = logging.getLogger("botocore.of-nobody")
 
     quiet_botocore()
@@ -357,7 +353,7 @@ def test_it_reaches_loggers_that_no_module_is_named_after(seen: Seen) -> None:
     assert seen.leaking() == set()
 
 
-def test_it_reaches_modules_in_packages_that_nobody_has_imported_yet(seen: Seen) -> None:
+def test_it_covers_modules_that_are_not_imported_yet(seen: Seen) -> None:
     name = "urllib3.contrib.emscripten.fetch"
     assert name not in sys.modules
     assert name not in logging.root.manager.loggerDict
@@ -367,7 +363,7 @@ def test_it_reaches_modules_in_packages_that_nobody_has_imported_yet(seen: Seen)
     assert len(logging.getLogger(name).filters) == 1
 
 
-def test_it_may_come_before_boto3_and_imports_none_of_it() -> None:
+def test_it_works_before_boto3_is_imported_and_does_not_import_it() -> None:
     code = (
         "import logging, sys, comprehend_phi; comprehend_phi.quiet_botocore();"
         "print('boto3' in sys.modules, 'botocore' in sys.modules);"

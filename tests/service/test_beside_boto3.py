@@ -1,4 +1,4 @@
-"""What raw boto3 does with the same calls: each row of the README's comparison."""
+"""What plain boto3 does with the same calls: each row of the comparison in the README."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ USER = "arn:aws:iam::123456789012:user/somebody"
 
 @pytest.fixture
 def raw(server: LocalServer) -> Iterator[Any]:
-    """boto3 as it comes, but for its own retries: what is shown is what happens around a call."""
+    """boto3 with its defaults, but without retries, to show what happens around a single call."""
     config = Config(retries={"total_max_attempts": 1})
     client: Any = boto3.client("comprehendmedical", endpoint_url=server.endpoint_url, config=config)
     yield client
@@ -79,7 +79,7 @@ def test_boto3_sends_a_bad_value_that_we_refuse(
         make_request(**{field: ours()})
 
 
-def test_boto3_quotes_a_refused_value_that_we_do_not_show(
+def test_boto3_quotes_a_rejected_value_and_we_do_not(
     raw: Any, members: dict[str, Any], make_request: MakeRequest
 ) -> None:
     with pytest.raises(ParamValidationError) as theirs:
@@ -91,7 +91,7 @@ def test_boto3_quotes_a_refused_value_that_we_do_not_show(
     assert CANARY not in str(ours.value)
 
 
-def test_five_tries_around_a_boto3_call_start_five_jobs_and_ours_one(
+def test_a_retry_loop_around_boto3_starts_five_jobs_and_ours_starts_one(
     raw: Any,
     members: dict[str, Any],
     server: LocalServer,
@@ -114,7 +114,7 @@ def test_five_tries_around_a_boto3_call_start_five_jobs_and_ours_one(
 
 
 @pytest.mark.parametrize("fault", [faults.empty_map(), faults.html(), faults.cut()])
-def test_boto3_takes_an_answer_without_a_job_id_for_a_success_and_we_do_not(
+def test_boto3_treats_a_response_without_a_job_id_as_success_and_we_do_not(
     raw: Any,
     members: dict[str, Any],
     server: LocalServer,
@@ -130,7 +130,7 @@ def test_boto3_takes_an_answer_without_a_job_id_for_a_success_and_we_do_not(
         once.start_phi_detection_job(request_)
 
 
-def test_boto3_takes_a_cut_list_for_no_jobs_and_we_do_not(
+def test_boto3_reads_a_cut_list_as_no_jobs_and_we_do_not(
     raw: Any, server: LocalServer, once: PHIClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     once.start_phi_detection_job(request_)
@@ -148,7 +148,7 @@ def test_boto3_has_no_waiter_and_no_paginator_for_this_service(raw: Any) -> None
     assert not raw.can_paginate("list_phi_detection_jobs")
 
 
-def test_boto3_does_not_tell_a_full_account_from_throttling_and_we_do(
+def test_boto3_does_not_distinguish_taken_job_slots_from_throttling_and_we_do(
     raw: Any,
     members: dict[str, Any],
     server: LocalServer,
@@ -169,7 +169,7 @@ def test_boto3_does_not_tell_a_full_account_from_throttling_and_we_do(
         once.start_phi_detection_job(request_)
 
 
-def test_boto3_makes_its_errors_per_client_and_ours_are_the_same_everywhere(
+def test_boto3_has_error_classes_per_client_and_we_do_not(
     raw: Any,
     members: dict[str, Any],
     server: LocalServer,

@@ -1,4 +1,4 @@
-"""The boto3 client below ours: how it is built, what of the user's it honours, how it is closed."""
+"""The boto3 clients of a connection: how they are built, used, shared with forks and closed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ JOB_ID = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture
 def request_() -> StartPHIDetectionJobRequest:
-    """A request that needs no bucket: a start does not look for one."""
+    """A request whose buckets do not exist, because a start does not look for them."""
     return StartPHIDetectionJobRequest(
         input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
         output_data_config=OutputDataConfig(s3_bucket="clinic-results"),
@@ -64,7 +64,7 @@ def request_() -> StartPHIDetectionJobRequest:
 
 
 class Recorder(ThreadingHTTPServer):
-    """Answers every request with the same job and notes headers and connections."""
+    """Send the same job in every response, and record headers and connections."""
 
     daemon_threads = False  # so that closing the server waits for its connections
 
@@ -94,7 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.recorder.headers.append({name.lower(): value for name, value in self.headers.items()})
         if self.recorder.silent.is_set():
-            self.rfile.read(1)  # which returns when the client has given up and closed
+            self.rfile.read(
+                1
+            )  # which returns when the client has given up and closed the connection
             self.close_connection = True
             return
         body = json.dumps({"JobId": JOB_ID}).encode()
@@ -113,7 +115,7 @@ def recorder(serving: Callable[[Recorder], AbstractContextManager[None]]) -> Ite
     server = Recorder()
     with serving(server):
         yield server
-        # Closing it waits for each connection, and a client that was not closed keeps one.
+        # Closing the server waits for all connections, and a client that was not closed keeps one.
         for connection in server.connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -131,7 +133,7 @@ def recorder(serving: Callable[[Recorder], AbstractContextManager[None]]) -> Ite
         {"max_attempts": 5, "mode": "adaptive"},
     ],
 )
-def test_an_attempt_is_one_request_whatever_the_config_says_of_retries(
+def test_an_attempt_is_one_request_whatever_retries_the_config_sets(
     retries: Any,
     server: LocalServer,
     make_client: MakeClient,
@@ -148,7 +150,7 @@ def test_an_attempt_is_one_request_whatever_the_config_says_of_retries(
 
 
 @pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
-def test_an_attempt_is_one_request_whatever_the_environment_says_of_retries(
+def test_an_attempt_is_one_request_whatever_retries_the_environment_sets(
     mode: str,
     server: LocalServer,
     make_client: MakeClient,
@@ -166,15 +168,15 @@ def test_an_attempt_is_one_request_whatever_the_environment_says_of_retries(
     assert server.service.attempts(START) == 2
 
 
-def test_adaptive_mode_in_the_environment_does_not_slow_attempts_down(
+def test_adaptive_mode_in_the_environment_does_not_delay_attempts(
     server: LocalServer,
     make_client: MakeClient,
     request_: StartPHIDetectionJobRequest,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # After a throttle, botocore's adaptive mode lets each request wait for a token, on the real
-    # clock: no timeout of RetryPolicy would know of it.
+    # After a throttling error, botocore's adaptive mode lets each request wait for a token. It uses
+    # the real clock, so no timeout of RetryPolicy would include the wait.
     monkeypatch.setenv("AWS_RETRY_MODE", "adaptive")
     server.service.script(*[faults.throttle()] * 4)
     client = make_client(session=boto3.Session())
@@ -183,15 +185,15 @@ def test_adaptive_mode_in_the_environment_does_not_slow_attempts_down(
     client.start_phi_detection_job(request_)
 
     assert len(clock.sleeps) == 4
-    # Five requests take some milliseconds; four tokens, at half a one a second, take eight seconds.
+    # Five requests take milliseconds. Four tokens, one every two seconds, would take eight seconds.
     assert time.monotonic() - begin < 4
 
 
-def test_botocore_does_not_judge_the_parameters(
+def test_botocore_does_not_validate_parameters(
     server: LocalServer, client: PHIClient, request_: StartPHIDetectionJobRequest
 ) -> None:
-    # attrs' switch is the way out when a limit has changed: then the service decides. botocore's
-    # own validation knows the minimum length of a name and would print the name.
+    # If AWS has changed a limit, users can disable our validators, so that the service decides.
+    # botocore's own validation would reject the empty name.
     with attrs.validators.disabled():
         nameless = attrs.evolve(request_, job_name="")
 
@@ -201,13 +203,13 @@ def test_botocore_does_not_judge_the_parameters(
     assert server.service.received[-1].members["JobName"] == ""
 
 
-# --- What the user says of the connection ---------------------------------------------------------
+# --- The user's settings of the connection --------------------------------------------------------
 
 
-def test_the_read_timeout_of_the_config_is_honoured(
+def test_the_read_timeout_of_the_config_applies(
     recorder: Recorder, request_: StartPHIDetectionJobRequest
 ) -> None:
-    recorder.silent.set()  # without the timeout this would wait for botocore's own 60 seconds
+    recorder.silent.set()  # without the timeout, this would wait for botocore's own 60 seconds
     with (
         PHIClient(
             endpoint_url=recorder.url,
@@ -233,7 +235,7 @@ def test_the_user_agent_of_the_config_is_sent(
     assert "ward-tool/7" in recorder.headers[0]["user-agent"]
 
 
-def test_the_config_that_was_handed_in_is_not_changed(recorder: Recorder) -> None:
+def test_the_config_of_the_user_is_not_changed(recorder: Recorder) -> None:
     config = Config(retries={"max_attempts": 5}, parameter_validation=True)
 
     PHIClient(endpoint_url=recorder.url, config=config).close()
@@ -256,7 +258,7 @@ def test_credentials_and_region_of_the_session_are_used(
     assert re.search("Credential=AKIDOFSESSION/[0-9]+/eu-west-2/comprehendmedical/", credential)
 
 
-def test_the_region_that_is_named_wins_over_that_of_the_session(
+def test_region_name_takes_precedence_over_the_session(
     recorder: Recorder, request_: StartPHIDetectionJobRequest, each_client_class: MakeClient
 ) -> None:
     session = boto3.Session(region_name="eu-west-2")
@@ -268,7 +270,7 @@ def test_the_region_that_is_named_wins_over_that_of_the_session(
     assert "/ca-central-1/comprehendmedical/" in recorder.headers[0]["authorization"]
 
 
-def test_the_session_that_boto3_was_set_up_with_is_the_default(
+def test_the_default_session_of_boto3_is_the_default(
     recorder: Recorder,
     request_: StartPHIDetectionJobRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -281,7 +283,7 @@ def test_the_session_that_boto3_was_set_up_with_is_the_default(
     assert "/ap-southeast-2/comprehendmedical/" in recorder.headers[0]["authorization"]
 
 
-# --- A client that was handed in ------------------------------------------------------------------
+# --- Clients of the user --------------------------------------------------------------------------
 
 QUIET = (
     Config(retries={"total_max_attempts": 1}),
@@ -298,7 +300,7 @@ LOUD = (
 
 @pytest.fixture
 def make_boto3_client(recorder: Recorder) -> Iterator[Callable[..., Any]]:
-    """Builds boto3 clients of the recorder, or of another place; all are closed in the end."""
+    """Build boto3 clients, by default for the recorder. All are closed at the end."""
     clients: list[Any] = []
 
     def make(service: str = "comprehendmedical", **options: Any) -> Any:
@@ -312,7 +314,7 @@ def make_boto3_client(recorder: Recorder) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("config", LOUD)
-def test_a_client_for_s3_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
+def test_an_s3_client_that_retries_on_its_own_causes_one_warning_at_the_line_of_the_caller(
     config: Config | None, make_boto3_client: Callable[..., Any], recorder: Recorder
 ) -> None:
     loud = make_boto3_client("s3", config=config)
@@ -331,7 +333,7 @@ def test_a_client_for_s3_that_retries_by_itself_is_warned_about_once_at_the_line
 
 
 @pytest.mark.parametrize("config", LOUD)
-def test_a_client_that_retries_by_itself_is_warned_about_once_at_the_line_of_the_caller(
+def test_a_client_that_retries_on_its_own_causes_one_warning_at_the_line_of_the_caller(
     config: Config | None,
     make_boto3_client: Callable[..., Any],
     request_: StartPHIDetectionJobRequest,
@@ -351,7 +353,7 @@ def test_a_client_that_retries_by_itself_is_warned_about_once_at_the_line_of_the
 
 
 @pytest.mark.parametrize("config", QUIET)
-def test_a_client_that_does_not_retry_is_not_warned_about(
+def test_a_client_that_does_not_retry_causes_no_warning(
     config: Config, make_boto3_client: Callable[..., Any], request_: StartPHIDetectionJobRequest
 ) -> None:
     with warnings.catch_warnings(record=True) as caught:
@@ -361,12 +363,12 @@ def test_a_client_that_does_not_retry_is_not_warned_about(
     assert caught == []
 
 
-def test_a_client_that_was_handed_in_keeps_its_own_retries(
+def test_a_client_of_the_user_keeps_its_own_retries(
     server: LocalServer,
     make_boto3_client: Callable[..., Any],
     request_: StartPHIDetectionJobRequest,
 ) -> None:
-    # It is used as it is: two of its requests make one attempt.
+    # It is used unchanged, so two of its requests are one attempt.
     server.service.script(*[faults.reset_before()] * 2)
     loud = make_boto3_client(
         endpoint_url=server.endpoint_url, config=Config(retries={"total_max_attempts": 2})
@@ -384,7 +386,7 @@ def test_a_client_that_was_handed_in_keeps_its_own_retries(
     ] * 2
 
 
-def test_a_client_that_was_handed_in_stays_open(
+def test_a_client_of_the_user_stays_open(
     recorder: Recorder,
     make_boto3_client: Callable[..., Any],
     request_: StartPHIDetectionJobRequest,
@@ -396,12 +398,14 @@ def test_a_client_that_was_handed_in_stays_open(
     with PHIClient(client=theirs) as client:
         client.start_phi_detection_job(request_)
 
-    # The second call went over the connection of the first.
+    # The second call used the connection of the first.
     assert len(recorder.headers) == 2
     assert len(recorder.connections) == 1
 
 
-def test_an_endpoint_beside_a_client_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+def test_an_endpoint_together_with_a_client_is_refused(
+    make_boto3_client: Callable[..., Any],
+) -> None:
     with pytest.raises(TypeError) as caught:
         PHIClient(client=make_boto3_client(config=QUIET[0]), endpoint_url="http://127.0.0.1:9")
 
@@ -420,7 +424,7 @@ def test_a_client_of_another_service_is_refused(make_boto3_client: Callable[...,
 @pytest.mark.parametrize(
     ("kind", "service"), [("resource", "s3"), ("client", "sqs"), ("client", "comprehendmedical")]
 )
-def test_what_is_no_client_for_s3_is_refused_at_once(
+def test_an_object_that_is_not_an_s3_client_is_refused(
     kind: str, service: str, recorder: Recorder, each_client_class: MakeClient
 ) -> None:
     wrong: Any = getattr(boto3, kind)(service)
@@ -454,7 +458,7 @@ def test_a_session_or_config_of_the_wrong_type_is_refused(
 
 @pytest.fixture
 def connect(recorder: Recorder) -> Iterator[Callable[..., Connection]]:
-    """Builds connections as the clients do; all are closed in the end."""
+    """Build connections as the clients do. All are closed at the end."""
     connections: list[Connection] = []
     unset = ("region_name", "session", "config", "client", "s3_client")
 
@@ -473,7 +477,7 @@ def connect(recorder: Recorder) -> Iterator[Callable[..., Connection]]:
         connection.close()
 
 
-def test_s3_is_in_the_region_of_the_client_and_not_at_its_endpoint(
+def test_s3_uses_the_region_of_the_client_but_not_its_endpoint(
     connect: Callable[..., Connection], recorder: Recorder
 ) -> None:
     session = boto3.Session(region_name="eu-west-2")
@@ -489,7 +493,7 @@ def test_s3_is_in_the_region_of_the_client_and_not_at_its_endpoint(
         assert connection.s3_client.meta.endpoint_url != recorder.url
 
 
-def test_s3_follows_the_region_of_a_client_that_was_handed_in(
+def test_s3_uses_the_region_of_a_client_of_the_user(
     connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
 ) -> None:
     theirs = make_boto3_client(config=QUIET[0], region_name="eu-west-1")
@@ -500,7 +504,7 @@ def test_s3_follows_the_region_of_a_client_that_was_handed_in(
 @pytest.mark.parametrize(
     "config", [None, Config(retries={"total_max_attempts": 7, "mode": "adaptive"}, read_timeout=11)]
 )
-def test_no_client_that_we_build_retries_by_itself(
+def test_the_clients_that_we_build_do_not_retry(
     connect: Callable[..., Connection], config: Config | None
 ) -> None:
     connection = connect(config=config)
@@ -519,7 +523,7 @@ def test_the_client_for_s3_is_built_once(connect: Callable[..., Connection]) -> 
     assert len({id(client.result()) for client in clients}) == 1
 
 
-def test_a_client_for_s3_that_was_handed_in_is_used(
+def test_an_s3_client_of_the_user_is_used(
     connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
 ) -> None:
     theirs = make_boto3_client("s3", config=QUIET[0])
@@ -527,7 +531,7 @@ def test_a_client_for_s3_that_was_handed_in_is_used(
     assert connect(s3_client=theirs).s3_client is theirs
 
 
-def test_as_many_connections_are_kept_as_are_asked_for(
+def test_a_client_keeps_the_number_of_connections_that_was_set(
     connect: Callable[..., Connection],
 ) -> None:
     fewer = Config(max_pool_connections=3, read_timeout=11)
@@ -551,7 +555,9 @@ def test_an_unknown_transport_for_s3_is_refused() -> None:
         PHIClient(s3_transport=unknown)
 
 
-def test_obstore_beside_a_client_for_s3_is_refused(make_boto3_client: Callable[..., Any]) -> None:
+def test_obstore_together_with_an_s3_client_is_refused(
+    make_boto3_client: Callable[..., Any],
+) -> None:
     with pytest.raises(TypeError, match="'obstore' cannot use s3_client=; leave one of them out"):
         PHIClient(s3_client=make_boto3_client("s3", config=QUIET[0]), s3_transport="obstore")
 
@@ -578,7 +584,7 @@ POLICY = RetryPolicy()
 
 @pytest.mark.parametrize("session", [None, boto3.Session("AKIDOFSESSION", "x")])
 @pytest.mark.parametrize("config", [None, Config(read_timeout=11)])
-def test_the_storage_is_obstore_where_nothing_speaks_against_it(
+def test_the_storage_is_obstore_by_default(
     session: Any, config: Config | None, connect: Callable[..., Connection], clock: FakeClock
 ) -> None:
     storage = open_storage(connect(session=session, config=config), POLICY, clock)
@@ -586,7 +592,7 @@ def test_the_storage_is_obstore_where_nothing_speaks_against_it(
     assert isinstance(storage, ObstoreStorage)
 
 
-def test_the_storage_is_boto3_with_a_client_for_s3_that_was_handed_in(
+def test_the_storage_is_boto3_with_an_s3_client_of_the_user(
     connect: Callable[..., Connection], make_boto3_client: Callable[..., Any], clock: FakeClock
 ) -> None:
     connection = connect(s3_client=make_boto3_client("s3", config=QUIET[0]))
@@ -594,7 +600,7 @@ def test_the_storage_is_boto3_with_a_client_for_s3_that_was_handed_in(
     assert type(open_storage(connection, POLICY, clock)) is Boto3Storage
 
 
-def test_the_storage_is_boto3_where_it_was_chosen(
+def test_the_storage_is_boto3_if_it_was_chosen(
     connect: Callable[..., Connection], clock: FakeClock
 ) -> None:
     assert type(open_storage(connect(s3_transport="boto3"), POLICY, clock)) is Boto3Storage
@@ -619,16 +625,16 @@ def test_leaving_the_block_closes_the_connections(
         assert len(recorder.connections) == 1
         assert not recorder.closed.acquire(blocking=False)
 
-    # The server sees the end of the connection.
+    # The server notices that the connection was closed.
     assert recorder.closed.acquire(timeout=30)
 
 
-def test_leaving_the_block_lets_an_error_through(recorder: Recorder) -> None:
+def test_leaving_the_block_does_not_swallow_an_error(recorder: Recorder) -> None:
     with pytest.raises(ZeroDivisionError), PHIClient(endpoint_url=recorder.url):
         raise ZeroDivisionError
 
 
-def test_closing_twice_is_closing_once(
+def test_closing_twice_is_harmless(
     recorder: Recorder, request_: StartPHIDetectionJobRequest
 ) -> None:
     client = PHIClient(endpoint_url=recorder.url)
@@ -673,7 +679,7 @@ def test_without_a_region_the_error_says_where_to_give_one(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("url", ["zinnia quellwasser", "http://Zinnia Quellwasser/", "http://"])
-def test_an_endpoint_that_is_none_is_not_quoted(url: str) -> None:
+def test_an_invalid_endpoint_is_not_quoted(url: str) -> None:
     with pytest.raises(TransportError, match="endpoint_url") as caught:
         PHIClient(endpoint_url=url)
 
@@ -684,7 +690,7 @@ def test_an_endpoint_that_is_none_is_not_quoted(url: str) -> None:
 
 
 @pytest.mark.parametrize("region", ["Zinnia Quellwasser", "us_east_1!", "-"])
-def test_a_region_that_is_none_is_not_quoted(region: str) -> None:
+def test_an_invalid_region_is_not_quoted(region: str) -> None:
     with pytest.raises(TransportError, match="region_name") as caught:
         PHIClient(region_name=region)
 
@@ -695,7 +701,7 @@ def test_a_region_that_is_none_is_not_quoted(region: str) -> None:
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Sets the AWS config file and variables, before boto3 has a default session."""
+    """Write the AWS config file and set variables before boto3 has a default session."""
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
     def set_up(config: str = "", **variables: str | None) -> None:
@@ -811,7 +817,7 @@ def test_credentials_that_cannot_be_read_are_an_error_that_names_their_sources(
     assert_not_built(caught.value, "comprehendmedical", setting)
 
 
-def test_what_python_refuses_at_its_end_is_an_error_that_says_to_build_the_client_earlier(
+def test_building_a_client_after_the_main_thread_ended_is_an_error_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # boto3 imports a module that registers a function for the end of the main thread.
@@ -875,7 +881,7 @@ def test_closing_in_a_fork_leaves_the_connections_of_the_parent_open(
 @pytest.mark.parametrize(
     ("name", "service"), [("client", "comprehendmedical"), ("s3_client", "s3")]
 )
-def test_a_client_that_was_passed_in_is_refused_in_a_fork(
+def test_a_client_of_the_user_is_refused_in_a_fork(
     name: str,
     service: str,
     connect: Callable[..., Connection],
@@ -922,7 +928,7 @@ def test_a_fork_can_refresh_credentials_that_its_parent_was_refreshing(
     connect: Callable[..., Connection], as_a_fork: AsAFork
 ) -> None:
     # A thread of the parent refreshes the credentials of a role, and with them those that assume
-    # the role. It holds both locks while it waits for an answer.
+    # the role. It holds both locks while it waits for a response.
     refreshing, answered = threading.Event(), threading.Event()
 
     def refresh_source() -> dict[str, Any]:
@@ -977,10 +983,10 @@ def test_a_fork_can_refresh_credentials_that_its_parent_was_refreshing(
 # --- Sessions -------------------------------------------------------------------------------------
 
 
-def test_errors_of_two_sessions_are_of_the_same_class(
+def test_errors_of_two_sessions_have_the_same_class(
     server: LocalServer, make_client: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
-    # boto3 makes the modelled exceptions anew for every session.
+    # boto3 creates its exception classes for every session.
     server.service.script(*[faults.throttle(), faults.error("InvalidRequestException")] * 2)
     raised: list[list[type[BaseException]]] = []
     for _ in range(2):

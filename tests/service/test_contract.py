@@ -1,7 +1,7 @@
-"""Our rules against the service model that the installed botocore ships.
+"""Our rules match the service model that the installed botocore ships.
 
-A difference is not always a defect of ours: it may be AWS's latest change. Either way someone has
-to look at it, so it fails.
+A difference is not always our bug. It may be a recent change by AWS. Someone has to look at it in
+either case, so the test fails.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from comprehend_phi._shapes import IntegerShape, Obeys, StringShape
 
 Model = dict[str, Any]
 
-# The model's structures and our classes. Three answers have no class of their own: their members
-# are what `decode_describe`, `decode_list` and `decode_stop` take out.
+# The model's structures and our classes. Three responses have no class: `decode_describe`,
+# `decode_list` and `decode_stop` return their members.
 CLASSES: dict[str, type] = {
     "InputDataConfig": InputDataConfig,
     "OutputDataConfig": OutputDataConfig,
@@ -53,7 +53,7 @@ CLASSES: dict[str, type] = {
     "ComprehendMedicalAsyncJobFilter": JobFilter,
     "ComprehendMedicalAsyncJobProperties": JobProperties,
 }
-BARE_ANSWERS = {
+RESPONSES_WITHOUT_CLASS = {
     "DescribePHIDetectionJobResponse": {"ComprehendMedicalAsyncJobProperties"},
     "ListPHIDetectionJobsResponse": {"ComprehendMedicalAsyncJobPropertiesList", "NextToken"},
     "StopPHIDetectionJobResponse": {"JobId"},
@@ -67,7 +67,7 @@ REQUESTS = (
     "StopPHIDetectionJobRequest",
     "ComprehendMedicalAsyncJobFilter",
 )
-# The service's own string, which we hand back as it came: no rule of ours may refuse it.
+# The service's own string, which we return unchanged. No rule of ours may reject it.
 UNCHECKED = {("ListPHIDetectionJobsRequest", "NextToken")}
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {
@@ -83,7 +83,7 @@ def service_model() -> Model:
 
 
 def _limits(shape: Model) -> Model:
-    """What a scalar of the model is bound by."""
+    """Return the limits of a scalar in the model."""
     return {key: shape[key] for key in ("min", "max", "pattern", "enum") if key in shape}
 
 
@@ -105,7 +105,7 @@ def _rule_of(attribute: attrs.Attribute[Any]) -> Obeys | None:
 
 
 def _member_differences(model: Model, name: str, cls: type) -> list[str]:
-    """How the members of one structure differ from the fields of our class."""
+    """Describe how the members of a structure differ from the fields of our class."""
     structure = model["shapes"][name]
     theirs = {xform_name(member): member for member in structure["members"]}
     ours = attrs.fields_dict(cls)
@@ -136,7 +136,7 @@ def _member_differences(model: Model, name: str, cls: type) -> list[str]:
 
 
 def _error_differences(model: Model) -> list[str]:
-    """Which error codes of our operations have no class of that very name."""
+    """Describe the error codes of our operations that have no class of the same name."""
     codes = {
         error["shape"]
         for name, operation in model["operations"].items()
@@ -157,7 +157,7 @@ def _error_differences(model: Model) -> list[str]:
 
 
 def differences(model: Model) -> list[str]:
-    """Everything in which `model` is not what this package knows."""
+    """Describe all differences between `model` and this package."""
     found: list[str] = []
     phi_jobs = {name for name in model["operations"] if "PHIDetectionJob" in name}
     if phi_jobs != OPERATIONS.keys():
@@ -165,9 +165,9 @@ def differences(model: Model) -> list[str]:
     for name in phi_jobs & OPERATIONS.keys():
         for direction in ("input", "output"):
             structure = model["operations"][name][direction]["shape"]
-            if structure not in CLASSES and structure not in BARE_ANSWERS:
+            if structure not in CLASSES and structure not in RESPONSES_WITHOUT_CLASS:
                 found.append(f"{name}: its {direction} is a {structure}")
-    for structure, members in BARE_ANSWERS.items():
+    for structure, members in RESPONSES_WITHOUT_CLASS.items():
         if set(model["shapes"][structure]["members"]) != members:
             found.append(f"{structure}: {sorted(model['shapes'][structure]['members'])}")
     for structure, cls in CLASSES.items():
@@ -178,7 +178,7 @@ def differences(model: Model) -> list[str]:
     return found + _error_differences(model)
 
 
-def test_the_installed_service_model_is_the_one_that_we_know() -> None:
+def test_our_rules_match_the_installed_service_model() -> None:
     assert differences(service_model()) == []
 
 
@@ -242,7 +242,7 @@ CHANGES: dict[str, tuple[Callable[[Model], None], str]] = {
         _shape("JobStatus", enum=[*(str(status) for status in JobStatus), "PAUSED"]),
         "JobStatus:",
     ),
-    "a state less": (_shape("JobStatus", enum=["COMPLETED"]), "JobStatus:"),
+    "one state fewer": (_shape("JobStatus", enum=["COMPLETED"]), "JobStatus:"),
     "a new member of the start": (
         _member("StartPHIDetectionJobRequest", "Tags"),
         "StartPHIDetectionJobRequest: we do not know Tags",
@@ -259,11 +259,11 @@ CHANGES: dict[str, tuple[Callable[[Model], None], str]] = {
         _member("ComprehendMedicalAsyncJobProperties", "Progress"),
         "ComprehendMedicalAsyncJobProperties: we do not know Progress",
     ),
-    "a new member of an answer": (
+    "a new member of a response": (
         _member("ListPHIDetectionJobsResponse", "Total"),
         "ListPHIDetectionJobsResponse:",
     ),
-    "a member less": (
+    "one member fewer": (
         _no_member("ComprehendMedicalAsyncJobProperties", "Message"),
         "ComprehendMedicalAsyncJobProperties: the model has no message",
     ),
@@ -293,12 +293,12 @@ CHANGES: dict[str, tuple[Callable[[Model], None], str]] = {
         "TooManyRequestsException: members",
     ),
     "a renamed operation": (_renamed_operation, "operations:"),
-    "another answer": (_other_output, "StopPHIDetectionJob: its output is a JobSummary"),
+    "another response": (_other_output, "StopPHIDetectionJob: its output is a JobSummary"),
 }
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_model_is_seen(change: Callable[[Model], None], expected: str) -> None:
+def test_a_changed_service_model_is_noticed(change: Callable[[Model], None], expected: str) -> None:
     model = copy.deepcopy(service_model())
     change(model)
 
@@ -352,7 +352,7 @@ def _model_paths(model: Model, structure: str, prefix: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_member_that_the_model_has_is_sent_under_its_name(name: str) -> None:
+def test_every_member_of_the_model_is_sent_under_its_name(name: str) -> None:
     model = service_model()
     sent: set[str] = set()
     for request in SENT[name]:
@@ -362,7 +362,7 @@ def test_every_member_that_the_model_has_is_sent_under_its_name(name: str) -> No
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_is_sent_passes_botocores_own_validation(name: str) -> None:
+def test_requests_pass_botocores_own_validation(name: str) -> None:
     model: Any = ServiceModel(service_model(), "comprehendmedical")
     validator: Any = ParamValidator()
     shape = model.operation_model(name).input_shape
@@ -373,7 +373,7 @@ def test_what_is_sent_passes_botocores_own_validation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_method_is_the_one_that_boto3_has_for_the_operation(name: str) -> None:
+def test_each_operation_names_its_boto3_method(name: str) -> None:
     # Built only, never called: no network.
     session: Any = boto3.Session(region_name="us-east-1")
     client = session.client("comprehendmedical")
@@ -394,7 +394,7 @@ def test_the_method_is_the_one_that_boto3_has_for_the_operation(name: str) -> No
         "ValidationException",
     ],
 )
-def test_a_modelled_code_becomes_the_class_of_its_name(code: str) -> None:
+def test_an_error_code_of_the_model_becomes_the_class_of_its_name(code: str) -> None:
     response: Any = {"Error": {"Code": code, "Message": "no"}}
     error = error_from(ClientError(response, "Any"), "Any", {})
 

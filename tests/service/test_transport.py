@@ -1,4 +1,4 @@
-"""What a network does to a call: raw sockets that reset, cut, stall and answer like a stranger."""
+"""Network failures during a call: raw sockets that reset, cut, stall and send unexpected bytes."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ from comprehend_phi.testing import FakeClock
 CallError = ServiceError | TransportError
 Behave = Callable[[socket.socket, threading.Event], None]
 
-# In every body and header that a stranger sends here; it belongs into no error.
+# In the bodies and headers that the servers send here. No error may contain it.
 SECRET = "Zinnia Quellwasser"
 
 
 class RawServer:
-    """Accepts connections, reads one request from each, and leaves the rest to `behave`."""
+    """Accept connections, read one request from each, and let `behave` do the rest."""
 
     def __init__(
         self, behave: Behave, *, reads: bool = True, tls: ssl.SSLContext | None = None
@@ -86,7 +86,7 @@ class RawServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        # A client that has given up resets what is still sent to it.
+        # A client that has given up resets the connection.
         with suppress(OSError), self._secured(connection) as secured:
             if self._reads:
                 read_request(secured)
@@ -153,7 +153,8 @@ def sends(data: bytes) -> Behave:
     def behave(connection: socket.socket, _stopping: threading.Event) -> None:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
-        # Until the client closes: what is closed with unread bytes is reset, and may lose its end.
+        # Wait until the client closes. Closing with unread bytes would reset the connection, and
+        # the client might lose the end of the response.
         with suppress(OSError):
             while connection.recv(65536):
                 pass
@@ -193,7 +194,7 @@ def http(
 
 
 def nothing(_connection: socket.socket, _stopping: threading.Event) -> None:
-    """Closes the connection."""
+    """Close the connection."""
 
 
 HTML = f"<html><body><h1>{SECRET}</h1></body></html>".encode()
@@ -203,7 +204,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + JSON + b"\r\n"
 
 
 class Case(NamedTuple):
-    """A way to behave and what a call makes of it when it never ends."""
+    """How a server behaves, and the error of a call if it behaves like that every time."""
 
     id: str
     behave: Behave
@@ -211,10 +212,10 @@ class Case(NamedTuple):
     retried: bool = True
     unknown: bool = True
     reads: bool = True
-    read_timeout: float = 60.0  # on a busy machine even an answer at once may take its time
+    read_timeout: float = 60.0  # even an immediate response may be slow on a busy machine
 
 
-# botocore before 1.44 lets urllib3 2 notice that a body is cut, and says the connection closed.
+# With botocore before 1.44, urllib3 2 notices that a body is cut and reports a closed connection.
 CUT_BODY = (
     MalformedResponseError
     if botocore.__version__ >= "1.44" or version("urllib3") < "2"
@@ -223,7 +224,7 @@ CUT_BODY = (
 
 CASES = (
     Case("closes after accept", nothing, TransportError, reads=False),
-    # Not before the first byte: that would race with the end of the client's connect.
+    # Not before the first byte, because that would race with the client's connect.
     Case("resets within the request", resets_within_the_request, TransportError, reads=False),
     Case("closes after the request", nothing, TransportError),
     Case("resets after the request", resets_after(b""), TransportError),
@@ -270,7 +271,7 @@ CASES = (
     ),
     Case(
         "no content",
-        # Were it not said, the next attempt could be sent on a connection that is closing.
+        # Without this header, the next attempt could use a connection that is closing.
         sends(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
         MalformedResponseError,
     ),
@@ -322,7 +323,7 @@ CASES = (
     ),
 )
 
-# The wait that an answer asks for, in forms that RFC 9110 does not know; each is a throttle still.
+# Values of Retry-After that RFC 9110 does not define. The response still means throttling.
 ODD_WAITS = (
     "soon",
     "-5",
@@ -336,7 +337,7 @@ ODD_WAITS = (
 
 @pytest.fixture
 def request_() -> StartPHIDetectionJobRequest:
-    """A request that needs no bucket: nobody here looks for one."""
+    """A request whose buckets do not exist, because no server here looks for them."""
     return StartPHIDetectionJobRequest(
         input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
         output_data_config=OutputDataConfig(s3_bucket="clinic-results"),
@@ -348,7 +349,7 @@ def request_() -> StartPHIDetectionJobRequest:
 def attempt_twice(
     url: str, request: StartPHIDetectionJobRequest, read_timeout: float = 60.0
 ) -> CallError:
-    """The error after two attempts with no time between them."""
+    """Start a job with two attempts, without a pause between them, and return the error."""
     with PHIClient(
         endpoint_url=url,
         config=Config(read_timeout=read_timeout),
@@ -363,7 +364,7 @@ def attempt_twice(
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
-def test_a_network_that_fails_is_a_typed_error_without_the_answer(
+def test_a_network_failure_is_a_typed_error_without_the_response(
     case: Case, request_: StartPHIDetectionJobRequest
 ) -> None:
     with serving(case.behave, reads=case.reads) as server:
@@ -372,7 +373,7 @@ def test_a_network_that_fails_is_a_typed_error_without_the_answer(
     assert type(error) is case.error
     assert error.retryable is case.retried
     assert error.outcome_unknown is case.unknown
-    # One connection for each attempt: neither botocore nor urllib3 tries by itself.
+    # One connection per attempt: neither botocore nor urllib3 retries.
     assert error.attempts == server.requests == (2 if case.retried else 1)
     assert error.client_request_token == request_.client_request_token
     assert (error.__cause__, error.__context__) == (None, None)
@@ -380,7 +381,9 @@ def test_a_network_that_fails_is_a_typed_error_without_the_answer(
     assert SECRET.encode() not in pickle.dumps(error)
 
 
-def test_an_answer_after_a_failed_attempt_is_taken(request_: StartPHIDetectionJobRequest) -> None:
+def test_a_response_after_a_failed_attempt_is_returned(
+    request_: StartPHIDetectionJobRequest,
+) -> None:
     answers = iter([b"HTTP/1.1 2", http("200 OK", JOB, headers=JSON)])
 
     def behave(connection: socket.socket, stopping: threading.Event) -> None:
@@ -393,8 +396,10 @@ def test_an_answer_after_a_failed_attempt_is_taken(request_: StartPHIDetectionJo
     assert server.requests == 2
 
 
-def test_a_refused_connection_has_started_nothing(request_: StartPHIDetectionJobRequest) -> None:
-    # Bound, so that nobody else gets the port, but not listening.
+def test_after_a_refused_connection_the_outcome_is_known(
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    # Bound, so that no other program gets the port, but not listening.
     with closing(socket.socket()) as unheard:
         unheard.bind(("127.0.0.1", 0))
         error = attempt_twice(f"http://127.0.0.1:{unheard.getsockname()[1]}", request_)
@@ -416,7 +421,7 @@ def test_a_redirect_is_not_followed(request_: StartPHIDetectionJobRequest) -> No
 
 
 @pytest.mark.parametrize("wait", ODD_WAITS)
-def test_a_wait_that_cannot_be_read_is_ignored(
+def test_an_unreadable_retry_after_is_ignored(
     wait: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     header = f"Retry-After: {wait}\r\nDate: Mon, 01 Jan 2031 00:00:00 GMT\r\n".encode("latin-1")
@@ -433,7 +438,7 @@ def test_a_wait_that_cannot_be_read_is_ignored(
         (b"Retry-After: 7\r\n", 7.0),
         (b"Retry-After: 0\r\n", 0.0),
         (b"x-amz-retry-after: 1500\r\n", 1.5),
-        # The date counts from the answer's own: this machine's clock may be wrong.
+        # The date is relative to the response's own date: this machine's clock may be wrong.
         (
             b"Retry-After: Mon, 06 Jan 2031 00:00:30 GMT\r\n"
             b"Date: Mon, 06 Jan 2031 00:00:00 GMT\r\n",
@@ -448,7 +453,7 @@ def test_a_wait_that_cannot_be_read_is_ignored(
         (b"", None),
     ],
 )
-def test_the_wait_that_an_answer_asks_for_is_read(
+def test_retry_after_is_read(
     headers: bytes, expected: float | None, request_: StartPHIDetectionJobRequest
 ) -> None:
     with serving(sends(http("429 Too Many Requests", headers=headers))) as server:
@@ -462,7 +467,7 @@ def test_the_wait_that_an_answer_asks_for_is_read(
 
 @pytest.fixture
 def uncredentialed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No credentials anywhere: the metadata service is off, the files are empty."""
+    """Remove all credentials. The metadata service is off, and the files are empty."""
     for name in (
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -475,7 +480,7 @@ def uncredentialed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("uncredentialed")
 @pytest.mark.parametrize("half", [{}, {"AWS_ACCESS_KEY_ID": "testing"}])
-def test_without_whole_credentials_nothing_is_sent_nor_tried_again(
+def test_without_complete_credentials_nothing_is_sent_or_retried(
     half: dict[str, str],
     request_: StartPHIDetectionJobRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -486,7 +491,7 @@ def test_without_whole_credentials_nothing_is_sent_nor_tried_again(
     with (
         serving(nothing) as server,
         pytest.raises(TransportError) as caught,
-        # A session of its own: boto3's default one keeps the credentials that it has found.
+        # A new session, because boto3's default session keeps the credentials that it has found.
         PHIClient(session=boto3.Session(), endpoint_url=server.url, clock=clock) as client,
     ):
         client.start_phi_detection_job(request_)
@@ -509,7 +514,7 @@ PASSWORD = "quellwasser"
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody trusts, in one file with its key."""
+    """An untrusted certificate for 127.0.0.1, in one file with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "clinic.example")])
     now = datetime.now(UTC)
@@ -543,7 +548,7 @@ def tls(certificate: Path) -> ssl.SSLContext:
 
 
 class Site:
-    """Servers that a call may meet, and the settings of this machine."""
+    """The servers that a call may reach, and the settings of this machine."""
 
     def __init__(
         self, patch: pytest.MonkeyPatch, folder: Path, certificate: Path, tls: ssl.SSLContext
@@ -558,17 +563,17 @@ class Site:
     def serve(
         self, behave: Behave = nothing, *, reads: bool = True, tls: ssl.SSLContext | None = None
     ) -> str:
-        """The URL of a server that is not the service."""
+        """Start a server that is not the service, and return its URL."""
         return self._stack.enter_context(serving(behave, reads=reads, tls=tls)).url
 
     def service(self, *, tls: ssl.SSLContext | None = None) -> str:
-        """The URL of what stands for the service: no request may reach it."""
+        """Start a server in place of the service, and return its URL. No request may reach it."""
         server = self._stack.enter_context(serving(nothing, tls=tls))
         self.requests.append(server)
         return server.url
 
     def refused(self) -> str:
-        """The URL of a port that nobody listens on, and that nobody else gets."""
+        """Return the URL of a port that refuses connections."""
         unheard = self._stack.enter_context(closing(socket.socket()))
         unheard.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{unheard.getsockname()[1]}"
@@ -592,7 +597,7 @@ def site(
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    # The waits between the tries of a boto3 client that retries by itself.
+    # A boto3 client that retries on its own sleeps with this.
     monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=float))
     site = Site(monkeypatch, tmp_path, certificate, tls)
     yield site
@@ -727,7 +732,7 @@ def with_keys_that_have_expired(site: Site) -> str:
 
 
 def sts(site: Site, url: str) -> str:
-    """Credentials that are handed out by a service of their own."""
+    """Let the service at `url` hand out the credentials."""
     (site.folder / "token").write_text(PASSWORD)
     without_the_token_file(site)
     site.env(AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / "token"), AWS_ENDPOINT_URL_STS=url)
@@ -768,7 +773,7 @@ def sts_that_fails(site: Site) -> str:
 
 
 class Unsent(NamedTuple):
-    """A call that cannot be sent, what its error says, and whether a retry may help."""
+    """A call that cannot be sent, words in its error, and whether a retry may help."""
 
     arrange: Callable[[Site], str]
     says: tuple[str, ...]
@@ -843,12 +848,12 @@ UNSENT = (
 
 @cache
 def loader() -> Any:
-    """One for all sessions, since it keeps the models that it has read."""
+    """One loader for all sessions, because it keeps the models that it has read."""
     return botocore.loaders.create_loader()
 
 
 def fresh_session() -> Any:
-    """A session that reads the settings anew; boto3's default one keeps what it has found."""
+    """Return a session that reads the settings. boto3's default session keeps what it has found."""
     core = botocore.session.Session()
     core.register_component("data_loader", loader())
     return boto3.Session(botocore_session=core)
@@ -861,7 +866,7 @@ def owner_of_its_client(url: str, **options: Any) -> Generator[PHIClient, None, 
 
 
 @contextmanager
-def of_a_client_handed_in(
+def of_a_client_of_the_user(
     url: str, tries: int, mode: Literal["legacy", "standard"], **options: Any
 ) -> Generator[PHIClient, None, None]:
     config = Config(retries={"total_max_attempts": tries, "mode": mode})
@@ -873,10 +878,10 @@ def of_a_client_handed_in(
     theirs.close()
 
 
-of_a_quiet_client = partial(of_a_client_handed_in, tries=1, mode="standard")
-of_a_client_that_retries = partial(of_a_client_handed_in, tries=3, mode="standard")
-# botocore's own default before 1.44: raises what was raised once more, in the midst of its events.
-of_a_client_that_retries_as_before = partial(of_a_client_handed_in, tries=3, mode="legacy")
+of_a_quiet_client = partial(of_a_client_of_the_user, tries=1, mode="standard")
+of_a_client_that_retries = partial(of_a_client_of_the_user, tries=3, mode="standard")
+# botocore's default before 1.44. It raises the last error once more, while it runs event handlers.
+of_a_client_that_retries_as_before = partial(of_a_client_of_the_user, tries=3, mode="legacy")
 
 
 @pytest.mark.parametrize(
@@ -888,7 +893,7 @@ of_a_client_that_retries_as_before = partial(of_a_client_handed_in, tries=3, mod
     ],
 )
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.arrange.__name__) for case in UNSENT])
-def test_what_was_never_sent_is_said_to_be_so_with_what_to_check(
+def test_the_error_says_that_nothing_was_sent_and_what_to_check(
     case: Unsent, connect: Any, site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     url = case.arrange(site)
@@ -945,7 +950,7 @@ def test_reading_s3_fails_in_the_same_phases(read: Any, operation: str, site: Si
     assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
 
 
-def test_a_password_with_a_slash_is_not_taken_for_the_port_of_the_proxy(
+def test_a_proxy_password_with_a_slash_is_not_shown(
     site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     url = unknown_host(site)
@@ -961,7 +966,7 @@ def test_a_password_with_a_slash_is_not_taken_for_the_port_of_the_proxy(
     assert not re.search("40404|zinnia|quellwasser", f"{caught.value} {vars(caught.value)}")
 
 
-def test_the_pause_that_the_source_of_credentials_asks_for_is_kept(
+def test_retry_after_from_the_source_of_credentials_is_kept(
     site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     with (
@@ -991,9 +996,9 @@ def through_a_proxy_that_forwards(site: Site) -> str:
     return "http://clinic.example"
 
 
-# botocore says ProxyConnectionError here, as if the proxy had never been reached.
+# botocore raises ProxyConnectionError here, as if it had never reached the proxy.
 @pytest.mark.parametrize("arrange", [through_a_tunnel, through_a_proxy_that_forwards])
-def test_behind_a_proxy_what_is_lost_after_the_request_may_have_been_carried_out(
+def test_behind_a_proxy_the_outcome_is_unknown_once_the_request_was_sent(
     arrange: Callable[[Site], str], site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     with (
@@ -1009,10 +1014,10 @@ def test_behind_a_proxy_what_is_lost_after_the_request_may_have_been_carried_out
     assert "Send the same request again" in str(caught.value)
 
 
-def test_a_handshake_that_never_ends_has_started_nothing(
+def test_after_a_handshake_that_times_out_the_outcome_is_known(
     site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
-    # botocore says ReadTimeoutError here, as if it had been waiting for the answer.
+    # botocore raises ReadTimeoutError here, as if it had waited for the response.
     url = site.serve(stalls_after(b""), reads=False).replace("http:", "https:")
     config = Config(connect_timeout=0.2, read_timeout=60)
     with (
@@ -1044,19 +1049,19 @@ ACCEPTED = http("200 OK", JOB, headers=JSON)
         ([None, None, None], False),
     ],
 )
-def test_all_tries_of_a_client_that_retries_by_itself_count(
+def test_every_try_of_a_client_that_retries_on_its_own_counts(
     answers: list[bytes | None],
     unknown: bool,
     connect: Any,
     request_: StartPHIDetectionJobRequest,
     site: Site,
 ) -> None:
-    # None: the connection is refused, from then on.
+    # None: from then on, connections are refused.
     coming = pairwise([*answers, None])
 
     def behave(connection: socket.socket, stopping: threading.Event) -> None:
         answer, following = next(coming)
-        # Before the answer, or the client may connect again first.
+        # Refuse before responding. Otherwise the client may connect again first.
         if following is None:
             server.refuse()
         sends(answer or b"")(connection, stopping)
@@ -1075,7 +1080,7 @@ def test_all_tries_of_a_client_that_retries_by_itself_count(
     assert server.requests == len([answer for answer in answers if answer is not None])
 
 
-def test_what_an_earlier_call_came_to_does_not_count(
+def test_the_tries_of_an_earlier_call_do_not_count(
     request_: StartPHIDetectionJobRequest, site: Site
 ) -> None:
     coming = iter([b"", b"", b"", THROTTLED, THROTTLED, THROTTLED])
@@ -1096,7 +1101,7 @@ def test_what_an_earlier_call_came_to_does_not_count(
     assert unknown == [True, False]
 
 
-def test_a_call_within_a_call_and_the_outer_one_count_their_own_tries(
+def test_nested_calls_count_their_own_tries(
     request_: StartPHIDetectionJobRequest, site: Site
 ) -> None:
     coming = iter([b"", THROTTLED, THROTTLED])
@@ -1130,9 +1135,9 @@ def test_a_call_within_a_call_and_the_outer_one_count_their_own_tries(
 # --- Phases: what else the traceback shows --------------------------------------------------------
 
 
-# The error that is being handled becomes a context of the error of the call.
+# The error that is being handled becomes the context of the error of the call.
 @pytest.mark.parametrize("heard", [True, False])
-def test_an_error_that_is_handled_around_the_call_does_not_count(
+def test_an_error_that_was_being_handled_around_the_call_does_not_count(
     heard: bool, site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     url = site.serve() if heard else untrusted(site)
@@ -1162,7 +1167,7 @@ def test_an_error_that_is_handled_around_the_call_does_not_count(
         # Before the request is signed, nothing has been sent.
         ("provide-client-params", False, False),
         ("request-created", False, False),
-        # A handler may send the request itself, and some run when the answer is there.
+        # A handler may send the request itself, and some run after the response.
         ("before-call", False, True),
         ("before-send", False, True),
         ("before-parse", True, True),
@@ -1171,7 +1176,7 @@ def test_an_error_that_is_handled_around_the_call_does_not_count(
         ("after-call", True, True),
     ],
 )
-def test_a_handler_whose_own_call_fails_does_not_decide_what_was_sent(
+def test_a_failed_call_of_an_event_handler_does_not_decide_the_phase(
     event: str, sent: bool, unknown: bool, site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     config = Config(retries={"total_max_attempts": 1})
