@@ -1,7 +1,7 @@
-"""A job as one object, and waiting for it.
+"""A job as an object, and waiting for its end.
 
-Retrying a call and waiting for a job are two things: `RetryPolicy` brings a single poll through
-throttling and resets, `WaitPolicy` says how often to poll and for how long.
+`RetryPolicy` retries a single poll that fails. `WaitPolicy` says how often to poll, and for how
+long.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from . import _shapes
 from ._clock import Clock
@@ -32,27 +32,28 @@ from .models import JobProperties, JobStatus
 if TYPE_CHECKING:
     from ._results.streams import AsyncJobResults, JobResults
 
-_Failure = ServiceError | TransportError
+# What a poll brings.
+_Poll = JobProperties | ServiceError | TransportError
 
-# Our rule. A refresh of credentials that fails once comes back within minutes; credentials that
-# are broken for good do not.
-_LONGEST_BLIND = 3600.0  # seconds
+# Our rule. If one refresh of the credentials fails, the next usually succeeds within minutes.
+_MAX_UNSENT_SECONDS = 3600.0
 
 
 @frozen(kw_only=True)
 class WaitPolicy:
-    """How a job is waited for. All times are seconds.
+    """How to wait for a job. All times are in seconds.
+
+    `Job.wait` documents what happens if a poll fails.
 
     Attributes:
         delay: the time between the first two polls.
         max_delay: the longest time between two polls.
-        multiplier: how much longer each wait is than the one before; at least 1.
-        timeout: how long to wait in all; None means until the job ends. A poll that is being
-            retried when the time is up is not cut off: `RetryPolicy` bounds it. See `Job.wait` for
-            what polls that fail mean for a wait.
+        multiplier: how much longer each delay is than the one before; at least 1.
+        timeout: how long to wait; None means until the job ends. A poll that is being retried at
+            the timeout is not interrupted: `RetryPolicy` limits it.
 
     Raises:
-        RequestValidationError: a number is out of its range.
+        RequestValidationError: a number is out of range.
     """
 
     delay: float = field(default=10.0, validator=Obeys(_shapes.PAUSE))
@@ -61,19 +62,19 @@ class WaitPolicy:
     timeout: float | None = field(default=None, validator=Obeys(_shapes.TIMEOUT, optional=True))
 
 
-_WAIT_POLICY = InstanceShape(WaitPolicy, "to wait for so many seconds: WaitPolicy(timeout=...)")
+_WAIT_POLICY = InstanceShape(WaitPolicy, "to wait for at most 60 seconds, pass timeout=60")
 
 
 def next_poll(
     policy: WaitPolicy, *, status: JobStatus | None, polls: int, elapsed: float
 ) -> float | None:
-    """Seconds to the next poll; None when there is no reason for another one.
+    """Return the seconds until the next poll, or None if there is no reason for another one.
 
     Args:
-        policy: how the job is waited for.
-        status: the job's state as the last poll saw it; None while no poll has.
+        policy: how to wait.
+        status: the job's status according to the last poll; None if that poll failed.
         polls: how many polls there have been.
-        elapsed: seconds since the first one began.
+        elapsed: the seconds since the first poll began.
     """
     if status is not None and status.is_terminal:
         return None
@@ -84,12 +85,12 @@ def next_poll(
     delay = min(delay, policy.max_delay)
     if policy.timeout is None:
         return delay
-    # The last poll falls on the timeout, however small the rest.
+    # The last poll happens exactly at the timeout.
     return min(delay, policy.timeout - elapsed) if elapsed < policy.timeout else None
 
 
 class Wait:
-    """One wait for one job, without its I/O: the synchronous and the asynchronous one share it."""
+    """The decisions of one wait for one job, without any I/O. Both kinds of jobs use it."""
 
     def __init__(self, job_id: str, policy: WaitPolicy, clock: Clock) -> None:
         self._job_id = job_id
@@ -97,109 +98,120 @@ class Wait:
         self._clock = clock
         self._start = clock.monotonic()
         self._polls = 0
-        self._aims_at_timeout = False
+        self._next_is_last = False
         self._job: JobProperties | None = None
-        self._blind_since: float | None = None
-        self._gave_up = False
+        self._error: ServiceError | TransportError | None = None
+        self._error_is_final = False
+        self._unsent_since: float | None = None
 
-    def next_delay(self, news: JobProperties | _Failure) -> float | None:
-        """Return the seconds to the next poll after one that brought `news`; None ends the wait."""
+    def next_delay(self, poll: _Poll) -> float | None:
+        """Return the seconds until the next poll, or None if the wait ends.
+
+        Args:
+            poll: what the last poll brought: the job's properties, or its error.
+        """
         self._polls += 1
         now = self._clock.monotonic()
-        if isinstance(news, JobProperties):
-            self._job = news
-            self._blind_since = None
+        if isinstance(poll, JobProperties):
+            self._job, self._error, self._unsent_since = poll, None, None
         else:
-            self._gave_up = self._gives_up(news, now)
-        delay = None if self._gave_up else self._delay(news, now - self._start)
-        self._log(news, delay)
+            self._error = poll
+            self._error_is_final = self._ends_wait(poll, now)
+        delay = None if self._error_is_final else self._delay(poll, now - self._start)
+        self._log(poll, delay)
         return delay
 
-    def _log(self, news: JobProperties | _Failure, delay: float | None) -> None:
-        fields: dict[str, Any] = {"poll": self._polls, "delay": delay, "job_id": self._job_id}
-        if isinstance(news, JobProperties):
-            level, what = logging.INFO, str(news.job_status)
-            fields["job_status"] = what
-        else:
-            level, what = logging.WARNING, code_or_reason(news)
-            fields |= error_fields(news)
-        if delay is not None:
-            ending = f"the next in {delay:.2f} s"
-        elif isinstance(news, JobProperties) and news.job_status.is_terminal:
-            ending = "the job has ended"
-        else:
-            ending = "the wait ends"
-        log(
-            *(level, "%s on poll %d, %s", what, self._polls, ending),
-            operation=DESCRIBE.name,
-            **fields,
-        )
+    def result(self) -> JobProperties:
+        """Return the properties of a job that ended well.
 
-    def _gives_up(self, error: _Failure, now: float) -> bool:
-        """Whether a failed poll ends the wait. `Job.wait` documents the rules."""
+        Raises:
+            JobFailed: the job ended as FAILED.
+            JobStopped: the job ended as STOPPED.
+            WaitTimeout: the job has not ended.
+            ServiceError, TransportError: the last poll failed in a way that ends the wait.
+        """
+        if self._error is not None and self._error_is_final:
+            raise self._error
+        assert self._job is not None  # noqa: S101 - an error of the first poll is final
+        status = self._job.job_status
+        if status is JobStatus.FAILED:
+            raise JobFailed(self._job)
+        if status is JobStatus.STOPPED:
+            raise JobStopped(self._job)
+        if not status.is_terminal:
+            raise WaitTimeout(
+                self._job,
+                timeout=self._policy.timeout or 0.0,
+                last_poll_error=None if self._error is None else str(self._error),
+            )
+        return self._job
+
+    def _ends_wait(self, error: ServiceError | TransportError, now: float) -> bool:
+        """Return whether the error of a poll ends the wait. `Job.wait` documents the rules."""
         if self._job is None:
             return True
         if error.retryable:
-            self._blind_since = None
+            self._unsent_since = None
             return False
         if isinstance(error, ClientClosedError) or not isinstance(
             error, (TransportError, ExpiredTokenException)
         ):
             return True
-        if self._blind_since is None:
-            self._blind_since = now
-        return now - self._blind_since >= _LONGEST_BLIND
+        if self._unsent_since is None:
+            self._unsent_since = now
+        return now - self._unsent_since >= _MAX_UNSENT_SECONDS
 
-    def _delay(self, news: JobProperties | _Failure, elapsed: float) -> float | None:
+    def _delay(self, poll: _Poll, elapsed: float) -> float | None:
         timeout = self._policy.timeout
-        if self._aims_at_timeout and timeout is not None:
-            # Where the clock's floats are coarse, it may stand a hair before the timeout for ever.
+        if self._next_is_last and timeout is not None:
+            # With a coarse clock, elapsed time can round to just under the timeout and never reach
+            # it.
             elapsed = max(elapsed, timeout)
         delay = next_poll(
             self._policy,
-            status=news.job_status if isinstance(news, JobProperties) else None,
+            status=poll.job_status if isinstance(poll, JobProperties) else None,
             polls=self._polls,
             elapsed=elapsed,
         )
-        self._aims_at_timeout = (
+        self._next_is_last = (
             delay is not None and timeout is not None and delay >= timeout - elapsed
         )
         return delay
 
-    def ending(self, news: JobProperties | _Failure) -> JobProperties:
-        """Return the job if it came to a good end; `news` is what the last poll brought.
-
-        Raises:
-            JobFailed: it ended as FAILED.
-            JobStopped: it ended as STOPPED.
-            WaitTimeout: it has not ended.
-            ServiceError, TransportError: the last poll failed in a way that ends the wait.
-        """
-        if isinstance(news, JobProperties):
-            job, error = news, None
-        elif self._job is None or self._gave_up:
-            raise news
+    def _log(self, poll: _Poll, delay: float | None) -> None:
+        fields: dict[str, Any] = {"poll": self._polls, "delay": delay, "job_id": self._job_id}
+        if isinstance(poll, JobProperties):
+            level, seen = logging.INFO, str(poll.job_status)
+            fields["job_status"] = seen
         else:
-            job, error = self._job, news
-        if job.job_status is JobStatus.FAILED:
-            raise JobFailed(job)
-        if job.job_status is JobStatus.STOPPED:
-            raise JobStopped(job)
-        if not job.job_status.is_terminal:
-            timeout = self._policy.timeout or 0.0
-            raise WaitTimeout(job, timeout=timeout, last_poll_error=str(error) if error else None)
-        return job
+            level, seen = logging.WARNING, code_or_reason(poll)
+            fields |= error_fields(poll)
+        if delay is not None:
+            then = f"the next in {delay:.2f} s"
+        elif isinstance(poll, JobProperties) and poll.job_status.is_terminal:
+            then = "the job has ended"
+        else:
+            then = "the wait ends"
+        log(
+            *(level, "%s on poll %d, %s", seen, self._polls, then),
+            operation=DESCRIBE.name,
+            **fields,
+        )
 
 
-def _check(policy: object, on_poll: object, on_poll_error: object) -> None:
-    """Raise RequestValidationError for an argument of `wait` that is of the wrong type."""
+def _checked(
+    policy: WaitPolicy, timeout: float | None, on_poll: object, on_poll_error: object
+) -> WaitPolicy:
+    """Return the policy of a wait. Raise RequestValidationError if an argument is wrong."""
     require("wait", "policy", _WAIT_POLICY, policy)
+    require("wait", "timeout", _shapes.TIMEOUT, timeout, optional=True)
     require("wait", "on_poll", _shapes.CALLABLE, on_poll, optional=True)
     require("wait", "on_poll_error", _shapes.CALLABLE, on_poll_error, optional=True)
+    return policy if timeout is None else evolve(policy, timeout=timeout)
 
 
 class _Client(Protocol):
-    """What a job asks of a client."""
+    """What a job needs from its client."""
 
     def describe_phi_detection_job(self, job_id: str) -> JobProperties: ...
 
@@ -209,10 +221,10 @@ class _Client(Protocol):
 
 
 class Job:
-    """A job at the service. `PHIClient.submit` and `PHIClient.job` make these.
+    """A job at the service. `PHIClient.submit` and `PHIClient.job` return one.
 
     Attributes:
-        job_id: all that any process needs to find the job again.
+        job_id: the job's id. Any process can use it to find the job again.
     """
 
     def __init__(self, job_id: str, client: _Client, clock: Clock) -> None:
@@ -224,19 +236,26 @@ class Job:
         return f"Job({self.job_id!r})"
 
     def properties(self) -> JobProperties:
-        """What the service knows of the job now. Raises what `describe_phi_detection_job` does."""
+        """Ask the service for the job's properties.
+
+        Raises what `PHIClient.describe_phi_detection_job` raises.
+        """
         return self._client.describe_phi_detection_job(self.job_id)
 
     def stop(self) -> str:
-        """Ask for the job to be stopped; returns its id. `wait` then ends with `JobStopped`."""
+        """Ask the service to stop the job, and return the job's id.
+
+        Once the job has stopped, `wait` raises `JobStopped`. Raises what
+        `PHIClient.stop_phi_detection_job` raises.
+        """
         return self._client.stop_phi_detection_job(self.job_id)
 
     def results(self) -> JobResults:
-        """What the job found, read from S3 as it is asked for.
+        """Return the job's results, which are read from S3 when you use them.
 
         Raises:
             JobNotEndedError: the job has not ended.
-            ServiceError, TransportError: the job could not be described.
+            ServiceError, TransportError: the job's properties could not be fetched.
         """
         return self._client.results(self.job_id)
 
@@ -245,51 +264,55 @@ class Job:
         policy: WaitPolicy = WaitPolicy(),
         on_poll: Callable[[JobProperties], object] | None = None,
         on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> JobProperties:
-        """Poll until the job ends, the first time at once.
+        """Poll until the job ends. The first poll happens at once.
 
-        The client's `RetryPolicy` retries each poll. If a poll fails all the same:
+        The client's `RetryPolicy` retries each poll. If a poll still fails:
 
-        - No poll has succeeded yet: the wait ends with the error. A wrong region, endpoint or
-          certificate does not pass.
-        - The error is `retryable`: the wait goes on until its own timeout. Such an error says
-          nothing about the job.
-        - The request could not be sent, or the credentials have expired: the wait goes on, because
-          the next refresh of the credentials may succeed. It ends with the error once every poll
-          has failed like that for an hour (our rule).
-        - The service refused the poll, or the client is closed: the wait ends with the error.
+        - If no poll has succeeded yet, the wait ends with the error. A wrong region, endpoint or
+          certificate does not fix itself.
+        - If the error is `retryable`, the wait goes on, because such an error says nothing about
+          the job. Only a timeout limits how long this can last; without one, nothing does.
+        - If the request could not be sent, or the credentials have expired, the wait goes on,
+          because the next refresh of the credentials may succeed. It ends with the error once every
+          poll has failed like that for an hour (our rule).
+        - If the service refused the poll, or the client is closed, the wait ends with the error.
 
         Args:
             policy: how often to poll, and for how long.
-            on_poll: called with the properties after every poll that brought some.
-            on_poll_error: called with the error of every failed poll after which the wait goes on.
+            on_poll: called with the job's properties after each successful poll.
+            on_poll_error: called with the error of each failed poll after which the wait goes on.
+            timeout: how long to wait, in seconds, instead of the policy's `timeout`. None means
+                that the policy decides.
 
         Returns:
-            The properties of the job, whose status is COMPLETED or PARTIAL_SUCCESS. After the
-            latter some files were not processed: look at the results' unprocessed files.
+            The properties of a job whose status is COMPLETED or PARTIAL_SUCCESS. After
+            PARTIAL_SUCCESS, `JobResults.unprocessed` lists the files that were not processed.
 
         Raises:
-            RequestValidationError: an argument is of the wrong type; raised at once.
-            JobFailed: the job ended as FAILED; the message has the service's reason.
+            RequestValidationError: an argument is invalid; raised before the first poll.
+            JobFailed: the job ended as FAILED. The message contains the service's reason.
             JobStopped: the job ended as STOPPED.
-            WaitTimeout: the policy's timeout was up first; the job goes on.
+            WaitTimeout: the timeout passed first. The job continues.
             ServiceError, TransportError: a poll failed in a way that ends the wait, see above. The
-                job goes on.
+                job continues.
         """
-        _check(policy, on_poll, on_poll_error)
+        policy = _checked(policy, timeout, on_poll, on_poll_error)
         wait = Wait(self.job_id, policy, self._clock)
         while True:
-            news = self._poll()
-            if on_poll is not None and isinstance(news, JobProperties):
-                on_poll(news)
-            delay = wait.next_delay(news)
+            poll = self._poll()
+            if on_poll is not None and isinstance(poll, JobProperties):
+                on_poll(poll)
+            delay = wait.next_delay(poll)
             if delay is None:
-                return wait.ending(news)
-            if on_poll_error is not None and not isinstance(news, JobProperties):
-                on_poll_error(news)
+                return wait.result()
+            if on_poll_error is not None and not isinstance(poll, JobProperties):
+                on_poll_error(poll)
             self._clock.sleep(delay)
 
-    def _poll(self) -> JobProperties | _Failure:
+    def _poll(self) -> _Poll:
         try:
             return self.properties()
         except (ServiceError, TransportError) as error:
@@ -297,7 +320,7 @@ class Job:
 
 
 class _AsyncClient(Protocol):
-    """What an asynchronous job asks of a client."""
+    """What an asynchronous job needs from its client."""
 
     async def describe_phi_detection_job(self, job_id: str) -> JobProperties: ...
 
@@ -307,12 +330,12 @@ class _AsyncClient(Protocol):
 
 
 class AsyncJob:
-    """A job at the service. `AsyncPHIClient.submit` and `AsyncPHIClient.job` make these.
+    """A job at the service. `AsyncPHIClient.submit` and `AsyncPHIClient.job` return one.
 
-    Its methods raise what those of `Job` do.
+    Its methods raise what the methods of `Job` raise.
 
     Attributes:
-        job_id: all that any process needs to find the job again.
+        job_id: the job's id. Any process can use it to find the job again.
     """
 
     def __init__(self, job_id: str, client: _AsyncClient, clock: Clock) -> None:
@@ -324,15 +347,21 @@ class AsyncJob:
         return f"AsyncJob({self.job_id!r})"
 
     async def properties(self) -> JobProperties:
-        """What the service knows of the job now."""
+        """Ask the service for the job's properties."""
         return await self._client.describe_phi_detection_job(self.job_id)
 
     async def stop(self) -> str:
-        """Ask for the job to be stopped; returns its id. `wait` then ends with `JobStopped`."""
+        """Ask the service to stop the job, and return the job's id.
+
+        Once the job has stopped, `wait` raises `JobStopped`.
+        """
         return await self._client.stop_phi_detection_job(self.job_id)
 
     async def results(self) -> AsyncJobResults:
-        """What the job found, its manifest loaded; the documents are read as they are asked for."""
+        """Return the job's results with the manifest loaded. Documents are read when you use them.
+
+        Also raises what loading the manifest raises, see `AsyncPHIClient.results`.
+        """
         return await self._client.results(self.job_id)
 
     async def wait(
@@ -340,37 +369,41 @@ class AsyncJob:
         policy: WaitPolicy = WaitPolicy(),
         on_poll: Callable[[JobProperties], object] | None = None,
         on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - unlike asyncio.timeout, it polls at the end
     ) -> JobProperties:
-        """Poll until the job ends, as `Job.wait` does; cancelling it leaves the job as it is.
+        """Poll until the job ends, as `Job.wait` does. Cancelling the wait does not affect the job.
 
         Args:
             policy: how often to poll, and for how long.
-            on_poll: called with the properties after every poll that brought some; what it returns
-                is awaited if it can be.
-            on_poll_error: called with the error of every failed poll after which the wait goes on;
-                what it returns is awaited if it can be.
+            on_poll: called with the job's properties after each successful poll. If it returns an
+                awaitable, `wait` awaits it.
+            on_poll_error: called with the error of each failed poll after which the wait goes on.
+                If it returns an awaitable, `wait` awaits it.
+            timeout: how long to wait, in seconds, instead of the policy's `timeout`. None means
+                that the policy decides.
         """
-        _check(policy, on_poll, on_poll_error)
+        policy = _checked(policy, timeout, on_poll, on_poll_error)
         wait = Wait(self.job_id, policy, self._clock)
         while True:
-            news = await self._poll()
-            if on_poll is not None and isinstance(news, JobProperties):
-                await _awaited(on_poll(news))
-            delay = wait.next_delay(news)
+            poll = await self._poll()
+            if on_poll is not None and isinstance(poll, JobProperties):
+                await _await_if_possible(on_poll(poll))
+            delay = wait.next_delay(poll)
             if delay is None:
-                return wait.ending(news)
-            if on_poll_error is not None and not isinstance(news, JobProperties):
-                await _awaited(on_poll_error(news))
+                return wait.result()
+            if on_poll_error is not None and not isinstance(poll, JobProperties):
+                await _await_if_possible(on_poll_error(poll))
             await self._clock.sleep_async(delay)
 
-    async def _poll(self) -> JobProperties | _Failure:
+    async def _poll(self) -> _Poll:
         try:
             return await self.properties()
         except (ServiceError, TransportError) as error:
             return error
 
 
-async def _awaited(told: object) -> None:
-    """Wait for what a callback returned, if it can be awaited."""
-    if isawaitable(told):
-        await told
+async def _await_if_possible(returned: object) -> None:
+    """Await what a callback returned, if it is awaitable."""
+    if isawaitable(returned):
+        await returned

@@ -246,6 +246,8 @@ class AwaitedJob:
         policy: WaitPolicy | None = None,
         on_poll: Callable[[JobProperties], object] | None = None,
         on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> JobProperties:
         # In another thread, because the callbacks may call this client.
         async def polled(job: JobProperties) -> None:
@@ -256,7 +258,9 @@ class AwaitedJob:
             if on_poll_error is not None:
                 await asyncio.to_thread(on_poll_error, error)
 
-        return self._client.result_of(self._job.wait(policy or WaitPolicy(), polled, failed))
+        return self._client.result_of(
+            self._job.wait(policy or WaitPolicy(), polled, failed, timeout=timeout)
+        )
 
 
 async def anext_of(items: AsyncIterator[_T]) -> _T:

@@ -259,8 +259,8 @@ def test_a_wait_refuses_a_wrong_policy_before_the_first_poll(
     error = refusal(lambda: outcome(client.job(JOB_ID).wait(wrong)))
 
     assert str(error) == (
-        f"wait.policy (WaitPolicy) must be a WaitPolicy, not {type(wrong).__name__}; to wait for so"
-        " many seconds: WaitPolicy(timeout=...)"
+        f"wait.policy (WaitPolicy) must be a WaitPolicy, not {type(wrong).__name__}; to wait for at"
+        " most 60 seconds, pass timeout=60"
     )
     assert clock.sleeps == []
 

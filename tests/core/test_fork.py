@@ -629,7 +629,9 @@ tell(*[forked(lambda each=each: len(list(each))) for each in (results, begun)])
 """)
 
     for each in told:
-        assert each.startswith("ClientClosedError: results: this process was forked after it got its")
+        assert each.startswith(
+            "ClientClosedError: results: this process was forked after it got its"
+        )
 
 
 # --- obstore --------------------------------------------------------------------------------------

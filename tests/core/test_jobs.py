@@ -165,9 +165,9 @@ def test_a_wait_comes_to_its_timeout_wherever_the_clock_stands(
     clock = FakeClock()
     clock.sleep(start)
     wait = Wait("0", WaitPolicy(timeout=timeout), clock)
-    news = JobProperties(job_id="0", job_status=JobStatus.IN_PROGRESS)
+    running = JobProperties(job_id="0", job_status=JobStatus.IN_PROGRESS)
     polls = 1
-    while (delay := wait.next_delay(news)) is not None:
+    while (delay := wait.next_delay(running)) is not None:
         clock.sleep(delay)
         polls += 1
         # 22 polls by the policy, and one for the rounding.
@@ -354,6 +354,36 @@ def test_a_wait_ends_although_the_clock_cannot_read_its_timeout(
 
     with pytest.raises(WaitTimeout):
         job.wait(WaitPolicy(timeout=0.7), on_poll=enough)
+
+
+@pytest.mark.parametrize("policy", [WaitPolicy(), WaitPolicy(timeout=5), WaitPolicy(timeout=1000)])
+def test_the_argument_timeout_takes_the_place_of_the_timeout_of_the_policy(
+    client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock, policy: WaitPolicy
+) -> None:
+    job = client.submit(request_)
+    with pytest.raises(WaitTimeout) as timed_out:
+        job.wait(policy, timeout=60)
+    assert timed_out.value.timeout == 60
+    assert clock.monotonic() == 60
+
+
+def test_the_argument_timeout_changes_nothing_else_of_the_policy(
+    client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
+) -> None:
+    policy = WaitPolicy(delay=20, multiplier=1, timeout=1)
+    with pytest.raises(WaitTimeout):
+        client.submit(request_).wait(policy, timeout=50)
+    assert clock.sleeps == [20, 20, 10]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "60", True])
+def test_an_invalid_timeout_is_refused_before_the_first_poll(
+    client: PHIClient, server: LocalServer, timeout: Any
+) -> None:
+    with pytest.raises(RequestValidationError) as refused:
+        client.job(JOB_ID).wait(timeout=timeout)
+    assert (refused.value.owner, refused.value.field) == ("wait", "timeout")
+    assert list(server.service.received) == []
 
 
 @pytest.mark.parametrize("ending", [JobFailed, JobStopped, WaitTimeout])

@@ -1224,7 +1224,9 @@ def test_obstore_that_is_not_installed_cannot_be_required(
     client_class: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(TransportError, match="the extra `fast` of comprehend_phi installs") as caught:
+    with pytest.raises(
+        TransportError, match="the extra `fast` of comprehend_phi installs"
+    ) as caught:
         client_class(s3_transport="obstore")
     assert not caught.value.retryable
 

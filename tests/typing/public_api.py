@@ -120,6 +120,8 @@ def jobs(job: Job) -> None:
     assert_type(job.stop(), str)
     assert_type(job.wait(), JobProperties)
     assert_type(job.wait(WaitPolicy(timeout=None), note), JobProperties)
+    assert_type(job.wait(timeout=60), JobProperties)
+    assert_type(job.wait(WaitPolicy(delay=1), timeout=None), JobProperties)
     # Whatever the callback returns is nobody's business.
     job.wait(on_poll=lambda properties: properties.job_status.is_terminal)
     job.wait(on_poll=print)
@@ -143,6 +145,7 @@ async def asynchronous_jobs(job: AsyncJob) -> None:
     assert_type(await job.properties(), JobProperties)
     assert_type(await job.stop(), str)
     assert_type(await job.wait(WaitPolicy(timeout=None), print), JobProperties)
+    assert_type(await job.wait(timeout=60.5), JobProperties)
     await job.wait(on_poll=note)
     results = await job.results()
     assert_type(results, AsyncJobResults)
@@ -292,7 +295,8 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     client.list_phi_detection_jobs(JobFilter(), 100)  # type: ignore[call-arg]  # page_size= is wanted
     client.list_phi_detection_jobs("monday")  # type: ignore[arg-type]  # not a JobFilter
     len(client.list_phi_detection_jobs())  # type: ignore[arg-type]  # an iterator
-    job.wait(30.0)  # type: ignore[arg-type]  # WaitPolicy(timeout=...)
+    job.wait(30.0)  # type: ignore[arg-type]  # timeout=30.0
+    job.wait(timeout="30")  # type: ignore[arg-type]  # a string
     PHIClient(clock=datetime)  # type: ignore[arg-type]  # no clock
 
 
