@@ -20,13 +20,13 @@ INPUT_KEYS = ["", "notes", "notes/", "notes/2026", "/", "/notes", "/notes/", "//
     ("key", "folder"),
     [("", ""), ("out", "out/"), ("out/", "out/"), ("/", "/"), ("/out", "/out/"), ("//", "//")],
 )
-def test_a_key_becomes_that_of_a_folder(key: str, folder: str) -> None:
+def test_a_key_becomes_a_folder_key(key: str, folder: str) -> None:
     assert folder_key(key) == folder
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("end", ["", "/"])
-def test_an_output_key_that_is_the_jobs_folder_is_taken_as_it_is(folder: str, end: str) -> None:
+def test_an_output_key_that_is_the_job_folder_is_used(folder: str, end: str) -> None:
     def folders(_key: str) -> list[str]:
         raise AssertionError("nothing is to be looked for")
 
@@ -35,7 +35,9 @@ def test_an_output_key_that_is_the_jobs_folder_is_taken_as_it_is(folder: str, en
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("end", ["", "/"])
-def test_a_folder_that_the_output_key_does_not_show_is_looked_for(folder: str, end: str) -> None:
+def test_a_job_folder_that_the_output_key_does_not_show_is_searched_for(
+    folder: str, end: str
+) -> None:
     below = folder.removesuffix(f"{NAME}/")
     asked: list[str] = []
 
@@ -48,7 +50,7 @@ def test_a_folder_that_the_output_key_does_not_show_is_looked_for(folder: str, e
     assert asked == [below]
 
 
-def test_a_folder_that_is_nowhere_is_none() -> None:
+def test_a_missing_job_folder_is_none() -> None:
     assert find_folder(JOB_ID, "out", lambda key: [f"{key}older/"]) is None
 
 
@@ -57,7 +59,7 @@ def layout_of(folder: str, input_key: str) -> Layout:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_lists_lie_in_a_folder_that_repeats_the_name(folder: str) -> None:
+def test_the_folder_of_the_lists_repeats_the_name_of_the_job_folder(folder: str) -> None:
     assert layout_of(folder, "notes").lists_folder == f"{folder}Manifest_{NAME}/"
 
 
@@ -70,14 +72,14 @@ def test_the_manifest_may_name_a_file_in_four_ways(folder: str, name: str) -> No
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_path_that_begins_with_a_slash_is_taken_literally_first(folder: str) -> None:
+def test_a_leading_slash_is_first_read_literally(folder: str) -> None:
     layout = layout_of(folder, "notes")
     assert layout.keys_of("/a.txt.out") == [f"{folder}/a.txt.out", f"{folder}a.txt.out"]
     assert layout.keys_of("//a.txt.out") == [f"{folder}//a.txt.out", f"{folder}/a.txt.out"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_document_is_told_from_a_list_and_from_the_manifest(folder: str) -> None:
+def test_lists_and_the_manifest_are_no_documents(folder: str) -> None:
     layout = layout_of(folder, "notes")
     assert layout.is_output(f"{folder}ward/a.txt.out")
     assert not layout.is_output(f"{folder}Manifest")
@@ -87,7 +89,7 @@ def test_a_document_is_told_from_a_list_and_from_the_manifest(folder: str) -> No
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("input_key", INPUT_KEYS)
 @pytest.mark.parametrize("path", ["a.txt", "ward/a.txt", "/a.txt", "ward//a.txt", "/", "//"])
-def test_a_document_repeats_the_path_of_its_file(folder: str, input_key: str, path: str) -> None:
+def test_a_document_repeats_the_path_of_its_note(folder: str, input_key: str, path: str) -> None:
     layout = layout_of(folder, input_key)
     file = f"{folder_key(input_key)}{path}"
     document = f"{folder}{path}.out"
@@ -99,7 +101,7 @@ def test_a_document_repeats_the_path_of_its_file(folder: str, input_key: str, pa
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("input_key", ["a.txt", "notes/a.txt", "/a.txt", "/notes/2026/a.txt"])
-def test_an_input_key_may_name_the_one_file(folder: str, input_key: str) -> None:
+def test_an_input_key_may_be_a_single_file(folder: str, input_key: str) -> None:
     layout = layout_of(folder, input_key)
     document = f"{folder}a.txt.out"
     assert layout.output_key_of(input_key) == document
@@ -108,7 +110,7 @@ def test_an_input_key_may_name_the_one_file(folder: str, input_key: str) -> None
         assert layout.pairs_of(called, document, only=True)[0] == (input_key, document), called
 
 
-def test_a_folder_may_be_named_like_a_file_in_it() -> None:
+def test_a_folder_may_have_the_name_of_a_file_in_it() -> None:
     layout = layout_of(f"out/{NAME}/", "notes/a.txt")
     document = f"out/{NAME}/a.txt.out"
     for only, key in ((False, "notes/a.txt/a.txt"), (True, "notes/a.txt")):
@@ -116,28 +118,28 @@ def test_a_folder_may_be_named_like_a_file_in_it() -> None:
         assert layout.input_key_of(document, only=only) == key
 
 
-def test_a_path_that_begins_like_the_input_key_is_told_from_a_key_by_its_document() -> None:
+def test_the_document_decides_between_a_key_and_a_path_that_begins_like_the_input_key() -> None:
     layout = layout_of(f"out/{NAME}/", "notes")
     for document, key in (("a.txt", "notes/a.txt"), ("notes/a.txt", "notes/notes/a.txt")):
         pair = (key, f"out/{NAME}/{document}.out")
         assert layout.pairs_of("notes/a.txt", pair[1], only=False) == [pair]
 
 
-def test_a_key_that_begins_with_a_slash_is_told_from_one_that_does_not_by_its_document() -> None:
+def test_the_document_decides_whether_a_leading_slash_is_part_of_the_key() -> None:
     layout = layout_of(f"out/{NAME}/", "")
     for document, key in (("a.txt", "a.txt"), ("/a.txt", "/a.txt")):
         pair = (key, f"out/{NAME}/{document}.out")
         assert layout.pairs_of("/a.txt", pair[1], only=False) == [pair]
 
 
-def test_a_uri_of_another_bucket_names_no_input_file() -> None:
+def test_a_uri_of_another_bucket_is_read_as_a_path() -> None:
     layout = layout_of(f"{NAME}/", "notes")
     assert layout.input_keys_of("s3://other.example/notes/a.txt", only=False) == [
         "notes/s3://other.example/notes/a.txt"
     ]
 
 
-def test_a_document_that_repeats_no_path_leaves_the_most_literal_reading() -> None:
+def test_a_document_that_repeats_no_path_gets_the_most_literal_reading() -> None:
     layout = layout_of(f"{NAME}/", "notes")
     assert layout.pairs_of("notes/a.txt", "odd", only=False) == [("notes/a.txt", f"{NAME}/odd")]
 
@@ -151,13 +153,13 @@ folders = st.sampled_from(FOLDERS)
 
 
 @given(folder=folders, input_key=input_keys, paths=st.sets(keys, min_size=2, max_size=2))
-def test_no_two_files_have_one_document(folder: str, input_key: str, paths: set[str]) -> None:
+def test_two_notes_never_share_a_document(folder: str, input_key: str, paths: set[str]) -> None:
     layout = layout_of(folder, input_key)
     assert len({layout.output_key_of(folder_key(input_key) + path) for path in paths}) == 2
 
 
 @given(folder=folders, input_key=input_keys, path=keys)
-def test_any_file_is_found_by_its_key_and_that_of_its_document(
+def test_every_note_is_found_by_its_key_and_its_documents_key(
     folder: str, input_key: str, path: str
 ) -> None:
     layout = layout_of(folder, input_key)
@@ -173,7 +175,7 @@ def test_any_file_is_found_by_its_key_and_that_of_its_document(
     spelling=st.sampled_from(["{key}", "{path}", "/{key}", "/{path}", "s3://notes.example/{key}"]),
     document_spelling=st.sampled_from(["{key}", "/{key}", "s3://results.example/{key}"]),
 )
-def test_any_file_is_found_however_a_list_spells_it(
+def test_every_note_is_found_in_each_spelling_of_a_list(
     folder: str, input_key: str, path: str, spelling: str, document_spelling: str
 ) -> None:
     layout = layout_of(folder, input_key)

@@ -276,7 +276,7 @@ def test_boto3_reads_the_first_object_of_a_bucket_and_obstore_the_others(
     assert s3.buckets == [BUCKET] * 3 + ["another-bucket"] * 3
 
 
-def test_nothing_is_learned_from_an_object_that_boto3_cannot_read(s3: S3, open_s3: Open) -> None:
+def test_a_failed_read_of_boto3_does_not_set_obstore_up(s3: S3, open_s3: Open) -> None:
     storage = open_s3()
     with pytest.raises(MissingObject):
         storage.read(BUCKET, "nowhere")
@@ -284,7 +284,7 @@ def test_nothing_is_learned_from_an_object_that_boto3_cannot_read(s3: S3, open_s
     assert s3.agents(PLAIN) == ["boto3"]
 
 
-def test_an_object_says_when_it_was_written(storage: ObstoreStorage) -> None:
+def test_an_object_has_the_time_at_which_it_was_written(storage: ObstoreStorage) -> None:
     assert storage.read(BUCKET, PLAIN).last_modified == WRITTEN
 
 
@@ -293,11 +293,11 @@ def test_obstore_signs_for_the_region_of_the_client(s3: S3, storage: ObstoreStor
     assert s3.scopes == ["eu-west-2/s3"]
 
 
-def test_as_many_objects_as_connections_are_fetched_at_a_time(storage: ObstoreStorage) -> None:
+def test_a_storage_has_the_number_of_connections_of_its_client(storage: ObstoreStorage) -> None:
     assert storage.connections == 7
 
 
-def test_obstore_has_the_credentials_that_the_session_has_now(s3: S3, open_s3: Open) -> None:
+def test_obstore_uses_the_credentials_of_the_session(s3: S3, open_s3: Open) -> None:
     storage = open_s3()
     storage.read(BUCKET, PLAIN)
     storage.read(BUCKET, PLAIN)
@@ -321,7 +321,7 @@ KEYS = st.lists(
 @example(key="a//b", other="a/b")
 @example(key="a/../b", other="b")
 @given(key=KEYS, other=KEYS)
-def test_a_key_is_read_as_it_is_spelled(
+def test_every_key_is_requested_unchanged(
     s3: S3, storage: ObstoreStorage, key: str, other: str
 ) -> None:
     s3.objects = {other: b"other", key: b"this"}
@@ -358,7 +358,7 @@ def test_a_key_is_read_as_it_is_spelled(
         ("a\ud800", False),
     ],
 )
-def test_which_keys_obstore_takes_as_they_are(key: str, exact: bool) -> None:
+def test_which_keys_obstore_sends_unchanged(key: str, exact: bool) -> None:
     assert is_sent_unchanged(key) is exact
 
 
@@ -380,7 +380,7 @@ def test_both_transports_together_make_as_many_attempts_as_the_policy_allows(
     assert (caught.value.operation, caught.value.key) == ("GetObject", PLAIN)
 
 
-def test_what_obstore_cannot_read_boto3_reads_with_the_other_attempts(
+def test_boto3_makes_the_other_attempts_if_obstore_fails(
     s3: S3, storage: ObstoreStorage, clock: FakeClock
 ) -> None:
     s3.busy[PLAIN] = 2
@@ -389,13 +389,13 @@ def test_what_obstore_cannot_read_boto3_reads_with_the_other_attempts(
     assert len(clock.sleeps) == 2
 
 
-def test_a_body_that_is_cut_is_fetched_again(s3: S3, storage: ObstoreStorage) -> None:
+def test_a_body_that_was_cut_off_is_fetched_again(s3: S3, storage: ObstoreStorage) -> None:
     s3.cut.add(PLAIN)
     assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
     assert s3.agents(PLAIN) == ["obstore", "boto3"]
 
 
-def test_an_error_of_obstore_does_not_come_out(s3: S3, open_s3: Open) -> None:
+def test_an_error_of_obstore_is_neither_raised_nor_chained(s3: S3, open_s3: Open) -> None:
     # No time is left for another attempt.
     storage = open_s3(RetryPolicy(max_attempts=3, timeout=0.0, base_delay=9.0))
     storage.read(BUCKET, "notes/a")
@@ -410,7 +410,7 @@ def test_an_error_of_obstore_does_not_come_out(s3: S3, open_s3: Open) -> None:
     assert caught.value.__context__ is None
 
 
-def test_obstore_is_given_up_after_three_failures_in_a_row_that_boto3_repairs(
+def test_obstore_is_no_longer_used_after_boto3_repaired_three_failures_in_a_row(
     s3: S3, storage: ObstoreStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("WARNING", "comprehend_phi")
@@ -428,16 +428,14 @@ def test_obstore_is_given_up_after_three_failures_in_a_row_that_boto3_repairs(
     )
 
 
-def test_what_boto3_cannot_read_either_is_no_reason_to_give_obstore_up(
-    s3: S3, storage: ObstoreStorage
-) -> None:
+def test_obstore_stays_in_use_if_boto3_fails_too(s3: S3, storage: ObstoreStorage) -> None:
     for _ in range(5):
         with pytest.raises(MissingObject):
             storage.read(BUCKET, "nowhere")
     assert s3.agents("nowhere") == ["obstore", "boto3"] * 5
 
 
-def test_many_threads_give_obstore_up_once(
+def test_many_threads_log_once_that_obstore_is_no_longer_used(
     s3: S3, storage: ObstoreStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("WARNING", "comprehend_phi")
@@ -527,11 +525,11 @@ def assert_same_place(asked: Asked, bucket: str = BUCKET) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_obstore_goes_where_boto3_goes(place: str) -> None:
+def test_obstore_uses_the_endpoint_of_boto3(place: str) -> None:
     assert_same_place(ask("first", **cast("Any", PLACES[place])))
 
 
-def test_obstore_goes_where_boto3_goes_for_a_bucket_with_dots() -> None:
+def test_obstore_uses_the_endpoint_of_boto3_for_a_bucket_with_dots() -> None:
     assert_same_place(ask("first", bucket="a.bucket.example"), "a.bucket.example")
 
 
@@ -561,7 +559,7 @@ def test_obstore_goes_where_boto3_goes_for_a_bucket_with_dots() -> None:
     ],
     ids=" ".join,
 )
-def test_obstore_goes_where_the_environment_sends_boto3(
+def test_obstore_uses_the_endpoint_that_the_environment_sets_for_boto3(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
@@ -598,12 +596,12 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_obstore_is_left_out_where_boto3_does_what_it_cannot(name: str) -> None:
+def test_obstore_is_not_used_if_boto3_does_what_obstore_cannot(name: str) -> None:
     options, reason = DIFFERENCES[name]
     assert store_for(ask("first", **options), "first") == reason
 
 
-def test_obstore_is_left_out_where_the_answers_do_not_come_from_the_network() -> None:
+def test_obstore_is_not_used_if_responses_do_not_come_from_the_network() -> None:
     asked = ask("first")
     for connection in (None, object()):
         asked.last.connection = connection
@@ -613,13 +611,13 @@ def test_obstore_is_left_out_where_the_answers_do_not_come_from_the_network() ->
 
 
 @pytest.mark.parametrize("bundle", [None, "/nowhere.pem"], ids=["none", "one that is gone"])
-def test_obstore_is_left_out_without_the_certificates_of_boto3(bundle: str | None) -> None:
+def test_obstore_is_not_used_without_the_certificates_of_boto3(bundle: str | None) -> None:
     asked = ask("first")
     asked.last.connection.ca_certs = bundle
     assert str(store_for(asked, "first")).startswith("obstore cannot be set up like boto3 (")
 
 
-def test_obstore_is_left_out_behind_a_proxy(
+def test_obstore_is_not_used_if_boto3_uses_a_proxy(
     s3: S3, open_s3: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -630,7 +628,7 @@ def test_obstore_is_left_out_behind_a_proxy(
     assert caplog.messages == ["GetObject: S3 is read through boto3 alone: boto3 uses a proxy"]
 
 
-def test_obstore_is_left_out_where_the_environment_tells_it_how_to_encrypt(
+def test_obstore_is_not_used_if_the_environment_sets_its_encryption(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "sse-c")
@@ -645,7 +643,7 @@ def test_the_timeouts_are_those_of_boto3() -> None:
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"])
-def test_obstore_takes_no_proxy_where_boto3_takes_none(
+def test_obstore_uses_no_proxy_if_boto3_uses_none(
     s3: S3, open_s3: Open, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for spelled in (name, name.lower()):
@@ -669,7 +667,7 @@ def test_obstore_follows_boto3_to_the_region_of_a_bucket(s3: S3, open_s3: Open) 
     assert s3.scopes == ["eu-west-2/s3", "ap-south-1/s3", "ap-south-1/s3"]
 
 
-def test_boto3_goes_to_the_region_of_a_bucket_without_a_retry(s3: S3, clock: FakeClock) -> None:
+def test_boto3_follows_a_bucket_to_its_region_without_a_retry(s3: S3, clock: FakeClock) -> None:
     s3.region = "ap-south-1"
     config = Config(retries={"total_max_attempts": 1, "mode": "standard"})
     client: Any = boto3.client("s3", endpoint_url=s3.url, config=config)
@@ -772,7 +770,7 @@ BUNDLES = ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "ca_bundle"]
 
 
 @pytest.mark.parametrize("how", BUNDLES)
-def test_obstore_trusts_the_authority_that_boto3_is_told_to_trust(
+def test_obstore_trusts_the_authority_that_boto3_trusts(
     tls_s3: S3,
     authority: Authority,
     clock: FakeClock,
@@ -791,7 +789,7 @@ def test_obstore_trusts_the_authority_that_boto3_is_told_to_trust(
 
 
 @pytest.mark.parametrize("how", BUNDLES)
-def test_obstore_trusts_no_other_authority_than_boto3(
+def test_obstore_trusts_no_authority_that_boto3_does_not_trust(
     tls_s3: S3,
     authority: Authority,
     stranger: Authority,
@@ -822,7 +820,7 @@ def test_obstore_trusts_no_other_authority_than_boto3(
     client.close()
 
 
-def test_obstore_is_left_out_where_boto3_presents_a_certificate(
+def test_obstore_is_not_used_if_boto3_presents_a_certificate(
     tls_s3: S3, authority: Authority, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -870,7 +868,7 @@ def make_storage(s3: S3, clock: FakeClock) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("transport", ["auto", "obstore"])
-def test_obstore_is_taken_where_nothing_speaks_against_it(
+def test_obstore_is_chosen_by_default(
     make_storage: Callable[..., Any], caplog: pytest.LogCaptureFixture, transport: str
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -878,7 +876,7 @@ def test_obstore_is_taken_where_nothing_speaks_against_it(
     assert caplog.messages == []
 
 
-def test_boto3_is_taken_where_the_user_says_so(
+def test_boto3_is_chosen_if_the_user_asks_for_it(
     make_storage: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -903,7 +901,7 @@ def arrange(obstacle: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", OBSTACLES)
-def test_boto3_is_taken_where_obstore_cannot_be_and_the_log_says_why(
+def test_boto3_is_chosen_if_obstore_cannot_be_used_and_the_reason_is_logged(
     make_storage: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -919,7 +917,7 @@ def test_boto3_is_taken_where_obstore_cannot_be_and_the_log_says_why(
 
 
 @pytest.mark.parametrize("name", OBSTACLES)
-def test_obstore_that_is_required_and_cannot_be_taken_is_an_error(
+def test_it_is_an_error_if_required_obstore_cannot_be_used(
     make_storage: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     options, reason = OBSTACLES[name]
@@ -948,7 +946,7 @@ def test_a_fork_reads_through_boto3_and_logs_it_once(
     ]
 
 
-def test_what_boto3_does_that_obstore_cannot_is_logged_once(
+def test_the_reason_not_to_use_obstore_is_logged_once(
     s3: S3, open_s3: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -962,7 +960,7 @@ def test_what_boto3_does_that_obstore_cannot_is_logged_once(
     ]
 
 
-def test_what_boto3_does_that_obstore_cannot_is_an_error_where_obstore_is_required(
+def test_it_is_an_error_for_required_obstore_if_boto3_does_what_obstore_cannot(
     open_s3: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "sse-c")
@@ -1039,7 +1037,7 @@ EXPECTED: Told = {
 
 
 @pytest.mark.parametrize("transport", ["auto", "obstore", "boto3"])
-def test_results_are_the_same_by_each_transport(
+def test_both_transports_give_the_same_results(
     tell: Callable[..., Told], s3: S3, transport: str
 ) -> None:
     assert tell(s3_transport=transport) == EXPECTED
@@ -1048,7 +1046,7 @@ def test_results_are_the_same_by_each_transport(
     assert s3.agents(f"{FOLDER}Manifest") == ["boto3"]
 
 
-def test_results_are_the_same_where_obstore_is_not_installed(
+def test_results_are_the_same_without_obstore(
     tell: Callable[..., Told], s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
@@ -1056,12 +1054,12 @@ def test_results_are_the_same_where_obstore_is_not_installed(
     assert {agent for _, agent, _ in s3.asked} == {"boto3"}
 
 
-def test_a_config_is_no_reason_to_leave_obstore_out(tell: Callable[..., Told], s3: S3) -> None:
+def test_obstore_is_used_with_a_config(tell: Callable[..., Told], s3: S3) -> None:
     assert tell(config=Config(read_timeout=30)) == EXPECTED
     assert set(s3.agents(PLAIN)) == {"obstore"}
 
 
-def test_a_client_for_s3_that_was_handed_in_is_used(tell: Callable[..., Told], s3: S3) -> None:
+def test_an_s3_client_of_the_user_is_used(tell: Callable[..., Told], s3: S3) -> None:
     theirs: Any = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}))
     assert tell(s3_client=theirs) == EXPECTED
     assert {agent for _, agent, _ in s3.asked} == {"boto3"}
@@ -1091,7 +1089,7 @@ def test_obstore_keeps_the_default_session_that_built_the_client(
 
 @pytest.mark.parametrize("attempts", [1, 2, 4])
 @pytest.mark.parametrize("transport", ["auto", "boto3"])
-def test_the_policy_alone_decides_how_often_an_object_is_asked_for(
+def test_only_the_policy_decides_how_often_an_object_is_requested(
     tell: Callable[..., Told], s3: S3, transport: str, attempts: int
 ) -> None:
     s3.busy[PLAIN] = 99
@@ -1104,7 +1102,7 @@ def test_the_policy_alone_decides_how_often_an_object_is_asked_for(
 
 
 @pytest.mark.parametrize("transport", ["auto", "boto3"])
-def test_one_reason_is_logged_by_one_client(
+def test_a_client_logs_the_reason_once(
     ended: str,
     s3: S3,
     clock: FakeClock,
@@ -1155,7 +1153,7 @@ def damage(s3: S3, what: str) -> None:
         ("broken", "IncompleteResultsError", PLAIN),
     ],
 )
-def test_errors_are_the_same_by_each_transport(
+def test_both_transports_raise_the_same_errors(
     tell: Callable[..., Told], s3: S3, what: str, kind: str, words: str
 ) -> None:
     damage(s3, what)
@@ -1169,7 +1167,7 @@ def test_errors_are_the_same_by_each_transport(
     assert words in told[1]
 
 
-def test_missing_credentials_give_the_same_error_by_each_transport(
+def test_missing_credentials_are_the_same_error_with_each_transport(
     ended: str, s3: S3, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service: Any = boto3.client(
@@ -1207,7 +1205,7 @@ def test_missing_credentials_give_the_same_error_by_each_transport(
         ),
     ],
 )
-def test_a_transport_that_cannot_be_is_refused_at_once(
+def test_an_impossible_transport_is_refused_by_the_constructor(
     client_class: Callable[..., Any], options: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     s3: Any = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}))
@@ -1220,7 +1218,7 @@ def test_a_transport_that_cannot_be_is_refused_at_once(
 
 
 @pytest.mark.parametrize("client_class", [PHIClient, AsyncPHIClient])
-def test_obstore_that_is_not_installed_cannot_be_required(
+def test_obstore_can_be_required_only_if_it_is_installed(
     client_class: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
@@ -1234,7 +1232,7 @@ def test_obstore_that_is_not_installed_cannot_be_required(
 # --- Beside moto ----------------------------------------------------------------------------------
 
 
-def test_the_local_service_within_this_process_is_read_through_boto3(
+def test_boto3_reads_from_the_local_service_in_this_process(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -1277,7 +1275,7 @@ with PHIClient(s3_transport="obstore") as client:
 """
 
 
-def test_a_program_reads_through_obstore_and_ends_without_a_word(ended: str, s3: S3) -> None:
+def test_a_program_ends_quietly_after_reading_through_obstore(ended: str, s3: S3) -> None:
     done = subprocess.run(  # the program is ours
         [sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM, JOB_ID],
         env={**os.environ, "AWS_ENDPOINT_URL_COMPREHENDMEDICAL": ended},

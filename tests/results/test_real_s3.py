@@ -134,7 +134,7 @@ def test_both_transports_read_the_object_of_a_key(
     assert storages.boto3.read(bucket, key).body == body
 
 
-def test_a_slash_at_the_end_of_a_key_is_not_lost(s3: Any, bucket: str, storages: Storages) -> None:
+def test_a_final_slash_of_a_key_is_kept(s3: Any, bucket: str, storages: Storages) -> None:
     s3.put_object(Bucket=bucket, Key="smith/", Body=b"")
     s3.put_object(Bucket=bucket, Key="smith/note.txt", Body=b"note")
     assert storages.obstore.read(bucket, "smith/").body == b""
@@ -147,13 +147,15 @@ def test_a_slash_at_the_end_of_a_key_is_not_lost(s3: Any, bucket: str, storages:
 
 # SeaweedFS keeps 4 MiB together; what is larger, it puts together from parts.
 @pytest.mark.parametrize("size", [0, 1, 70_000, 4 * 2**20, 9 * 2**20 + 1])
-def test_a_body_is_read_whole(s3: Any, bucket: str, storage: Boto3Storage, size: int) -> None:
+def test_a_body_is_read_completely(s3: Any, bucket: str, storage: Boto3Storage, size: int) -> None:
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
     s3.put_object(Bucket=bucket, Key="body", Body=body)
     assert storage.read(bucket, "body").body == body
 
 
-def test_an_object_says_when_it_was_written(s3: Any, bucket: str, storages: Storages) -> None:
+def test_an_object_has_the_time_at_which_it_was_written(
+    s3: Any, bucket: str, storages: Storages
+) -> None:
     earliest = datetime.now(UTC).replace(microsecond=0)
     s3.put_object(Bucket=bucket, Key="time", Body=b"1")
     latest = datetime.now(UTC)
@@ -165,9 +167,7 @@ def test_an_object_says_when_it_was_written(s3: Any, bucket: str, storages: Stor
     assert earliest <= by_boto3 <= latest
 
 
-def test_an_object_that_is_replaced_is_read_anew(
-    s3: Any, bucket: str, storage: Boto3Storage
-) -> None:
+def test_a_replaced_object_is_read_again(s3: Any, bucket: str, storage: Boto3Storage) -> None:
     for body in (b"before", b"after"):
         s3.put_object(Bucket=bucket, Key="replaced", Body=body)
         assert storage.read(bucket, "replaced").body == body
@@ -222,21 +222,21 @@ def test_folders_are_listed_without_what_is_in_them(
 # --- Refusals -------------------------------------------------------------------------------------
 
 
-def test_a_missing_object_is_told_by_its_key(bucket: str, storages: Storages) -> None:
+def test_the_error_for_a_missing_object_has_its_key(bucket: str, storages: Storages) -> None:
     for storage in (storages.boto3, storages.obstore):
         with pytest.raises(MissingObject) as caught:
             storage.read(bucket, "nowhere")
         assert (caught.value.bucket, caught.value.key) == (bucket, "nowhere")
 
 
-def test_a_missing_bucket_is_told_without_a_key(storages: Storages) -> None:
+def test_the_error_for_a_missing_bucket_has_no_key(storages: Storages) -> None:
     for read in (storages.boto3.read, storages.obstore.read, storages.boto3.keys):
         with pytest.raises(ResultsError, match="the bucket does not exist") as caught:
             read("no-such-bucket", "a")
         assert (caught.value.bucket, caught.value.key) == ("no-such-bucket", None)
 
 
-def test_a_wrong_signature_concerns_every_object(real_s3: str, bucket: str) -> None:
+def test_the_error_for_a_wrong_signature_has_no_key(real_s3: str, bucket: str) -> None:
     stranger: Any = boto3.Session("testing", "not the secret", region_name="us-east-1")
     client = stranger.client("s3", endpoint_url=real_s3, config=NO_RETRIES)
     storage = ObstoreStorage(

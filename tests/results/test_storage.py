@@ -206,18 +206,18 @@ def test_the_bytes_of_an_object_are_read(s3: S3, storage: Boto3Storage, body: by
     ],
     ids=["given", "absent"],
 )
-def test_an_object_says_when_it_was_written(
+def test_an_object_has_the_time_at_which_it_was_written(
     s3: S3, storage: Boto3Storage, headers: str, expected: datetime | None
 ) -> None:
     s3.script(ok(headers=headers))
     assert storage.read(BUCKET, KEY).last_modified == expected
 
 
-def test_the_repr_of_an_object_does_not_show_its_bytes() -> None:
+def test_the_repr_of_an_object_does_not_contain_its_bytes() -> None:
     assert CANARY not in repr(StoredObject(CANARY.encode(), None))
 
 
-def test_a_missing_key_is_told_apart_from_other_errors(s3: S3, storage: Boto3Storage) -> None:
+def test_a_missing_key_has_its_own_error(s3: S3, storage: Boto3Storage) -> None:
     s3.script(error(404, "NoSuchKey"))
     with pytest.raises(MissingObject) as caught:
         storage.read(BUCKET, KEY)
@@ -239,7 +239,7 @@ def test_a_missing_key_is_told_apart_from_other_errors(s3: S3, storage: Boto3Sto
         (400, "NeverHeardOf", "refuses to return this object"),
     ],
 )
-def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
+def test_a_refusal_names_bucket_and_key_and_gives_advice(
     s3: S3, storage: Boto3Storage, status: int, code: str, words: str
 ) -> None:
     s3.script(error(status, code))
@@ -264,7 +264,7 @@ def test_a_refusal_names_bucket_and_key_and_what_to_look_at(
         (400, "AuthorizationHeaderMalformed", ServiceError),
     ],
 )
-def test_a_refusal_of_the_caller_is_an_error_of_the_service_and_of_no_single_object(
+def test_a_refusal_of_the_caller_is_a_service_error_without_a_key(
     s3: S3, storage: Boto3Storage, status: int, code: str, kind: type[ServiceError]
 ) -> None:
     s3.script(error(status, code))
@@ -277,14 +277,16 @@ def test_a_refusal_of_the_caller_is_an_error_of_the_service_and_of_no_single_obj
 
 
 @pytest.mark.parametrize("key", ["", "notes/\ud800.txt"])
-def test_a_key_that_s3_cannot_have_is_missing(s3: S3, storage: Boto3Storage, key: str) -> None:
+def test_a_key_that_s3_cannot_have_is_a_missing_object(
+    s3: S3, storage: Boto3Storage, key: str
+) -> None:
     with pytest.raises(MissingObject) as caught:
         storage.read(BUCKET, key)
     assert (caught.value.bucket, caught.value.key) == (BUCKET, key)
     assert s3.requests == []
 
 
-def test_a_missing_bucket_is_an_error_of_no_single_object(s3: S3, storage: Boto3Storage) -> None:
+def test_a_missing_bucket_is_an_error_without_a_key(s3: S3, storage: Boto3Storage) -> None:
     s3.script(error(404, "NoSuchBucket"))
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
@@ -309,7 +311,7 @@ TRANSIENT = {
 
 
 @pytest.mark.parametrize("name", TRANSIENT)
-def test_what_passes_is_tried_again(
+def test_a_temporary_failure_is_retried(
     s3: S3, storage: Boto3Storage, clock: FakeClock, name: str
 ) -> None:
     s3.script(TRANSIENT[name], TRANSIENT[name], ok())
@@ -319,7 +321,9 @@ def test_what_passes_is_tried_again(
 
 
 @pytest.mark.parametrize("name", TRANSIENT)
-def test_what_does_not_pass_is_told_in_the_end(s3: S3, storage: Boto3Storage, name: str) -> None:
+def test_a_permanent_failure_is_raised_after_the_last_attempt(
+    s3: S3, storage: Boto3Storage, name: str
+) -> None:
     s3.script(TRANSIENT[name])
     with pytest.raises((ResultsError, ServiceError, TransportError)) as caught:
         storage.read(BUCKET, KEY)
@@ -333,7 +337,7 @@ def test_what_does_not_pass_is_told_in_the_end(s3: S3, storage: Boto3Storage, na
     assert caught.value.__context__ is None
 
 
-def test_a_body_that_could_be_cut_unnoticed_is_not_taken(s3: S3, storage: Boto3Storage) -> None:
+def test_a_body_without_a_length_is_refused(s3: S3, storage: Boto3Storage) -> None:
     s3.script(TRANSIENT["without a length"])
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
@@ -341,7 +345,7 @@ def test_a_body_that_could_be_cut_unnoticed_is_not_taken(s3: S3, storage: Boto3S
 
 
 @pytest.mark.parametrize("keep", [0, 20, len(BODY) - 1])
-def test_a_body_that_is_always_cut_names_bucket_and_key(
+def test_the_error_for_a_body_that_is_always_cut_off_names_bucket_and_key(
     s3: S3, storage: Boto3Storage, keep: int
 ) -> None:
     s3.script(cut(keep=keep))
@@ -360,12 +364,14 @@ def checksum(value: int) -> str:
     return f"x-amz-checksum-crc32: {base64.b64encode(value.to_bytes(4, 'big')).decode()}\r\n"
 
 
-def test_a_body_that_was_changed_on_the_way_is_tried_again(s3: S3, storage: Boto3Storage) -> None:
+def test_a_body_with_a_wrong_checksum_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
     s3.script(ok(BODY, checksum(1)), ok())
     assert storage.read(BUCKET, KEY).body == BODY
 
 
-def test_a_body_that_is_always_changed_names_bucket_and_key(s3: S3, storage: Boto3Storage) -> None:
+def test_the_error_for_a_body_whose_checksum_is_always_wrong_names_bucket_and_key(
+    s3: S3, storage: Boto3Storage
+) -> None:
     s3.script(ok(BODY, checksum(1)))
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, KEY)
@@ -373,7 +379,7 @@ def test_a_body_that_is_always_changed_names_bucket_and_key(s3: S3, storage: Bot
     assert_keeps_quiet(caught.value)
 
 
-def test_missing_credentials_are_told_at_once(
+def test_missing_credentials_are_not_retried(
     s3: S3, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -392,15 +398,13 @@ def test_missing_credentials_are_told_at_once(
 # --- Lists ----------------------------------------------------------------------------------------
 
 
-def test_keys_come_from_every_page(s3: S3, storage: Boto3Storage) -> None:
+def test_keys_of_every_page_are_listed(s3: S3, storage: Boto3Storage) -> None:
     s3.script(listing("a", "b", following="x"), listing("c", following="y"), listing("d"))
     assert storage.keys(BUCKET, "notes/") == ["a", "b", "c", "d"]
     assert len(s3.requests) == 3
 
 
-def test_a_page_that_is_throttled_is_fetched_again_and_no_other(
-    s3: S3, storage: Boto3Storage
-) -> None:
+def test_only_a_throttled_page_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
     s3.script(
         listing("a", following="x"), *[error(503, "SlowDown")] * 3, listing("b", following="y")
     )
@@ -413,7 +417,7 @@ def test_a_page_that_is_throttled_is_fetched_again_and_no_other(
 
 @pytest.mark.parametrize("ask", ["keys", "folders"])
 @pytest.mark.parametrize("token", ["", "x"], ids=["absent", "repeated"])
-def test_a_page_that_does_not_say_where_the_next_begins_is_an_error(
+def test_a_truncated_page_without_a_usable_token_is_an_error(
     s3: S3, storage: Boto3Storage, token: str, ask: str
 ) -> None:
     following = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
@@ -428,7 +432,7 @@ def test_a_page_that_does_not_say_where_the_next_begins_is_an_error(
     assert len(s3.requests) == 1 + 4
 
 
-def test_the_keys_of_a_folder_are_asked_for_by_their_prefix(s3: S3, storage: Boto3Storage) -> None:
+def test_keys_are_requested_by_their_prefix(s3: S3, storage: Boto3Storage) -> None:
     s3.script(listing("notes/a"))
     storage.keys(BUCKET, "notes/a b")
     [asked] = s3.requests
@@ -436,9 +440,7 @@ def test_the_keys_of_a_folder_are_asked_for_by_their_prefix(s3: S3, storage: Bot
     assert "delimiter" not in asked
 
 
-def test_folders_come_from_every_page_without_what_lies_beside_them(
-    s3: S3, storage: Boto3Storage
-) -> None:
+def test_folders_of_every_page_are_listed_without_keys(s3: S3, storage: Boto3Storage) -> None:
     s3.script(
         listing("notes/x", folders=["notes/a/"], following="x"), listing(folders=["notes/b/"])
     )
@@ -448,16 +450,14 @@ def test_folders_come_from_every_page_without_what_lies_beside_them(
     assert "&delimiter=%2F" in s3.requests[0]
 
 
-def test_a_page_with_fewer_entries_than_it_says_is_fetched_again(
-    s3: S3, storage: Boto3Storage
-) -> None:
+def test_a_page_with_a_wrong_key_count_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
     short = Answer(listing("a").data.replace(b"<KeyCount>1", b"<KeyCount>2"))
     s3.script(short, listing("a", "b"))
     assert storage.keys(BUCKET, "") == ["a", "b"]
 
 
 @pytest.mark.parametrize("ask", ["keys", "folders"])
-def test_a_page_that_always_has_fewer_entries_than_it_says_is_an_error(
+def test_a_page_whose_key_count_is_always_wrong_is_an_error(
     s3: S3, storage: Boto3Storage, ask: str
 ) -> None:
     page = listing("a", folders=["b/"]).data
@@ -469,7 +469,7 @@ def test_a_page_that_always_has_fewer_entries_than_it_says_is_an_error(
 
 
 @pytest.mark.parametrize("ask", ["keys", "folders"])
-def test_an_error_of_a_list_names_the_operation(s3: S3, storage: Boto3Storage, ask: str) -> None:
+def test_an_error_of_a_listing_names_the_operation(s3: S3, storage: Boto3Storage, ask: str) -> None:
     s3.script(error(503, "SlowDown"))
     with pytest.raises(ThrottlingException) as caught:
         getattr(storage, ask)(BUCKET, "notes/")
@@ -492,7 +492,7 @@ def test_an_empty_folder_has_no_keys(s3: S3, storage: Boto3Storage) -> None:
     ],
 )
 @pytest.mark.parametrize("ask", ["keys", "folders"])
-def test_a_list_that_is_none_is_not_an_empty_one(
+def test_a_broken_listing_is_not_an_empty_one(
     s3: S3, storage: Boto3Storage, broken: Answer, ask: str
 ) -> None:
     s3.script(broken)
@@ -501,7 +501,9 @@ def test_a_list_that_is_none_is_not_an_empty_one(
 
 
 @pytest.mark.parametrize("ask", ["keys", "folders"])
-def test_a_list_that_is_denied_names_the_folder(s3: S3, storage: Boto3Storage, ask: str) -> None:
+def test_the_error_for_a_denied_listing_names_the_folder(
+    s3: S3, storage: Boto3Storage, ask: str
+) -> None:
     s3.script(error(403, "AccessDenied"))
     with pytest.raises(ResultsError, match="s3:ListBucket") as caught:
         getattr(storage, ask)(BUCKET, "notes/")
@@ -555,7 +557,7 @@ def s3_endpoint(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("s3_endpoint")
-def test_as_many_objects_are_fetched_at_a_time_as_there_are_connections(
+def test_all_connections_fetch_objects_at_the_same_time(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
 ) -> None:
     client = make_client(config=Config(max_pool_connections=3), s3_transport="boto3")
@@ -580,7 +582,7 @@ def test_as_many_objects_are_fetched_at_a_time_as_there_are_connections(
 @pytest.mark.parametrize(
     "config", [None, Config(retries={"total_max_attempts": 5, "mode": "adaptive"})]
 )
-def test_the_retry_policy_alone_decides_how_often_s3_is_asked(
+def test_only_the_retry_policy_decides_how_often_s3_is_called(
     s3: S3,
     server: LocalServer,
     make_client: Callable[..., PHIClient],
@@ -595,7 +597,7 @@ def test_the_retry_policy_alone_decides_how_often_s3_is_asked(
 
 
 @pytest.mark.usefixtures("s3_endpoint")
-def test_closing_closes_the_s3_client_that_we_built(
+def test_closing_a_client_closes_the_s3_client_that_it_built(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient]
 ) -> None:
     client = make_client()
@@ -605,7 +607,7 @@ def test_closing_closes_the_s3_client_that_we_built(
     assert s3.closed.wait(timeout=30)
 
 
-def test_an_s3_client_that_was_handed_in_is_used_and_left_open(
+def test_an_s3_client_of_the_user_is_used_and_left_open(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
 ) -> None:
     client = make_client(s3_client=boto3_client)
@@ -617,7 +619,7 @@ def test_an_s3_client_that_was_handed_in_is_used_and_left_open(
     assert s3.connections == s3.most
 
 
-def test_a_document_that_is_denied_is_told_after_all_others_came(
+def test_a_denied_document_is_reported_after_all_others(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
 ) -> None:
     plain = documents(200)
@@ -633,7 +635,7 @@ def test_a_document_that_is_denied_is_told_after_all_others_came(
     assert f"{FOLDER}3.txt.out" in caught.value.failed["3.txt"]
 
 
-def test_refused_credentials_end_the_reading_at_once(
+def test_refused_credentials_stop_reading_at_once(
     s3: S3, server: LocalServer, make_client: Callable[..., PHIClient], boto3_client: Any
 ) -> None:
     plain = documents(200)
@@ -674,7 +676,7 @@ class OneAtATime:
         return []
 
 
-def test_the_reader_of_one_job_does_not_wait_for_that_of_another() -> None:
+def test_readers_of_two_jobs_do_not_wait_for_each_other() -> None:
     storage = OneAtATime()
     readers = [
         JobResults(

@@ -281,7 +281,7 @@ def test_a_job_without_keys_is_read(
     assert inputs(job.results()) == ["notes/note.txt"]
 
 
-def test_a_file_that_was_not_processed_is_told(
+def test_an_unprocessed_file_is_reported(
     client: PHIClient, request_: StartPHIDetectionJobRequest, s3: Any, bucket: str
 ) -> None:
     s3.put_object(Bucket=bucket, Key="notes/scan.txt", Body=b"\xff\xfe")
@@ -341,7 +341,7 @@ def test_awkward_keys_are_read_through_the_folder(laid: Laid) -> None:
     assert sorted(inputs(laid.results())) == sorted(f"notes/{name}" for name in AWKWARD)
 
 
-def test_sources_with_awkward_keys_are_redacted(laid: Laid) -> None:
+def test_notes_with_awkward_keys_are_redacted(laid: Laid) -> None:
     for name in AWKWARD:
         laid.put(f"notes/{name}", NOTE.encode())
     laid.lay(*AWKWARD)
@@ -381,7 +381,7 @@ def test_a_manifest_with_every_member_is_read(laid: Laid) -> None:
     )
 
 
-def test_a_manifest_of_a_status_alone_is_read(laid: Laid) -> None:
+def test_a_manifest_with_only_a_status_is_read(laid: Laid) -> None:
     laid.put(f"{laid.folder}Manifest", {"Summary": {"Status": "COMPLETED"}})
     assert laid.results().manifest == Manifest(status="COMPLETED")
 
@@ -393,7 +393,7 @@ def test_both_spellings_of_the_count_of_processed_files_are_read(laid: Laid, spe
 
 
 @pytest.mark.parametrize("spelling", ["SuccessFilesCount", "SuccessfulFilesCount"])
-def test_both_spellings_of_the_count_are_held_against_the_documents(
+def test_both_spellings_of_the_count_are_compared_with_the_documents(
     laid: Laid, spelling: str
 ) -> None:
     laid.document("a.txt")
@@ -422,7 +422,7 @@ def test_the_manifest_is_fetched_once(laid: Laid, gets: list[str]) -> None:
     assert gets == [f"{laid.folder}Manifest"]
 
 
-def test_nothing_is_fetched_before_it_is_asked_for(laid: Laid, gets: list[str]) -> None:
+def test_nothing_is_fetched_before_it_is_needed(laid: Laid, gets: list[str]) -> None:
     laid.lay("a.txt")
     iter(laid.results())
     assert gets == []
@@ -431,9 +431,7 @@ def test_nothing_is_fetched_before_it_is_asked_for(laid: Laid, gets: list[str]) 
 @pytest.mark.parametrize(
     "form", ["{folder}m.json", "m.json", "{name}/m.json", "s3://{bucket}/{folder}m.json"]
 )
-def test_the_manifest_is_read_from_its_path_where_the_folder_has_none(
-    laid: Laid, form: str
-) -> None:
+def test_the_manifest_is_read_from_its_path_if_the_folder_has_none(laid: Laid, form: str) -> None:
     path = form.format(folder=laid.folder, name=laid.name, bucket=laid.bucket)
     laid.put(f"{laid.folder}m.json", {"Summary": {"Status": "COMPLETED"}})
     assert laid.results(ManifestFilePath=path).manifest.status == "COMPLETED"
@@ -467,14 +465,14 @@ def test_the_job_folder_is_found_at_the_top_of_the_bucket(
     assert inputs(results) == ["notes/a.txt"]
 
 
-def test_the_folder_of_another_job_is_not_taken(laid: Laid) -> None:
+def test_the_folder_of_another_job_is_not_used(laid: Laid) -> None:
     laid.put(f"results/123456789012-PHIDetection-{'0' * 32}/Manifest", {"Summary": {}})
     laid.lay("a.txt")
     results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": "results"})
     assert inputs(results) == ["notes/a.txt"]
 
 
-def test_a_job_without_a_folder_is_told(laid: Laid) -> None:
+def test_a_job_without_a_folder_is_an_error(laid: Laid) -> None:
     results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": "results"})
     _, error = until_error(iter(results))
     assert laid.job_id in str(error)
@@ -482,7 +480,7 @@ def test_a_job_without_a_folder_is_told(laid: Laid) -> None:
 
 
 @pytest.mark.parametrize("member", ["InputDataConfig", "OutputDataConfig"])
-def test_a_description_without_locations_is_told(laid: Laid, member: str) -> None:
+def test_a_description_without_locations_is_an_error(laid: Laid, member: str) -> None:
     with pytest.raises(ResultsError, match="did not say where") as caught:
         laid.results(without=member)
     assert caught.value.job_id == laid.job_id
@@ -582,13 +580,13 @@ def test_a_list_may_mix_objects_and_strings(laid: Laid) -> None:
     assert inputs(laid.results()) == ["notes/a.txt", "notes/b.txt"]
 
 
-def test_documents_come_in_the_order_of_the_list(laid: Laid) -> None:
+def test_documents_are_yielded_in_the_order_of_the_list(laid: Laid) -> None:
     paths = [f"{number * 37 % 50:02}.txt" for number in range(50)]
     laid.lay(*paths)
     assert inputs(laid.results()) == [f"notes/{path}" for path in paths]
 
 
-def test_an_entry_that_is_listed_twice_comes_once(laid: Laid) -> None:
+def test_an_entry_that_is_listed_twice_is_read_once(laid: Laid) -> None:
     laid.lay("a.txt")
     laid.put(laid.success, {"Files": ["notes/a.txt", "notes/a.txt", {"Input": "notes/a.txt"}]})
     assert inputs(laid.results()) == ["notes/a.txt"]
@@ -610,7 +608,9 @@ def test_an_entry_that_is_listed_twice_comes_once(laid: Laid) -> None:
         ),
     ],
 )
-def test_two_entries_for_one_file_are_left_out_and_told(laid: Laid, one: Any, other: Any) -> None:
+def test_two_entries_for_one_file_are_left_out_and_reported(
+    laid: Laid, one: Any, other: Any
+) -> None:
     laid.lay("a.txt", "b.txt", "c.txt")
     content = json.dumps({"Files": [one, other, "notes/c.txt"]})
     laid.put(laid.success, content.replace("{folder}", laid.folder).encode())
@@ -633,7 +633,9 @@ def test_unknown_members_of_a_list_are_ignored(laid: Laid) -> None:
 @pytest.mark.parametrize(
     "out", ["{folder}{path}.out", "{path}.out", "s3://{bucket}/{folder}{path}.out", None]
 )
-def test_a_processed_file_may_be_named_in_many_ways(laid: Laid, name: str, out: str | None) -> None:
+def test_a_list_may_name_a_processed_file_in_many_ways(
+    laid: Laid, name: str, out: str | None
+) -> None:
     names = {
         "full": "notes/deep/a b.txt",
         "path": "deep/a b.txt",
@@ -649,7 +651,7 @@ def test_a_processed_file_may_be_named_in_many_ways(laid: Laid, name: str, out: 
 
 
 @pytest.mark.parametrize("name", ["notes/b.txt", "b.txt", "s3://{bucket}/notes/b.txt"])
-def test_an_unprocessed_file_may_be_named_in_many_ways(laid: Laid, name: str) -> None:
+def test_a_list_may_name_an_unprocessed_file_in_many_ways(laid: Laid, name: str) -> None:
     laid.manifest(UnprocessedFilesListLocation=laid.failed)
     laid.put(laid.failed, {"Files": [{"Input": name.format(bucket=laid.bucket)}]})
     assert [file.input_key for file in laid.results().unprocessed] == ["notes/b.txt"]
@@ -664,7 +666,7 @@ def test_an_unprocessed_file_may_be_named_in_many_ways(laid: Laid, name: str) ->
     ],
     ids=["relative", "full", "full, twice"],
 )
-def test_a_path_that_begins_like_the_input_key_is_told_apart_by_the_output(
+def test_the_output_decides_whether_a_path_that_begins_like_the_input_key_is_a_key(
     laid: Laid, name: str, out: str, key: str
 ) -> None:
     laid.put(f"{laid.folder}{out}", output())
@@ -700,7 +702,7 @@ def test_an_input_key_may_end_in_a_slash(laid: Laid) -> None:
         pytest.param(None, id="no list"),
     ],
 )
-def test_the_input_key_may_be_that_of_a_single_object(laid: Laid, files: Any) -> None:
+def test_the_input_key_may_be_a_single_object(laid: Laid, files: Any) -> None:
     # Where AWS puts such a job's document is not known: here it lies where the local service does.
     laid.document("note.txt")
     laid.manifest(InputFileCount=1)
@@ -778,7 +780,7 @@ class Kept:
     document_spelling=st.sampled_from(["{key}", "{path}", "/{path}", None]),
     lost=st.booleans(),
 )
-def test_a_text_never_meets_the_entities_of_another_note(
+def test_a_note_is_never_paired_with_the_entities_of_another_note(
     input_key: str,
     output_key: str,
     paths: set[str],
@@ -830,7 +832,7 @@ def test_a_text_never_meets_the_entities_of_another_note(
     output_key=output_keys,
     paths=st.sets(slashed.filter(lambda path: not path.endswith("/")), min_size=1, max_size=4),
 )
-def test_each_note_of_a_job_is_redacted_as_itself(
+def test_each_note_is_redacted_with_its_own_entities(
     client: PHIClient, s3: Any, input_key: str | None, output_key: str, paths: set[str]
 ) -> None:
     source, target = f"source-{uuid4().hex}", f"target-{uuid4().hex}"
@@ -868,7 +870,7 @@ def test_without_lists_every_document_in_the_folder_is_read(laid: Laid) -> None:
     ]
 
 
-def test_without_lists_what_is_no_document_is_skipped(laid: Laid) -> None:
+def test_without_lists_other_files_are_skipped(laid: Laid) -> None:
     laid.document("a.txt")
     for path in (WRITE_TEST_FILE, f"Manifest_{laid.name}/", f"Manifest_{laid.name}/other.out"):
         laid.put(f"{laid.folder}{path}", b"not JSON")
@@ -890,9 +892,7 @@ def test_without_lists_nothing_is_unprocessed(laid: Laid) -> None:
     assert laid.results().unprocessed == ()
 
 
-def test_a_folder_of_many_pages_is_listed_to_its_end(
-    laid: Laid, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_pages_of_a_folder_are_listed(laid: Laid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # a page; S3's own has 1,000
     for number in range(25):
         laid.document(f"{number:02}.txt", output())
@@ -914,7 +914,7 @@ def test_the_job_folder_is_found_on_a_later_page(
 # --- Completeness ---------------------------------------------------------------------------------
 
 
-def test_a_missing_document_is_told_after_all_others_came(laid: Laid) -> None:
+def test_a_missing_document_is_reported_after_all_others(laid: Laid) -> None:
     paths = [f"{number}.txt" for number in range(60)]
     laid.lay(*paths)
     lost = f"{laid.folder}lost.txt.out"
@@ -933,7 +933,7 @@ def test_a_missing_document_is_told_after_all_others_came(laid: Laid) -> None:
     assert "1 of 61 documents" in str(error)
 
 
-def test_redacting_tells_a_missing_document_after_all_others_came(laid: Laid) -> None:
+def test_redacting_reports_a_missing_document_after_all_others(laid: Laid) -> None:
     for path in ("a.txt", "b.txt"):
         laid.put(f"notes/{path}", NOTE.encode())
     laid.lay("a.txt", "b.txt")
@@ -944,7 +944,7 @@ def test_redacting_tells_a_missing_document_after_all_others_came(laid: Laid) ->
     assert error.missing == (f"{laid.folder}lost.txt.out",)
 
 
-def test_of_many_missing_documents_twenty_are_shown(laid: Laid) -> None:
+def test_the_message_names_at_most_twenty_missing_documents(laid: Laid) -> None:
     laid.lay()
     laid.put(laid.success, {"Files": [f"notes/{number:02}.txt" for number in range(50)]})
     _, error = until_error(iter(laid.results()))
@@ -955,7 +955,7 @@ def test_of_many_missing_documents_twenty_are_shown(laid: Laid) -> None:
     assert str(error).endswith("and 30 more")
 
 
-def test_twenty_missing_documents_are_all_shown(laid: Laid) -> None:
+def test_the_message_names_all_of_twenty_missing_documents(laid: Laid) -> None:
     laid.lay()
     laid.put(laid.success, {"Files": [f"notes/{number:02}.txt" for number in range(20)]})
     _, error = until_error(iter(laid.results()))
@@ -976,7 +976,7 @@ def test_twenty_missing_documents_are_all_shown(laid: Laid) -> None:
     ],
     ids=str,
 )
-def test_numbers_that_do_not_add_up_are_told_after_all_documents_came(
+def test_a_wrong_count_is_reported_after_all_documents(
     laid: Laid, members: dict[str, int], reason: str
 ) -> None:
     laid.lay("a.txt", "b.txt", unprocessed=["c.txt"], **members)
@@ -989,7 +989,7 @@ def test_numbers_that_do_not_add_up_are_told_after_all_documents_came(
 
 
 @pytest.mark.parametrize("promised", [0, 2])
-def test_unprocessed_files_are_not_shown_where_they_are_not_as_many_as_promised(
+def test_unprocessed_raises_if_the_manifest_counts_another_number(
     laid: Laid, promised: int
 ) -> None:
     laid.lay("a.txt", unprocessed=["c.txt"], UnprocessedFilesCount=promised, InputFileCount=2)
@@ -1000,7 +1000,7 @@ def test_unprocessed_files_are_not_shown_where_they_are_not_as_many_as_promised(
         _ = laid.results(status="PARTIAL_SUCCESS").unprocessed
 
 
-def test_all_numbers_that_do_not_add_up_are_told(laid: Laid) -> None:
+def test_all_wrong_counts_are_reported_together(laid: Laid) -> None:
     laid.lay("a.txt", SuccessFilesCount=5, UnprocessedFilesCount=6, InputFileCount=11)
     _, error = until_error(iter(laid.results()))
     assert isinstance(error, IncompleteResultsError)
@@ -1011,7 +1011,7 @@ def test_all_numbers_that_do_not_add_up_are_told(laid: Laid) -> None:
     )
 
 
-def test_numbers_are_held_against_a_folder_without_lists(laid: Laid) -> None:
+def test_counts_are_compared_with_a_folder_without_lists(laid: Laid) -> None:
     laid.document("a.txt")
     laid.manifest(SuccessFilesCount=2)
     came, error = until_error(iter(laid.results()))
@@ -1019,7 +1019,7 @@ def test_numbers_are_held_against_a_folder_without_lists(laid: Laid) -> None:
     assert isinstance(error, IncompleteResultsError)
 
 
-def test_unprocessed_files_without_their_list_are_told(laid: Laid) -> None:
+def test_unprocessed_files_without_a_list_are_reported(laid: Laid) -> None:
     laid.document("a.txt")
     laid.manifest(InputFileCount=3, SuccessFilesCount=1, UnprocessedFilesCount=2)
     came, error = until_error(iter(laid.results(status="PARTIAL_SUCCESS")))
@@ -1027,7 +1027,7 @@ def test_unprocessed_files_without_their_list_are_told(laid: Laid) -> None:
     assert isinstance(error, IncompleteResultsError)
 
 
-def test_a_missing_list_of_processed_files_is_told(laid: Laid) -> None:
+def test_a_missing_list_of_processed_files_is_an_error(laid: Laid) -> None:
     laid.manifest(SuccessfulFilesListLocation=laid.success)
     _, error = until_error(iter(laid.results()))
     assert isinstance(error, IncompleteResultsError)
@@ -1037,7 +1037,7 @@ def test_a_missing_list_of_processed_files_is_told(laid: Laid) -> None:
     assert laid.success in str(error)
 
 
-def test_a_missing_list_of_unprocessed_files_is_told_after_all_documents_came(laid: Laid) -> None:
+def test_a_missing_list_of_unprocessed_files_is_reported_after_all_documents(laid: Laid) -> None:
     laid.lay("a.txt", "b.txt", UnprocessedFilesListLocation=f"{laid.folder}lost")
     came, error = until_error(iter(laid.results()))
     assert len(came) == 2
@@ -1053,7 +1053,7 @@ def test_a_missing_list_hides_no_missing_document(laid: Laid) -> None:
     assert f"{laid.folder}b.txt.out" in error.missing
 
 
-def test_a_missing_list_is_told_when_unprocessed_files_are_asked_for(laid: Laid) -> None:
+def test_unprocessed_raises_if_its_list_is_missing(laid: Laid) -> None:
     laid.manifest(UnprocessedFilesListLocation=laid.failed)
     with pytest.raises(IncompleteResultsError) as caught:
         _ = laid.results().unprocessed
@@ -1062,7 +1062,7 @@ def test_a_missing_list_is_told_when_unprocessed_files_are_asked_for(laid: Laid)
 
 @pytest.mark.parametrize("status", ["COMPLETED", "PARTIAL_SUCCESS"])
 @pytest.mark.parametrize("path", [None, "{folder}Manifest"])
-def test_a_missing_manifest_of_a_job_that_promised_one_is_told(
+def test_a_completed_job_without_a_manifest_is_an_error(
     laid: Laid, status: str, path: str | None
 ) -> None:
     path = path and path.format(folder=laid.folder)
@@ -1075,14 +1075,14 @@ def test_a_missing_manifest_of_a_job_that_promised_one_is_told(
     assert error.job_id == laid.job_id
 
 
-def test_both_places_of_a_missing_manifest_are_told(laid: Laid) -> None:
+def test_the_error_names_both_possible_keys_of_a_missing_manifest(laid: Laid) -> None:
     _, error = until_error(iter(laid.results(ManifestFilePath="other")))
     assert isinstance(error, IncompleteResultsError)
     assert error.missing == (f"{laid.folder}Manifest", f"{laid.folder}other")
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_a_job_that_left_no_manifest_is_told(laid: Laid, status: str) -> None:
+def test_a_stopped_or_failed_job_without_a_manifest_is_an_error(laid: Laid, status: str) -> None:
     _, error = until_error(iter(laid.results(status=status)))
     assert type(error) is MissingManifestError
     assert error.job_id == laid.job_id
@@ -1090,7 +1090,7 @@ def test_a_job_that_left_no_manifest_is_told(laid: Laid, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_a_job_that_left_no_folder_left_no_manifest(laid: Laid, status: str) -> None:
+def test_a_job_without_a_folder_has_no_manifest(laid: Laid, status: str) -> None:
     target = {"S3Bucket": laid.bucket, "S3Key": "results"}
     _, error = until_error(iter(laid.results(status=status, OutputDataConfig=target)))
     assert type(error) is MissingManifestError
@@ -1108,7 +1108,7 @@ def test_a_job_that_has_not_ended_has_no_results(laid: Laid, status: str) -> Non
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_what_a_job_did_before_its_bad_end_is_read(laid: Laid, status: str) -> None:
+def test_results_of_a_stopped_or_failed_job_are_read(laid: Laid, status: str) -> None:
     # It did not come to the other 98.
     laid.lay("a.txt", unprocessed=["b.txt"], Status=status, InputFileCount=100)
     results = laid.results(status=status)
@@ -1118,7 +1118,9 @@ def test_what_a_job_did_before_its_bad_end_is_read(laid: Laid, status: str) -> N
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_what_a_bad_end_lost_of_the_listed_is_told(laid: Laid, status: str) -> None:
+def test_listed_documents_that_a_stopped_or_failed_job_lacks_are_reported(
+    laid: Laid, status: str
+) -> None:
     laid.lay("a.txt")
     laid.put(laid.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
     came, error = until_error(iter(laid.results(status=status)))
@@ -1162,7 +1164,7 @@ def test_every_member_of_an_entity_is_read(laid: Laid) -> None:
     )
 
 
-def test_a_document_without_entities_is_one(laid: Laid) -> None:
+def test_a_document_without_entities_is_yielded(laid: Laid) -> None:
     laid.lay("a.txt")
     laid.document("a.txt", {"Entities": []})
     (document,) = laid.results()
@@ -1179,7 +1181,7 @@ def test_an_entity_may_lack_traits(laid: Laid) -> None:
     assert document.entities[0].traits == ()
 
 
-def test_a_score_may_be_a_whole_number(laid: Laid) -> None:
+def test_a_score_may_be_an_integer(laid: Laid) -> None:
     laid.lay("a.txt")
     laid.document("a.txt", output(found(Score=1)))
     (document,) = laid.results()
@@ -1201,7 +1203,7 @@ def test_an_unknown_type_is_kept_as_its_string(laid: Laid) -> None:
 
 
 @pytest.mark.parametrize("value", ["entity", "document"])
-def test_what_is_read_is_immutable(laid: Laid, value: str) -> None:
+def test_documents_and_manifests_are_immutable(laid: Laid, value: str) -> None:
     laid.lay("a.txt")
     (document,) = laid.results()
     target: Any = document if value == "document" else document.entities[0]
@@ -1281,21 +1283,21 @@ def test_no_repr_shows_text_or_keys(value: Any) -> None:
     ],
     ids=["Entity", "Document", "UnprocessedFile", "Manifest"],
 )
-def test_a_repr_shows_what_is_harmless(value: Any, shown: str) -> None:
+def test_a_repr_shows_all_other_fields(value: Any, shown: str) -> None:
     assert repr(value).startswith(f"{type(value).__name__}(")
     assert shown in repr(value)
     name, _, member = shown.partition("=")
     assert (name, member.strip("'")) in value.__rich_repr__()
 
 
-def test_a_repr_shows_its_members_in_their_order() -> None:
+def test_a_repr_shows_fields_in_their_order() -> None:
     assert repr(SECRETIVE[0]) == (
         "Entity(id=1, begin_offset=9, end_offset=27, score=0.9,"
         " category='PROTECTED_HEALTH_INFORMATION', type='NAME', traits=())"
     )
 
 
-def test_the_repr_of_results_is_the_job_id(laid: Laid) -> None:
+def test_the_repr_of_results_shows_the_job_id(laid: Laid) -> None:
     assert repr(laid.results()) == f"JobResults({laid.job_id!r})"
 
 
@@ -1449,7 +1451,7 @@ MISSHAPEN_DOCUMENTS = misshapen(
     ("kind", "body", "reason"),
     [*COMMON_DAMAGE, *MISSHAPEN_MANIFESTS, *MISSHAPEN_LISTS, *MISSHAPEN_DOCUMENTS],
 )
-def test_a_damaged_file_is_told_without_a_word_of_it(
+def test_a_damaged_file_is_reported_without_its_content(
     laid: Laid, kind: str, body: bytes, reason: str
 ) -> None:
     laid.lay("a.txt", "b.txt", "c.txt")
@@ -1482,21 +1484,21 @@ def test_a_damaged_file_is_told_without_a_word_of_it(
         (json.dumps({"Entities": [found(Traits=[{"Name": "x"}])]}), "$.Entities[0].Traits[0]"),
     ],
 )
-def test_the_place_of_a_wrong_shape_is_told(laid: Laid, body: str, where: str) -> None:
+def test_the_error_names_the_path_of_a_wrong_type(laid: Laid, body: str, where: str) -> None:
     laid.lay("a.txt")
     laid.document("a.txt", body.encode())
     _, error = until_error(iter(laid.results()))
     assert where in str(error)
 
 
-def test_the_place_of_a_wrong_byte_is_told(laid: Laid) -> None:
+def test_the_error_names_the_position_of_an_invalid_byte(laid: Laid) -> None:
     laid.lay("a.txt")
     laid.document("a.txt", b'{"Entities": [], "New": "\xff"}')
     _, error = until_error(iter(laid.results()))
     assert "byte 25" in str(error)
 
 
-def test_a_broken_manifest_is_told_whatever_is_asked_for(laid: Laid) -> None:
+def test_a_broken_manifest_is_reported_by_every_method(laid: Laid) -> None:
     laid.put(f"{laid.folder}Manifest", NOTE.encode())
     results = laid.results()
     for ask in (lambda: results.manifest, lambda: results.unprocessed, lambda: list(results)):
@@ -1548,7 +1550,9 @@ def test_redacting_reads_from_the_input_bucket(laid: Laid, s3: Any) -> None:
 
 
 @pytest.mark.parametrize("around", ["\r\n", "\n", "\r", "\x0b\x1c\u2028", "\0", "\ufeff"])
-def test_redacting_leaves_line_ends_and_other_characters_alone(laid: Laid, around: str) -> None:
+def test_redacting_changes_neither_line_endings_nor_other_characters(
+    laid: Laid, around: str
+) -> None:
     text = f"{around}{around}{CANARY}{around}"
     laid.put("notes/a.txt", text.encode())
     laid.lay("a.txt")
@@ -1556,7 +1560,7 @@ def test_redacting_leaves_line_ends_and_other_characters_alone(laid: Laid, aroun
     assert dict(laid.results().redacted()) == {"notes/a.txt": f"{around}{around}[NAME]{around}"}
 
 
-def test_a_source_without_entities_comes_as_it_is(laid: Laid) -> None:
+def test_a_note_without_entities_is_unchanged(laid: Laid) -> None:
     laid.put("notes/a.txt", b"Nobody is here.\r\n")
     laid.lay("a.txt")
     laid.document("a.txt", output())
@@ -1582,7 +1586,7 @@ def keys_of(came: list[Any]) -> list[str]:
 
 
 @each_reading_of_text
-def test_a_source_that_is_gone_is_left_out_and_told(
+def test_a_deleted_note_is_left_out_and_reported(
     laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
     keys = others(laid)
@@ -1609,7 +1613,7 @@ def test_a_source_that_is_gone_is_left_out_and_told(
     ids=["UTF-16", "Latin-1", "cut within a character", "surrogate"],
 )
 @each_reading_of_text
-def test_a_source_that_is_not_utf8_is_left_out_and_told_without_a_word_of_it(
+def test_a_note_that_is_not_utf8_is_left_out_and_reported_without_its_content(
     laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: bytes
 ) -> None:
     keys = others(laid)
@@ -1630,7 +1634,7 @@ def test_a_source_that_is_not_utf8_is_left_out_and_told_without_a_word_of_it(
     ids=["moved on", "moved back", "another", "empty", "byte order mark", "shorter"],
 )
 @each_reading_of_text
-def test_a_source_that_its_entities_do_not_fit_is_left_out_and_told_without_a_word_of_it(
+def test_a_note_that_does_not_match_its_entities_is_left_out_and_reported_without_its_content(
     laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: str
 ) -> None:
     keys = others(laid)
@@ -1656,7 +1660,7 @@ def without_entities(laid: Laid, input_size: int | None = None) -> list[str]:
 
 
 @each_reading_of_text
-def test_a_source_of_another_size_than_the_job_read_is_left_out_and_told(
+def test_a_note_with_another_size_than_the_job_read_is_left_out_and_reported(
     laid: Laid, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
     keys = without_entities(laid, input_size=len(NOTE))
@@ -1692,7 +1696,7 @@ def written(s3: Any, laid: Laid, key: str) -> float:
 
 
 @each_reading_of_text
-def test_a_source_written_a_second_after_the_job_was_submitted_is_left_out_and_told(
+def test_a_note_written_after_the_submission_is_left_out_and_reported(
     laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
     without_entities(laid)
@@ -1710,7 +1714,7 @@ def test_a_source_written_a_second_after_the_job_was_submitted_is_left_out_and_t
 
 @pytest.mark.parametrize("later", [0.0, 0.001, 0.999, 86_400.0])
 @each_reading_of_text
-def test_a_source_written_in_the_second_of_the_submission_or_before_is_read(
+def test_a_note_written_in_the_second_of_the_submission_or_before_is_read(
     laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]], later: float
 ) -> None:
     laid.put("notes/a.txt", NOTE.encode())
@@ -1721,7 +1725,7 @@ def test_a_source_written_in_the_second_of_the_submission_or_before_is_read(
 
 
 @each_reading_of_text
-def test_a_note_replaced_by_one_of_its_size_after_its_job_is_left_out_and_told(
+def test_a_note_replaced_by_one_of_the_same_size_is_left_out_and_reported(
     client: PHIClient,
     clock: FakeClock,
     s3: Any,
@@ -1744,12 +1748,12 @@ def test_a_note_replaced_by_one_of_its_size_after_its_job_is_left_out_and_told(
     assert_keeps_quiet(error, "Noor Sample")
 
 
-def test_documents_are_read_whatever_became_of_their_sources(laid: Laid) -> None:
+def test_documents_are_read_without_their_notes(laid: Laid) -> None:
     without_entities(laid, input_size=1)
     assert len(inputs(laid.results(SubmitTime=0))) == 3
 
 
-def test_a_list_that_gives_one_file_two_sizes_tells_neither(laid: Laid) -> None:
+def test_a_file_with_two_sizes_in_the_list_is_left_out(laid: Laid) -> None:
     laid.put("notes/a.txt", NOTE.encode())
     laid.lay("a.txt")
     files = [
@@ -1763,7 +1767,7 @@ def test_a_list_that_gives_one_file_two_sizes_tells_neither(laid: Laid) -> None:
 
 
 @each_reading_of_text
-def test_a_broken_document_is_left_out_and_told(
+def test_a_broken_document_is_left_out_and_reported(
     laid: Laid, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
     keys = others(laid)
@@ -1777,7 +1781,7 @@ def test_a_broken_document_is_left_out_and_told(
     assert_keeps_quiet(error)
 
 
-def test_every_way_to_fail_is_told_in_one_error(laid: Laid, s3: Any) -> None:
+def test_all_kinds_of_failures_are_in_one_error(laid: Laid, s3: Any) -> None:
     paths = [f"{number}.txt" for number in range(20)]
     for path in paths:
         laid.put(f"notes/{path}", NOTE.encode())
@@ -1802,7 +1806,7 @@ def test_every_way_to_fail_is_told_in_one_error(laid: Laid, s3: Any) -> None:
     assert error.reason == "5 of 20 documents could not be delivered"
 
 
-def test_a_failure_is_told_before_numbers_that_do_not_add_up(laid: Laid) -> None:
+def test_failed_notes_are_reported_before_wrong_counts(laid: Laid) -> None:
     laid.lay("a.txt", "b.txt", SuccessFilesCount=9)
     laid.document("b.txt", b"")
     _, error = until_incomplete(iter(laid.results()))
@@ -1820,7 +1824,7 @@ def test_a_failure_is_told_before_numbers_that_do_not_add_up(laid: Laid) -> None
 )
 @pytest.mark.parametrize("what", ["notes/b.txt", "{folder}b.txt.out"])
 @each_reading_of_text
-def test_an_object_that_s3_refuses_is_left_out_and_told(
+def test_an_object_that_s3_refuses_is_left_out_and_reported(
     laid: Laid,
     refuse: Callable[..., None],
     read: Callable[[JobResults], Iterator[Any]],
@@ -1849,7 +1853,7 @@ def test_an_object_that_s3_refuses_is_left_out_and_told(
     ],
 )
 @each_reading_of_text
-def test_what_concerns_all_notes_ends_the_reading(
+def test_an_error_about_all_notes_stops_reading(
     laid: Laid,
     refuse: Callable[..., None],
     read: Callable[[JobResults], Iterator[Any]],
@@ -1874,7 +1878,7 @@ def test_what_concerns_all_notes_ends_the_reading(
         pytest.param([n for n in range(10, 130) if n != 60], True, id="119, one between them"),
     ],
 )
-def test_an_outage_ends_the_reading(
+def test_an_outage_stops_reading(
     laid: Laid, refuse: Callable[..., None], failing: Sequence[int], comes: bool
 ) -> None:
     laid.lay(*(f"{number:03}.txt" for number in range(140)))
@@ -1894,7 +1898,7 @@ def test_an_outage_ends_the_reading(
         assert len(came) == 10
 
 
-def test_notes_that_are_to_blame_themselves_never_end_the_reading(laid: Laid) -> None:
+def test_errors_about_single_notes_never_stop_reading(laid: Laid) -> None:
     laid.lay(*(f"{number:03}.txt" for number in range(150)))
     for number in range(149):
         laid.document(f"{number:03}.txt", b"")
@@ -1906,7 +1910,7 @@ def test_notes_that_are_to_blame_themselves_never_end_the_reading(laid: Laid) ->
 # --- Redacting ------------------------------------------------------------------------------------
 
 
-def test_redacting_keeps_what_scores_below_the_minimum(laid: Laid) -> None:
+def test_redacting_keeps_entities_below_the_minimum_score(laid: Laid) -> None:
     laid.put("notes/a.txt", NOTE.encode())
     laid.lay("a.txt")
     laid.document("a.txt", output(found(Score=0.4), found("Patient", 0, "PROFESSION", Score=0.6)))
@@ -1916,7 +1920,7 @@ def test_redacting_keeps_what_scores_below_the_minimum(laid: Laid) -> None:
     }
 
 
-def test_redacting_writes_the_replacement(laid: Laid) -> None:
+def test_redacting_uses_the_replacement(laid: Laid) -> None:
     laid.put("notes/a.txt", NOTE.encode())
     laid.lay("a.txt")
     results = laid.results()
@@ -1926,7 +1930,7 @@ def test_redacting_writes_the_replacement(laid: Laid) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"replacement": "{0}"}, {"min_score": 2}], ids=str)
-def test_a_bad_argument_is_refused_before_anything_is_read(
+def test_a_wrong_argument_is_refused_before_anything_is_read(
     laid: Laid, gets: list[str], bad: dict[str, Any]
 ) -> None:
     laid.lay("a.txt")
@@ -2038,7 +2042,7 @@ def many(
     s3.close()
 
 
-def test_each_of_many_documents_comes_once(many: Many) -> None:
+def test_each_of_many_documents_is_yielded_once(many: Many) -> None:
     numbers = [int(document.entities[0].text) for document in many.results()]
     assert numbers == list(range(MANY))
     assert max(Counter(many.objects.keys).values()) == 1
@@ -2060,7 +2064,7 @@ def test_many_documents_take_constant_memory(many: Many) -> None:
     assert peak < 5_000_000
 
 
-def test_a_slow_reader_keeps_the_fetching_waiting(many: Many) -> None:
+def test_fetching_waits_for_a_slow_consumer(many: Many) -> None:
     results = many.results()
     documents = iter(results)
     for _ in range(30):
@@ -2070,7 +2074,7 @@ def test_a_slow_reader_keeps_the_fetching_waiting(many: Many) -> None:
     assert len(many.objects.keys) <= 2 + 30 + 21
 
 
-def test_closing_the_iterator_stops_the_fetching(many: Many, our_threads: OurThreads) -> None:
+def test_closing_the_iterator_stops_fetching(many: Many, our_threads: OurThreads) -> None:
     results = many.results()
     documents = iter(results)
     next(documents)
@@ -2081,7 +2085,7 @@ def test_closing_the_iterator_stops_the_fetching(many: Many, our_threads: OurThr
     assert list(documents) == []
 
 
-def test_leaving_the_loop_stops_the_fetching(many: Many, our_threads: OurThreads) -> None:
+def test_leaving_the_loop_stops_fetching(many: Many, our_threads: OurThreads) -> None:
     results = many.results()
     for _ in results:
         break
@@ -2103,7 +2107,7 @@ def test_no_thread_is_left_after_an_error(laid: Laid, our_threads: OurThreads) -
     assert our_threads() == []
 
 
-def test_two_readers_do_not_disturb_each_other(laid: Laid) -> None:
+def test_two_iterators_do_not_disturb_each_other(laid: Laid) -> None:
     paths = [f"{number:02}.txt" for number in range(40)]
     laid.lay(*paths)
     results = laid.results()

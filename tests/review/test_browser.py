@@ -187,7 +187,7 @@ EMPTY = found("Nothing here.", key="other/c.txt")
         pytest.param("\u05e9\u05dc\u05d5\u05dd Marsh \u202eseen", "Marsh", id="right to left"),
     ],
 )
-def test_a_mark_stands_where_the_entity_is(page: Page, text: str, piece: str) -> None:
+def test_a_mark_is_where_the_entity_is(page: Page, text: str, piece: str) -> None:
     page.open([found(text, (piece, "NAME"))])
     page.press("a")
 
@@ -202,7 +202,7 @@ def test_a_mark_stands_where_the_entity_is(page: Page, text: str, piece: str) ->
     assert page.note == text
 
 
-def test_line_ends_and_spaces_are_painted_as_they_are(page: Page) -> None:
+def test_line_endings_and_spaces_are_shown_unchanged(page: Page) -> None:
     page.open([found("a\r\n\r\n  b   c\n\td")])
 
     assert page.run("return document.getElementById('note').innerText").replace("\r", "") == (
@@ -221,7 +221,7 @@ def test_entities_that_overlap_share_a_mark_that_names_all_their_types(page: Pag
     assert page.text("#current") == "1 of 1 NAME score 0.90 ID score 0.90"
 
 
-def test_types_differ_in_label_colour_and_line(page: Page) -> None:
+def test_types_differ_in_label_color_and_line(page: Page) -> None:
     page.open([NOTE])
 
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
@@ -244,7 +244,7 @@ def test_contact_points_and_identifiers_are_marked_counted_and_filtered(page: Pa
     assert page.filtered == [False, True]
 
 
-def test_a_type_that_the_page_does_not_know_is_marked_too(page: Page) -> None:
+def test_an_unknown_type_is_marked(page: Page) -> None:
     page.open([found("plate XY-1", ("XY-1", "LICENCE_PLATE"))])
 
     assert page.mark_texts == ["LICENCE_PLATE"]
@@ -254,7 +254,7 @@ def test_a_type_that_the_page_does_not_know_is_marked_too(page: Page) -> None:
 # --- Masks ----------------------------------------------------------------------------------------
 
 
-def test_masked_text_can_be_neither_read_nor_searched_nor_selected_nor_heard(page: Page) -> None:
+def test_masked_text_cannot_be_read_found_selected_or_heard(page: Page) -> None:
     page.open([NOTE, OTHER])
 
     everything = page.everything()
@@ -265,14 +265,14 @@ def test_masked_text_can_be_neither_read_nor_searched_nor_selected_nor_heard(pag
     assert not page.run("return window.find('Ottoline')")
 
 
-def test_the_width_of_a_mask_says_nothing_of_the_text(page: Page) -> None:
+def test_the_width_of_a_mask_does_not_depend_on_the_text(page: Page) -> None:
     page.open([found("Al / Wilhelmina Quist", ("Al", "NAME"), ("Wilhelmina Quist", "NAME"))])
 
     short, long = page.marks
     assert short.size == long.size
 
 
-def test_a_click_reveals_one_entity_and_no_other_and_another_masks_it_again(page: Page) -> None:
+def test_a_click_reveals_one_entity_and_the_next_click_masks_it(page: Page) -> None:
     page.open([NOTE])
 
     page.marks[0].click()
@@ -283,7 +283,7 @@ def test_a_click_reveals_one_entity_and_no_other_and_another_masks_it_again(page
     assert NAME not in page.everything()
 
 
-def test_a_revealed_entity_can_be_read_searched_and_heard(page: Page) -> None:
+def test_a_revealed_entity_can_be_read_found_and_heard(page: Page) -> None:
     page.open([NOTE])
 
     page.marks[0].click()
@@ -293,7 +293,7 @@ def test_a_revealed_entity_can_be_read_searched_and_heard(page: Page) -> None:
     assert page.marks[1].accessible_name == "PHONE_OR_FAX, masked"
 
 
-def test_all_are_revealed_and_masked_together(page: Page) -> None:
+def test_a_button_reveals_and_masks_all_entities(page: Page) -> None:
     page.open([NOTE])
 
     page.click("#reveal-all")
@@ -304,7 +304,7 @@ def test_all_are_revealed_and_masked_together(page: Page) -> None:
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
 
 
-def test_revealed_text_is_masked_again_when_another_document_is_opened(page: Page) -> None:
+def test_opening_another_document_masks_everything(page: Page) -> None:
     page.open([NOTE, OTHER])
 
     page.press("a", "n", "p")
@@ -313,7 +313,7 @@ def test_revealed_text_is_masked_again_when_another_document_is_opened(page: Pag
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
 
 
-def test_who_selects_revealed_text_does_not_mask_it(page: Page) -> None:
+def test_selecting_revealed_text_does_not_mask_it(page: Page) -> None:
     page.open([NOTE])
     page.marks[0].click()
 
@@ -325,7 +325,7 @@ def test_who_selects_revealed_text_does_not_mask_it(page: Page) -> None:
     assert page.mark_texts[0] == NAME
 
 
-def test_the_page_prints_what_is_masked_as_masked(page: Page) -> None:
+def test_masked_text_is_printed_masked(page: Page) -> None:
     page.open([NOTE])
     page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
 
@@ -348,7 +348,7 @@ def test_the_list_shows_each_document_with_its_number_of_entities(page: Page) ->
     ]
 
 
-def test_a_document_opens_on_a_click(page: Page) -> None:
+def test_a_click_opens_a_document(page: Page) -> None:
     page.open([NOTE, OTHER])
 
     page.click("#row-1")
@@ -374,7 +374,7 @@ def test_a_page_without_documents_says_so(page: Page) -> None:
     assert errors(page) == []
 
 
-def test_documents_are_found_by_a_part_of_their_key(page: Page) -> None:
+def test_documents_are_found_by_part_of_their_key(page: Page) -> None:
     page.open([NOTE, OTHER, EMPTY])
 
     page.press("/")
@@ -386,7 +386,7 @@ def test_documents_are_found_by_a_part_of_their_key(page: Page) -> None:
     assert page.run("return document.activeElement.id") == "list"
 
 
-def test_files_that_were_not_processed_are_painted(page: Page) -> None:
+def test_files_that_were_not_processed_are_visible(page: Page) -> None:
     file = UnprocessedFile(input_key="notes/x.txt", error_code="TOO_LARGE", error_message="Large.")
     page.open([NOTE], unprocessed=[file])
 
@@ -396,7 +396,7 @@ def test_files_that_were_not_processed_are_painted(page: Page) -> None:
     )
 
 
-def test_notes_that_cannot_be_shown_are_painted(page: Page) -> None:
+def test_notes_that_cannot_be_shown_are_visible(page: Page) -> None:
     page.open([NOTE], failed={"notes/x.txt": "The note is gone"})
 
     assert page.text(".left-out") == (
@@ -409,7 +409,7 @@ def many(count: int) -> list[tuple[Document, str]]:
     return [found(f"Patient: {NAME}", (NAME, "NAME"), key=f"n/{n:04}.txt") for n in range(count)]
 
 
-def test_two_thousand_documents_are_as_few_elements_as_forty(page: Page) -> None:
+def test_two_thousand_documents_need_no_more_elements_than_forty(page: Page) -> None:
     elements = "return document.getElementsByTagName('*').length"
     few = page.open(many(40)).run(elements)
 
@@ -448,7 +448,7 @@ def test_a_type_can_be_hidden_and_shown(page: Page) -> None:
     assert page.filtered == [False, False, False]
 
 
-def test_a_minimum_score_hides_what_is_below_it_and_not_what_is_at_it(page: Page) -> None:
+def test_a_minimum_score_hides_only_lower_scores(page: Page) -> None:
     page.open([NOTE])
 
     page.find("#minimum").send_keys(*[Keys.ARROW_RIGHT] * 75)
@@ -467,7 +467,7 @@ def test_a_mark_of_several_entities_is_shown_while_one_of_them_is(page: Page) ->
     assert page.filtered == [True]
 
 
-def test_what_is_filtered_out_stays_masked_when_all_are_revealed(page: Page) -> None:
+def test_filtered_entities_stay_masked_when_all_are_revealed(page: Page) -> None:
     page.open([NOTE])
 
     page.click(".chip[data-type=NAME]")
@@ -477,7 +477,7 @@ def test_what_is_filtered_out_stays_masked_when_all_are_revealed(page: Page) -> 
     assert NAME not in page.everything()
 
 
-def test_the_filters_are_cleared_together(page: Page) -> None:
+def test_a_button_clears_all_filters(page: Page) -> None:
     page.open([NOTE])
     page.click(".chip[data-type=NAME]")
     page.find("#minimum").send_keys(Keys.END)
@@ -489,7 +489,7 @@ def test_the_filters_are_cleared_together(page: Page) -> None:
     assert page.rows == ["a.txt notes/ 3 entities"]
 
 
-def test_a_score_is_cut_and_not_rounded(page: Page) -> None:
+def test_a_score_is_truncated_not_rounded(page: Page) -> None:
     page.open([found("Al, Bo", ("Al", "NAME"), ("Bo", "NAME"), scores=(0.999, 0.29))])
 
     page.press("j")
@@ -501,7 +501,7 @@ def test_a_score_is_cut_and_not_rounded(page: Page) -> None:
 # --- Keys -----------------------------------------------------------------------------------------
 
 
-def test_j_and_k_go_from_entity_to_entity_and_stop_at_the_ends(page: Page) -> None:
+def test_j_and_k_step_through_entities_and_stop_at_both_ends(page: Page) -> None:
     page.open([NOTE])
 
     visited: list[int] = []
@@ -520,7 +520,7 @@ def test_the_current_entity_has_the_focus(page: Page) -> None:
     assert page.browser.switch_to.active_element == page.marks[1]
 
 
-def test_the_tabulator_goes_from_entity_to_entity_too(page: Page) -> None:
+def test_tab_steps_through_entities(page: Page) -> None:
     page.open([NOTE])
     page.press("j", Keys.TAB)
 
@@ -528,7 +528,7 @@ def test_the_tabulator_goes_from_entity_to_entity_too(page: Page) -> None:
     assert page.text("#current") == "2 of 3 PHONE_OR_FAX score 0.50"
 
 
-def test_entities_that_are_filtered_out_are_stepped_over(page: Page) -> None:
+def test_stepping_skips_filtered_entities(page: Page) -> None:
     page.open([NOTE])
     page.click(".chip[data-type=PHONE_OR_FAX]")
 
@@ -565,7 +565,7 @@ def test_a_reveals_all_and_escape_masks_all(page: Page) -> None:
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
 
 
-def test_n_and_p_go_from_document_to_document_and_stop_at_the_ends(page: Page) -> None:
+def test_n_and_p_step_through_documents_and_stop_at_both_ends(page: Page) -> None:
     page.open([NOTE, OTHER, EMPTY])
 
     visited: list[str] = []
@@ -576,7 +576,7 @@ def test_n_and_p_go_from_document_to_document_and_stop_at_the_ends(page: Page) -
     assert "".join(visited) == "bccbaa"
 
 
-def test_n_leads_through_the_found_documents_only(page: Page) -> None:
+def test_n_steps_only_through_documents_that_were_found(page: Page) -> None:
     page.open([NOTE, OTHER, EMPTY])
     page.find("#search").send_keys("c.txt", Keys.ESCAPE)
 
@@ -585,7 +585,7 @@ def test_n_leads_through_the_found_documents_only(page: Page) -> None:
     assert page.key == "other/c.txt"
 
 
-def test_the_arrows_go_through_the_list(page: Page) -> None:
+def test_arrow_keys_step_through_the_list(page: Page) -> None:
     page.open([NOTE, OTHER, EMPTY])
     page.click("#list")
     page.press(Keys.HOME, Keys.ARROW_DOWN)
@@ -605,7 +605,7 @@ def test_digits_hide_and_show_types_and_0_clears_the_filters(page: Page) -> None
     assert page.filtered == [False, False, False]
 
 
-def test_letters_in_the_search_field_are_letters(page: Page) -> None:
+def test_letters_in_the_search_field_are_not_shortcuts(page: Page) -> None:
     page.open([NOTE, OTHER])
 
     page.find("#search").send_keys("ajr?n")
@@ -615,7 +615,7 @@ def test_letters_in_the_search_field_are_letters(page: Page) -> None:
     assert page.mark_texts == ["NAME", "PHONE_OR_FAX", "DATE"]
 
 
-def test_the_question_mark_shows_and_hides_the_keys_which_rest_meanwhile(page: Page) -> None:
+def test_the_question_mark_shows_and_hides_the_help_which_disables_other_keys(page: Page) -> None:
     page.open([NOTE])
 
     page.press("?")
@@ -626,7 +626,7 @@ def test_the_question_mark_shows_and_hides_the_keys_which_rest_meanwhile(page: P
     assert not page.find("#help").is_displayed()
 
 
-def test_single_keys_can_be_switched_off(page: Page) -> None:
+def test_single_key_shortcuts_can_be_disabled(page: Page) -> None:
     page.open([NOTE])
     page.press("?")
     page.click("#shortcuts")
@@ -652,7 +652,7 @@ def prefer(page: Page, scheme: str) -> None:
     page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def test_the_page_is_light_or_dark_as_the_reader_prefers(page: Page) -> None:
+def test_the_page_follows_the_readers_preference_for_light_or_dark(page: Page) -> None:
     prefer(page, "light")
     page.open([NOTE])
     assert brightness(page) > 600
@@ -661,7 +661,7 @@ def test_the_page_is_light_or_dark_as_the_reader_prefers(page: Page) -> None:
     assert brightness(page) < 150
 
 
-def test_the_reader_can_change_between_light_and_dark(page: Page) -> None:
+def test_the_reader_can_switch_between_light_and_dark(page: Page) -> None:
     prefer(page, "dark")
     page.open([NOTE])
 
@@ -671,7 +671,7 @@ def test_the_reader_can_change_between_light_and_dark(page: Page) -> None:
     assert brightness(page) < 150
 
 
-def test_paper_is_light(page: Page) -> None:
+def test_a_printed_page_is_light(page: Page) -> None:
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.open([NOTE])
     page.browser.execute_cdp_cmd(
@@ -708,7 +708,7 @@ HOSTILE = (
 )
 
 
-def test_markup_in_a_note_runs_nothing_and_is_shown_as_text(page: Page) -> None:
+def test_markup_in_a_note_is_shown_as_text_and_not_run(page: Page) -> None:
     errors(page)
     page.open(
         [found(f"{HOSTILE} Marsh {HOSTILE[::-1]}", (HOSTILE, HOSTILE), key=HOSTILE)],
@@ -737,7 +737,7 @@ def requests(page: Page) -> set[str]:
     }
 
 
-def test_the_page_asks_for_nothing_but_itself(page: Page) -> None:
+def test_the_page_requests_only_itself(page: Page) -> None:
     page.browser.get("about:blank")
     requests(page)
 
@@ -775,7 +775,7 @@ def received(server: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_the_policy_stops_what_would_run_or_leak(page: Page, leak: str) -> None:
+def test_the_policy_stops_code_and_leaks(page: Page, leak: str) -> None:
     page.open([NOTE])
     with socket.create_server(("127.0.0.1", 0)) as server:
         # Comes back when something was stopped, and fails if nothing is.

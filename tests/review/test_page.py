@@ -101,7 +101,7 @@ def test_a_document_has_its_key_and_the_version_of_its_model() -> None:
     assert (row["key"], row["model"]) == (document().input_key, "1.0.0")
 
 
-def test_the_heading_says_what_the_page_is_unless_told_otherwise() -> None:
+def test_the_heading_has_a_default() -> None:
     assert Page(render([])).texts["title"] == ["PHI review"]
     assert Page(render([], title="Ward 7")).texts["title"] == ["Ward 7"]
 
@@ -118,7 +118,7 @@ def test_the_heading_says_what_the_page_is_unless_told_otherwise() -> None:
         pytest.param("\ufeffMarsh\x00", 1, 6, "\ufeff", "Marsh", id="byte order mark, NUL"),
     ],
 )
-def test_a_mark_stands_where_the_entity_is(
+def test_a_mark_is_where_the_entity_is(
     text: str, begin: int, end: int, before: str, inside: str
 ) -> None:
     first, mark, last = pieces(text, entity(text, begin, end))
@@ -166,7 +166,7 @@ def test_entities_that_overlap_share_a_mark_and_each_segment_names_the_innermost
     assert mark["segments"] == segments
 
 
-def test_entities_that_touch_get_a_mark_each() -> None:
+def test_entities_that_touch_get_separate_marks() -> None:
     got = pieces(LETTERS, entity(LETTERS, 3, 5, "Y"), entity(LETTERS, 1, 3, "X"))
 
     assert [piece if isinstance(piece, str) else marked(piece) for piece in got] == [
@@ -188,7 +188,7 @@ def test_the_pieces_of_a_note_are_the_note(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -0.5, 2.0])
-def test_a_score_that_makes_no_sense_counts_as_1_so_that_no_filter_hides_the_entity(
+def test_an_invalid_score_counts_as_1_so_that_no_filter_hides_the_entity(
     score: float,
 ) -> None:
     _, mark, _ = pieces("Marsh", entity("Marsh", 0, 5, score=score))
@@ -207,14 +207,14 @@ def misfit() -> RedactionError:
     return caught.value
 
 
-def test_an_entity_that_does_not_fit_its_text_makes_no_page() -> None:
+def test_an_entity_that_does_not_match_its_text_is_an_error() -> None:
     assert str(misfit()).startswith(
         "notes/b.txt: Entity 0 at offsets 8 to 27 has another text than the one that stands there."
         " No page was made."
     )
 
 
-def test_the_error_about_a_misfit_holds_no_text() -> None:
+def test_the_error_about_a_wrong_entity_contains_no_text() -> None:
     error = misfit()
 
     assert CANARY not in repr(error)
@@ -266,7 +266,7 @@ def test_the_page_counts_documents_and_entities() -> None:
     assert "0 documents, 0 entities" in Page(render([])).text
 
 
-def test_the_types_stand_in_the_order_of_their_frequency() -> None:
+def test_types_are_in_the_order_of_their_frequency() -> None:
     text = "Marsh, Otto, 7"
     found = document(
         entity(text, 13, 14, "AGE"), entity(text, 0, 5, id_=1), entity(text, 7, 11, id_=2)
@@ -286,7 +286,7 @@ def test_the_title_is_the_heading() -> None:
     assert page.texts["title"][0] == page.texts["h1"][0] == "February & March"
 
 
-def test_the_page_says_that_it_holds_phi() -> None:
+def test_the_page_says_that_it_contains_phi() -> None:
     assert (
         "Protected health information. This file contains the complete notes."
         in Page(render([])).text
@@ -316,7 +316,7 @@ def test_files_that_were_not_processed_are_listed_with_code_and_reason() -> None
     assert "The service gave no reason." in words
 
 
-def test_where_every_file_was_processed_the_page_says_nothing_of_others() -> None:
+def test_a_page_about_processed_files_lists_no_others() -> None:
     assert "details" not in {tag for tag, _ in Page(render([])).elements}
 
 
@@ -327,7 +327,7 @@ def test_notes_that_cannot_be_shown_are_listed_with_their_reasons() -> None:
     assert page.texts["span"][-4:] == ["notes/a.txt", "gone", "notes/b.txt", "denied"]
 
 
-def test_notes_that_turn_out_unreadable_while_the_page_is_made_are_listed() -> None:
+def test_notes_that_fail_while_the_page_is_made_are_listed() -> None:
     failed: dict[str, str] = {}
 
     def documents() -> Iterator[tuple[Document, str]]:
@@ -366,7 +366,7 @@ def test_markup_in_notes_keys_types_titles_and_reasons_adds_no_element() -> None
     ]
 
 
-def test_markup_arrives_as_text() -> None:
+def test_markup_is_shown_as_text() -> None:
     page = Page(hostile())
 
     assert page.texts["title"][0] == page.texts["h1"][0] == CODE
@@ -379,7 +379,7 @@ def test_markup_arrives_as_text() -> None:
 
 
 @pytest.mark.parametrize("character", ["<", ">", "&", "\u2028", "\u2029"])
-def test_the_embedded_data_has_no_character_that_means_something_in_html_or_script(
+def test_the_embedded_data_has_no_special_characters_of_html_or_scripts(
     character: str,
 ) -> None:
     _, _, data = hostile().partition('<script type="application/json" id="data">')
@@ -407,7 +407,7 @@ def test_the_policy_allows_the_style_and_the_script_of_the_page_and_nothing_else
     }
 
 
-def test_the_policy_stands_before_all_that_it_governs() -> None:
+def test_the_policy_comes_before_everything_that_it_restricts() -> None:
     tags = [
         (tag, attributes.get("http-equiv"))
         for tag, attributes in Page(render([])).elements
@@ -417,7 +417,7 @@ def test_the_policy_stands_before_all_that_it_governs() -> None:
     assert tags[:3] == [("html", None), ("head", None), ("meta", "Content-Security-Policy")]
 
 
-def test_the_page_refers_to_nothing_outside() -> None:
+def test_the_page_has_no_references() -> None:
     page = render([])
 
     assert not re.search(r"://|\burl\(|@import|\bimport\(", page)
@@ -429,7 +429,7 @@ def test_the_page_refers_to_nothing_outside() -> None:
     }
 
 
-def test_the_page_is_not_indexed_translated_or_referred_from() -> None:
+def test_the_page_is_neither_indexed_nor_translated_and_sends_no_referrer() -> None:
     page = Page(render([]))
 
     assert page.meta("referrer") == "no-referrer"
@@ -478,7 +478,7 @@ HUES = [
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_has_the_contrast_that_wcag_asks_for_in_both_themes(theme: str) -> None:
+def test_text_has_the_contrast_that_wcag_requires_in_both_themes(theme: str) -> None:
     of = {name: value for name, value in colours(theme).items() if name != "tint"}
     pairs = {
         f"{text} on {ground}": contrast(rgb(of[text]), rgb(of[ground]))
@@ -493,7 +493,7 @@ def test_text_has_the_contrast_that_wcag_asks_for_in_both_themes(theme: str) -> 
 
 @pytest.mark.parametrize("hue", HUES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_mark_can_be_read_and_its_line_be_seen_in_both_themes(theme: str, hue: str) -> None:
+def test_marks_and_their_lines_have_enough_contrast_in_both_themes(theme: str, hue: str) -> None:
     of = colours(theme)
     sheet = rgb(of["sheet"])
     tape = mixed(rgb(of[hue]), mixed(rgb(of[hue]), sheet, float(of["tint"])), float(of["tint"]))
@@ -509,7 +509,7 @@ TYPES = [
 ]
 
 
-def test_each_type_has_a_colour_and_a_line_of_its_own() -> None:
+def test_each_type_has_its_own_color_and_line() -> None:
     styles = dict(re.findall(r'^\[data-type="(\w+)"\] \{ (.*?) \}', CSS, re.MULTILINE))
     hues = {style.partition(";")[0] for style in styles.values()}
     lines = {style.partition(";")[2] for style in styles.values()}
@@ -521,7 +521,7 @@ def test_each_type_has_a_colour_and_a_line_of_its_own() -> None:
 # --- Without jinja2 -------------------------------------------------------------------------------
 
 
-def test_without_jinja2_the_error_names_the_extra_to_install(
+def test_without_jinja2_the_error_names_the_module_and_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
