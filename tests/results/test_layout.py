@@ -1,4 +1,4 @@
-"""Where a job's files lie: what the manifest and its lists may call them, and the keys meant."""
+"""Where a job's files are: the keys that names in the manifest and its lists may mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from comprehend_phi._results.layout import Layout, find_folder, folder_key
 JOB_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
 NAME = f"123456789012-PHIDetection-{JOB_ID}"
 
-# The folders that output keys of no, one and two parts lead to, and of such as begin with a slash.
+# Job folders for output keys with no, one and two parts, and for keys with a leading slash.
 FOLDERS = [f"{NAME}/", f"out/{NAME}/", f"out/monday/{NAME}/", f"/{NAME}/", f"/out/{NAME}/"]
 INPUT_KEYS = ["", "notes", "notes/", "notes/2026", "/", "/notes", "/notes/", "//", "n//"]
 
@@ -28,7 +28,7 @@ def test_a_key_becomes_a_folder_key(key: str, folder: str) -> None:
 @pytest.mark.parametrize("end", ["", "/"])
 def test_an_output_key_that_is_the_job_folder_is_used(folder: str, end: str) -> None:
     def folders(_key: str) -> list[str]:
-        raise AssertionError("nothing is to be looked for")
+        raise AssertionError("nothing should be searched for")
 
     assert find_folder(JOB_ID, folder[:-1] + end, folders) == folder
 
@@ -144,9 +144,9 @@ def test_a_document_that_repeats_no_path_gets_the_most_literal_reading() -> None
     assert layout.pairs_of("notes/a.txt", "odd", only=False) == [("notes/a.txt", f"{NAME}/odd")]
 
 
-# --- Whatever the keys are ------------------------------------------------------------------------
+# --- Any keys -------------------------------------------------------------------------------------
 
-# Mostly slashes, dots and what the keys of this page begin with: where readings could meet.
+# Mostly slashes, dots and beginnings of this file's keys, where readings could collide.
 keys = st.text(st.sampled_from("//.an"), min_size=1, max_size=6) | st.text(min_size=1, max_size=9)
 input_keys = st.sampled_from(INPUT_KEYS) | keys
 folders = st.sampled_from(FOLDERS)
@@ -181,5 +181,5 @@ def test_every_note_is_found_in_each_spelling_of_a_list(
     layout = layout_of(folder, input_key)
     key, document = folder_key(input_key) + path, f"{folder}{path}.out"
     entry = spelling.format(key=key, path=path), document_spelling.format(key=document)
-    assume(input_key not in {*entry, entry[0][1:]})  # which then names the file itself
+    assume(input_key not in {*entry, entry[0][1:]})  # otherwise the name is the file itself
     assert layout.pairs_of(*entry, only=False) == [(key, document)]

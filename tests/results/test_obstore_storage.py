@@ -1,4 +1,4 @@
-"""With the extra `fast`, results come through obstore: the same results and the same errors."""
+"""Results that are read through obstore: the same documents and the same errors."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ FOLDER = f"results/123456789012-PHIDetection-{JOB_ID}/"
 PLAIN = f"{FOLDER}plain.txt.out"
 WRITTEN = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
 
-# S3 takes each of these keys as it is. obstore strips slashes at the ends and refuses others, and
-# percent signs show whether something is encoded or decoded twice.
+# S3 accepts each of these keys unchanged. obstore strips leading and final slashes and refuses some
+# keys. Percent signs show whether something is encoded or decoded twice.
 AWKWARD = [
     "plain.txt",
     "deep/er/note.txt",
@@ -95,17 +95,17 @@ AWKWARD = [
 
 
 class S3(socketserver.ThreadingTCPServer):
-    """The objects of a dict over HTTP; notes who asked.
+    """Serves the objects of a dict over HTTP and records the requests.
 
     Attributes:
         objects: the bytes of each key.
-        asked: the key, who asked and the access key id of every GET.
-        buckets: the bucket that each of these was for.
-        scopes: the region and the service that each of these was signed for.
-        busy: how often a key is yet to be answered with "slow down".
-        denied: the keys that nobody may read.
-        cut: the keys whose bodies end early, for obstore only.
-        region: the only one that it answers requests for, if any.
+        asked: key, agent and access key id of each GET request.
+        buckets: the bucket of each request.
+        scopes: the region and service for which each request was signed.
+        busy: how many more requests for a key get the error SlowDown.
+        denied: keys that nobody may read.
+        cut: keys whose bodies are cut off for obstore.
+        region: the only region whose requests are served, or an empty string.
     """
 
     daemon_threads = True
@@ -150,7 +150,9 @@ class _Handler(socketserver.StreamRequestHandler):
             while line := self.rfile.readline().strip():
                 name, _, value = line.decode().partition(":")
                 headers[name.lower()] = value.strip()
-            target = request.split()[1].decode().removeprefix(s3.url)  # behind a proxy, all of it
+            target = (
+                request.split()[1].decode().removeprefix(s3.url)
+            )  # through a proxy, the target is a URL
             _, bucket, key = unquote(target).split("/", 2)
             agent = "obstore" if headers["user-agent"].endswith(" obstore") else "boto3"
             credential = headers["authorization"].partition("Credential=")[2].split("/")
@@ -170,7 +172,7 @@ class _Handler(socketserver.StreamRequestHandler):
             elif body is None:
                 status, body = 404, b"<Error><Code>NoSuchKey</Code></Error>"
             length = len(body)
-            # obstore asks for these two.
+            # obstore requires these two.
             more += 'Last-Modified: Thu, 02 Jan 2031 03:04:05 GMT\r\nETag: "0"\r\n'
             head = f"HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n{more}\r\n".encode()
             if key in s3.cut and agent == "obstore":
@@ -188,7 +190,7 @@ def s3_server(serving: Callable[[S3], AbstractContextManager[None]]) -> Iterator
 
 @pytest.fixture
 def s3(s3_server: S3) -> S3:
-    """An S3 with a job whose paths are awkward, each document and each source of its own text."""
+    """Return an S3 with a job whose paths are awkward. Each document and note has its own text."""
     s3 = s3_server
     s3.reset()
     lists = {
@@ -229,14 +231,14 @@ Open = Callable[..., ObstoreStorage]
 
 @pytest.fixture
 def open_s3(s3: S3, clock: FakeClock) -> Iterator[Open]:
-    """Opens `s3` for reading as a client does."""
+    """Return a function that opens `s3` for reading as a client does."""
     clients: list[Any] = []
 
     def open_s3(
         policy: RetryPolicy | None = None, *, required: bool = False, config: Config | None = None
     ) -> ObstoreStorage:
         session: Any = boto3.Session("testing", "testing", region_name="eu-west-2")
-        # Only our retries, which wait by the fake clock; botocore's would really sleep.
+        # No retries of botocore, which would really sleep. Ours use the fake clock.
         ours = Config(retries={"total_max_attempts": 1}, max_pool_connections=7)
         config = ours.merge(config or Config())
         client = session.client("s3", endpoint_url=s3.url, config=config)
@@ -251,7 +253,7 @@ def open_s3(s3: S3, clock: FakeClock) -> Iterator[Open]:
 
 @pytest.fixture
 def storage(s3: S3, open_s3: Open) -> ObstoreStorage:
-    """Reads from `s3`, and has read from its bucket before."""
+    """Return a storage that has already read from the bucket."""
     storage = open_s3()
     storage.read(BUCKET, "notes/a")
     s3.asked.clear()
@@ -306,7 +308,7 @@ def test_obstore_uses_the_credentials_of_the_session(s3: S3, open_s3: Open) -> N
 
 # --- Keys -----------------------------------------------------------------------------------------
 
-# Slashes, dots and percent signs often, since keys are told apart by them.
+# Many slashes, dots and percent signs, which obstore might change.
 KEYS = st.lists(
     st.sampled_from(["/", "//", ".", "..", "%", "%2F", "%2e", " ", "\\", "?", "#", "a", "é", "\t"])
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
@@ -396,7 +398,7 @@ def test_a_body_that_was_cut_off_is_fetched_again(s3: S3, storage: ObstoreStorag
 
 
 def test_an_error_of_obstore_is_neither_raised_nor_chained(s3: S3, open_s3: Open) -> None:
-    # No time is left for another attempt.
+    # The timeout leaves no time for another attempt.
     storage = open_s3(RetryPolicy(max_attempts=3, timeout=0.0, base_delay=9.0))
     storage.read(BUCKET, "notes/a")
     s3.cut.add(PLAIN)
@@ -449,11 +451,11 @@ def test_many_threads_log_once_that_obstore_is_no_longer_used(
     assert s3.agents(PLAIN)[-5:] == ["boto3"] * 5
 
 
-# --- Following the settings of boto3 --------------------------------------------------------------
+# --- The settings of boto3 ------------------------------------------------------------------------
 
 
 class Asked(NamedTuple):
-    """What boto3 would do for an object, and what it would do it with."""
+    """boto3's request for an object, and the settings of its client."""
 
     last: LastExchange
     config: Any
@@ -461,7 +463,7 @@ class Asked(NamedTuple):
 
 
 def ask(key: str, *, bucket: str = BUCKET, handler: Any = None, **options: Any) -> Asked:
-    """What boto3 would do for an object, without a network."""
+    """Return what boto3 would send for an object, without sending it."""
     last = LastExchange()
     session: Any = boto3.Session()
     if handler is not None:
@@ -477,7 +479,7 @@ def ask(key: str, *, bucket: str = BUCKET, handler: Any = None, **options: Any) 
 
 
 def answer_nothing(request: Any, **_: Any) -> AWSResponse:
-    """The handler of `before-send`: what it returns is taken for S3's answer."""
+    """Handle `before-send` and return the response, so that nothing is sent."""
     return AWSResponse(request.url, 200, cast("Any", {}), cast("Any", None))
 
 
@@ -485,7 +487,7 @@ def store_for(asked: Asked, key: str, bucket: str = BUCKET) -> Any:
     return build_store(asked.last, bucket, key, asked.config, asked.session)
 
 
-PLACES = {
+ENDPOINTS = {
     "nothing": {},
     "a region": {"region_name": "eu-west-2"},
     "path style": {"config": Config(s3={"addressing_style": "path"})},
@@ -505,8 +507,8 @@ PLACES = {
 }
 
 
-def assert_same_place(asked: Asked, bucket: str = BUCKET) -> None:
-    """obstore asks for a key where boto3 asks for it."""
+def assert_same_endpoint(asked: Asked, bucket: str = BUCKET) -> None:
+    """Check that obstore and boto3 send the request for a key to the same URL."""
     import obstore
 
     store = store_for(asked, "first", bucket)
@@ -524,13 +526,13 @@ def assert_same_place(asked: Asked, bucket: str = BUCKET) -> None:
     assert quote(scope[1].decode(), safe="") in signed.query
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_obstore_uses_the_endpoint_of_boto3(place: str) -> None:
-    assert_same_place(ask("first", **cast("Any", PLACES[place])))
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_obstore_uses_the_endpoint_of_boto3(endpoint: str) -> None:
+    assert_same_endpoint(ask("first", **cast("Any", ENDPOINTS[endpoint])))
 
 
 def test_obstore_uses_the_endpoint_of_boto3_for_a_bucket_with_dots() -> None:
-    assert_same_place(ask("first", bucket="a.bucket.example"), "a.bucket.example")
+    assert_same_endpoint(ask("first", bucket="a.bucket.example"), "a.bucket.example")
 
 
 @pytest.mark.parametrize(
@@ -545,7 +547,7 @@ def test_obstore_uses_the_endpoint_of_boto3_for_a_bucket_with_dots() -> None:
             "AWS_ENDPOINT_URL_S3": "https://s3.example",
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
         },
-        # Those that obstore reads, and boto3 does not.
+        # Variables that obstore reads and boto3 ignores.
         {
             "AWS_ENDPOINT": "https://obstore.example",
             "AWS_REGION": "xx-nowhere-1",
@@ -564,7 +566,7 @@ def test_obstore_uses_the_endpoint_that_the_environment_sets_for_boto3(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert_same_place(ask("first"))
+    assert_same_endpoint(ask("first"))
 
 
 def add_header(params: dict[str, Any], **_: Any) -> None:
@@ -650,7 +652,7 @@ def test_obstore_uses_no_proxy_if_boto3_uses_none(
         monkeypatch.setenv(spelled, "http://127.0.0.1:9")
         monkeypatch.setenv("NO_PROXY" if spelled == name else "no_proxy", "127.0.0.1")
     storage = open_s3()
-    # obstore knows no such exception: only what it is told keeps it from the proxy.
+    # Without these, only the options of the store keep obstore from using the proxy.
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     storage.read(BUCKET, PLAIN)
@@ -714,7 +716,7 @@ class Authority:
         )
 
     def context(self) -> ssl.SSLContext:
-        """A server at 127.0.0.1 with a certificate of this CA."""
+        """Make a certificate of this CA for a server at 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         certificate = (
@@ -801,7 +803,7 @@ def test_obstore_trusts_no_authority_that_boto3_does_not_trust(
     import obstore
 
     trust(monkeypatch, tmp_path, how, stranger.bundle)
-    # As where the operating system trusts it, which obstore would go by.
+    # The operating system trusts the authority, and obstore would use its store by default.
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.bundle))
     session: Any = boto3.Session()
     config = Config(retries={"total_max_attempts": 1})
@@ -811,7 +813,7 @@ def test_obstore_trusts_no_authority_that_boto3_does_not_trust(
     )
     with pytest.raises(TransportError):
         storage.read(BUCKET, "first")
-    # Even if boto3 had come through, as before somebody got between.
+    # obstore would refuse even if boto3 had succeeded before someone intercepted the connection.
     asked = ask("first", endpoint_url=tls_s3.url)
     asked.last.connection.ca_certs = str(stranger.bundle)
     with pytest.raises(Exception, match="error sending request"):
@@ -868,7 +870,7 @@ def make_storage(s3: S3, clock: FakeClock) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("transport", ["auto", "obstore"])
-def test_obstore_is_chosen_by_default(
+def test_obstore_is_chosen_if_nothing_prevents_it(
     make_storage: Callable[..., Any], caplog: pytest.LogCaptureFixture, transport: str
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
@@ -968,7 +970,7 @@ def test_it_is_an_error_for_required_obstore_if_boto3_does_what_obstore_cannot(
     for _ in range(2):
         with pytest.raises(TransportError, match="AWS_SERVER_SIDE_ENCRYPTION is set") as caught:
             storage.read(BUCKET, PLAIN)
-        assert caught.value.key is None  # it is so for every object
+        assert caught.value.key is None  # the error is about every object
         assert not caught.value.retryable
 
 
@@ -977,7 +979,7 @@ def test_it_is_an_error_for_required_obstore_if_boto3_does_what_obstore_cannot(
 
 @pytest.fixture
 def ended(server: LocalServer, s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The endpoint of a service whose job has ended; S3 is where AWS's own setting says."""
+    """Return the endpoint of a service whose job has ended. AWS's setting says where S3 is."""
     job = {
         "JobId": JOB_ID,
         "JobStatus": "COMPLETED",
@@ -990,10 +992,10 @@ def ended(server: LocalServer, s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
     return server.endpoint_url
 
 
-Told = dict[str, Any]
+Found = dict[str, Any]
 
 
-def told_by_phi_client(endpoint_url: str, **options: Any) -> Told:
+def read_with_client(endpoint_url: str, **options: Any) -> Found:
     with PHIClient(endpoint_url=endpoint_url, **options) as client:
         results = client.job(JOB_ID).results()
         return {
@@ -1005,8 +1007,8 @@ def told_by_phi_client(endpoint_url: str, **options: Any) -> Told:
         }
 
 
-def told_by_async_client(endpoint_url: str, **options: Any) -> Told:
-    async def read() -> Told:
+def read_with_async_client(endpoint_url: str, **options: Any) -> Found:
+    async def read() -> Found:
         async with AsyncPHIClient(endpoint_url=endpoint_url, **options) as client:
             results = await client.job(JOB_ID).results()
             return {
@@ -1020,14 +1022,16 @@ def told_by_async_client(endpoint_url: str, **options: Any) -> Told:
     return asyncio.run(read())
 
 
-@pytest.fixture(params=[told_by_phi_client, told_by_async_client], ids=["sync", "async"])
-def tell(request: pytest.FixtureRequest, ended: str, clock: FakeClock) -> Callable[..., Told]:
-    """Reads the results of the job by one of the clients; returns what it told."""
-    told: Callable[..., Told] = request.param
-    return partial(told, ended, clock=clock)
+@pytest.fixture(params=[read_with_client, read_with_async_client], ids=["sync", "async"])
+def read_results(
+    request: pytest.FixtureRequest, ended: str, clock: FakeClock
+) -> Callable[..., Found]:
+    """Return a function that reads the job's results with one of the clients."""
+    read: Callable[..., Found] = request.param
+    return partial(read, ended, clock=clock)
 
 
-EXPECTED: Told = {
+EXPECTED: Found = {
     "documents": [
         (f"notes/{path}", f"{FOLDER}{path}.out", [f"{number:04}"])
         for number, path in enumerate(AWKWARD)
@@ -1038,39 +1042,39 @@ EXPECTED: Told = {
 
 @pytest.mark.parametrize("transport", ["auto", "obstore", "boto3"])
 def test_both_transports_give_the_same_results(
-    tell: Callable[..., Told], s3: S3, transport: str
+    read_results: Callable[..., Found], s3: S3, transport: str
 ) -> None:
-    assert tell(s3_transport=transport) == EXPECTED
+    assert read_results(s3_transport=transport) == EXPECTED
     agents = {agent for key in (PLAIN, "notes/plain.txt") for agent in s3.agents(key)}
     assert agents == {"boto3" if transport == "boto3" else "obstore"}
     assert s3.agents(f"{FOLDER}Manifest") == ["boto3"]
 
 
 def test_results_are_the_same_without_obstore(
-    tell: Callable[..., Told], s3: S3, monkeypatch: pytest.MonkeyPatch
+    read_results: Callable[..., Found], s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    assert tell() == EXPECTED
+    assert read_results() == EXPECTED
     assert {agent for _, agent, _ in s3.asked} == {"boto3"}
 
 
-def test_obstore_is_used_with_a_config(tell: Callable[..., Told], s3: S3) -> None:
-    assert tell(config=Config(read_timeout=30)) == EXPECTED
+def test_obstore_is_used_with_a_config(read_results: Callable[..., Found], s3: S3) -> None:
+    assert read_results(config=Config(read_timeout=30)) == EXPECTED
     assert set(s3.agents(PLAIN)) == {"obstore"}
 
 
-def test_an_s3_client_of_the_user_is_used(tell: Callable[..., Told], s3: S3) -> None:
+def test_an_s3_client_of_the_user_is_used(read_results: Callable[..., Found], s3: S3) -> None:
     theirs: Any = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}))
-    assert tell(s3_client=theirs) == EXPECTED
+    assert read_results(s3_client=theirs) == EXPECTED
     assert {agent for _, agent, _ in s3.asked} == {"boto3"}
     theirs.close()
 
 
 @pytest.mark.parametrize("session", [None, boto3.Session("of-the-session", "secret")])
 def test_obstore_signs_with_the_credentials_of_the_session(
-    tell: Callable[..., Told], s3: S3, session: Any
+    read_results: Callable[..., Found], s3: S3, session: Any
 ) -> None:
-    tell(session=session, region_name="us-east-1")
+    read_results(session=session, region_name="us-east-1")
     keys = {access_key for _, agent, access_key in s3.asked if agent == "obstore"}
     assert keys == {"of-the-session" if session else "testing"}
 
@@ -1090,11 +1094,11 @@ def test_obstore_keeps_the_default_session_that_built_the_client(
 @pytest.mark.parametrize("attempts", [1, 2, 4])
 @pytest.mark.parametrize("transport", ["auto", "boto3"])
 def test_only_the_policy_decides_how_often_an_object_is_requested(
-    tell: Callable[..., Told], s3: S3, transport: str, attempts: int
+    read_results: Callable[..., Found], s3: S3, transport: str, attempts: int
 ) -> None:
     s3.busy[PLAIN] = 99
     with pytest.raises(IncompleteResultsError) as caught:
-        tell(s3_transport=transport, retry=RetryPolicy(max_attempts=attempts))
+        read_results(s3_transport=transport, retry=RetryPolicy(max_attempts=attempts))
     [reason] = caught.value.failed.values()
     assert reason.startswith("ThrottlingException: ")
     assert ("1 attempt)" if attempts == 1 else f"{attempts} attempts)") in reason
@@ -1119,7 +1123,7 @@ def test_a_client_logs_the_reason_once(
 
 
 def outcome(read: Callable[[], object]) -> tuple[str, str, object]:
-    """What a failed reading says, apart from how often it was tried."""
+    """Return the error of a failed reading without the number of attempts."""
     with pytest.raises(ComprehendPHIError) as caught:
         read()
     error = caught.value
@@ -1154,17 +1158,17 @@ def damage(s3: S3, what: str) -> None:
     ],
 )
 def test_both_transports_raise_the_same_errors(
-    tell: Callable[..., Told], s3: S3, what: str, kind: str, words: str
+    read_results: Callable[..., Found], s3: S3, what: str, kind: str, words: str
 ) -> None:
     damage(s3, what)
     policy = RetryPolicy(max_attempts=3)
-    told = outcome(lambda: tell(retry=policy))
+    expected = outcome(lambda: read_results(retry=policy))
     s3.busy.clear()
     if what == "busy":
         damage(s3, what)
-    assert outcome(lambda: tell(retry=policy, s3_transport="boto3")) == told
-    assert told[0] == kind
-    assert words in told[1]
+    assert outcome(lambda: read_results(retry=policy, s3_transport="boto3")) == expected
+    assert expected[0] == kind
+    assert words in expected[1]
 
 
 def test_missing_credentials_are_the_same_error_with_each_transport(
@@ -1175,16 +1179,16 @@ def test_missing_credentials_are_the_same_error_with_each_transport(
     )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    told: set[tuple[str, str, object]] = set()
+    outcomes: set[tuple[str, str, object]] = set()
     transports: list[S3Transport] = ["auto", "boto3", "obstore"]
     for transport in transports:
         with PHIClient(
             client=service, session=boto3.Session(), clock=clock, s3_transport=transport
         ) as client:
             results = client.job(JOB_ID).results()
-            told.add(outcome(partial(getattr, results, "manifest")))
-    assert {kind for kind, _, _ in told} == {"TransportError"}
-    assert len(told) == 1
+            outcomes.add(outcome(partial(getattr, results, "manifest")))
+    assert {kind for kind, _, _ in outcomes} == {"TransportError"}
+    assert len(outcomes) == 1
     assert s3.asked == []
     service.close()
 
@@ -1229,7 +1233,7 @@ def test_obstore_can_be_required_only_if_it_is_installed(
     assert not caught.value.retryable
 
 
-# --- Beside moto ----------------------------------------------------------------------------------
+# --- With moto ------------------------------------------------------------------------------------
 
 
 def test_boto3_reads_from_the_local_service_in_this_process(
@@ -1276,7 +1280,7 @@ with PHIClient(s3_transport="obstore") as client:
 
 
 def test_a_program_ends_quietly_after_reading_through_obstore(ended: str, s3: S3) -> None:
-    done = subprocess.run(  # the program is ours
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM, JOB_ID],
         env={**os.environ, "AWS_ENDPOINT_URL_COMPREHENDMEDICAL": ended},
         capture_output=True,

@@ -1,8 +1,8 @@
-"""Results are read from a real S3 server: one that compares signatures, keeps times and has pages.
+"""Results from a real S3 server, which verifies signatures, stores times and returns pages.
 
-SeaweedFS keeps objects as files, so it cannot hold every key that S3 can: no empty segments, no
-backslashes, no object below another. `test_fast.py` has keys of all kinds, on a server that looks
-at the bytes that were sent.
+SeaweedFS stores objects as files, so it does not support every key of S3: no empty segments, no
+backslashes, no object below another one. `test_obstore_storage.py` tests all kinds of keys with a
+server that sees the bytes that were sent.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def bucket(s3: Any) -> str:
 
 
 class Storages:
-    """The storage of each transport, the one through obstore past its first object.
+    """A storage for each transport. The one through obstore has already read its first object.
 
     Attributes:
         boto3_requests: how many requests boto3 has sent for the storage through obstore.
@@ -97,7 +97,7 @@ def storages(real_s3: str, session: Any, bucket: str) -> Iterator[Storages]:
 
 @pytest.fixture(params=["boto3", "obstore"])
 def storage(request: pytest.FixtureRequest, storages: Storages) -> Iterator[Boto3Storage]:
-    """Each transport in turn; it reads by itself, not by the other."""
+    """Return the storage of each transport, and check that only this transport reads."""
     before = storages.boto3_requests
     storage: Boto3Storage = getattr(storages, request.param)
     yield storage
@@ -106,7 +106,7 @@ def storage(request: pytest.FixtureRequest, storages: Storages) -> Iterator[Boto
 
 # --- Keys -----------------------------------------------------------------------------------------
 
-# What SeaweedFS takes for one file name: it is part of a path there.
+# Names that SeaweedFS accepts as parts of a path.
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\\\0"), min_size=1, max_size=60
 ).filter(lambda name: name not in (".", ".."))
@@ -123,7 +123,7 @@ KEYS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 def test_both_transports_read_the_object_of_a_key(
     s3: Any, bucket: str, storages: Storages, key: str
 ) -> None:
-    # Each in a folder of its own: here, an object cannot lie below another one.
+    # A new folder for each key, because SeaweedFS stores no object below another one.
     key = f"{next(NUMBERS)}/{key}"
     body = key.encode()
     written = s3.put_object(Bucket=bucket, Key=key, Body=body)
@@ -145,7 +145,7 @@ def test_a_final_slash_of_a_key_is_kept(s3: Any, bucket: str, storages: Storages
 # --- Bodies and times -----------------------------------------------------------------------------
 
 
-# SeaweedFS keeps 4 MiB together; what is larger, it puts together from parts.
+# SeaweedFS splits objects over 4 MiB into parts.
 @pytest.mark.parametrize("size", [0, 1, 70_000, 4 * 2**20, 9 * 2**20 + 1])
 def test_a_body_is_read_completely(s3: Any, bucket: str, storage: Boto3Storage, size: int) -> None:
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -191,7 +191,7 @@ def test_a_read_on_the_condition_that_nothing_changed_is_refused_after_a_change(
 
 @pytest.fixture(scope="module")
 def listed(s3: Any, session: Any) -> tuple[str, list[str]]:
-    """A bucket with more keys than a page has, and its keys."""
+    """Return a bucket with more keys than fit on a page, and its keys."""
     bucket = f"bucket-{uuid4().hex}"
     s3.create_bucket(Bucket=bucket)
     keys = [f"notes/{number:04} é&<.txt" for number in range(1_203)]
@@ -268,7 +268,7 @@ def test_the_results_of_a_job_are_read_and_redacted(
     monkeypatch: pytest.MonkeyPatch,
     transport: S3Transport,
 ) -> None:
-    """The local service runs the job, and what it writes is copied to the real S3."""
+    """The local service runs the job, and the test copies its results to the real S3."""
     names = [f"{kind}-{uuid4().hex}" for kind in ("notes", "results")]
     source, target = names
     local: Any = session.client("s3", endpoint_url=server.endpoint_url)

@@ -1,4 +1,4 @@
-"""The bytes of S3 objects: what the network and S3 do to them, and many of them at a time."""
+"""Reading S3 objects: failures of the network and of S3, and many objects at a time."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ BUCKET, KEY = "a-bucket", "notes/a b.txt.out"
 WHERE = f"s3://{BUCKET}/{KEY}"
 BODY = b'{"Entities": []}' * 1_000
 
-# In what S3 answers where it should not; it belongs into no error.
+# Part of S3's error messages. It must not appear in our errors.
 CANARY = "Zinnia"
 
 
-# --- An S3 that does as it is told ----------------------------------------------------------------
+# --- A scripted S3 --------------------------------------------------------------------------------
 
 
 class Answer(NamedTuple):
-    """What is sent, and what becomes of the connection afterwards."""
+    """The bytes to send, and what to do with the connection afterwards."""
 
     data: bytes
     end: str = "keep"  # or "close", or "reset"
@@ -93,14 +93,14 @@ def listing(*keys: str, folders: Sequence[str] = (), following: str = "") -> Ans
 
 
 class S3(socketserver.ThreadingTCPServer):
-    """Sends the scripted answers in their order, the last of them for ever.
+    """Sends the scripted answers in their order, and repeats the last one forever.
 
     Attributes:
-        answers: what it will send; a callable makes it of the key that was asked for.
+        answers: the next answers. A callable takes the requested key and returns an answer.
         requests: the paths of the requests, with their queries.
-        connections: how many were ever opened.
-        closed: set when one was closed by the other side.
-        most: how many were open at one time.
+        connections: how many connections were opened.
+        closed: set when the client has closed a connection.
+        most: the largest number of connections that were open at the same time.
     """
 
     daemon_threads = True
@@ -142,7 +142,7 @@ class _Handler(socketserver.StreamRequestHandler):
             data, end = self.s3.next_answer(request.split()[1].decode())
             self.wfile.write(data)
             if end == "reset":
-                # With a linger time of 0 a closed socket sends RST in place of FIN.
+                # With a linger time of 0, a closed socket sends RST instead of FIN.
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             if end != "keep":
@@ -164,9 +164,9 @@ def s3(serving: Callable[[S3], AbstractContextManager[None]]) -> Iterator[S3]:
 
 @pytest.fixture
 def boto3_client(s3: S3) -> Iterator[Any]:
-    # Any: the stubs type a client for each of hundreds of services.
+    # Any: the stubs overload `client` for hundreds of services.
     session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
-    # Only our retries, which wait by the fake clock; botocore's would really sleep.
+    # No retries of botocore, which would really sleep. Ours use the fake clock.
     config = Config(retries={"total_max_attempts": 1})
     client = session.client("s3", endpoint_url=s3.url, config=config)
     yield client
@@ -360,7 +360,7 @@ def test_the_error_for_a_body_that_is_always_cut_off_names_bucket_and_key(
 
 
 def checksum(value: int) -> str:
-    """The header by which S3 lets the reader check a body."""
+    """Return the header with the checksum of a body."""
     return f"x-amz-checksum-crc32: {base64.b64encode(value.to_bytes(4, 'big')).decode()}\r\n"
 
 
@@ -517,7 +517,7 @@ FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
 
 
 def documents(count: int) -> Callable[[str], Answer]:
-    """A job with so many documents, by the key that is asked for."""
+    """Return a function that answers for a key of a job with `count` documents."""
 
     def answer_to(key: str) -> Answer:
         name = key.removeprefix(FOLDER)
@@ -552,7 +552,7 @@ def results_of(server: LocalServer, client: PHIClient) -> JobResults:
 
 @pytest.fixture
 def s3_endpoint(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 is where AWS's own setting says."""
+    """Set AWS's variable for the endpoint of S3."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
 
 
@@ -565,14 +565,14 @@ def test_all_connections_fetch_objects_at_the_same_time(
     plain = documents(30)
 
     def together(key: str) -> Answer:
-        # Comes back only when three requests are under way at the same time.
+        # Returns only when three requests are in progress at the same time.
         if key.endswith(".out"):
             gate.wait(timeout=30)
         return plain(key)
 
     s3.script(together)
     assert sum(1 for _ in results_of(server, client)) == 30
-    # More threads than connections would open and drop one per request.
+    # With more threads than connections, each request would open a new connection.
     assert s3.connections == 3
     assert s3.most == 3
 
@@ -615,7 +615,7 @@ def test_an_s3_client_of_the_user_is_used_and_left_open(
     assert list(results_of(server, client)) == []
     client.close()
     boto3_client.get_object(Bucket=BUCKET, Key="Manifest")["Body"].read()
-    # Had it been closed, this had taken another one.
+    # If the client had been closed, this request would have opened another connection.
     assert s3.connections == s3.most
 
 
@@ -628,10 +628,10 @@ def test_a_denied_document_is_reported_after_all_others(
         return error(403, "AccessDenied") if key.endswith("/3.txt.out") else plain(key)
 
     s3.script(denies)
-    came: list[Any] = []
+    yielded: list[Any] = []
     with pytest.raises(IncompleteResultsError, match="s3:ListBucket") as caught:
-        came.extend(results_of(server, make_client(s3_client=boto3_client)))
-    assert len(came) == 199
+        yielded.extend(results_of(server, make_client(s3_client=boto3_client)))
+    assert len(yielded) == 199
     assert f"{FOLDER}3.txt.out" in caught.value.failed["3.txt"]
 
 
@@ -644,18 +644,18 @@ def test_refused_credentials_stop_reading_at_once(
         return error(400, "ExpiredToken") if key.endswith("/3.txt.out") else plain(key)
 
     s3.script(refuses)
-    came: list[Any] = []
+    yielded: list[Any] = []
     with pytest.raises(ExpiredTokenException):
-        came.extend(results_of(server, make_client(s3_client=boto3_client)))
-    assert len(came) == 3
+        yielded.extend(results_of(server, make_client(s3_client=boto3_client)))
+    assert len(yielded) == 3
     assert len(s3.requests) < 60
 
 
 # --- Two jobs -------------------------------------------------------------------------------------
 
 
-class OneAtATime:
-    """A storage whose reads of two jobs end when both have begun."""
+class WaitsForBoth:
+    """A storage in which the reads of two jobs end only when both have begun."""
 
     connections = 1
 
@@ -677,7 +677,7 @@ class OneAtATime:
 
 
 def test_readers_of_two_jobs_do_not_wait_for_each_other() -> None:
-    storage = OneAtATime()
+    storage = WaitsForBoth()
     readers = [
         JobResults(
             JobProperties(

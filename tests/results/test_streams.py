@@ -1,4 +1,4 @@
-"""What a job's results are, however AWS lays them out, and whatever became of the files."""
+"""The results of a job in every layout that AWS may use, and with every kind of damage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 
-# Planted in every file that is damaged here; it belongs into no error.
+# Part of every file that is damaged here. It must not appear in any error.
 CANARY = "Zinnia Quellwasser"
 NOTE = f"Patient: {CANARY}, seen."
 
@@ -61,7 +61,7 @@ WRITE_TEST_FILE = "ComprehendMedicalS3WriteTestFile"
 
 
 def found(text: str = CANARY, begin: int = 9, type_: str = "NAME", **members: Any) -> Any:
-    """An entity as the service writes it."""
+    """Return an entity as the service writes it."""
     return {
         "Id": 0,
         "BeginOffset": begin,
@@ -76,12 +76,12 @@ def found(text: str = CANARY, begin: int = 9, type_: str = "NAME", **members: An
 
 
 def output(*entities: Any, **members: Any) -> Any:
-    """A .out file as the service writes it."""
+    """Return a `.out` file as the service writes it."""
     return {"Entities": list(entities), "UnmappedAttributes": [], **members}
 
 
-class Laid:
-    """A job whose description is scripted and whose results are laid by hand."""
+class StoredJob:
+    """A job with a scripted description and hand-written results."""
 
     def __init__(self, server: LocalServer, client: PHIClient, bucket: str) -> None:
         self.job_id = uuid4().hex
@@ -104,18 +104,18 @@ class Laid:
         self.put(f"{self.folder}{path}.out", output(found()) if content is None else content)
 
     def manifest(self, **members: Any) -> None:
-        """A manifest without numbers and locations, unless they are given."""
+        """Write a manifest with only the given counts and locations."""
         summary = {"Status": "COMPLETED", "JobType": "PHIDetection", **members}
         self.put(f"{self.folder}Manifest", {"Summary": summary})
 
-    def lay(
+    def store(
         self,
         *paths: str,
         unprocessed: Sequence[str] = (),
         input_size: int | None = None,
         **members: Any,
     ) -> None:
-        """Everything, in the form that AWS documents; the sizes of notes only if they are given."""
+        """Write all result files in the documented form, with sizes only if they are given."""
         for path in paths:
             self.document(path)
         self.put(
@@ -163,8 +163,8 @@ class Laid:
         return self._client.job(self.job_id).results()
 
 
-# One server and one client of each kind for the whole module: building them costs more than most
-# tests. Every test has a bucket and a job of its own.
+# The whole module shares a server and its clients, because building them takes longer than most
+# tests. Each test has its own bucket and job.
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def server(clock: FakeClock) -> Iterator[LocalServer]:
 
 @pytest.fixture(scope="module")
 def session() -> Any:
-    # Any: the stubs type a client for each of hundreds of services.
+    # Any: the stubs overload `client` for hundreds of services.
     return boto3.Session("testing", "testing", region_name="us-east-1")
 
 
@@ -200,13 +200,13 @@ def client(server: LocalServer, session: Any, s3: Any, clock: FakeClock) -> Iter
 
 
 @pytest.fixture
-def laid(server: LocalServer, client: PHIClient, bucket: str) -> Laid:
-    return Laid(server, client, bucket)
+def stored(server: LocalServer, client: PHIClient, bucket: str) -> StoredJob:
+    return StoredJob(server, client, bucket)
 
 
 @pytest.fixture
 def gets(s3: Any) -> Iterator[list[str]]:
-    """The keys of all objects that this test has fetched, in the order of the requests."""
+    """Return the keys of all objects that this test has fetched, in the order of the requests."""
     keys: list[str] = []
 
     def note(request: Any, **_: Any) -> None:
@@ -223,23 +223,23 @@ def inputs(results: JobResults) -> list[str]:
 
 
 def until_error(items: Iterator[Any]) -> tuple[list[Any], ResultsError]:
-    """What comes, and the ResultsError that it ends with."""
-    came: list[Any] = []
+    """Return the items that are yielded, and the `ResultsError` that follows them."""
+    yielded: list[Any] = []
     with pytest.raises(ResultsError) as caught:
-        came.extend(items)
-    # `extend` keeps what came before the error.
-    return came, caught.value
+        yielded.extend(items)
+    # `extend` keeps the items before the error.
+    return yielded, caught.value
 
 
 def until_incomplete(items: Iterator[Any]) -> tuple[list[Any], IncompleteResultsError]:
-    """What comes, and the IncompleteResultsError that it ends with."""
-    came, error = until_error(items)
+    """Return the items that are yielded, and the `IncompleteResultsError` that follows them."""
+    yielded, error = until_error(items)
     assert isinstance(error, IncompleteResultsError)
-    return came, error
+    return yielded, error
 
 
 def assert_keeps_quiet(error: BaseException, secret: str = CANARY) -> None:
-    """Nowhere in what is printed, logged or sent to a tracker, for the error and what it chains."""
+    """Check that nothing that prints or serializes the error shows the secret."""
     assert error.__cause__ is None
     assert error.__context__ is None
     shown = [
@@ -334,18 +334,18 @@ def test_awkward_keys_are_read_through_lists(
     )
 
 
-def test_awkward_keys_are_read_through_the_folder(laid: Laid) -> None:
+def test_awkward_keys_are_read_through_the_folder(stored: StoredJob) -> None:
     for name in AWKWARD:
-        laid.document(name)
-    laid.manifest(InputFileCount=len(AWKWARD))
-    assert sorted(inputs(laid.results())) == sorted(f"notes/{name}" for name in AWKWARD)
+        stored.document(name)
+    stored.manifest(InputFileCount=len(AWKWARD))
+    assert sorted(inputs(stored.results())) == sorted(f"notes/{name}" for name in AWKWARD)
 
 
-def test_notes_with_awkward_keys_are_redacted(laid: Laid) -> None:
+def test_notes_with_awkward_keys_are_redacted(stored: StoredJob) -> None:
     for name in AWKWARD:
-        laid.put(f"notes/{name}", NOTE.encode())
-    laid.lay(*AWKWARD)
-    assert dict(laid.results().redacted()) == {
+        stored.put(f"notes/{name}", NOTE.encode())
+    stored.store(*AWKWARD)
+    assert dict(stored.results().redacted()) == {
         f"notes/{name}": "Patient: [NAME], seen." for name in AWKWARD
     }
 
@@ -353,11 +353,11 @@ def test_notes_with_awkward_keys_are_redacted(laid: Laid) -> None:
 # --- The manifest ---------------------------------------------------------------------------------
 
 
-def test_a_manifest_with_every_member_is_read(laid: Laid) -> None:
-    laid.manifest(
+def test_a_manifest_with_every_member_is_read(stored: StoredJob) -> None:
+    stored.manifest(
         Status="PARTIAL_SUCCESS",
         InputDataConfiguration={"Bucket": "in", "Path": "notes"},
-        OutputDataConfiguration={"Bucket": "out", "Path": laid.folder},
+        OutputDataConfiguration={"Bucket": "out", "Path": stored.folder},
         InputFileCount=5,
         TotalMeteredCharacters=1_234,
         UnprocessedFilesCount=2,
@@ -367,7 +367,7 @@ def test_a_manifest_with_every_member_is_read(laid: Laid) -> None:
         UnprocessedFilesListLocation="failed/list",
         FailedJobErrorMessage="none",
     )
-    assert laid.results().manifest == Manifest(
+    assert stored.results().manifest == Manifest(
         status="PARTIAL_SUCCESS",
         job_type="PHIDetection",
         input_file_count=5,
@@ -381,116 +381,120 @@ def test_a_manifest_with_every_member_is_read(laid: Laid) -> None:
     )
 
 
-def test_a_manifest_with_only_a_status_is_read(laid: Laid) -> None:
-    laid.put(f"{laid.folder}Manifest", {"Summary": {"Status": "COMPLETED"}})
-    assert laid.results().manifest == Manifest(status="COMPLETED")
+def test_a_manifest_with_only_a_status_is_read(stored: StoredJob) -> None:
+    stored.put(f"{stored.folder}Manifest", {"Summary": {"Status": "COMPLETED"}})
+    assert stored.results().manifest == Manifest(status="COMPLETED")
 
 
 @pytest.mark.parametrize("spelling", ["SuccessFilesCount", "SuccessfulFilesCount"])
-def test_both_spellings_of_the_count_of_processed_files_are_read(laid: Laid, spelling: str) -> None:
-    laid.manifest(**{spelling: 7})
-    assert laid.results().manifest.success_files_count == 7
+def test_both_spellings_of_the_count_of_processed_files_are_read(
+    stored: StoredJob, spelling: str
+) -> None:
+    stored.manifest(**{spelling: 7})
+    assert stored.results().manifest.success_files_count == 7
 
 
 @pytest.mark.parametrize("spelling", ["SuccessFilesCount", "SuccessfulFilesCount"])
 def test_both_spellings_of_the_count_are_compared_with_the_documents(
-    laid: Laid, spelling: str
+    stored: StoredJob, spelling: str
 ) -> None:
-    laid.document("a.txt")
-    laid.manifest(**{spelling: 2})
-    came, error = until_error(iter(laid.results()))
-    assert len(came) == 1
+    stored.document("a.txt")
+    stored.manifest(**{spelling: 2})
+    yielded, error = until_error(iter(stored.results()))
+    assert len(yielded) == 1
     assert "counts 2 processed files, but there are 1" in str(error)
 
 
-def test_a_duration_may_have_a_fraction(laid: Laid) -> None:
-    laid.manifest(TotalDurationSeconds=390.25)
-    assert laid.results().manifest.total_duration_seconds == 390.25
+def test_a_duration_may_have_a_fraction(stored: StoredJob) -> None:
+    stored.manifest(TotalDurationSeconds=390.25)
+    assert stored.results().manifest.total_duration_seconds == 390.25
 
 
-def test_unknown_members_of_a_manifest_are_ignored(laid: Laid) -> None:
-    laid.put(
-        f"{laid.folder}Manifest", {"Summary": {"Status": "COMPLETED", "New": [1]}, "Newer": {}}
+def test_unknown_members_of_a_manifest_are_ignored(stored: StoredJob) -> None:
+    stored.put(
+        f"{stored.folder}Manifest", {"Summary": {"Status": "COMPLETED", "New": [1]}, "Newer": {}}
     )
-    assert laid.results().manifest.status == "COMPLETED"
+    assert stored.results().manifest.status == "COMPLETED"
 
 
-def test_the_manifest_is_fetched_once(laid: Laid, gets: list[str]) -> None:
-    laid.manifest()
-    results = laid.results()
+def test_the_manifest_is_fetched_once(stored: StoredJob, gets: list[str]) -> None:
+    stored.manifest()
+    results = stored.results()
     assert results.manifest is results.manifest
-    assert gets == [f"{laid.folder}Manifest"]
+    assert gets == [f"{stored.folder}Manifest"]
 
 
-def test_nothing_is_fetched_before_it_is_needed(laid: Laid, gets: list[str]) -> None:
-    laid.lay("a.txt")
-    iter(laid.results())
+def test_nothing_is_fetched_before_it_is_needed(stored: StoredJob, gets: list[str]) -> None:
+    stored.store("a.txt")
+    iter(stored.results())
     assert gets == []
 
 
 @pytest.mark.parametrize(
     "form", ["{folder}m.json", "m.json", "{name}/m.json", "s3://{bucket}/{folder}m.json"]
 )
-def test_the_manifest_is_read_from_its_path_if_the_folder_has_none(laid: Laid, form: str) -> None:
-    path = form.format(folder=laid.folder, name=laid.name, bucket=laid.bucket)
-    laid.put(f"{laid.folder}m.json", {"Summary": {"Status": "COMPLETED"}})
-    assert laid.results(ManifestFilePath=path).manifest.status == "COMPLETED"
+def test_the_manifest_is_read_from_its_path_if_the_folder_has_none(
+    stored: StoredJob, form: str
+) -> None:
+    path = form.format(folder=stored.folder, name=stored.name, bucket=stored.bucket)
+    stored.put(f"{stored.folder}m.json", {"Summary": {"Status": "COMPLETED"}})
+    assert stored.results(ManifestFilePath=path).manifest.status == "COMPLETED"
 
 
 @pytest.mark.parametrize("path", [None, "", "a-folder/", "nowhere"])
-def test_a_manifest_in_the_folder_needs_no_path(laid: Laid, path: str | None) -> None:
-    laid.manifest()
-    assert laid.results(ManifestFilePath=path).manifest.status == "COMPLETED"
+def test_a_manifest_in_the_folder_needs_no_path(stored: StoredJob, path: str | None) -> None:
+    stored.manifest()
+    assert stored.results(ManifestFilePath=path).manifest.status == "COMPLETED"
 
 
 # --- The job folder -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shown", ["{folder}", "{bare}", "results", "results/"])
-def test_the_job_folder_is_found_whatever_describe_shows(laid: Laid, shown: str) -> None:
-    laid.lay("a.txt")
-    key = shown.format(folder=laid.folder, bare=laid.folder[:-1])
-    results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": key})
+def test_the_job_folder_is_found_whatever_describe_shows(stored: StoredJob, shown: str) -> None:
+    stored.store("a.txt")
+    key = shown.format(folder=stored.folder, bare=stored.folder[:-1])
+    results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, "S3Key": key})
     assert inputs(results) == ["notes/a.txt"]
 
 
 @pytest.mark.parametrize("shown", [{"S3Key": ""}, {}])
 def test_the_job_folder_is_found_at_the_top_of_the_bucket(
-    laid: Laid, shown: dict[str, str]
+    stored: StoredJob, shown: dict[str, str]
 ) -> None:
-    laid.folder = f"{laid.name}/"
-    laid.document("a.txt")
-    laid.manifest()
-    results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, **shown})
+    stored.folder = f"{stored.name}/"
+    stored.document("a.txt")
+    stored.manifest()
+    results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, **shown})
     assert inputs(results) == ["notes/a.txt"]
 
 
-def test_the_folder_of_another_job_is_not_used(laid: Laid) -> None:
-    laid.put(f"results/123456789012-PHIDetection-{'0' * 32}/Manifest", {"Summary": {}})
-    laid.lay("a.txt")
-    results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": "results"})
+def test_the_folder_of_another_job_is_not_used(stored: StoredJob) -> None:
+    stored.put(f"results/123456789012-PHIDetection-{'0' * 32}/Manifest", {"Summary": {}})
+    stored.store("a.txt")
+    results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, "S3Key": "results"})
     assert inputs(results) == ["notes/a.txt"]
 
 
-def test_a_job_without_a_folder_is_an_error(laid: Laid) -> None:
-    results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": "results"})
+def test_a_job_without_a_folder_is_an_error(stored: StoredJob) -> None:
+    results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, "S3Key": "results"})
     _, error = until_error(iter(results))
-    assert laid.job_id in str(error)
-    assert (error.bucket, error.key) == (laid.bucket, "results/")
+    assert stored.job_id in str(error)
+    assert (error.bucket, error.key) == (stored.bucket, "results/")
 
 
 @pytest.mark.parametrize("member", ["InputDataConfig", "OutputDataConfig"])
-def test_a_description_without_locations_is_an_error(laid: Laid, member: str) -> None:
+def test_a_description_without_locations_is_an_error(stored: StoredJob, member: str) -> None:
     with pytest.raises(ResultsError, match="did not say where") as caught:
-        laid.results(without=member)
-    assert caught.value.job_id == laid.job_id
+        stored.results(without=member)
+    assert caught.value.job_id == stored.job_id
 
 
 # --- Lists ----------------------------------------------------------------------------------------
 
 
 def locations(kind: str) -> list[Any]:
-    """Ways to name a list: where it lies, and what the manifest says."""
+    """Return ways to name a list: its key, and its location in the manifest."""
     return [
         pytest.param(f"{{lists}}/{kind}/x", f"{{lists}}/{kind}/x", id="full key"),
         pytest.param(f"{{lists}}/{kind}/x", f"Manifest_{{name}}/{kind}/x", id="below the folder"),
@@ -507,89 +511,93 @@ def locations(kind: str) -> list[Any]:
     ]
 
 
-def lay_list(laid: Laid, where: str, location: str | None, member: str, content: Any) -> None:
+def lay_list(
+    stored: StoredJob, where: str, location: str | None, member: str, content: Any
+) -> None:
     names = {
-        "bucket": laid.bucket,
-        "folder": laid.folder,
-        "name": laid.name,
-        "lists": f"{laid.folder}Manifest_{laid.name}",
+        "bucket": stored.bucket,
+        "folder": stored.folder,
+        "name": stored.name,
+        "lists": f"{stored.folder}Manifest_{stored.name}",
     }
-    laid.put(where.format(**names), content)
-    laid.manifest(**({} if location is None else {member: location.format(**names)}))
+    stored.put(where.format(**names), content)
+    stored.manifest(**({} if location is None else {member: location.format(**names)}))
 
 
 @pytest.mark.parametrize(("where", "location"), locations("success"))
-def test_the_list_of_processed_files_is_found(laid: Laid, where: str, location: str | None) -> None:
-    # Not named as the folder would have it: only the list can tell.
-    laid.put(f"{laid.folder}odd name", output())
-    content = {"Files": [{"Input": "notes/a.txt", "Output": f"{laid.folder}odd name"}]}
-    lay_list(laid, where, location, "SuccessfulFilesListLocation", content)
-    assert [(d.input_key, d.output_key) for d in laid.results()] == [
-        ("notes/a.txt", f"{laid.folder}odd name")
+def test_the_list_of_processed_files_is_found(
+    stored: StoredJob, where: str, location: str | None
+) -> None:
+    # The keys do not follow the layout, so only the list shows them.
+    stored.put(f"{stored.folder}odd name", output())
+    content = {"Files": [{"Input": "notes/a.txt", "Output": f"{stored.folder}odd name"}]}
+    lay_list(stored, where, location, "SuccessfulFilesListLocation", content)
+    assert [(d.input_key, d.output_key) for d in stored.results()] == [
+        ("notes/a.txt", f"{stored.folder}odd name")
     ]
 
 
 @pytest.mark.parametrize(("where", "location"), locations("failed"))
 def test_the_list_of_unprocessed_files_is_found(
-    laid: Laid, where: str, location: str | None
+    stored: StoredJob, where: str, location: str | None
 ) -> None:
     content = {"Files": [{"Input": "notes/b.txt", "ErrorCode": "C", "ErrorMessage": "M"}]}
-    lay_list(laid, where, location, "UnprocessedFilesListLocation", content)
-    assert laid.results().unprocessed == (
+    lay_list(stored, where, location, "UnprocessedFilesListLocation", content)
+    assert stored.results().unprocessed == (
         UnprocessedFile(input_key="notes/b.txt", error_code="C", error_message="M"),
     )
 
 
 @pytest.mark.parametrize("shown", ["results", "results/"])
 def test_a_list_location_below_the_output_key_needs_no_folder_in_describe(
-    laid: Laid, shown: str
+    stored: StoredJob, shown: str
 ) -> None:
-    laid.lay("a.txt", SuccessfulFilesListLocation=laid.success.removeprefix("results/"))
-    results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": shown})
+    stored.store("a.txt", SuccessfulFilesListLocation=stored.success.removeprefix("results/"))
+    results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, "S3Key": shown})
     assert inputs(results) == ["notes/a.txt"]
 
 
-def test_all_lists_below_the_folder_are_read(laid: Laid) -> None:
+def test_all_lists_below_the_folder_are_read(stored: StoredJob) -> None:
     for number in range(3):
-        laid.document(f"{number}.txt")
-        laid.put(
-            f"{laid.folder}Manifest_{laid.name}/success/part-{number}",
+        stored.document(f"{number}.txt")
+        stored.put(
+            f"{stored.folder}Manifest_{stored.name}/success/part-{number}",
             {"Files": [f"notes/{number}.txt"]},
         )
-    laid.manifest(SuccessFilesCount=3)
-    assert inputs(laid.results()) == ["notes/0.txt", "notes/1.txt", "notes/2.txt"]
+    stored.manifest(SuccessFilesCount=3)
+    assert inputs(stored.results()) == ["notes/0.txt", "notes/1.txt", "notes/2.txt"]
 
 
-def test_older_lists_of_plain_strings_are_read(laid: Laid) -> None:
-    laid.lay("a.txt", "deep/b.txt")
-    laid.put(laid.success, {"Files": ["notes/a.txt", "notes/deep/b.txt"]})
-    laid.put(laid.failed, {"Files": ["notes/c.txt"]})
-    laid.manifest(
-        SuccessfulFilesListLocation=laid.success, UnprocessedFilesListLocation=laid.failed
+def test_older_lists_of_plain_strings_are_read(stored: StoredJob) -> None:
+    stored.store("a.txt", "deep/b.txt")
+    stored.put(stored.success, {"Files": ["notes/a.txt", "notes/deep/b.txt"]})
+    stored.put(stored.failed, {"Files": ["notes/c.txt"]})
+    stored.manifest(
+        SuccessfulFilesListLocation=stored.success, UnprocessedFilesListLocation=stored.failed
     )
-    results = laid.results()
+    results = stored.results()
     assert inputs(results) == ["notes/a.txt", "notes/deep/b.txt"]
     assert results.unprocessed == (
         UnprocessedFile(input_key="notes/c.txt", error_code=None, error_message=None),
     )
 
 
-def test_a_list_may_mix_objects_and_strings(laid: Laid) -> None:
-    laid.lay("a.txt", "b.txt")
-    laid.put(laid.success, {"Files": [{"Input": "notes/a.txt"}, "notes/b.txt"]})
-    assert inputs(laid.results()) == ["notes/a.txt", "notes/b.txt"]
+def test_a_list_may_mix_objects_and_strings(stored: StoredJob) -> None:
+    stored.store("a.txt", "b.txt")
+    stored.put(stored.success, {"Files": [{"Input": "notes/a.txt"}, "notes/b.txt"]})
+    assert inputs(stored.results()) == ["notes/a.txt", "notes/b.txt"]
 
 
-def test_documents_are_yielded_in_the_order_of_the_list(laid: Laid) -> None:
+def test_documents_are_yielded_in_the_order_of_the_list(stored: StoredJob) -> None:
     paths = [f"{number * 37 % 50:02}.txt" for number in range(50)]
-    laid.lay(*paths)
-    assert inputs(laid.results()) == [f"notes/{path}" for path in paths]
+    stored.store(*paths)
+    assert inputs(stored.results()) == [f"notes/{path}" for path in paths]
 
 
-def test_an_entry_that_is_listed_twice_is_read_once(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.put(laid.success, {"Files": ["notes/a.txt", "notes/a.txt", {"Input": "notes/a.txt"}]})
-    assert inputs(laid.results()) == ["notes/a.txt"]
+def test_an_entry_that_is_listed_twice_is_read_once(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.put(stored.success, {"Files": ["notes/a.txt", "notes/a.txt", {"Input": "notes/a.txt"}]})
+    assert inputs(stored.results()) == ["notes/a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -609,13 +617,13 @@ def test_an_entry_that_is_listed_twice_is_read_once(laid: Laid) -> None:
     ],
 )
 def test_two_entries_for_one_file_are_left_out_and_reported(
-    laid: Laid, one: Any, other: Any
+    stored: StoredJob, one: Any, other: Any
 ) -> None:
-    laid.lay("a.txt", "b.txt", "c.txt")
+    stored.store("a.txt", "b.txt", "c.txt")
     content = json.dumps({"Files": [one, other, "notes/c.txt"]})
-    laid.put(laid.success, content.replace("{folder}", laid.folder).encode())
-    came, error = until_incomplete(iter(laid.results()))
-    assert [document.input_key for document in came] == ["notes/c.txt"]
+    stored.put(stored.success, content.replace("{folder}", stored.folder).encode())
+    yielded, error = until_incomplete(iter(stored.results()))
+    assert [document.input_key for document in yielded] == ["notes/c.txt"]
     assert error.reason == "2 of 3 documents could not be delivered"
     assert error.failed.keys() <= {"notes/a.txt", "notes/b.txt"}
     for reason in error.failed.values():
@@ -623,10 +631,10 @@ def test_two_entries_for_one_file_are_left_out_and_reported(
         assert "several entries" in reason
 
 
-def test_unknown_members_of_a_list_are_ignored(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.put(laid.success, {"Files": [{"Input": "notes/a.txt", "New": {}}], "NextPage": None})
-    assert inputs(laid.results()) == ["notes/a.txt"]
+def test_unknown_members_of_a_list_are_ignored(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.put(stored.success, {"Files": [{"Input": "notes/a.txt", "New": {}}], "NextPage": None})
+    assert inputs(stored.results()) == ["notes/a.txt"]
 
 
 @pytest.mark.parametrize("name", ["{full}", "{path}", "s3://{bucket}/{full}", "/{full}"])
@@ -634,27 +642,27 @@ def test_unknown_members_of_a_list_are_ignored(laid: Laid) -> None:
     "out", ["{folder}{path}.out", "{path}.out", "s3://{bucket}/{folder}{path}.out", None]
 )
 def test_a_list_may_name_a_processed_file_in_many_ways(
-    laid: Laid, name: str, out: str | None
+    stored: StoredJob, name: str, out: str | None
 ) -> None:
     names = {
         "full": "notes/deep/a b.txt",
         "path": "deep/a b.txt",
-        "bucket": laid.bucket,
-        "folder": laid.folder,
+        "bucket": stored.bucket,
+        "folder": stored.folder,
     }
-    laid.lay("deep/a b.txt")
+    stored.store("deep/a b.txt")
     entry = {"Input": name.format(**names), "Output": out and out.format(**names)}
-    laid.put(laid.success, {"Files": [entry]})
-    assert [(d.input_key, d.output_key) for d in laid.results()] == [
-        ("notes/deep/a b.txt", f"{laid.folder}deep/a b.txt.out")
+    stored.put(stored.success, {"Files": [entry]})
+    assert [(d.input_key, d.output_key) for d in stored.results()] == [
+        ("notes/deep/a b.txt", f"{stored.folder}deep/a b.txt.out")
     ]
 
 
 @pytest.mark.parametrize("name", ["notes/b.txt", "b.txt", "s3://{bucket}/notes/b.txt"])
-def test_a_list_may_name_an_unprocessed_file_in_many_ways(laid: Laid, name: str) -> None:
-    laid.manifest(UnprocessedFilesListLocation=laid.failed)
-    laid.put(laid.failed, {"Files": [{"Input": name.format(bucket=laid.bucket)}]})
-    assert [file.input_key for file in laid.results().unprocessed] == ["notes/b.txt"]
+def test_a_list_may_name_an_unprocessed_file_in_many_ways(stored: StoredJob, name: str) -> None:
+    stored.manifest(UnprocessedFilesListLocation=stored.failed)
+    stored.put(stored.failed, {"Files": [{"Input": name.format(bucket=stored.bucket)}]})
+    assert [file.input_key for file in stored.results().unprocessed] == ["notes/b.txt"]
 
 
 @pytest.mark.parametrize(
@@ -667,30 +675,32 @@ def test_a_list_may_name_an_unprocessed_file_in_many_ways(laid: Laid, name: str)
     ids=["relative", "full", "full, twice"],
 )
 def test_the_output_decides_whether_a_path_that_begins_like_the_input_key_is_a_key(
-    laid: Laid, name: str, out: str, key: str
+    stored: StoredJob, name: str, out: str, key: str
 ) -> None:
-    laid.put(f"{laid.folder}{out}", output())
-    laid.put(laid.success, {"Files": [{"Input": name, "Output": f"{laid.folder}{out}"}]})
-    laid.manifest(SuccessfulFilesListLocation=laid.success)
-    assert inputs(laid.results()) == [key]
+    stored.put(f"{stored.folder}{out}", output())
+    stored.put(stored.success, {"Files": [{"Input": name, "Output": f"{stored.folder}{out}"}]})
+    stored.manifest(SuccessfulFilesListLocation=stored.success)
+    assert inputs(stored.results()) == [key]
 
 
 @pytest.mark.parametrize("key", ["", None])
 @pytest.mark.parametrize("listed", [True, False])
-def test_without_an_input_key_paths_are_keys(laid: Laid, key: str | None, listed: bool) -> None:
-    laid.document("ward/a.txt")
-    laid.manifest()
+def test_without_an_input_key_paths_are_keys(
+    stored: StoredJob, key: str | None, listed: bool
+) -> None:
+    stored.document("ward/a.txt")
+    stored.manifest()
     if listed:
-        laid.put(laid.success, {"Files": [{"Input": "ward/a.txt", "Output": "ward/a.txt.out"}]})
-    source = {"S3Bucket": laid.bucket, **({} if key is None else {"S3Key": key})}
-    assert inputs(laid.results(InputDataConfig=source)) == ["ward/a.txt"]
+        stored.put(stored.success, {"Files": [{"Input": "ward/a.txt", "Output": "ward/a.txt.out"}]})
+    source = {"S3Bucket": stored.bucket, **({} if key is None else {"S3Key": key})}
+    assert inputs(stored.results(InputDataConfig=source)) == ["ward/a.txt"]
 
 
-def test_an_input_key_may_end_in_a_slash(laid: Laid) -> None:
-    laid.document("a.txt")
-    laid.manifest()
-    source = {"S3Bucket": laid.bucket, "S3Key": "notes/"}
-    assert inputs(laid.results(InputDataConfig=source)) == ["notes/a.txt"]
+def test_an_input_key_may_end_in_a_slash(stored: StoredJob) -> None:
+    stored.document("a.txt")
+    stored.manifest()
+    source = {"S3Bucket": stored.bucket, "S3Key": "notes/"}
+    assert inputs(stored.results(InputDataConfig=source)) == ["notes/a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -702,17 +712,17 @@ def test_an_input_key_may_end_in_a_slash(laid: Laid) -> None:
         pytest.param(None, id="no list"),
     ],
 )
-def test_the_input_key_may_be_a_single_object(laid: Laid, files: Any) -> None:
-    # Where AWS puts such a job's document is not known: here it lies where the local service does.
-    laid.document("note.txt")
-    laid.manifest(InputFileCount=1)
+def test_the_input_key_may_be_a_single_object(stored: StoredJob, files: Any) -> None:
+    # It is unknown where AWS writes such a job's document. This is our local service's key.
+    stored.document("note.txt")
+    stored.manifest(InputFileCount=1)
     if files is not None:
-        laid.put(
-            laid.success, json.dumps({"Files": files}).replace("{folder}", laid.folder).encode()
+        stored.put(
+            stored.success, json.dumps({"Files": files}).replace("{folder}", stored.folder).encode()
         )
-    source = {"S3Bucket": laid.bucket, "S3Key": "notes/note.txt"}
-    assert [(d.input_key, d.output_key) for d in laid.results(InputDataConfig=source)] == [
-        ("notes/note.txt", f"{laid.folder}note.txt.out")
+    source = {"S3Bucket": stored.bucket, "S3Key": "notes/note.txt"}
+    assert [(d.input_key, d.output_key) for d in stored.results(InputDataConfig=source)] == [
+        ("notes/note.txt", f"{stored.folder}note.txt.out")
     ]
 
 
@@ -732,23 +742,23 @@ paths_ = st.lists(segments, min_size=1, max_size=3).map("/".join)
 def test_any_path_is_found_again(
     server: LocalServer, client: PHIClient, bucket: str, spelling: str, paths: list[str]
 ) -> None:
-    # A job of its own for each example, in the one bucket of the test.
-    laid = Laid(server, client, bucket)
-    laid.lay(*paths)
+    # Each example has its own job in the bucket of the test.
+    stored = StoredJob(server, client, bucket)
+    stored.store(*paths)
     entries = [
-        {"Input": spelling.format(path), "Output": f"{laid.folder}{path}.out"} for path in paths
+        {"Input": spelling.format(path), "Output": f"{stored.folder}{path}.out"} for path in paths
     ]
-    laid.put(laid.success, {"Files": entries})
-    assert inputs(laid.results()) == [f"notes/{path}" for path in paths]
+    stored.put(stored.success, {"Files": entries})
+    assert inputs(stored.results()) == [f"notes/{path}" for path in paths]
 
 
-# Where readings of a name could meet: keys of slashes, dots and what the input keys begin with.
+# Slashes, dots and beginnings of the input keys, where readings of a name could collide.
 slashed = st.text(st.sampled_from("//.an"), min_size=1, max_size=5)
 output_keys = st.sampled_from(["", "out", "out/", "/", "/out", "/out/", "n"])
 
 
-class Kept:
-    """A `Storage` of one bucket for sources and results, which are in memory."""
+class MemoryStorage:
+    """A `Storage` with one bucket in memory for notes and results."""
 
     connections = 2
 
@@ -795,7 +805,7 @@ def test_a_note_is_never_paired_with_the_entities_of_another_note(
     entries: list[Any] = []
     for path in sorted(paths):
         key = folder_key(input_key) + path
-        # Each note says which it is, and the model was found by nobody else's.
+        # Each note contains its number, and so does the model version of its document.
         objects[key] = key.encode()
         objects[f"{out}{path}.out"] = json.dumps({"Entities": [], "ModelVersion": key}).encode()
         entry: dict[str, Any] = {"Input": spelling.format(key=key, path=path)}
@@ -813,17 +823,17 @@ def test_a_note_is_never_paired_with_the_entities_of_another_note(
         input_data_config=InputDataConfig(s3_bucket="bucket", s3_key=input_key),
         output_data_config=OutputDataConfig(s3_bucket="bucket", s3_key=output_key),
     )
-    came: list[tuple[Document, str]] = []
+    yielded: list[tuple[Document, str]] = []
     error = None
     try:
-        came.extend(JobResults(job, Kept(objects)).with_text())
+        yielded.extend(JobResults(job, MemoryStorage(objects)).with_text())
     except ResultsError as caught:
         error = caught
-    for document, text in came:
+    for document, text in yielded:
         assert document.model_version == document.input_key == text
-    assert len(came) == len(paths) or error is not None
+    assert len(yielded) == len(paths) or error is not None
     if spelling == document_spelling == "{key}" and not lost:
-        assert len(came) == len(paths)
+        assert len(yielded) == len(paths)
 
 
 @settings(max_examples=20)
@@ -840,7 +850,7 @@ def test_each_note_is_redacted_with_its_own_entities(
         s3.create_bucket(Bucket=name)
     keys = [folder_key(input_key or "") + path for path in sorted(paths)]
     for number, key in enumerate(keys):
-        # A name in every other note: what is redacted with the entities of another one shows.
+        # Every second note has a name, so a note that is redacted with another's entities differs.
         body = f"Note {number}\nPatient: {'Jo Sample' if number % 2 else '-'}\n"
         s3.put_object(Bucket=source, Key=key, Body=body.encode())
     request = StartPHIDetectionJobRequest(
@@ -860,105 +870,107 @@ def test_each_note_is_redacted_with_its_own_entities(
 # --- Without lists --------------------------------------------------------------------------------
 
 
-def test_without_lists_every_document_in_the_folder_is_read(laid: Laid) -> None:
+def test_without_lists_every_document_in_the_folder_is_read(stored: StoredJob) -> None:
     for path in ("a.txt", "deep/b.txt"):
-        laid.document(path)
-    laid.manifest(SuccessFilesCount=2, InputFileCount=2)
-    assert [(d.input_key, d.output_key) for d in laid.results()] == [
-        ("notes/a.txt", f"{laid.folder}a.txt.out"),
-        ("notes/deep/b.txt", f"{laid.folder}deep/b.txt.out"),
+        stored.document(path)
+    stored.manifest(SuccessFilesCount=2, InputFileCount=2)
+    assert [(d.input_key, d.output_key) for d in stored.results()] == [
+        ("notes/a.txt", f"{stored.folder}a.txt.out"),
+        ("notes/deep/b.txt", f"{stored.folder}deep/b.txt.out"),
     ]
 
 
-def test_without_lists_other_files_are_skipped(laid: Laid) -> None:
-    laid.document("a.txt")
-    for path in (WRITE_TEST_FILE, f"Manifest_{laid.name}/", f"Manifest_{laid.name}/other.out"):
-        laid.put(f"{laid.folder}{path}", b"not JSON")
-    laid.put(f"results/{WRITE_TEST_FILE}", b"not JSON")
-    laid.manifest()
-    assert inputs(laid.results()) == ["notes/a.txt"]
+def test_without_lists_other_files_are_skipped(stored: StoredJob) -> None:
+    stored.document("a.txt")
+    for path in (WRITE_TEST_FILE, f"Manifest_{stored.name}/", f"Manifest_{stored.name}/other.out"):
+        stored.put(f"{stored.folder}{path}", b"not JSON")
+    stored.put(f"results/{WRITE_TEST_FILE}", b"not JSON")
+    stored.manifest()
+    assert inputs(stored.results()) == ["notes/a.txt"]
 
 
 @pytest.mark.parametrize("path", ["Manifest_of_ward_7.txt", "Manifest_x/success/a.txt"])
-def test_a_note_named_like_a_manifest_is_read(laid: Laid, path: str) -> None:
-    laid.document(path)
-    laid.manifest(SuccessFilesCount=1)
-    assert inputs(laid.results()) == [f"notes/{path}"]
+def test_a_note_named_like_a_manifest_is_read(stored: StoredJob, path: str) -> None:
+    stored.document(path)
+    stored.manifest(SuccessFilesCount=1)
+    assert inputs(stored.results()) == [f"notes/{path}"]
 
 
-def test_without_lists_nothing_is_unprocessed(laid: Laid) -> None:
-    laid.document("a.txt")
-    laid.manifest()
-    assert laid.results().unprocessed == ()
+def test_without_lists_nothing_is_unprocessed(stored: StoredJob) -> None:
+    stored.document("a.txt")
+    stored.manifest()
+    assert stored.results().unprocessed == ()
 
 
-def test_all_pages_of_a_folder_are_listed(laid: Laid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # a page; S3's own has 1,000
+def test_all_pages_of_a_folder_are_listed(
+    stored: StoredJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # of a page; S3 has 1,000
     for number in range(25):
-        laid.document(f"{number:02}.txt", output())
-    laid.manifest()
-    assert inputs(laid.results()) == [f"notes/{number:02}.txt" for number in range(25)]
+        stored.document(f"{number:02}.txt", output())
+    stored.manifest()
+    assert inputs(stored.results()) == [f"notes/{number:02}.txt" for number in range(25)]
 
 
 def test_the_job_folder_is_found_on_a_later_page(
-    laid: Laid, monkeypatch: pytest.MonkeyPatch
+    stored: StoredJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")
     for number in range(25):
-        laid.put(f"results/000000000000-PHIDetection-{number:032}/Manifest", {})
-    laid.lay("a.txt")
-    results = laid.results(OutputDataConfig={"S3Bucket": laid.bucket, "S3Key": "results"})
+        stored.put(f"results/000000000000-PHIDetection-{number:032}/Manifest", {})
+    stored.store("a.txt")
+    results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, "S3Key": "results"})
     assert inputs(results) == ["notes/a.txt"]
 
 
 # --- Completeness ---------------------------------------------------------------------------------
 
 
-def test_a_missing_document_is_reported_after_all_others(laid: Laid) -> None:
+def test_a_missing_document_is_reported_after_all_others(stored: StoredJob) -> None:
     paths = [f"{number}.txt" for number in range(60)]
-    laid.lay(*paths)
-    lost = f"{laid.folder}lost.txt.out"
+    stored.store(*paths)
+    lost = f"{stored.folder}lost.txt.out"
     entries: list[Any] = [f"notes/{path}" for path in paths]
     entries.insert(3, {"Input": "notes/lost.txt", "Output": lost})
-    laid.put(laid.success, {"Files": entries})
-    came, error = until_error(iter(laid.results()))
-    assert [document.input_key for document in came] == [f"notes/{path}" for path in paths]
+    stored.put(stored.success, {"Files": entries})
+    yielded, error = until_error(iter(stored.results()))
+    assert [document.input_key for document in yielded] == [f"notes/{path}" for path in paths]
     assert isinstance(error, IncompleteResultsError)
     assert error.missing == (lost,)
     assert error.failed == {
-        "notes/lost.txt": f"MissingObject: s3://{laid.bucket}/{lost}: the key does not exist"
+        "notes/lost.txt": f"MissingObject: s3://{stored.bucket}/{lost}: the key does not exist"
     }
-    assert (error.bucket, error.job_id) == (laid.bucket, laid.job_id)
+    assert (error.bucket, error.job_id) == (stored.bucket, stored.job_id)
     assert lost in str(error)
     assert "1 of 61 documents" in str(error)
 
 
-def test_redacting_reports_a_missing_document_after_all_others(laid: Laid) -> None:
+def test_redacting_reports_a_missing_document_after_all_others(stored: StoredJob) -> None:
     for path in ("a.txt", "b.txt"):
-        laid.put(f"notes/{path}", NOTE.encode())
-    laid.lay("a.txt", "b.txt")
-    laid.put(laid.success, {"Files": ["lost.txt", "a.txt", "b.txt"]})
-    came, error = until_error(laid.results().redacted())
-    assert [key for key, _ in came] == ["notes/a.txt", "notes/b.txt"]
+        stored.put(f"notes/{path}", NOTE.encode())
+    stored.store("a.txt", "b.txt")
+    stored.put(stored.success, {"Files": ["lost.txt", "a.txt", "b.txt"]})
+    yielded, error = until_error(stored.results().redacted())
+    assert [key for key, _ in yielded] == ["notes/a.txt", "notes/b.txt"]
     assert isinstance(error, IncompleteResultsError)
-    assert error.missing == (f"{laid.folder}lost.txt.out",)
+    assert error.missing == (f"{stored.folder}lost.txt.out",)
 
 
-def test_the_message_names_at_most_twenty_missing_documents(laid: Laid) -> None:
-    laid.lay()
-    laid.put(laid.success, {"Files": [f"notes/{number:02}.txt" for number in range(50)]})
-    _, error = until_error(iter(laid.results()))
+def test_the_message_names_at_most_twenty_missing_documents(stored: StoredJob) -> None:
+    stored.store()
+    stored.put(stored.success, {"Files": [f"notes/{number:02}.txt" for number in range(50)]})
+    _, error = until_error(iter(stored.results()))
     assert isinstance(error, IncompleteResultsError)
-    keys = [f"{laid.folder}{number:02}.txt.out" for number in range(50)]
+    keys = [f"{stored.folder}{number:02}.txt.out" for number in range(50)]
     assert error.missing == tuple(keys)
     assert [key in str(error) for key in keys] == [True] * 20 + [False] * 30
     assert str(error).endswith("and 30 more")
 
 
-def test_the_message_names_all_of_twenty_missing_documents(laid: Laid) -> None:
-    laid.lay()
-    laid.put(laid.success, {"Files": [f"notes/{number:02}.txt" for number in range(20)]})
-    _, error = until_error(iter(laid.results()))
+def test_the_message_names_all_of_twenty_missing_documents(stored: StoredJob) -> None:
+    stored.store()
+    stored.put(stored.success, {"Files": [f"notes/{number:02}.txt" for number in range(20)]})
+    _, error = until_error(iter(stored.results()))
     assert all(f"{number:02}.txt.out" in str(error) for number in range(20))
     assert "more" not in str(error)
 
@@ -977,32 +989,32 @@ def test_the_message_names_all_of_twenty_missing_documents(laid: Laid) -> None:
     ids=str,
 )
 def test_a_wrong_count_is_reported_after_all_documents(
-    laid: Laid, members: dict[str, int], reason: str
+    stored: StoredJob, members: dict[str, int], reason: str
 ) -> None:
-    laid.lay("a.txt", "b.txt", unprocessed=["c.txt"], **members)
-    came, error = until_error(iter(laid.results(status="PARTIAL_SUCCESS")))
-    assert len(came) == 2
+    stored.store("a.txt", "b.txt", unprocessed=["c.txt"], **members)
+    yielded, error = until_error(iter(stored.results(status="PARTIAL_SUCCESS")))
+    assert len(yielded) == 2
     assert isinstance(error, IncompleteResultsError)
     assert reason in str(error)
-    assert error.bucket == laid.bucket
+    assert error.bucket == stored.bucket
     assert error.missing == ()
 
 
 @pytest.mark.parametrize("promised", [0, 2])
 def test_unprocessed_raises_if_the_manifest_counts_another_number(
-    laid: Laid, promised: int
+    stored: StoredJob, promised: int
 ) -> None:
-    laid.lay("a.txt", unprocessed=["c.txt"], UnprocessedFilesCount=promised, InputFileCount=2)
+    stored.store("a.txt", unprocessed=["c.txt"], UnprocessedFilesCount=promised, InputFileCount=2)
     with pytest.raises(
         IncompleteResultsError,
         match=f"the manifest counts {promised} unprocessed files, but there are 1",
     ):
-        _ = laid.results(status="PARTIAL_SUCCESS").unprocessed
+        _ = stored.results(status="PARTIAL_SUCCESS").unprocessed
 
 
-def test_all_wrong_counts_are_reported_together(laid: Laid) -> None:
-    laid.lay("a.txt", SuccessFilesCount=5, UnprocessedFilesCount=6, InputFileCount=11)
-    _, error = until_error(iter(laid.results()))
+def test_all_wrong_counts_are_reported_together(stored: StoredJob) -> None:
+    stored.store("a.txt", SuccessFilesCount=5, UnprocessedFilesCount=6, InputFileCount=11)
+    _, error = until_error(iter(stored.results()))
     assert isinstance(error, IncompleteResultsError)
     assert error.reason == (
         "the manifest counts 5 processed files, but there are 1;"
@@ -1011,107 +1023,111 @@ def test_all_wrong_counts_are_reported_together(laid: Laid) -> None:
     )
 
 
-def test_counts_are_compared_with_a_folder_without_lists(laid: Laid) -> None:
-    laid.document("a.txt")
-    laid.manifest(SuccessFilesCount=2)
-    came, error = until_error(iter(laid.results()))
-    assert len(came) == 1
+def test_counts_are_compared_with_a_folder_without_lists(stored: StoredJob) -> None:
+    stored.document("a.txt")
+    stored.manifest(SuccessFilesCount=2)
+    yielded, error = until_error(iter(stored.results()))
+    assert len(yielded) == 1
     assert isinstance(error, IncompleteResultsError)
 
 
-def test_unprocessed_files_without_a_list_are_reported(laid: Laid) -> None:
-    laid.document("a.txt")
-    laid.manifest(InputFileCount=3, SuccessFilesCount=1, UnprocessedFilesCount=2)
-    came, error = until_error(iter(laid.results(status="PARTIAL_SUCCESS")))
-    assert len(came) == 1
+def test_unprocessed_files_without_a_list_are_reported(stored: StoredJob) -> None:
+    stored.document("a.txt")
+    stored.manifest(InputFileCount=3, SuccessFilesCount=1, UnprocessedFilesCount=2)
+    yielded, error = until_error(iter(stored.results(status="PARTIAL_SUCCESS")))
+    assert len(yielded) == 1
     assert isinstance(error, IncompleteResultsError)
 
 
-def test_a_missing_list_of_processed_files_is_an_error(laid: Laid) -> None:
-    laid.manifest(SuccessfulFilesListLocation=laid.success)
-    _, error = until_error(iter(laid.results()))
+def test_a_missing_list_of_processed_files_is_an_error(stored: StoredJob) -> None:
+    stored.manifest(SuccessfulFilesListLocation=stored.success)
+    _, error = until_error(iter(stored.results()))
     assert isinstance(error, IncompleteResultsError)
     assert error.reason == "the list of processed files is missing"
-    assert error.bucket == laid.bucket
-    assert error.missing == (laid.success,)
-    assert laid.success in str(error)
+    assert error.bucket == stored.bucket
+    assert error.missing == (stored.success,)
+    assert stored.success in str(error)
 
 
-def test_a_missing_list_of_unprocessed_files_is_reported_after_all_documents(laid: Laid) -> None:
-    laid.lay("a.txt", "b.txt", UnprocessedFilesListLocation=f"{laid.folder}lost")
-    came, error = until_error(iter(laid.results()))
-    assert len(came) == 2
+def test_a_missing_list_of_unprocessed_files_is_reported_after_all_documents(
+    stored: StoredJob,
+) -> None:
+    stored.store("a.txt", "b.txt", UnprocessedFilesListLocation=f"{stored.folder}lost")
+    yielded, error = until_error(iter(stored.results()))
+    assert len(yielded) == 2
     assert isinstance(error, IncompleteResultsError)
-    assert error.missing == (f"{laid.folder}lost",)
+    assert error.missing == (f"{stored.folder}lost",)
 
 
-def test_a_missing_list_hides_no_missing_document(laid: Laid) -> None:
-    laid.lay("a.txt", UnprocessedFilesListLocation=f"{laid.folder}lost")
-    laid.put(laid.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
-    _, error = until_error(iter(laid.results()))
+def test_a_missing_list_hides_no_missing_document(stored: StoredJob) -> None:
+    stored.store("a.txt", UnprocessedFilesListLocation=f"{stored.folder}lost")
+    stored.put(stored.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
+    _, error = until_error(iter(stored.results()))
     assert isinstance(error, IncompleteResultsError)
-    assert f"{laid.folder}b.txt.out" in error.missing
+    assert f"{stored.folder}b.txt.out" in error.missing
 
 
-def test_unprocessed_raises_if_its_list_is_missing(laid: Laid) -> None:
-    laid.manifest(UnprocessedFilesListLocation=laid.failed)
+def test_unprocessed_raises_if_its_list_is_missing(stored: StoredJob) -> None:
+    stored.manifest(UnprocessedFilesListLocation=stored.failed)
     with pytest.raises(IncompleteResultsError) as caught:
-        _ = laid.results().unprocessed
-    assert caught.value.missing == (laid.failed,)
+        _ = stored.results().unprocessed
+    assert caught.value.missing == (stored.failed,)
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "PARTIAL_SUCCESS"])
 @pytest.mark.parametrize("path", [None, "{folder}Manifest"])
 def test_a_completed_job_without_a_manifest_is_an_error(
-    laid: Laid, status: str, path: str | None
+    stored: StoredJob, status: str, path: str | None
 ) -> None:
-    path = path and path.format(folder=laid.folder)
-    _, error = until_error(iter(laid.results(status=status, ManifestFilePath=path)))
+    path = path and path.format(folder=stored.folder)
+    _, error = until_error(iter(stored.results(status=status, ManifestFilePath=path)))
     assert isinstance(error, IncompleteResultsError)
     assert isinstance(error, MissingManifestError)
-    assert error.missing == (f"{laid.folder}Manifest",)
+    assert error.missing == (f"{stored.folder}Manifest",)
     assert "manifest is missing" in str(error)
-    assert laid.job_id in str(error)
-    assert error.job_id == laid.job_id
+    assert stored.job_id in str(error)
+    assert error.job_id == stored.job_id
 
 
-def test_the_error_names_both_possible_keys_of_a_missing_manifest(laid: Laid) -> None:
-    _, error = until_error(iter(laid.results(ManifestFilePath="other")))
+def test_the_error_names_both_possible_keys_of_a_missing_manifest(stored: StoredJob) -> None:
+    _, error = until_error(iter(stored.results(ManifestFilePath="other")))
     assert isinstance(error, IncompleteResultsError)
-    assert error.missing == (f"{laid.folder}Manifest", f"{laid.folder}other")
+    assert error.missing == (f"{stored.folder}Manifest", f"{stored.folder}other")
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_a_stopped_or_failed_job_without_a_manifest_is_an_error(laid: Laid, status: str) -> None:
-    _, error = until_error(iter(laid.results(status=status)))
+def test_a_stopped_or_failed_job_without_a_manifest_is_an_error(
+    stored: StoredJob, status: str
+) -> None:
+    _, error = until_error(iter(stored.results(status=status)))
     assert type(error) is MissingManifestError
-    assert error.job_id == laid.job_id
-    assert f"{laid.job_id} is {status} and left no manifest" in str(error)
+    assert error.job_id == stored.job_id
+    assert f"{stored.job_id} is {status} and left no manifest" in str(error)
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_a_job_without_a_folder_has_no_manifest(laid: Laid, status: str) -> None:
-    target = {"S3Bucket": laid.bucket, "S3Key": "results"}
-    _, error = until_error(iter(laid.results(status=status, OutputDataConfig=target)))
+def test_a_job_without_a_folder_has_no_manifest(stored: StoredJob, status: str) -> None:
+    target = {"S3Bucket": stored.bucket, "S3Key": "results"}
+    _, error = until_error(iter(stored.results(status=status, OutputDataConfig=target)))
     assert type(error) is MissingManifestError
     assert status in str(error)
-    assert error.job_id == laid.job_id
+    assert error.job_id == stored.job_id
 
 
 @pytest.mark.parametrize("status", ["SUBMITTED", "IN_PROGRESS", "STOP_REQUESTED", "PAUSED"])
-def test_a_job_that_has_not_ended_has_no_results(laid: Laid, status: str) -> None:
+def test_a_job_that_has_not_ended_has_no_results(stored: StoredJob, status: str) -> None:
     with pytest.raises(
         JobNotEndedError, match=rf"is {status}.*no results yet; wait until it has ended"
     ) as caught:
-        laid.results(status=status)
-    assert caught.value.job_id == laid.job_id
+        stored.results(status=status)
+    assert caught.value.job_id == stored.job_id
 
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
-def test_results_of_a_stopped_or_failed_job_are_read(laid: Laid, status: str) -> None:
-    # It did not come to the other 98.
-    laid.lay("a.txt", unprocessed=["b.txt"], Status=status, InputFileCount=100)
-    results = laid.results(status=status)
+def test_results_of_a_stopped_or_failed_job_are_read(stored: StoredJob, status: str) -> None:
+    # The job did not process the other 98.
+    stored.store("a.txt", unprocessed=["b.txt"], Status=status, InputFileCount=100)
+    results = stored.results(status=status)
     assert inputs(results) == ["notes/a.txt"]
     assert [file.input_key for file in results.unprocessed] == ["notes/b.txt"]
     assert results.manifest.status == status
@@ -1119,19 +1135,19 @@ def test_results_of_a_stopped_or_failed_job_are_read(laid: Laid, status: str) ->
 
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
 def test_listed_documents_that_a_stopped_or_failed_job_lacks_are_reported(
-    laid: Laid, status: str
+    stored: StoredJob, status: str
 ) -> None:
-    laid.lay("a.txt")
-    laid.put(laid.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
-    came, error = until_error(iter(laid.results(status=status)))
-    assert len(came) == 1
+    stored.store("a.txt")
+    stored.put(stored.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
+    yielded, error = until_error(iter(stored.results(status=status)))
+    assert len(yielded) == 1
     assert isinstance(error, IncompleteResultsError)
 
 
 # --- Documents ------------------------------------------------------------------------------------
 
 
-def test_every_member_of_an_entity_is_read(laid: Laid) -> None:
+def test_every_member_of_an_entity_is_read(stored: StoredJob) -> None:
     entity = {
         "Id": 7,
         "BeginOffset": 3,
@@ -1142,12 +1158,12 @@ def test_every_member_of_an_entity_is_read(laid: Laid) -> None:
         "Type": "NAME",
         "Traits": [{"Name": "NEGATION", "Score": 0.25}],
     }
-    laid.lay("a.txt")
-    laid.document("a.txt", output(entity, ModelVersion="0.1.0", PaginationToken="x"))
-    (document,) = laid.results()
+    stored.store("a.txt")
+    stored.document("a.txt", output(entity, ModelVersion="0.1.0", PaginationToken="x"))
+    (document,) = stored.results()
     assert document == Document(
         input_key="notes/a.txt",
-        output_key=f"{laid.folder}a.txt.out",
+        output_key=f"{stored.folder}a.txt.out",
         model_version="0.1.0",
         entities=(
             Entity(
@@ -1164,67 +1180,67 @@ def test_every_member_of_an_entity_is_read(laid: Laid) -> None:
     )
 
 
-def test_a_document_without_entities_is_yielded(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.document("a.txt", {"Entities": []})
-    (document,) = laid.results()
+def test_a_document_without_entities_is_yielded(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", {"Entities": []})
+    (document,) = stored.results()
     assert document.entities == ()
     assert document.model_version is None
 
 
-def test_an_entity_may_lack_traits(laid: Laid) -> None:
+def test_an_entity_may_lack_traits(stored: StoredJob) -> None:
     entity = found()
     del entity["Traits"]
-    laid.lay("a.txt")
-    laid.document("a.txt", output(entity))
-    (document,) = laid.results()
+    stored.store("a.txt")
+    stored.document("a.txt", output(entity))
+    (document,) = stored.results()
     assert document.entities[0].traits == ()
 
 
-def test_a_score_may_be_an_integer(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.document("a.txt", output(found(Score=1)))
-    (document,) = laid.results()
+def test_a_score_may_be_an_integer(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", output(found(Score=1)))
+    (document,) = stored.results()
     assert document.entities[0].score == 1.0
 
 
-def test_unknown_members_of_a_document_are_ignored(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.document("a.txt", output(found(New={"er": [None]}), Newer="still"))
-    (document,) = laid.results()
+def test_unknown_members_of_a_document_are_ignored(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", output(found(New={"er": [None]}), Newer="still"))
+    (document,) = stored.results()
     assert document.entities[0].text == CANARY
 
 
-def test_an_unknown_type_is_kept_as_its_string(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.document("a.txt", output(found(type_="GENOME", Category="ELSE")))
-    (document,) = laid.results()
+def test_an_unknown_type_is_kept_as_its_string(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", output(found(type_="GENOME", Category="ELSE")))
+    (document,) = stored.results()
     assert (document.entities[0].type, document.entities[0].category) == ("GENOME", "ELSE")
 
 
 @pytest.mark.parametrize("value", ["entity", "document"])
-def test_documents_and_manifests_are_immutable(laid: Laid, value: str) -> None:
-    laid.lay("a.txt")
-    (document,) = laid.results()
+def test_documents_and_manifests_are_immutable(stored: StoredJob, value: str) -> None:
+    stored.store("a.txt")
+    (document,) = stored.results()
     target: Any = document if value == "document" else document.entities[0]
     with pytest.raises(AttributeError):
         target.model_version = target.type = "other"
 
 
-def test_iterating_again_reads_again(laid: Laid, gets: list[str]) -> None:
-    laid.lay("a.txt")
-    results = laid.results()
+def test_iterating_again_reads_again(stored: StoredJob, gets: list[str]) -> None:
+    stored.store("a.txt")
+    results = stored.results()
     first = list(results)
     assert list(results) == first
-    assert gets.count(f"{laid.folder}a.txt.out") == 2
-    assert gets.count(f"{laid.folder}Manifest") == 1
+    assert gets.count(f"{stored.folder}a.txt.out") == 2
+    assert gets.count(f"{stored.folder}Manifest") == 1
 
 
-def test_entity_counts_counts_types_over_all_documents(laid: Laid) -> None:
-    laid.lay("a.txt", "b.txt", "c.txt")
-    laid.document("b.txt", output(found(), found(type_="DATE"), found(type_="GENOME")))
-    laid.document("c.txt", output())
-    assert entity_counts(laid.results()) == Counter({"NAME": 2, "DATE": 1, "GENOME": 1})
+def test_entity_counts_counts_types_over_all_documents(stored: StoredJob) -> None:
+    stored.store("a.txt", "b.txt", "c.txt")
+    stored.document("b.txt", output(found(), found(type_="DATE"), found(type_="GENOME")))
+    stored.document("c.txt", output())
+    assert entity_counts(stored.results()) == Counter({"NAME": 2, "DATE": 1, "GENOME": 1})
 
 
 # --- What is shown --------------------------------------------------------------------------------
@@ -1297,8 +1313,8 @@ def test_a_repr_shows_fields_in_their_order() -> None:
     )
 
 
-def test_the_repr_of_results_shows_the_job_id(laid: Laid) -> None:
-    assert repr(laid.results()) == f"JobResults({laid.job_id!r})"
+def test_the_repr_of_results_shows_the_job_id(stored: StoredJob) -> None:
+    assert repr(stored.results()) == f"JobResults({stored.job_id!r})"
 
 
 # --- Damage ---------------------------------------------------------------------------------------
@@ -1306,7 +1322,7 @@ def test_the_repr_of_results_shows_the_job_id(laid: Laid) -> None:
 NOT_UTF8, NOT_JSON = "is not UTF-8", "is not JSON"
 NOT_ITS_FORM = "does not have the documented structure"
 
-# A whole file of each kind, with the canary in known and unknown members.
+# A complete file of each kind, with the canary in known and unknown members.
 WHOLE = {
     "manifest": {
         "Summary": {
@@ -1325,10 +1341,10 @@ WHOLE = {
     "document": {"Entities": [found(New=CANARY)], "ModelVersion": CANARY, "New": CANARY},
 }
 
-# Since Python 3.14, only the stack limits the depth: 8 MB are enough for some 250,000 lists.
+# Since Python 3.14, only the stack limits the depth: 8 MB suffice for about 250,000 lists.
 DEPTH = 1_000_000
 
-# What can become of any file.
+# Damage that any file can suffer.
 COMMON: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("empty", lambda whole: b"", NOT_JSON),
     ("white space", lambda whole: b" \r\n", NOT_JSON),
@@ -1452,27 +1468,27 @@ MISSHAPEN_DOCUMENTS = misshapen(
     [*COMMON_DAMAGE, *MISSHAPEN_MANIFESTS, *MISSHAPEN_LISTS, *MISSHAPEN_DOCUMENTS],
 )
 def test_a_damaged_file_is_reported_without_its_content(
-    laid: Laid, kind: str, body: bytes, reason: str
+    stored: StoredJob, kind: str, body: bytes, reason: str
 ) -> None:
-    laid.lay("a.txt", "b.txt", "c.txt")
+    stored.store("a.txt", "b.txt", "c.txt")
     key = {
-        "manifest": f"{laid.folder}Manifest",
-        "success": laid.success,
-        "failed": laid.failed,
-        "document": f"{laid.folder}b.txt.out",
+        "manifest": f"{stored.folder}Manifest",
+        "success": stored.success,
+        "failed": stored.failed,
+        "document": f"{stored.folder}b.txt.out",
     }[kind]
-    laid.put(key, body)
-    came, error = until_error(iter(laid.results()))
-    words = f"s3://{laid.bucket}/{key}: the file {reason}"
+    stored.put(key, body)
+    yielded, error = until_error(iter(stored.results()))
+    words = f"s3://{stored.bucket}/{key}: the file {reason}"
     if kind == "document":
-        assert [document.input_key for document in came] == ["notes/a.txt", "notes/c.txt"]
+        assert [document.input_key for document in yielded] == ["notes/a.txt", "notes/c.txt"]
         assert isinstance(error, IncompleteResultsError)
         assert error.failed.keys() == {"notes/b.txt"}
         assert error.failed["notes/b.txt"].startswith(f"UnreadableObjectError: {words}")
         assert error.missing == ()
     else:
         assert type(error) is UnreadableObjectError
-        assert (error.bucket, error.key) == (laid.bucket, key)
+        assert (error.bucket, error.key) == (stored.bucket, key)
         assert str(error).startswith(words)
     assert_keeps_quiet(error)
 
@@ -1484,87 +1500,87 @@ def test_a_damaged_file_is_reported_without_its_content(
         (json.dumps({"Entities": [found(Traits=[{"Name": "x"}])]}), "$.Entities[0].Traits[0]"),
     ],
 )
-def test_the_error_names_the_path_of_a_wrong_type(laid: Laid, body: str, where: str) -> None:
-    laid.lay("a.txt")
-    laid.document("a.txt", body.encode())
-    _, error = until_error(iter(laid.results()))
+def test_the_error_names_the_path_of_a_wrong_type(stored: StoredJob, body: str, where: str) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", body.encode())
+    _, error = until_error(iter(stored.results()))
     assert where in str(error)
 
 
-def test_the_error_names_the_position_of_an_invalid_byte(laid: Laid) -> None:
-    laid.lay("a.txt")
-    laid.document("a.txt", b'{"Entities": [], "New": "\xff"}')
-    _, error = until_error(iter(laid.results()))
+def test_the_error_names_the_position_of_an_invalid_byte(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", b'{"Entities": [], "New": "\xff"}')
+    _, error = until_error(iter(stored.results()))
     assert "byte 25" in str(error)
 
 
-def test_a_broken_manifest_is_reported_by_every_method(laid: Laid) -> None:
-    laid.put(f"{laid.folder}Manifest", NOTE.encode())
-    results = laid.results()
+def test_a_broken_manifest_is_reported_by_every_method(stored: StoredJob) -> None:
+    stored.put(f"{stored.folder}Manifest", NOTE.encode())
+    results = stored.results()
     for ask in (lambda: results.manifest, lambda: results.unprocessed, lambda: list(results)):
         with pytest.raises(ResultsError) as caught:
             ask()
         assert_keeps_quiet(caught.value)
 
 
-def test_a_broken_manifest_is_not_replaced_by_another(laid: Laid) -> None:
-    laid.put(f"{laid.folder}Manifest", b"{}")
-    laid.put(f"{laid.folder}other", {"Summary": {"Status": "COMPLETED"}})
+def test_a_broken_manifest_is_not_replaced_by_another(stored: StoredJob) -> None:
+    stored.put(f"{stored.folder}Manifest", b"{}")
+    stored.put(f"{stored.folder}other", {"Summary": {"Status": "COMPLETED"}})
     with pytest.raises(ResultsError):
-        _ = laid.results(ManifestFilePath="other").manifest
+        _ = stored.results(ManifestFilePath="other").manifest
 
 
 # --- Texts and redacted copies --------------------------------------------------------------------
 
 
-def test_with_text_yields_every_document_and_its_text(laid: Laid) -> None:
+def test_with_text_yields_every_document_and_its_text(stored: StoredJob) -> None:
     paths = ("a.txt", "deep/b.txt", "empty.txt")
-    laid.lay(*paths)
-    laid.document("empty.txt", output())
+    stored.store(*paths)
+    stored.document("empty.txt", output())
     texts = {"notes/a.txt": NOTE, "notes/deep/b.txt": f"{NOTE}\r\n", "notes/empty.txt": ""}
     for key, text in texts.items():
-        laid.put(key, text.encode())
-    results = laid.results()
+        stored.put(key, text.encode())
+    results = stored.results()
     assert list(results.with_text()) == [
         (document, texts[f"notes/{path}"]) for document, path in zip(results, paths, strict=True)
     ]
 
 
-def test_redacted_yields_key_and_text_of_every_document(laid: Laid) -> None:
+def test_redacted_yields_key_and_text_of_every_document(stored: StoredJob) -> None:
     for path in ("a.txt", "deep/b.txt"):
-        laid.put(f"notes/{path}", NOTE.encode())
-    laid.lay("a.txt", "deep/b.txt")
-    assert list(laid.results().redacted()) == [
+        stored.put(f"notes/{path}", NOTE.encode())
+    stored.store("a.txt", "deep/b.txt")
+    assert list(stored.results().redacted()) == [
         ("notes/a.txt", "Patient: [NAME], seen."),
         ("notes/deep/b.txt", "Patient: [NAME], seen."),
     ]
 
 
-def test_redacting_reads_from_the_input_bucket(laid: Laid, s3: Any) -> None:
+def test_redacting_reads_from_the_input_bucket(stored: StoredJob, s3: Any) -> None:
     source = f"sources-{uuid4().hex}"
     s3.create_bucket(Bucket=source)
     s3.put_object(Bucket=source, Key="notes/a.txt", Body=NOTE.encode())
-    laid.lay("a.txt")
-    results = laid.results(InputDataConfig={"S3Bucket": source, "S3Key": "notes"})
+    stored.store("a.txt")
+    results = stored.results(InputDataConfig={"S3Bucket": source, "S3Key": "notes"})
     assert dict(results.redacted()) == {"notes/a.txt": "Patient: [NAME], seen."}
 
 
 @pytest.mark.parametrize("around", ["\r\n", "\n", "\r", "\x0b\x1c\u2028", "\0", "\ufeff"])
 def test_redacting_changes_neither_line_endings_nor_other_characters(
-    laid: Laid, around: str
+    stored: StoredJob, around: str
 ) -> None:
     text = f"{around}{around}{CANARY}{around}"
-    laid.put("notes/a.txt", text.encode())
-    laid.lay("a.txt")
-    laid.document("a.txt", output(found(begin=2 * len(around))))
-    assert dict(laid.results().redacted()) == {"notes/a.txt": f"{around}{around}[NAME]{around}"}
+    stored.put("notes/a.txt", text.encode())
+    stored.store("a.txt")
+    stored.document("a.txt", output(found(begin=2 * len(around))))
+    assert dict(stored.results().redacted()) == {"notes/a.txt": f"{around}{around}[NAME]{around}"}
 
 
-def test_a_note_without_entities_is_unchanged(laid: Laid) -> None:
-    laid.put("notes/a.txt", b"Nobody is here.\r\n")
-    laid.lay("a.txt")
-    laid.document("a.txt", output())
-    assert dict(laid.results().redacted()) == {"notes/a.txt": "Nobody is here.\r\n"}
+def test_a_note_without_entities_is_unchanged(stored: StoredJob) -> None:
+    stored.put("notes/a.txt", b"Nobody is here.\r\n")
+    stored.store("a.txt")
+    stored.document("a.txt", output())
+    assert dict(stored.results().redacted()) == {"notes/a.txt": "Nobody is here.\r\n"}
 
 
 # --- Notes that cannot be delivered ---------------------------------------------------------------
@@ -1572,28 +1588,28 @@ def test_a_note_without_entities_is_unchanged(laid: Laid) -> None:
 each_reading_of_text = pytest.mark.parametrize("read", [JobResults.redacted, JobResults.with_text])
 
 
-def others(laid: Laid) -> list[str]:
-    """Lay a job of three notes, the second of which is for the test; the keys of the others."""
+def others(stored: StoredJob) -> list[str]:
+    """Write a job of three notes. Return the keys of all but the second, which the test changes."""
     for path in ("a.txt", "b.txt", "c.txt"):
-        laid.put(f"notes/{path}", NOTE.encode())
-    laid.lay("a.txt", "b.txt", "c.txt")
+        stored.put(f"notes/{path}", NOTE.encode())
+    stored.store("a.txt", "b.txt", "c.txt")
     return ["notes/a.txt", "notes/c.txt"]
 
 
-def keys_of(came: list[Any]) -> list[str]:
-    """The input keys of what `redacted` or `with_text` yielded."""
-    return [first if isinstance(first, str) else first.input_key for first, _ in came]
+def keys_of(yielded: list[Any]) -> list[str]:
+    """Return the input keys of the items that `redacted` or `with_text` yielded."""
+    return [first if isinstance(first, str) else first.input_key for first, _ in yielded]
 
 
 @each_reading_of_text
 def test_a_deleted_note_is_left_out_and_reported(
-    laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]]
+    stored: StoredJob, s3: Any, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
-    keys = others(laid)
-    s3.delete_object(Bucket=laid.bucket, Key="notes/b.txt")
-    came, error = until_incomplete(read(laid.results()))
-    assert keys_of(came) == keys
-    where = f"s3://{laid.bucket}/notes/b.txt"
+    keys = others(stored)
+    s3.delete_object(Bucket=stored.bucket, Key="notes/b.txt")
+    yielded, error = until_incomplete(read(stored.results()))
+    assert keys_of(yielded) == keys
+    where = f"s3://{stored.bucket}/notes/b.txt"
     assert error.failed == {
         "notes/b.txt": f"SourceChangedError: {where}: the note no longer exists"
     }
@@ -1614,13 +1630,13 @@ def test_a_deleted_note_is_left_out_and_reported(
 )
 @each_reading_of_text
 def test_a_note_that_is_not_utf8_is_left_out_and_reported_without_its_content(
-    laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: bytes
+    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]], source: bytes
 ) -> None:
-    keys = others(laid)
-    laid.put("notes/b.txt", source)
-    came, error = until_incomplete(read(laid.results()))
-    assert keys_of(came) == keys
-    where = f"s3://{laid.bucket}/notes/b.txt"
+    keys = others(stored)
+    stored.put("notes/b.txt", source)
+    yielded, error = until_incomplete(read(stored.results()))
+    assert keys_of(yielded) == keys
+    where = f"s3://{stored.bucket}/notes/b.txt"
     assert error.failed.keys() == {"notes/b.txt"}
     assert error.failed["notes/b.txt"].startswith(
         f"SourceChangedError: {where}: the note is not UTF-8"
@@ -1635,39 +1651,39 @@ def test_a_note_that_is_not_utf8_is_left_out_and_reported_without_its_content(
 )
 @each_reading_of_text
 def test_a_note_that_does_not_match_its_entities_is_left_out_and_reported_without_its_content(
-    laid: Laid, read: Callable[[JobResults], Iterator[Any]], source: str
+    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]], source: str
 ) -> None:
-    keys = others(laid)
-    laid.put("notes/b.txt", source.encode())
-    came, error = until_incomplete(read(laid.results()))
-    assert keys_of(came) == keys
+    keys = others(stored)
+    stored.put("notes/b.txt", source.encode())
+    yielded, error = until_incomplete(read(stored.results()))
+    assert keys_of(yielded) == keys
     assert error.failed.keys() == {"notes/b.txt"}
     assert error.failed["notes/b.txt"].startswith(
-        f"RedactionError: s3://{laid.bucket}/notes/b.txt: Entity 0 at offsets"
+        f"RedactionError: s3://{stored.bucket}/notes/b.txt: Entity 0 at offsets"
         f" 9 to {9 + len(CANARY)} "
     )
     assert_keeps_quiet(error)
     assert "Patient" not in str(error)
 
 
-def without_entities(laid: Laid, input_size: int | None = None) -> list[str]:
-    """Lay a job of three notes in which nothing was found, so that no offset can tell a change."""
-    keys = others(laid)
-    laid.lay("a.txt", "b.txt", "c.txt", input_size=input_size)
+def without_entities(stored: StoredJob, input_size: int | None = None) -> list[str]:
+    """Write a job of three notes without entities, so that no offset can show a change."""
+    keys = others(stored)
+    stored.store("a.txt", "b.txt", "c.txt", input_size=input_size)
     for path in ("a.txt", "b.txt", "c.txt"):
-        laid.document(path, output())
+        stored.document(path, output())
     return keys
 
 
 @each_reading_of_text
 def test_a_note_with_another_size_than_the_job_read_is_left_out_and_reported(
-    laid: Laid, read: Callable[[JobResults], Iterator[Any]]
+    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
-    keys = without_entities(laid, input_size=len(NOTE))
-    laid.put("notes/b.txt", f"{NOTE}!".encode())
-    came, error = until_incomplete(read(laid.results()))
-    assert keys_of(came) == keys
-    where = f"s3://{laid.bucket}/notes/b.txt"
+    keys = without_entities(stored, input_size=len(NOTE))
+    stored.put("notes/b.txt", f"{NOTE}!".encode())
+    yielded, error = until_incomplete(read(stored.results()))
+    assert keys_of(yielded) == keys
+    where = f"s3://{stored.bucket}/notes/b.txt"
     assert error.failed == {
         "notes/b.txt": f"SourceChangedError: {where}: the note has {len(NOTE) + 1} bytes, but the"
         f" job read {len(NOTE)}. The note was left out because it is not the text that the job"
@@ -1681,30 +1697,30 @@ def test_a_note_with_another_size_than_the_job_read_is_left_out_and_reported(
 )
 @each_reading_of_text
 def test_sizes_are_compared_in_bytes(
-    laid: Laid, read: Callable[[JobResults], Iterator[Any]], note: str
+    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]], note: str
 ) -> None:
-    laid.put("notes/a.txt", note.encode())
-    laid.lay("a.txt", input_size=len(note.encode()))
-    laid.document("a.txt", output())
-    assert keys_of(list(read(laid.results()))) == ["notes/a.txt"]
+    stored.put("notes/a.txt", note.encode())
+    stored.store("a.txt", input_size=len(note.encode()))
+    stored.document("a.txt", output())
+    assert keys_of(list(read(stored.results()))) == ["notes/a.txt"]
 
 
-def written(s3: Any, laid: Laid, key: str) -> float:
-    """When S3 says that an object was written, in seconds since 1970."""
-    at: datetime = s3.head_object(Bucket=laid.bucket, Key=key)["LastModified"]
+def written(s3: Any, stored: StoredJob, key: str) -> float:
+    """Return when S3 says that an object was written, in seconds since 1970."""
+    at: datetime = s3.head_object(Bucket=stored.bucket, Key=key)["LastModified"]
     return at.timestamp()
 
 
 @each_reading_of_text
 def test_a_note_written_after_the_submission_is_left_out_and_reported(
-    laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]]
+    stored: StoredJob, s3: Any, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
-    without_entities(laid)
-    submitted = written(s3, laid, "notes/a.txt") - 0.001  # S3's time is in whole seconds
-    came, error = until_incomplete(read(laid.results(SubmitTime=submitted)))
-    assert came == []
+    without_entities(stored)
+    submitted = written(s3, stored, "notes/a.txt") - 0.001  # S3's times are whole seconds
+    yielded, error = until_incomplete(read(stored.results(SubmitTime=submitted)))
+    assert yielded == []
     assert error.failed.keys() == {"notes/a.txt", "notes/b.txt", "notes/c.txt"}
-    where = f"s3://{laid.bucket}/notes/a.txt"
+    where = f"s3://{stored.bucket}/notes/a.txt"
     assert error.failed["notes/a.txt"].startswith(
         f"SourceChangedError: {where}: the note was written at 20"
     )
@@ -1715,13 +1731,13 @@ def test_a_note_written_after_the_submission_is_left_out_and_reported(
 @pytest.mark.parametrize("later", [0.0, 0.001, 0.999, 86_400.0])
 @each_reading_of_text
 def test_a_note_written_in_the_second_of_the_submission_or_before_is_read(
-    laid: Laid, s3: Any, read: Callable[[JobResults], Iterator[Any]], later: float
+    stored: StoredJob, s3: Any, read: Callable[[JobResults], Iterator[Any]], later: float
 ) -> None:
-    laid.put("notes/a.txt", NOTE.encode())
-    laid.lay("a.txt")
-    submitted = written(s3, laid, "notes/a.txt") + later
-    came = list(read(laid.results(SubmitTime=submitted)))
-    assert keys_of(came) == ["notes/a.txt"]
+    stored.put("notes/a.txt", NOTE.encode())
+    stored.store("a.txt")
+    submitted = written(s3, stored, "notes/a.txt") + later
+    yielded = list(read(stored.results(SubmitTime=submitted)))
+    assert keys_of(yielded) == ["notes/a.txt"]
 
 
 @each_reading_of_text
@@ -1733,7 +1749,7 @@ def test_a_note_replaced_by_one_of_the_same_size_is_left_out_and_reported(
     make_request: Callable[..., StartPHIDetectionJobRequest],
     read: Callable[[JobResults], Iterator[Any]],
 ) -> None:
-    # Nothing is found in it, so neither an offset nor the size can tell.
+    # Nothing is found in it, so neither an offset nor the size can show the change.
     before, after = b"To be dictated later.\n", b"Patient: Noor Sample.\n"
     assert len(before) == len(after)
     s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=before)
@@ -1741,75 +1757,75 @@ def test_a_note_replaced_by_one_of_the_same_size_is_left_out_and_reported(
     job.wait()
     assert len(list(read(job.results()))) == 2
     s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=after)
-    came, error = until_incomplete(read(job.results()))
-    assert keys_of(came) == ["notes/note.txt"]
+    yielded, error = until_incomplete(read(job.results()))
+    assert keys_of(yielded) == ["notes/note.txt"]
     assert error.failed.keys() == {"notes/blank.txt"}
     assert "after the job was submitted" in error.failed["notes/blank.txt"]
     assert_keeps_quiet(error, "Noor Sample")
 
 
-def test_documents_are_read_without_their_notes(laid: Laid) -> None:
-    without_entities(laid, input_size=1)
-    assert len(inputs(laid.results(SubmitTime=0))) == 3
+def test_documents_are_read_without_their_notes(stored: StoredJob) -> None:
+    without_entities(stored, input_size=1)
+    assert len(inputs(stored.results(SubmitTime=0))) == 3
 
 
-def test_a_file_with_two_sizes_in_the_list_is_left_out(laid: Laid) -> None:
-    laid.put("notes/a.txt", NOTE.encode())
-    laid.lay("a.txt")
+def test_a_file_with_two_sizes_in_the_list_is_left_out(stored: StoredJob) -> None:
+    stored.put("notes/a.txt", NOTE.encode())
+    stored.store("a.txt")
     files = [
-        {"Input": "notes/a.txt", "Output": f"{laid.folder}a.txt.out", "InputSize": size}
+        {"Input": "notes/a.txt", "Output": f"{stored.folder}a.txt.out", "InputSize": size}
         for size in (len(NOTE), 7)
     ]
-    laid.put(laid.success, {"Files": files})
-    came, error = until_incomplete(laid.results().redacted())
-    assert came == []
+    stored.put(stored.success, {"Files": files})
+    yielded, error = until_incomplete(stored.results().redacted())
+    assert yielded == []
     assert error.failed["notes/a.txt"].startswith("UnreadableObjectError: ")
 
 
 @each_reading_of_text
 def test_a_broken_document_is_left_out_and_reported(
-    laid: Laid, read: Callable[[JobResults], Iterator[Any]]
+    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]]
 ) -> None:
-    keys = others(laid)
-    laid.document("b.txt", NOTE.encode())
-    came, error = until_incomplete(read(laid.results()))
-    assert keys_of(came) == keys
+    keys = others(stored)
+    stored.document("b.txt", NOTE.encode())
+    yielded, error = until_incomplete(read(stored.results()))
+    assert keys_of(yielded) == keys
     assert error.failed == {
-        "notes/b.txt": f"UnreadableObjectError: s3://{laid.bucket}/{laid.folder}b.txt.out:"
+        "notes/b.txt": f"UnreadableObjectError: s3://{stored.bucket}/{stored.folder}b.txt.out:"
         " the file is not JSON"
     }
     assert_keeps_quiet(error)
 
 
-def test_all_kinds_of_failures_are_in_one_error(laid: Laid, s3: Any) -> None:
+def test_all_kinds_of_failures_are_in_one_error(stored: StoredJob, s3: Any) -> None:
     paths = [f"{number}.txt" for number in range(20)]
     for path in paths:
-        laid.put(f"notes/{path}", NOTE.encode())
-    laid.lay(*paths)
-    laid.document("3.txt", b"broken")
-    s3.delete_object(Bucket=laid.bucket, Key=f"{laid.folder}5.txt.out")
-    s3.delete_object(Bucket=laid.bucket, Key="notes/7.txt")
-    laid.put("notes/11.txt", b"\xff")
-    laid.put("notes/13.txt", b"another")
-    came, error = until_incomplete(laid.results().redacted())
+        stored.put(f"notes/{path}", NOTE.encode())
+    stored.store(*paths)
+    stored.document("3.txt", b"broken")
+    s3.delete_object(Bucket=stored.bucket, Key=f"{stored.folder}5.txt.out")
+    s3.delete_object(Bucket=stored.bucket, Key="notes/7.txt")
+    stored.put("notes/11.txt", b"\xff")
+    stored.put("notes/13.txt", b"another")
+    yielded, error = until_incomplete(stored.results().redacted())
     bad = {"3": "Unreadable", "5": "Missing", "7": "Source", "11": "Source", "13": "Redaction"}
-    assert keys_of(came) == [
+    assert keys_of(yielded) == [
         f"notes/{number}.txt" for number in range(20) if str(number) not in bad
     ]
-    assert {text for _, text in came} == {"Patient: [NAME], seen."}
+    assert {text for _, text in yielded} == {"Patient: [NAME], seen."}
     assert {key: reason.split("Object")[0] for key, reason in error.failed.items()}.keys() == {
         f"notes/{number}.txt" for number in bad
     }
     for number, kind in bad.items():
         assert error.failed[f"notes/{number}.txt"].startswith(kind)
-    assert error.missing == (f"{laid.folder}5.txt.out",)
+    assert error.missing == (f"{stored.folder}5.txt.out",)
     assert error.reason == "5 of 20 documents could not be delivered"
 
 
-def test_failed_notes_are_reported_before_wrong_counts(laid: Laid) -> None:
-    laid.lay("a.txt", "b.txt", SuccessFilesCount=9)
-    laid.document("b.txt", b"")
-    _, error = until_incomplete(iter(laid.results()))
+def test_failed_notes_are_reported_before_wrong_counts(stored: StoredJob) -> None:
+    stored.store("a.txt", "b.txt", SuccessFilesCount=9)
+    stored.document("b.txt", b"")
+    _, error = until_incomplete(iter(stored.results()))
     assert error.failed.keys() == {"notes/b.txt"}
 
 
@@ -1825,7 +1841,7 @@ def test_failed_notes_are_reported_before_wrong_counts(laid: Laid) -> None:
 @pytest.mark.parametrize("what", ["notes/b.txt", "{folder}b.txt.out"])
 @each_reading_of_text
 def test_an_object_that_s3_refuses_is_left_out_and_reported(
-    laid: Laid,
+    stored: StoredJob,
     refuse: Callable[..., None],
     read: Callable[[JobResults], Iterator[Any]],
     what: str,
@@ -1833,14 +1849,14 @@ def test_an_object_that_s3_refuses_is_left_out_and_reported(
     code: str,
     kind: str,
 ) -> None:
-    keys = others(laid)
-    key = what.format(folder=laid.folder)
+    keys = others(stored)
+    key = what.format(folder=stored.folder)
     refuse(key, status=status, code=code)
-    came, error = until_incomplete(read(laid.results()))
-    assert keys_of(came) == keys
+    yielded, error = until_incomplete(read(stored.results()))
+    assert keys_of(yielded) == keys
     assert error.failed.keys() == {"notes/b.txt"}
     assert error.failed["notes/b.txt"].startswith(kind)
-    assert f"s3://{laid.bucket}/{key}" in error.failed["notes/b.txt"]
+    assert f"s3://{stored.bucket}/{key}" in error.failed["notes/b.txt"]
     assert_keeps_quiet(error)
 
 
@@ -1854,19 +1870,19 @@ def test_an_object_that_s3_refuses_is_left_out_and_reported(
 )
 @each_reading_of_text
 def test_an_error_about_all_notes_stops_reading(
-    laid: Laid,
+    stored: StoredJob,
     refuse: Callable[..., None],
     read: Callable[[JobResults], Iterator[Any]],
     status: int,
     code: str,
     error: type[Exception],
 ) -> None:
-    others(laid)
+    others(stored)
     refuse("notes/b.txt", status=status, code=code)
-    came: list[Any] = []
+    yielded: list[Any] = []
     with pytest.raises(error) as caught:
-        came.extend(read(laid.results()))
-    assert keys_of(came) == ["notes/a.txt"]
+        yielded.extend(read(stored.results()))
+    assert keys_of(yielded) == ["notes/a.txt"]
     assert not isinstance(caught.value, IncompleteResultsError)
 
 
@@ -1879,51 +1895,51 @@ def test_an_error_about_all_notes_stops_reading(
     ],
 )
 def test_an_outage_stops_reading(
-    laid: Laid, refuse: Callable[..., None], failing: Sequence[int], comes: bool
+    stored: StoredJob, refuse: Callable[..., None], failing: Sequence[int], comes: bool
 ) -> None:
-    laid.lay(*(f"{number:03}.txt" for number in range(140)))
+    stored.store(*(f"{number:03}.txt" for number in range(140)))
     refuse(
-        *(f"{laid.folder}{number:03}.txt.out" for number in failing), status=503, code="SlowDown"
+        *(f"{stored.folder}{number:03}.txt.out" for number in failing), status=503, code="SlowDown"
     )
-    came: list[Document] = []
+    yielded: list[Document] = []
     with pytest.raises((IncompleteResultsError, ThrottlingException)) as caught:
-        came.extend(laid.results())
+        yielded.extend(stored.results())
     if comes:
         assert isinstance(caught.value, IncompleteResultsError)
         assert len(caught.value.failed) == len(failing)
-        assert len(came) == 140 - len(failing)
+        assert len(yielded) == 140 - len(failing)
     else:
         assert isinstance(caught.value, ThrottlingException)
-        assert caught.value.key == f"{laid.folder}109.txt.out"
-        assert len(came) == 10
+        assert caught.value.key == f"{stored.folder}109.txt.out"
+        assert len(yielded) == 10
 
 
-def test_errors_about_single_notes_never_stop_reading(laid: Laid) -> None:
-    laid.lay(*(f"{number:03}.txt" for number in range(150)))
+def test_errors_about_single_notes_never_stop_reading(stored: StoredJob) -> None:
+    stored.store(*(f"{number:03}.txt" for number in range(150)))
     for number in range(149):
-        laid.document(f"{number:03}.txt", b"")
-    came, error = until_incomplete(iter(laid.results()))
-    assert [document.input_key for document in came] == ["notes/149.txt"]
+        stored.document(f"{number:03}.txt", b"")
+    yielded, error = until_incomplete(iter(stored.results()))
+    assert [document.input_key for document in yielded] == ["notes/149.txt"]
     assert len(error.failed) == 149
 
 
 # --- Redacting ------------------------------------------------------------------------------------
 
 
-def test_redacting_keeps_entities_below_the_minimum_score(laid: Laid) -> None:
-    laid.put("notes/a.txt", NOTE.encode())
-    laid.lay("a.txt")
-    laid.document("a.txt", output(found(Score=0.4), found("Patient", 0, "PROFESSION", Score=0.6)))
-    results = laid.results()
+def test_redacting_keeps_entities_below_the_minimum_score(stored: StoredJob) -> None:
+    stored.put("notes/a.txt", NOTE.encode())
+    stored.store("a.txt")
+    stored.document("a.txt", output(found(Score=0.4), found("Patient", 0, "PROFESSION", Score=0.6)))
+    results = stored.results()
     assert dict(results.redacted(min_score=0.5)) == {
         "notes/a.txt": f"[PROFESSION]: {CANARY}, seen."
     }
 
 
-def test_redacting_uses_the_replacement(laid: Laid) -> None:
-    laid.put("notes/a.txt", NOTE.encode())
-    laid.lay("a.txt")
-    results = laid.results()
+def test_redacting_uses_the_replacement(stored: StoredJob) -> None:
+    stored.put("notes/a.txt", NOTE.encode())
+    stored.store("a.txt")
+    results = stored.results()
     assert dict(results.redacted(replacement="<{type}>")) == {
         "notes/a.txt": "Patient: <NAME>, seen."
     }
@@ -1931,10 +1947,10 @@ def test_redacting_uses_the_replacement(laid: Laid) -> None:
 
 @pytest.mark.parametrize("bad", [{"replacement": "{0}"}, {"min_score": 2}], ids=str)
 def test_a_wrong_argument_is_refused_before_anything_is_read(
-    laid: Laid, gets: list[str], bad: dict[str, Any]
+    stored: StoredJob, gets: list[str], bad: dict[str, Any]
 ) -> None:
-    laid.lay("a.txt")
-    results = laid.results()
+    stored.store("a.txt")
+    results = stored.results()
     with pytest.raises(RequestValidationError):
         results.redacted(**bad)
     assert gets == []
@@ -1944,13 +1960,13 @@ def test_a_wrong_argument_is_refused_before_anything_is_read(
 
 OurThreads = Callable[[], list[threading.Thread]]
 MANY = 5_000
-MEASURED, MEASURED_BYTES = 500, 40_000  # fewer and larger ones, since tracemalloc is slow
+MEASURED, MEASURED_BYTES = 500, 40_000  # fewer, but larger, because tracemalloc is slow
 
 
 class Objects(socketserver.ThreadingTCPServer):
-    """An S3 that makes its objects up as they are asked for: moto keeps and copies too much.
+    """An S3 that generates objects on request, because moto stores and copies too much.
 
-    The answer to GET /bucket/key is what `body` makes of the key; None is a missing key.
+    `body` returns the bytes for a key, or None if the key does not exist.
     """
 
     daemon_threads = True
@@ -1960,7 +1976,7 @@ class Objects(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _ObjectHandler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.keys: list[str] = []  # all that were asked for
+        self.keys: list[str] = []  # all requested keys
 
 
 class _ObjectHandler(socketserver.StreamRequestHandler):
@@ -1982,7 +1998,7 @@ class _ObjectHandler(socketserver.StreamRequestHandler):
 
 
 class Many:
-    """Jobs of many documents, and the S3 that they lie in."""
+    """Makes jobs of many documents in one S3."""
 
     def __init__(self, server: LocalServer, client: PHIClient, objects: Objects) -> None:
         self.objects = objects
@@ -1990,8 +2006,8 @@ class Many:
         self._client = client
 
     def results(self, count: int = MANY, size: int = 5) -> JobResults:
-        """A job of `count` documents, each with an entity whose text has `size` characters."""
-        laid = Laid(self._server, self._client, "a-bucket")
+        """Return the results of a job whose documents each have an entity of `size` characters."""
+        stored = StoredJob(self._server, self._client, "a-bucket")
         summary = {
             "Status": "COMPLETED",
             "InputFileCount": count,
@@ -2003,7 +2019,7 @@ class Many:
             "Manifest": {"Summary": summary},
             "success": {
                 "Files": [
-                    {"Input": f"notes/{number}.txt", "Output": f"{laid.folder}{number}.txt.out"}
+                    {"Input": f"notes/{number}.txt", "Output": f"{stored.folder}{number}.txt.out"}
                     for number in range(count)
                 ]
             },
@@ -2011,7 +2027,7 @@ class Many:
         }
 
         def body(key: str) -> bytes | None:
-            path = key.removeprefix(laid.folder)
+            path = key.removeprefix(stored.folder)
             content = contents.get(path)
             if content is None:
                 number = int(path.removesuffix(".txt.out"))
@@ -2020,7 +2036,7 @@ class Many:
 
         self.objects.body = body
         self.objects.keys.clear()
-        return laid.results()
+        return stored.results()
 
 
 @pytest.fixture(scope="module")
@@ -2050,7 +2066,7 @@ def test_each_of_many_documents_is_yielded_once(many: Many) -> None:
 
 def test_many_documents_take_constant_memory(many: Many) -> None:
     documents = iter(many.results(MEASURED, MEASURED_BYTES))
-    # boto3 loads its models for the first, and the list of files stays as long as the results.
+    # The first document makes boto3 load its models, and the list of files stays in memory.
     next(documents)
     gc.collect()
     tracemalloc.start()
@@ -2060,7 +2076,7 @@ def test_many_documents_take_constant_memory(many: Many) -> None:
     finally:
         tracemalloc.stop()
     assert count == MEASURED - 1
-    # All of them take 20 MB; the 21 in the window less than 1 MB, and decoding them some more.
+    # All documents take 20 MB. The 21 in the window take less than 1 MB, and decoding needs more.
     assert peak < 5_000_000
 
 
@@ -2070,7 +2086,7 @@ def test_fetching_waits_for_a_slow_consumer(many: Many) -> None:
     for _ in range(30):
         next(documents)
     documents.close()
-    # 10 connections, so 21 begun and not taken, and two manifest files.
+    # With 10 connections, at most 21 documents are fetched ahead, besides two other files.
     assert len(many.objects.keys) <= 2 + 30 + 21
 
 
@@ -2094,23 +2110,23 @@ def test_leaving_the_loop_stops_fetching(many: Many, our_threads: OurThreads) ->
     assert len(many.objects.keys) <= 2 + 1 + 21
 
 
-def test_no_thread_is_left_at_the_end(laid: Laid, our_threads: OurThreads) -> None:
-    laid.lay("a.txt", "b.txt")
-    assert len(list(laid.results())) == 2
+def test_no_thread_is_left_at_the_end(stored: StoredJob, our_threads: OurThreads) -> None:
+    stored.store("a.txt", "b.txt")
+    assert len(list(stored.results())) == 2
     assert our_threads() == []
 
 
-def test_no_thread_is_left_after_an_error(laid: Laid, our_threads: OurThreads) -> None:
-    laid.lay("a.txt", "b.txt")
-    laid.document("a.txt", b"")
-    until_error(iter(laid.results()))
+def test_no_thread_is_left_after_an_error(stored: StoredJob, our_threads: OurThreads) -> None:
+    stored.store("a.txt", "b.txt")
+    stored.document("a.txt", b"")
+    until_error(iter(stored.results()))
     assert our_threads() == []
 
 
-def test_two_iterators_do_not_disturb_each_other(laid: Laid) -> None:
+def test_two_iterators_do_not_disturb_each_other(stored: StoredJob) -> None:
     paths = [f"{number:02}.txt" for number in range(40)]
-    laid.lay(*paths)
-    results = laid.results()
+    stored.store(*paths)
+    results = stored.results()
     keys = [f"notes/{path}" for path in paths]
     pairs = [(one.input_key, two.input_key) for one, two in zip(results, results, strict=True)]
     assert pairs == [(key, key) for key in keys]

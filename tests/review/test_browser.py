@@ -1,4 +1,4 @@
-"""The review page in a browser: what is painted, what the keys do, and that nothing leaves."""
+"""The review page in a browser: what it shows, what the keys do, and that nothing leaks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from comprehend_phi.review import render
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[webdriver.Chrome]:
-    """A headless Chromium. `make browser` installs one from Debian's packages."""
+    """Return a headless Chromium. `make browser` installs one from Debian's packages."""
     names = ("chromium", "chromium-browser", "google-chrome")
     binary = next(filter(None, map(shutil.which, names)), None)
     driver = shutil.which("chromedriver")
@@ -36,7 +36,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    # The path is named so that selenium does not look for a driver on the network.
+    # With a path, selenium does not search for a driver on the network.
     browser = webdriver.Chrome(
         options=options, service=webdriver.ChromeService(executable_path=driver)
     )
@@ -67,7 +67,7 @@ class Page:
         webdriver.ActionChains(self.browser).send_keys(*keys).perform()
 
     def log(self, kind: str) -> list[str]:
-        """What this log of the browser's has got since it was asked last."""
+        """Return the new entries of one of the browser's logs since the last call."""
         browser: Any = self.browser
         return [entry["message"] for entry in browser.get_log(kind)]
 
@@ -75,7 +75,7 @@ class Page:
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
     def each(self, selector: str, expression: str) -> list[Any]:
-        """What the expression says of each of these elements, `it`."""
+        """Return the value of the expression for each of these elements, `it`."""
         elements = f"[...document.querySelectorAll({json.dumps(selector)})]"
         values: list[Any] = self.run(f"return {elements}.map((it) => {expression})")
         return values
@@ -84,12 +84,12 @@ class Page:
         self.find(selector).click()
 
     def text(self, selector: str) -> str:
-        """What is painted of an element, in one line."""
+        """Return the visible text of an element in one line."""
         return " ".join(self.find(selector).text.split())
 
     @property
     def note(self) -> str:
-        """The text of the note as it is in the document, its line ends untouched."""
+        """The text of the note in the document, with unchanged line endings."""
         return str(self.run("return document.getElementById('note').textContent"))
 
     @property
@@ -102,7 +102,7 @@ class Page:
 
     @property
     def filtered(self) -> list[bool]:
-        """Of each mark, whether the filters hide it."""
+        """For each mark, whether the filters hide it."""
         return self.each(".mark", "it.classList.contains('filtered')")
 
     @property
@@ -112,7 +112,7 @@ class Page:
 
     @property
     def current(self) -> int:
-        """The number of the current mark; -1 where there is none."""
+        """The index of the current mark, or -1."""
         marked = self.each(".mark", "it.getAttribute('aria-current') === 'true'")
         return marked.index(True) if any(marked) else -1
 
@@ -122,7 +122,7 @@ class Page:
         return self.text("#key")
 
     def everything(self) -> str:
-        """All that can be read, searched, selected or heard of the page, and its elements."""
+        """Return everything on the page that can be read, found, selected or heard."""
         self.browser.execute_cdp_cmd("Accessibility.enable", {})
         tree = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})
         shown = self.run(
@@ -143,7 +143,7 @@ def page(chromium: webdriver.Chrome, tmp_path: Path) -> Page:
 def found(
     text: str, *spans: tuple[str, str], key: str = "notes/a.txt", scores: Sequence[float] = ()
 ) -> tuple[Document, str]:
-    """A document in which each of these pieces of text, in their order, is of the type beside."""
+    """Return a document with an entity for each pair of text and type, and its note."""
     entities: list[Entity] = []
     for number, (piece, type_) in enumerate(spans):
         begin = text.index(piece)
@@ -642,9 +642,9 @@ def test_single_key_shortcuts_can_be_disabled(page: Page) -> None:
 
 
 def brightness(page: Page) -> int:
-    """The sum of red, green and blue of the ground."""
-    colour: str = page.run("return getComputedStyle(document.body).backgroundColor")
-    return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+    """Return the sum of red, green and blue of the background."""
+    color: str = page.run("return getComputedStyle(document.body).backgroundColor")
+    return sum(int(part) for part in color.removeprefix("rgb(").removesuffix(")").split(","))
 
 
 def prefer(page: Page, scheme: str) -> None:
@@ -698,7 +698,7 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
 
 
 def errors(page: Page) -> list[str]:
-    """What the browser has complained about since it was asked last."""
+    """Return the new errors in the browser's console since the last call."""
     return page.log("browser")
 
 
@@ -728,7 +728,7 @@ def test_markup_in_a_note_is_shown_as_text_and_not_run(page: Page) -> None:
 
 
 def requests(page: Page) -> set[str]:
-    """The addresses asked for since this was asked last."""
+    """Return the URLs that were requested since the last call."""
     messages = [json.loads(message)["message"] for message in page.log("performance")]
     return {
         message["params"]["request"]["url"]
@@ -760,7 +760,7 @@ LEAKS = {
 
 
 def received(server: socket.socket) -> bytes:
-    """What came in. The browser may connect before it asks the policy; it has then to be silent."""
+    """Return what the server received. The browser may connect early, but must send nothing."""
     server.setblocking(False)
     try:
         connection, _ = server.accept()
@@ -778,7 +778,7 @@ def received(server: socket.socket) -> bytes:
 def test_the_policy_stops_code_and_leaks(page: Page, leak: str) -> None:
     page.open([NOTE])
     with socket.create_server(("127.0.0.1", 0)) as server:
-        # Comes back when something was stopped, and fails if nothing is.
+        # Returns when the policy stops something, and fails with a timeout if it does not.
         page.browser.execute_async_script(
             "const [address, done] = arguments;"
             "const add = (tag) => document.body.appendChild(document.createElement(tag));"

@@ -1,4 +1,4 @@
-"""The review page as a text: what `render` puts into it. What it does is in test_browser.py."""
+"""The HTML that `render` returns. `test_browser.py` tests how the page behaves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def document(*entities: Entity, key: str = "notes/a.txt") -> Document:
 
 
 class Page(HTMLParser):
-    """A page as a browser's parser sees it: elements, attributes, and the text of each element."""
+    """The elements of a page, their attributes and their texts, as an HTML parser sees them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -196,10 +196,10 @@ def test_an_invalid_score_counts_as_1_so_that_no_filter_hides_the_entity(
     assert mark["entities"][0]["score"] == 1
 
 
-# --- Texts that are not the ones that the service read --------------------------------------------
+# --- Texts that do not match their entities -------------------------------------------------------
 
 
-def misfit() -> RedactionError:
+def refusal() -> RedactionError:
     text = f"Patient: {CANARY}"
     other = msgspec.structs.replace(entity(text, 9, 27), begin_offset=8)
     with pytest.raises(RedactionError) as caught:
@@ -208,14 +208,14 @@ def misfit() -> RedactionError:
 
 
 def test_an_entity_that_does_not_match_its_text_is_an_error() -> None:
-    assert str(misfit()).startswith(
+    assert str(refusal()).startswith(
         "notes/b.txt: Entity 0 at offsets 8 to 27 has another text than the one that stands there."
         " No page was made."
     )
 
 
 def test_the_error_about_a_wrong_entity_contains_no_text() -> None:
-    error = misfit()
+    error = refusal()
 
     assert CANARY not in repr(error)
     assert error.__cause__ is error.__context__ is None
@@ -249,7 +249,7 @@ def test_a_wrong_argument_is_refused_and_not_quoted(
     assert "5550142" not in str(caught.value)
 
 
-# --- What is around the notes ---------------------------------------------------------------------
+# --- Around the notes -----------------------------------------------------------------------------
 
 
 def test_the_documents_may_come_from_a_generator_and_keep_their_order() -> None:
@@ -438,30 +438,29 @@ def test_the_page_is_neither_indexed_nor_translated_and_sends_no_referrer() -> N
     assert page.elements[0] == ("html", {"lang": "en", "translate": "no"})
 
 
-# --- Colours --------------------------------------------------------------------------------------
+# --- Colors ---------------------------------------------------------------------------------------
 
 
-def colours(theme: str) -> dict[str, str]:
-    """The variables of a theme, those that it does not set from the light one."""
+def colors(theme: str) -> dict[str, str]:
+    """Return the variables of a theme. The dark theme inherits those of the light one."""
     light, dark = re.findall(r"^ *:root[^{]*\{(.*?)^ *\}", CSS, re.MULTILINE | re.DOTALL)
     declarations = light if theme == "light" else light + dark
     return dict(re.findall(r"--([\w-]+): ([^;]+);", declarations))
 
 
-def rgb(colour: str) -> tuple[float, ...]:
-    if colour.startswith("#"):
-        return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return tuple(map(float, colour.split()))
+def rgb(color: str) -> tuple[float, ...]:
+    if color.startswith("#"):
+        return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return tuple(map(float, color.split()))
 
 
 def mixed(over: tuple[float, ...], under: tuple[float, ...], share: float) -> tuple[float, ...]:
     return tuple(share * o + (1 - share) * u for o, u in zip(over, under, strict=True))
 
 
-def luminance(colour: tuple[float, ...]) -> float:
+def luminance(color: tuple[float, ...]) -> float:
     parts = [
-        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
-        for c in colour
+        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color
     ]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
@@ -479,7 +478,7 @@ HUES = [
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_the_contrast_that_wcag_requires_in_both_themes(theme: str) -> None:
-    of = {name: value for name, value in colours(theme).items() if name != "tint"}
+    of = {name: value for name, value in colors(theme).items() if name != "tint"}
     pairs = {
         f"{text} on {ground}": contrast(rgb(of[text]), rgb(of[ground]))
         for text in ("text", "quiet")
@@ -494,7 +493,7 @@ def test_text_has_the_contrast_that_wcag_requires_in_both_themes(theme: str) -> 
 @pytest.mark.parametrize("hue", HUES)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_marks_and_their_lines_have_enough_contrast_in_both_themes(theme: str, hue: str) -> None:
-    of = colours(theme)
+    of = colors(theme)
     sheet = rgb(of["sheet"])
     tape = mixed(rgb(of[hue]), mixed(rgb(of[hue]), sheet, float(of["tint"])), float(of["tint"]))
 
