@@ -6,48 +6,35 @@ A command returns its exit code or raises. `exits.run` prints one line for what 
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import shell_complete
 
-from .._jobs import Job, WaitPolicy
+from .._jobs import WaitPolicy
 from ..errors import RequestValidationError
 from ..models import (
     InputDataConfig,
     JobFilter,
-    JobProperties,
     JobStatus,
     OutputDataConfig,
     StartPHIDetectionJobRequest,
 )
+from .delivery import Delivery, require_page
 from .exits import COMPLETE_VARIABLE, DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit, run
-from .files import (
-    Folder,
-    keep_out_of,
-    name_of_copy,
-    replaceable,
-    require_writable,
-    write_private,
-)
-from .guidance import SAME_COMMAND, reading, submit, waiting
-from .local import LOCAL_POLL_SECONDS, at_local_service
+from .files import require_writable
+from .guidance import SAME_COMMAND, reading, submit, wait
+from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
-    complete_file,
-    complete_folder,
+    FOLDER_OF_COPIES,
+    REVIEW_PAGE,
     complete_local_folder,
     complete_status,
-    copies,
     json_option,
     label,
-    local_folder,
-    moment,
-    page,
     poll_seconds_option,
     s3_location,
     service_options,
@@ -55,13 +42,12 @@ from .options import (
     slot_timeout_option,
     start_options,
     timeout_option,
+    utc_time,
 )
 from .output import (
     amount,
-    document_members,
     emit,
     emit_json,
-    inform,
     job_members,
     show_counts,
     show_job,
@@ -69,14 +55,8 @@ from .output import (
     show_unprocessed,
     unprocessed_members,
 )
-from .progress import Progress, WatchedClock
+from .progress import WatchedClock
 from .targets import Service, StartOptions, at_aws
-from .undelivered import Undelivered
-
-if TYPE_CHECKING:
-    from .._results.documents import Document
-    from .._results.streams import JobResults
-    from ..errors import ResultsError
 
 
 class _Command(click.Command):
@@ -136,15 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.option(
     "--redact",
     metavar="FOLDER",
-    callback=copies,
-    shell_complete=complete_folder,
+    **FOLDER_OF_COPIES,
     help="Write redacted copies to this local folder.",
 )
 @click.option(
     "--review",
     metavar="FILE",
-    callback=page,
-    shell_complete=complete_file,
+    **REVIEW_PAGE,
     help="Write the review page to this local file.",
 )
 @timeout_option
@@ -173,7 +151,7 @@ def detect(
     if redact is not None:
         require_writable("--redact", redact)
     if review is not None:
-        _require_page("--review", review)
+        require_page("--review", review)
     clock = WatchedClock()
     if local:
         if service != Service():
@@ -182,33 +160,26 @@ def detect(
             )
         if start.allow_overlap:
             raise Exit(USAGE, "--local cannot be combined with --allow-overlap")
-        notes = local_folder("SOURCE", source)
-        output = local_folder("DESTINATION", destination)
-        keep_out_of(notes, {"--redact": redact, "--review": review, "DESTINATION": output})
-        require_writable("DESTINATION", output)
+        folders = local_folders(source, destination, {"--redact": redact, "--review": review})
         policy = _wait_policy(timeout, LOCAL_POLL_SECONDS if delay is None else delay)
-        target = at_local_service(notes, output, start, clock)
+        target = at_local_service(*folders, start, clock)
     else:
         request = _s3_request(source, destination, start, hint=", or a folder with --local")
         policy = _wait_policy(timeout, delay)
         target = at_aws(service, request, clock, slot_timeout)
 
-    undelivered = Undelivered()
     with target as here:
         job = submit(here.client, here.request)
-        with waiting(job.job_id, here.how_to_wait(job.job_id), as_json=as_json):
-            properties = _wait(job, policy, clock)
+        properties = wait(job, policy, clock, here.how_to_wait(job.job_id), as_json=as_json)
         with reading(job.job_id, here.how_to_read(job.job_id)):
-            problems = [here.fetch()]
-            found = job.results()
-            documents, counts = _count(undelivered.all_but(iter(found)))
+            results = job.results()
+            delivery = Delivery(results)
+            delivery.leave_out(here.fetch())
+            documents, counts = delivery.count()
             if redact is not None:
-                redacted = undelivered.all_but(found.redacted())
-                _, problem = _write_copies(redacted, redact, properties)
-                problems.append(problem)
+                delivery.write_copies(redact)
             if review is not None:
-                _write_page(review, found, job.job_id, undelivered)
-            unprocessed = found.unprocessed
+                delivery.write_page(review)
             if as_json:
                 emit_json(
                     {
@@ -217,23 +188,22 @@ def detect(
                         "destination": destination,
                         "document_count": documents,
                         "entity_counts": dict(counts.most_common()),
-                        "unprocessed": [unprocessed_members(file) for file in unprocessed],
-                        "failed": undelivered.members,
+                        "unprocessed": [unprocessed_members(file) for file in results.unprocessed],
+                        "failed": delivery.failed,
                         "redacted": None if redact is None else str(redact),
                         "review": None if review is None else str(review),
                     }
                 )
             else:
                 show_counts(documents, counts)
-                show_unprocessed(unprocessed)
+                show_unprocessed(results.unprocessed)
                 if local:
                     emit(f"The job's output is in {destination}")
                 if redact is not None:
                     emit(f"Redacted copies are in {redact}")
                 if review is not None:
                     emit(f"The review page is {review}. It contains the notes in full.")
-    undelivered.exit_if_any(*problems)
-    return _exit_code(found)
+    return delivery.end()
 
 
 @app.command("start")
@@ -257,7 +227,7 @@ def start_job(
     s3://bucket/prefix.
     """
     request = _s3_request(source, destination, start)
-    with service.client(clock=WatchedClock(), slot_timeout=slot_timeout) as client:
+    with service.client(slot_timeout=slot_timeout) as client:
         job_id = submit(client, request).job_id
     if as_json:
         emit_json({"job_id": job_id, "client_request_token": request.client_request_token})
@@ -279,7 +249,7 @@ def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> in
 
     The exit code is 0 whatever the job's state is.
     """
-    with service.client(clock=WatchedClock()) as client:
+    with service.client() as client:
         properties = client.describe_phi_detection_job(job_id)
     if as_json:
         emit_json(job_members(properties, show_names=show_names))
@@ -302,14 +272,14 @@ def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> in
     "--before",
     "submit_time_before",
     metavar="TIME",
-    callback=moment,
+    callback=utc_time,
     help="Only jobs submitted before this time, oldest first.",
 )
 @click.option(
     "--after",
     "submit_time_after",
     metavar="TIME",
-    callback=moment,
+    callback=utc_time,
     help="Only jobs submitted after this time, newest first.",
 )
 @show_names_option
@@ -335,7 +305,7 @@ def list_jobs(
         submit_time_before=submit_time_before,
         submit_time_after=submit_time_after,
     )
-    with service.client(clock=WatchedClock()) as client:
+    with service.client() as client:
         jobs = client.list_phi_detection_jobs(filter)
         if as_json:
             for job in jobs:
@@ -345,22 +315,21 @@ def list_jobs(
     return DONE
 
 
-@app.command()
+@app.command("wait")
 @click.argument("job_id")
 @timeout_option
 @poll_seconds_option
 @service_options
 @json_option
-def wait(
+def wait_for_job(
     job_id: str, timeout: float | None, delay: float | None, service: Service, as_json: bool
 ) -> int:
     """Wait until a job has ended, and print how it ended."""
     policy = _wait_policy(timeout, delay)
     clock = WatchedClock()
-    with service.client(clock=clock) as client:
-        job = client.job(job_id)
-        with waiting(job_id, service.how_to_wait(job_id), as_json=as_json):
-            properties = _wait(job, policy, clock)
+    with service.client(clock) as client:
+        advice = service.how_to_wait(job_id)
+        properties = wait(client.job(job_id), policy, clock, advice, as_json=as_json)
     if as_json:
         emit_json(job_members(properties))
     else:
@@ -377,7 +346,7 @@ def stop(job_id: str, service: Service, as_json: bool) -> int:
 
     Use `wait` to see when the job has stopped.
     """
-    with service.client(clock=WatchedClock()) as client:
+    with service.client() as client:
         stopped = client.stop_phi_detection_job(job_id)
     if as_json:
         emit_json({"job_id": stopped})
@@ -389,30 +358,26 @@ def stop(job_id: str, service: Service, as_json: bool) -> int:
 # --- Commands for a job's results -----------------------------------------------------------------
 
 
-@app.command()
+@app.command("results")
 @click.argument("job_id")
 @click.option("--show-text", is_flag=True, help="Show the detected text, which is PHI.")
 @service_options
 @json_option
-def results(job_id: str, show_text: bool, service: Service, as_json: bool) -> int:
+def print_results(job_id: str, show_text: bool, service: Service, as_json: bool) -> int:
     """Print what a job found, as one JSON object per document.
 
     With --json, files that were not processed or cannot be read get an object, too.
     """
-    undelivered = Undelivered(as_json=as_json)
-    with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
-        found = client.results(job_id)
-        with closing(undelivered.all_but(iter(found))) as documents:
-            for document in documents:
-                emit_json(document_members(document, show_text=show_text))
-        _print_unprocessed(found, as_json=as_json)
-    undelivered.exit_if_any()
-    return _exit_code(found)
+    with service.client() as client, reading(job_id, SAME_COMMAND):
+        delivery = Delivery(client.results(job_id), as_json=as_json)
+        delivery.print_documents(show_text=show_text)
+        delivery.print_unprocessed()
+    return delivery.end()
 
 
 @app.command()
 @click.argument("job_id")
-@click.argument("folder", callback=copies, shell_complete=complete_folder)
+@click.argument("folder", **FOLDER_OF_COPIES)
 @click.option(
     "--min-score",
     type=float,
@@ -439,22 +404,18 @@ def redact(
     prefix.
     """
     require_writable("FOLDER", folder)
-    undelivered = Undelivered(as_json=as_json)
-    with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
-        properties = client.describe_phi_detection_job(job_id)
-        found = client.results(job_id)
-        redacted = undelivered.all_but(found.redacted(min_score=min_score, replacement=replacement))
-        number, problem = _write_copies(redacted, folder, properties, as_json=as_json)
-        _print_unprocessed(found, as_json=as_json)
+    with service.client() as client, reading(job_id, SAME_COMMAND):
+        delivery = Delivery(client.results(job_id), as_json=as_json)
+        number = delivery.write_copies(folder, min_score=min_score, replacement=replacement)
+        delivery.print_unprocessed()
     if not as_json:
         emit(f"{amount(number, 'redacted copy is', 'redacted copies are')} in {folder}")
-    undelivered.exit_if_any(problem)
-    return _exit_code(found)
+    return delivery.end()
 
 
 @app.command()
 @click.argument("job_id")
-@click.argument("file", callback=page, shell_complete=complete_file)
+@click.argument("file", **REVIEW_PAGE)
 @service_options
 @json_option
 def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
@@ -462,25 +423,24 @@ def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
 
     FILE is a local HTML file. It contains the notes in full.
     """
-    _require_page("FILE", file)
-    undelivered = Undelivered()
-    with service.client(clock=WatchedClock()) as client, reading(job_id, SAME_COMMAND):
-        found = client.results(job_id)
-        _write_page(file, found, job_id, undelivered)
-        _print_unprocessed(found)
+    require_page("FILE", file)
+    with service.client() as client, reading(job_id, SAME_COMMAND):
+        results = client.results(job_id)
+        delivery = Delivery(results)
+        delivery.write_page(file)
+        delivery.print_unprocessed()
     if as_json:
         emit_json(
             {
                 "job_id": job_id,
-                "unprocessed": [unprocessed_members(each) for each in found.unprocessed],
-                "failed": undelivered.members,
+                "unprocessed": [unprocessed_members(each) for each in results.unprocessed],
+                "failed": delivery.failed,
                 "review": str(file),
             }
         )
     else:
         emit(f"The review page is {file}. It contains the notes in full.")
-    undelivered.exit_if_any()
-    return _exit_code(found)
+    return delivery.end()
 
 
 # --- Shell completion -----------------------------------------------------------------------------
@@ -512,89 +472,3 @@ def _wait_policy(timeout: float | None, delay: float | None) -> WaitPolicy:
     if delay is None:
         return WaitPolicy(timeout=timeout)
     return WaitPolicy(delay=delay, max_delay=delay, multiplier=1.0, timeout=timeout)
-
-
-def _wait(job: Job, policy: WaitPolicy, clock: WatchedClock) -> JobProperties:
-    with Progress(clock) as progress:
-        return job.wait(policy, on_poll=progress.on_poll, on_poll_error=progress.on_poll_error)
-
-
-def _count(documents: Generator[Document, None, None]) -> tuple[int, Counter[str]]:
-    """Return how many documents there are, and how many entities of each type they contain."""
-    number = 0
-    counts: Counter[str] = Counter()
-    with closing(documents):
-        for document in documents:
-            number += 1
-            counts.update(entity.type for entity in document.entities)
-    return number, counts
-
-
-def _write_copies(
-    redacted: Generator[tuple[str, str], None, None],
-    root: Path,
-    job: JobProperties,
-    *,
-    as_json: bool = False,
-) -> tuple[int, ResultsError | None]:
-    """Write redacted copies, and with `as_json` print a line for each.
-
-    Returns:
-        How many were written, and the error that names the keys that were left out.
-    """
-    number = 0
-    source = job.input_data_config
-    prefix = source.s3_key or "" if source else ""
-    with closing(redacted):
-        folder = Folder(root, private=False)
-        for key, text in redacted:
-            # A folder marker, such as the S3 console creates, is empty and needs no copy.
-            if key.endswith("/") and not text:
-                continue
-            path = folder.write(key, name_of_copy(key, prefix), text.encode())
-            if path is not None:
-                number += 1
-                if as_json:
-                    emit_json({"input_key": key, "path": str(path)})
-    return number, folder.problem
-
-
-def _require_page(argument: str, file: Path) -> None:
-    """Raise `Exit` if the page for a reviewer cannot be written, so that no job is started."""
-    require_writable(argument, file.parent)
-    if not replaceable(file):
-        raise Exit(USAGE, f"{argument} must be a new file or an existing regular file")
-    try:
-        from ..review import page as _  # noqa: F401 - imports what the page needs
-    except ImportError as error:
-        reason = str(error)
-    else:
-        return
-    raise Exit(USAGE, reason)
-
-
-def _write_page(file: Path, found: JobResults, job_id: str, undelivered: Undelivered) -> None:
-    from ..review.page import render
-
-    failed: dict[str, str] = {}
-    html = render(
-        undelivered.all_but(found.with_text(), failed),
-        title=f"Job {job_id}",
-        unprocessed=found.unprocessed,
-        failed=failed,
-    )
-    write_private(file, html)
-
-
-def _print_unprocessed(found: JobResults, *, as_json: bool = False) -> None:
-    """Print to stderr which files were not processed, and with `as_json` to stdout as well."""
-    for file in found.unprocessed:
-        if as_json:
-            emit_json({"unprocessed": unprocessed_members(file)})
-        why = ": ".join(filter(None, (file.error_code, file.error_message)))
-        inform(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
-
-
-def _exit_code(found: JobResults) -> int:
-    ended_early = found.manifest.status in (JobStatus.FAILED, JobStatus.STOPPED)
-    return PARTIAL if found.unprocessed or ended_early else DONE

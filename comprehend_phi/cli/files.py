@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,21 @@ _ERRORS_OF_ONE_PATH = {
     errno.ENOTDIR,
     errno.EPERM,
 }
+
+
+# More than one letter, because a Windows path begins with a letter and a colon.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def local_path(text: str) -> Path:
+    """Return the path that a user typed for a local file or folder.
+
+    Raises:
+        ValueError: `text` is empty or a URI.
+    """
+    if not text or _URI.match(text):
+        raise ValueError
+    return Path(text)
 
 
 class Folder:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from .._client import PHIClient
-from .._jobs import Job
+from .._jobs import Job, WaitPolicy
 from ..errors import (
     ActiveJobLimitExceeded,
     JobError,
@@ -15,9 +15,10 @@ from ..errors import (
     TransportError,
     WaitTimeout,
 )
-from ..models import StartPHIDetectionJobRequest
+from ..models import JobProperties, StartPHIDetectionJobRequest
 from .exits import FAILED, TIMED_OUT, Exit, interrupted, os_problem
 from .output import emit_json, inform, job_members
+from .progress import Progress, WatchedClock
 
 SAME_COMMAND = "To read them again, repeat the command."
 
@@ -49,21 +50,23 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
     raise end
 
 
-@contextmanager
-def waiting(job_id: str, how_to_wait: str, *, as_json: bool) -> Generator[None, None, None]:
-    """Print how to continue if the wait ends before the job does.
+def wait(
+    job: Job, policy: WaitPolicy, clock: WatchedClock, how_to_wait: str, *, as_json: bool
+) -> JobProperties:
+    """Wait until a job has ended. If the wait ends earlier, print how to continue.
 
-    With `as_json`, print the job even if it failed or the wait ended early.
+    With `as_json`, print the job to stdout even if it failed or the wait ended early.
     """
     try:
-        yield
+        with Progress(clock) as progress:
+            return job.wait(policy, on_poll=progress.on_poll, on_poll_error=progress.on_poll_error)
     except KeyboardInterrupt:
-        end = interrupted(f"Interrupted while waiting for job {job_id}", how_to_wait)
+        end = interrupted(f"Interrupted while waiting for job {job.job_id}", how_to_wait)
     except WaitTimeout as error:
         failed_poll = error.last_poll_error
         end = Exit(
             TIMED_OUT,
-            f"Job {job_id} was still {error.job.job_status} after {error.timeout:g} seconds."
+            f"Job {job.job_id} was still {error.job.job_status} after {error.timeout:g} seconds."
             + (f" The last poll failed: {failed_poll}" if failed_poll else ""),
             how_to_wait,
         )
@@ -78,9 +81,7 @@ def waiting(job_id: str, how_to_wait: str, *, as_json: bool) -> Generator[None, 
         advice = () if isinstance(error, ResourceNotFoundException) else (how_to_wait,)
         end = Exit(FAILED, str(error), *advice)
         if as_json:
-            emit_json({"job_id": job_id, "job_status": None})
-    else:
-        return
+            emit_json({"job_id": job.job_id, "job_status": None})
     raise end
 
 

@@ -6,7 +6,7 @@ Only this module and the package `testing` know the local service.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from .._service.boto3_clients import build_with_boto3
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig
 from .exits import USAGE, Exit
-from .files import Folder
+from .files import Folder, keep_out_of, local_path, require_writable
 from .notes import find_notes, read_note
 from .targets import StartOptions, Target
 
@@ -34,13 +34,40 @@ _ROLE_ARN = "arn:aws:iam::123456789012:role/local"
 _KMS_KEY = "alias/local"
 
 
+def local_folders(
+    source: str, destination: str, files: Mapping[str, Path | None]
+) -> tuple[Path, Path]:
+    """Return the folders of a local job.
+
+    Args:
+        source: SOURCE, the folder of the notes.
+        destination: DESTINATION, the folder for the results.
+        files: the other files and folders that the command writes, by option.
+
+    Raises:
+        Exit: one of them cannot be used.
+    """
+    notes, output = _local_folder("SOURCE", source), _local_folder("DESTINATION", destination)
+    if not notes.is_dir():
+        raise Exit(USAGE, "SOURCE must be an existing folder if you use --local")
+    keep_out_of(notes, {**files, "DESTINATION": output})
+    require_writable("DESTINATION", output)
+    return notes, output
+
+
+def _local_folder(argument: str, text: str) -> Path:
+    try:
+        return local_path(text)
+    except ValueError:
+        pass
+    raise Exit(USAGE, f"{argument} must be a local folder if you use --local")
+
+
 @contextmanager
 def at_local_service(
     source: Path, destination: Path, options: StartOptions, clock: Clock
 ) -> Generator[Target, None, None]:
-    """Run the job in this process on every file of the folder `source`."""
-    if not source.is_dir():
-        raise Exit(USAGE, "SOURCE must be an existing folder if you use --local")
+    """Run the job in this process on every file in `source`."""
     notes = find_notes(source)
     request = evolve(
         options,

@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -17,22 +16,20 @@ from click.shell_completion import CompletionItem
 from ..errors import RequestValidationError
 from ..models import InputDataConfig, JobStatus, OutputDataConfig
 from .exits import USAGE, Exit
+from .files import local_path
 from .targets import Service, StartOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[_Function], _Function]
 _Location = TypeVar("_Location", InputDataConfig, OutputDataConfig)
 
-# --- Values ---------------------------------------------------------------------------------------
-
-# More than one letter, because a Windows path begins with a letter and a colon.
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# --- Checking values ------------------------------------------------------------------------------
 
 
 def checked(parse: Callable[[str], Any], rule: str) -> Callable[..., Any]:
     """Return a click callback that parses a value. If it cannot, it exits with `rule`.
 
-    The exit never quotes the value, which click's own messages do.
+    Unlike click's own messages, `rule` does not quote the value.
     """
 
     def callback(_context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
@@ -54,28 +51,31 @@ def label(parameter: click.Parameter) -> str:
     return parameter.opts[0]
 
 
-def local_path(text: str) -> Path:
-    """Parse the path of a local file or folder.
-
-    Raises:
-        ValueError: `text` is empty or a URI.
-    """
-    if not text or _URI.match(text):
+def _region(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
         raise ValueError
-    return Path(text)
+    return text
 
 
-def local_folder(argument: str, text: str) -> Path:
-    """Parse an argument that --local makes a local folder."""
-    try:
-        return local_path(text)
-    except ValueError:
-        pass
-    raise Exit(USAGE, f"{argument} must be a local folder if you use --local")
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    # `port` raises ValueError if it is not a port.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError
+    return text
+
+
+def _utc(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    # The service gets UTC, where times in the years 1 and 9999 may not exist.
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+utc_time = checked(_utc, "must be a date or a time such as 2031-02-03T04:05:06")
 
 
 def s3_location(config: type[_Location], argument: str, text: str, hint: str = "") -> _Location:
-    """Parse an argument that is an `s3://` URI."""
+    """Parse an argument that is an `s3://` URI. The hint completes the error for anything else."""
     try:
         return config.from_uri(text)
     except RequestValidationError as error:
@@ -85,60 +85,35 @@ def s3_location(config: type[_Location], argument: str, text: str, hint: str = "
     raise Exit(USAGE, f"{argument} {rule}")
 
 
-def _region(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
-        raise ValueError
-    return text
-
-
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    # Reading a port that is no port raises ValueError.
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError
-    return text
-
-
-def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    # It is sent in UTC, in which a moment of the year 1 or 9999 may not exist.
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-moment = checked(_utc, "must be a date or a time such as 2031-02-03T04:05:06")
-copies = checked(local_path, "must be a local folder: copies are written only to this machine")
-page = checked(local_path, "must be a local file: the page is written only to this machine")
-
 # --- Shell completion -----------------------------------------------------------------------------
-
-
-def complete_file(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Let the shell complete the name of a file."""
-    return [CompletionItem(incomplete, type="file")]
-
-
-def complete_folder(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Let the shell complete the name of a folder."""
-    return [CompletionItem(incomplete, type="dir")]
-
-
-def complete_local_folder(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Let the shell complete the name of a folder if --local was given before it."""
-    return complete_folder(context, parameter, incomplete) if context.params.get("local") else []
 
 
 def complete_status(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """Complete the status of a job."""
+    """Return the statuses of a job that begin with what was typed."""
     return [status for status in JobStatus if status.startswith(incomplete.upper())]
 
+
+def complete_local_folder(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete a folder if --local was typed before."""
+    return [CompletionItem(incomplete, type="dir")] if context.params.get("local") else []
+
+
+def _local(kind: Literal["dir", "file"], rule: str) -> dict[str, Any]:
+    def complete(
+        _context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type=kind)]
+
+    return {"callback": checked(local_path, rule), "shell_complete": complete}
+
+
+# For arguments and options that are paths.
+FOLDER_OF_COPIES = _local("dir", "must be a local folder: copies are written only to this machine")
+REVIEW_PAGE = _local("file", "must be a local file: the page is written only to this machine")
 
 # --- Options --------------------------------------------------------------------------------------
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import frozen
 
 from .._client import PHIClient
+from .._clock import Clock, SystemClock
 from .._retry import RetryPolicy
 from .._service.boto3_clients import build_with_boto3
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
 from .exits import PROGRAM, USAGE, Exit
 
-if TYPE_CHECKING:
-    from .._clock import Clock
+_SYSTEM_CLOCK = SystemClock()
 
 
 @frozen
@@ -28,7 +28,7 @@ class Service:
     profile: str | None = None
     endpoint_url: str | None = None
 
-    def client(self, *, clock: Clock, slot_timeout: float = 0.0) -> PHIClient:
+    def client(self, clock: Clock = _SYSTEM_CLOCK, slot_timeout: float = 0.0) -> PHIClient:
         """Return a new client of the service."""
         return PHIClient(
             region_name=self.region,
@@ -136,5 +136,5 @@ def at_aws(
     service: Service, request: StartPHIDetectionJobRequest, clock: Clock, slot_timeout: float
 ) -> Generator[Target, None, None]:
     """Run the job at AWS. Its results stay where the service writes them."""
-    with service.client(clock=clock, slot_timeout=slot_timeout) as client:
+    with service.client(clock, slot_timeout) as client:
         yield Target(client, request, service.how_to_wait, service.how_to_read, lambda: None)

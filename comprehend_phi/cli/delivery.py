@@ -1,0 +1,165 @@
+"""Delivering a job's results: every note that can be delivered is, and the others are named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import IncompleteResultsError, ResultsError
+from ..models import JobStatus
+from .exits import DONE, FAILED, PARTIAL, USAGE, Exit
+from .files import Folder, name_of_copy, replaceable, require_writable, write_private
+from .output import amount, document_members, emit_json, inform, unprocessed_members
+
+if TYPE_CHECKING:
+    from .._results.streams import JobResults
+
+_Item = TypeVar("_Item")
+
+
+class Delivery:
+    """Delivers a job's results. A note that cannot be delivered is named on stderr at once.
+
+    Args:
+        results: the results.
+        as_json: whether stdout gets a line for each copy and for each note that cannot be
+            delivered.
+    """
+
+    def __init__(self, results: JobResults, *, as_json: bool = False) -> None:
+        self._results = results
+        self._as_json = as_json
+        self._failed: dict[str, str] = {}
+        self._left_out: list[ResultsError] = []
+        self._incomplete: list[IncompleteResultsError] = []
+
+    @property
+    def failed(self) -> list[dict[str, str]]:
+        """The notes that could not be delivered, for JSON."""
+        return [{"input_key": key, "reason": reason} for key, reason in self._failed.items()]
+
+    def print_documents(self, *, show_text: bool) -> None:
+        """Print the documents to stdout, as one JSON object per line."""
+        with closing(self._deliver(iter(self._results))) as documents:
+            for document in documents:
+                emit_json(document_members(document, show_text=show_text))
+
+    def count(self) -> tuple[int, Counter[str]]:
+        """Return how many documents there are, and how many entities of each type."""
+        number = 0
+        counts: Counter[str] = Counter()
+        with closing(self._deliver(iter(self._results))) as documents:
+            for document in documents:
+                number += 1
+                counts.update(entity.type for entity in document.entities)
+        return number, counts
+
+    def write_copies(
+        self, root: Path, *, min_score: float = 0.0, replacement: str = "[{type}]"
+    ) -> int:
+        """Write redacted copies below `root`, and return how many were written."""
+        number = 0
+        source = self._results.job.input_data_config
+        prefix = source.s3_key or "" if source else ""
+        redacted = self._results.redacted(min_score=min_score, replacement=replacement)
+        with closing(self._deliver(redacted)) as copies:
+            folder = Folder(root, private=False)
+            for key, text in copies:
+                # A folder marker, such as the S3 console creates, is empty and needs no copy.
+                if key.endswith("/") and not text:
+                    continue
+                path = folder.write(key, name_of_copy(key, prefix), text.encode())
+                if path is not None:
+                    number += 1
+                    if self._as_json:
+                        emit_json({"input_key": key, "path": str(path)})
+        self.leave_out(folder.problem)
+        return number
+
+    def write_page(self, file: Path) -> None:
+        """Write the review page. It lists the files and notes that it cannot show."""
+        from ..review.page import render
+
+        failed: dict[str, str] = {}
+        html = render(
+            self._deliver(self._results.with_text(), failed),
+            title=f"Job {self._results.job.job_id}",
+            unprocessed=self._results.unprocessed,
+            failed=failed,
+        )
+        write_private(file, html)
+
+    def print_unprocessed(self) -> None:
+        """Print to stderr which files were not processed, and as JSON to stdout, too."""
+        for file in self._results.unprocessed:
+            if self._as_json:
+                emit_json({"unprocessed": unprocessed_members(file)})
+            why = ": ".join(filter(None, (file.error_code, file.error_message)))
+            inform(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
+
+    def leave_out(self, problem: ResultsError | None) -> None:
+        """Let the command fail in the end because of `problem`, if there is one."""
+        if problem is not None:
+            self._left_out.append(problem)
+
+    def end(self) -> int:
+        """Return the exit code.
+
+        Raises:
+            Exit: something was not delivered.
+        """
+        lines = [str(problem) for problem in self._left_out]
+        if self._failed:
+            lines.append(f"{amount(len(self._failed), 'note', 'notes')} could not be delivered")
+        lines.extend(str(error) for error in self._incomplete)
+        if lines:
+            raise Exit(FAILED, *dict.fromkeys(lines))
+        ended_early = self._results.manifest.status in (JobStatus.FAILED, JobStatus.STOPPED)
+        return PARTIAL if self._results.unprocessed or ended_early else DONE
+
+    def _deliver(
+        self, stream: Generator[_Item, None, None], failed: dict[str, str] | None = None
+    ) -> Generator[_Item, None, None]:
+        """Yield what a stream of results delivers, and collect what it does not.
+
+        If you pass `failed`, it gets the notes that this stream could not deliver.
+        """
+        with closing(stream):
+            try:
+                yield from stream
+            except IncompleteResultsError as error:
+                self._collect(error)
+                if failed is not None:
+                    failed.update(error.failed)
+
+    def _collect(self, error: IncompleteResultsError) -> None:
+        if not error.failed:
+            self._incomplete.append(error)
+        for key, reason in error.failed.items():
+            if key in self._failed:
+                continue
+            self._failed[key] = reason
+            inform(f"Failed: {key} ({reason.rstrip('.')})")
+            if self._as_json:
+                emit_json({"failed": {"input_key": key, "reason": reason}})
+
+
+def require_page(argument: str, file: Path) -> None:
+    """Check that the review page can be written, so that no job is started in vain.
+
+    Raises:
+        Exit: it cannot.
+    """
+    require_writable(argument, file.parent)
+    if not replaceable(file):
+        raise Exit(USAGE, f"{argument} must be a new file or an existing regular file")
+    try:
+        from ..review import page as _  # noqa: F401 - imports what the page needs
+    except ImportError as error:
+        reason = str(error)
+    else:
+        return
+    raise Exit(USAGE, reason)
