@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from ._shapes import InstanceShape, require
+from ._shapes import InstanceShape, check_argument
 from ._structs import PrivateStruct
 from .errors import RequestValidationError
 
@@ -91,7 +91,7 @@ class Entity(PrivateStruct, frozen=True, kw_only=True, gc=False, rename="pascal"
                 quotes no value.
         """
         owner = f"{cls.__name__}.from_dict"
-        require(owner, "members", _MEMBERS, members)
+        check_argument(owner, "members", _MEMBERS, members)
         try:
             return msgspec.convert(members, cls)
         except msgspec.ValidationError as error:

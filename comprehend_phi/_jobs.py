@@ -12,12 +12,13 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import evolve, field, frozen
+from attrs.validators import optional
 
 from . import _shapes
 from ._clock import Clock
 from ._logs import code_or_reason, error_fields, log
 from ._service.operations import DESCRIBE
-from ._shapes import InstanceShape, Obeys, require
+from ._shapes import InstanceShape, check_argument
 from .errors import (
     ClientClosedError,
     ExpiredTokenException,
@@ -56,10 +57,10 @@ class WaitPolicy:
         RequestValidationError: a number is out of range.
     """
 
-    delay: float = field(default=10.0, validator=Obeys(_shapes.PAUSE))
-    max_delay: float = field(default=60.0, validator=Obeys(_shapes.PAUSE))
-    multiplier: float = field(default=1.5, validator=Obeys(_shapes.FACTOR))
-    timeout: float | None = field(default=None, validator=Obeys(_shapes.TIMEOUT, optional=True))
+    delay: float = field(default=10.0, validator=_shapes.PAUSE)
+    max_delay: float = field(default=60.0, validator=_shapes.PAUSE)
+    multiplier: float = field(default=1.5, validator=_shapes.FACTOR)
+    timeout: float | None = field(default=None, validator=optional(_shapes.TIMEOUT))
 
 
 _WAIT_POLICY = InstanceShape(WaitPolicy, "to wait for at most 60 seconds, pass timeout=60")
@@ -203,10 +204,10 @@ def _checked(
     policy: WaitPolicy, timeout: float | None, on_poll: object, on_poll_error: object
 ) -> WaitPolicy:
     """Return the policy of a wait. Raise RequestValidationError if an argument is wrong."""
-    require("wait", "policy", _WAIT_POLICY, policy)
-    require("wait", "timeout", _shapes.TIMEOUT, timeout, optional=True)
-    require("wait", "on_poll", _shapes.CALLABLE, on_poll, optional=True)
-    require("wait", "on_poll_error", _shapes.CALLABLE, on_poll_error, optional=True)
+    check_argument("wait", "policy", _WAIT_POLICY, policy)
+    check_argument("wait", "timeout", _shapes.TIMEOUT, timeout, optional=True)
+    check_argument("wait", "on_poll", _shapes.CALLABLE, on_poll, optional=True)
+    check_argument("wait", "on_poll_error", _shapes.CALLABLE, on_poll_error, optional=True)
     return policy if timeout is None else evolve(policy, timeout=timeout)
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from attrs import NOTHING, AttrsInstance, fields, has
 
-from ._shapes import InstanceShape, require
+from ._shapes import InstanceShape, check_argument
 from .errors import RequestValidationError
 
 _MEMBERS = InstanceShape(Mapping, "as AWS spells them")
@@ -61,7 +61,7 @@ def decode(cls: type[AttrsInstance], members: Any, *, owner: str, field: str) ->
         RequestValidationError: `members` is not a mapping, contains a member that AWS does not
             know, or lacks a required one.
     """
-    require(owner, field, _MEMBERS, members)
+    check_argument(owner, field, _MEMBERS, members)
     names = _fields_by_member(cls)
     required = {
         member for member, name in names.items() if getattr(fields(cls), name).default is NOTHING

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import cast
 
 from ._entities import Entity
-from ._shapes import InstanceShape, NumberShape, StringShape, require
+from ._shapes import InstanceShape, NumberShape, StringShape, check_argument
 from .errors import RedactionError, RequestValidationError
 
 # Fields with attributes, conversions or format specs are left out on purpose: they reach into
@@ -52,10 +52,10 @@ def redact(
         RedactionError: an entity does not fit the text.
         RequestValidationError: an argument is not what it should be.
     """
-    require("redact", "text", _TEXT, text)
-    require("redact", "min_score", _SCORE, min_score)
-    require("redact", "replacement", _REPLACEMENT, replacement)
-    require("redact", "entities", _ENTITIES, entities)
+    check_argument("redact", "text", _TEXT, text)
+    check_argument("redact", "min_score", _SCORE, min_score)
+    check_argument("redact", "replacement", _REPLACEMENT, replacement)
+    check_argument("redact", "entities", _ENTITIES, entities)
     found = list(entities)
     if not all(isinstance(entity, Entity) for entity in cast("list[object]", found)):
         raise RequestValidationError(

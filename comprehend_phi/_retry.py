@@ -12,11 +12,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import field, frozen
+from attrs.validators import optional
 
 from . import _shapes
 from ._clock import Clock
 from ._logs import code_or_reason, error_fields, log
-from ._shapes import InstanceShape, Obeys, require
+from ._shapes import InstanceShape, check_argument
 from .errors import ActiveJobLimitExceeded, ServiceError, TransportError
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ class RetryPolicy:
         RequestValidationError: a number is out of range.
     """
 
-    max_attempts: int = field(default=8, validator=Obeys(_shapes.ATTEMPTS))
-    base_delay: float = field(default=0.5, validator=Obeys(_shapes.SECONDS))
-    max_delay: float = field(default=20.0, validator=Obeys(_shapes.SECONDS))
-    timeout: float | None = field(default=None, validator=Obeys(_shapes.TIMEOUT, optional=True))
-    slot_timeout: float = field(default=0.0, validator=Obeys(_shapes.TIMEOUT))
-    slot_delay: float = field(default=15.0, validator=Obeys(_shapes.PAUSE))
+    max_attempts: int = field(default=8, validator=_shapes.ATTEMPTS)
+    base_delay: float = field(default=0.5, validator=_shapes.SECONDS)
+    max_delay: float = field(default=20.0, validator=_shapes.SECONDS)
+    timeout: float | None = field(default=None, validator=optional(_shapes.TIMEOUT))
+    slot_timeout: float = field(default=0.0, validator=_shapes.TIMEOUT)
+    slot_delay: float = field(default=15.0, validator=_shapes.PAUSE)
 
 
 _POLICY = InstanceShape(RetryPolicy, "such as RetryPolicy(max_attempts=3)")
@@ -65,8 +66,8 @@ _CLOCK = InstanceShape(Clock, "such as SystemClock() or comprehend_phi.testing.F
 
 def check_options(owner: str, policy: object, clock: object) -> None:
     """Raise RequestValidationError if an argument of the class `owner` has the wrong type."""
-    require(owner, "retry", _POLICY, policy)
-    require(owner, "clock", _CLOCK, clock)
+    check_argument(owner, "retry", _POLICY, policy)
+    check_argument(owner, "clock", _CLOCK, clock)
 
 
 class Retrier:

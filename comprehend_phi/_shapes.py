@@ -1,8 +1,8 @@
-"""The shapes of what is sent and of arguments, each with its one rule, and what applies them.
+"""The shapes of request members and arguments. Each shape is one rule, and an attrs validator.
 
-The limits and patterns are those of the service model that botocore ships (`service-2.json`,
-2018-10-30); `tests/test_contract.py` holds the two against each other. One rule goes beyond the
-model: `//` in an S3 key, which AWS's guidelines for batch jobs exclude.
+The limits and patterns are those of the service model in botocore (`service-2.json`, 2018-10-30).
+`tests/service/test_contract.py` compares them. One rule goes beyond the model: AWS's guidelines for
+batch jobs exclude `//` from S3 keys.
 """
 
 from __future__ import annotations
@@ -18,26 +18,48 @@ from attrs import Attribute, frozen
 
 from .errors import RequestValidationError
 
-_Rule = Callable[[str], str | None]  # what is wrong with a value, or None
+_Rule = Callable[[str], str | None]  # returns what is wrong with a value, or None
 
 
-def _character(value: str, index: int) -> str:
-    """The one character of a refused value that an error may show."""
+def check_argument(
+    owner: str, field: str, shape: Shape, value: Any, *, optional: bool = False
+) -> None:
+    """Raise `RequestValidationError` if `value` does not have the shape.
+
+    Args:
+        owner: the class that is built, or the function that is called.
+        field: the field or argument.
+        shape: the shape that `value` must have.
+        value: the value.
+        optional: whether None is allowed too.
+    """
+    if value is None and optional:
+        return
+    if problem := shape.problem(value):
+        raise RequestValidationError(owner=owner, field=field, shape=shape.name, reason=problem)
+
+
+def _validate(shape: Shape, instance: object, attribute: Attribute[Any], value: Any) -> None:
+    check_argument(type(instance).__name__, attribute.name, shape, value)
+
+
+def _describe(value: str, index: int) -> str:
+    """Describe one character of a rejected value. An error may show no more of it."""
     code = ord(value[index])
     name = unicodedata.name(value[index], "unnamed")
     return f"the character at index {index} is U+{code:04X} ({name})"
 
 
 def _match_problem(pattern: re.Pattern[str], value: str) -> str | None:
-    """The rule of a pattern that reads the same in the model's regex dialect and in Python's."""
+    """Check a pattern that means the same in the model's regex dialect and in Python's."""
     return None if pattern.fullmatch(value) else f"must match {pattern.pattern}"
 
 
-def _character_problem(others: re.Pattern[str], in_words: str, value: str) -> str | None:
-    """The rule of a pattern that repeats one class of characters; `others` finds any other."""
+def _character_problem(others: re.Pattern[str], allowed: str, value: str) -> str | None:
+    """Check a pattern that repeats one class of characters. `others` finds any other character."""
     if (found := others.search(value)) is None:
         return None
-    return f"must consist of {in_words}; {_character(value, found.start())}"
+    return f"must consist of {allowed}; {_describe(value, found.start())}"
 
 
 _ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
@@ -45,7 +67,7 @@ _NAME_PUNCTUATION = frozenset("_.:/=+-%@")
 
 
 def _name_problem(value: str) -> str | None:
-    r"""The rule of `[\p{L}\p{Z}\p{N}_.:/=+\-%@]*`, whose classes Python's `re` does not know."""
+    r"""Check the pattern `[\p{L}\p{Z}\p{N}_.:/=+\-%@]*`. Python's `re` does not support `\p`."""
     if _ASCII_NAME.fullmatch(value):
         return None
     for index, character in enumerate(value):
@@ -53,15 +75,15 @@ def _name_problem(value: str) -> str | None:
         if unicodedata.category(character)[0] not in "LZN" and character not in _NAME_PUNCTUATION:
             return (
                 "must consist of Unicode letters, separators and numbers and _.:/=+-%@;"
-                f" {_character(value, index)}"
+                f" {_describe(value, index)}"
             )
     return None
 
 
 def _line_problem(value: str) -> str | None:
-    """The rule of `.*`. Which line breaks beside LF the service's dialect excludes, nobody says."""
+    """Check the pattern `.*`. It is unknown which line breaks besides LF the dialect excludes."""
     index = value.find("\n")
-    return f"must be one line; {_character(value, index)}" if index >= 0 else None
+    return f"must be one line; {_describe(value, index)}" if index >= 0 else None
 
 
 def _s3_key_problem(value: str) -> str | None:
@@ -79,17 +101,26 @@ _SURROGATE = re.compile(r"[\uD800-\uDFFF]")
 
 @frozen
 class StringShape:
-    """A string shape of the service model. Lengths count code points."""
+    """A string that UTF-8 can encode. Lengths count code points.
+
+    Attributes:
+        name: the name of the shape in the service model, or of the type.
+        min_length: the minimum length.
+        max_length: the maximum length, or None.
+        pattern: the pattern in the service model, in its own dialect. `rule` checks it.
+        enum: the allowed values, or empty if all are allowed.
+        rule: returns what is wrong with a string, in words that do not contain it.
+    """
 
     name: str
     min_length: int = 0
     max_length: int | None = None
-    pattern: str | None = None  # as the model spells it
+    pattern: str | None = None
     enum: tuple[str, ...] = ()
     rule: _Rule | None = None
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, in words that do not contain it; None when nothing is."""
+        """Return what is wrong with `value`, in words that do not contain it, or None."""
         if not isinstance(value, str):
             return f"must be a str, not {type(value).__name__}"
         if len(value) < self.min_length:
@@ -100,20 +131,22 @@ class StringShape:
             return f"must be one of {', '.join(self.enum)}"
         problem = self.rule(value) if self.rule else None
         if problem is None and (found := _SURROGATE.search(value)):
-            return f"must be text that UTF-8 can encode; {_character(value, found.start())}"
+            return f"must be text that UTF-8 can encode; {_describe(value, found.start())}"
         return problem
+
+    __call__ = _validate
 
 
 @frozen
 class IntegerShape:
-    """An integer shape, both ends included."""
+    """An integer from `minimum` to `maximum`, inclusive. None means no maximum."""
 
     name: str
     minimum: int
     maximum: int | None = None
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, in words that do not contain it; None when nothing is."""
+        """Return what is wrong with `value`, in words that do not contain it, or None."""
         if isinstance(value, bool) or not isinstance(value, int):
             return f"must be an int, not {type(value).__name__}"
         if value < self.minimum:
@@ -122,10 +155,12 @@ class IntegerShape:
             return f"must be at most {self.maximum}"
         return None
 
+    __call__ = _validate
+
 
 @frozen
 class NumberShape:
-    """A number such as seconds or a score."""
+    """A number from `minimum` to `maximum`, inclusive, such as seconds or a score."""
 
     name: str
     minimum: float
@@ -133,23 +168,25 @@ class NumberShape:
     finite: bool = True
 
     def problem(self, value: Any) -> str | None:
-        """What is wrong with `value`, in words that do not contain it; None when nothing is."""
+        """Return what is wrong with `value`, in words that do not contain it, or None."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"must be a number, not {type(value).__name__}"
-        # Written so that not-a-number is refused too.
+        # Comparisons with not-a-number are false, so these two conditions reject it.
         if self.maximum is not None and not self.minimum <= value <= self.maximum:
             return f"must be between {self.minimum:g} and {self.maximum:g}"
         if not value >= self.minimum:
             return f"must be at least {self.minimum:g}"
-        # Time is counted in floats; an integer may be larger than any of them.
+        # Time is counted in floats, and an integer can be too large for a float.
         if value > sys.float_info.max and (self.finite or isinstance(value, int)):
             return "must be finite"
         return None
 
+    __call__ = _validate
+
 
 @frozen
 class InstanceShape:
-    """An object of a class or of a protocol that can be checked at run time.
+    """An instance of a class or of a runtime-checkable protocol.
 
     Attributes:
         cls: the class or protocol.
@@ -165,57 +202,29 @@ class InstanceShape:
         return self.cls.__name__
 
     def problem(self, value: Any) -> str | None:
-        """Say in words that do not contain `value` what is wrong with it; None if nothing is."""
-        # A class has the methods that a protocol asks for, yet nobody can call them.
+        """Return what is wrong with `value`, in words that do not contain it, or None."""
+        # A class has the methods of a protocol too, but they cannot be called.
         if isinstance(value, self.cls) and not isinstance(value, type):
             return None
         article = "an" if self.name[0] in "AEIOU" else "a"
         problem = f"must be {article} {self.name}, not {type(value).__name__}"
         return f"{problem}; {self.advice}" if self.advice else problem
 
+    __call__ = _validate
+
 
 @frozen
 class CallableShape:
-    """A function or anything else that can be called."""
+    """A function, or anything else that can be called."""
 
     name: str = "callable"
 
     def problem(self, value: Any) -> str | None:
-        """Say in words that do not contain `value` what is wrong with it; None if nothing is."""
+        """Return what is wrong with `value`, in words that do not contain it, or None."""
         return None if callable(value) else f"must be callable, not {type(value).__name__}"
 
 
 Shape = StringShape | IntegerShape | NumberShape | InstanceShape | CallableShape
-
-
-def require(owner: str, field: str, shape: Shape, value: Any, *, optional: bool = False) -> None:
-    """Raise RequestValidationError unless `value` has the shape.
-
-    Args:
-        owner: the class that is being built, or the function that is called.
-        field: the field or argument.
-        shape: what `value` has to be.
-        value: what was given.
-        optional: whether None is fine too.
-    """
-    if value is None and optional:
-        return
-    if problem := shape.problem(value):
-        raise RequestValidationError(owner=owner, field=field, shape=shape.name, reason=problem)
-
-
-@frozen
-class Obeys:
-    """The field validator of attrs classes: the value has the given shape."""
-
-    shape: Shape
-    optional: bool = False
-
-    def __call__(self, instance: object, attribute: Attribute[Any], value: Any) -> None:
-        """Raise RequestValidationError unless `value` has the shape."""
-        owner = type(instance).__name__
-        require(owner, attribute.name, self.shape, value, optional=self.optional)
-
 
 _NAME_PATTERN = r"^([\p{L}\p{Z}\p{N}_.:/=+\-%@]*)$"
 _BUCKET_PATTERN = r"^[0-9a-z\.\-_]*(?!\.)$"
@@ -251,9 +260,9 @@ CLIENT_REQUEST_TOKEN = StringShape(
 LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))
 MAX_RESULTS = IntegerShape("MaxResultsInteger", 1, 500)
 
-# The policies' own: no rule of AWS.
+# Rules of this package, for its policies and arguments.
 SECONDS = NumberShape("seconds", 0.0)
-PAUSE = NumberShape("seconds", 0.001)  # a pause of nothing would poll without a pause
+PAUSE = NumberShape("seconds", 0.001)  # with 0, a loop would poll without a pause
 TIMEOUT = NumberShape("seconds", 0.0, finite=False)
 FACTOR = NumberShape("factor", 1.0)
 ATTEMPTS = IntegerShape("attempts", 1)

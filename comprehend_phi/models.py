@@ -19,10 +19,11 @@ from typing import Any, Self
 from uuid import uuid4
 
 from attrs import Attribute, field, frozen
+from attrs.validators import optional
 
 from . import _shapes
 from ._members import decode, encode
-from ._shapes import InstanceShape, Obeys, StringShape, require
+from ._shapes import InstanceShape, StringShape, check_argument
 from .errors import RequestValidationError
 
 
@@ -99,10 +100,8 @@ class UncheckedLocation:
 class _S3Location(UncheckedLocation):
     """A bucket and a folder in it."""
 
-    s3_bucket: str = field(validator=Obeys(_shapes.S3_BUCKET))
-    s3_key: str | None = field(
-        default=None, repr=False, validator=Obeys(_shapes.S3_KEY, optional=True)
-    )
+    s3_bucket: str = field(validator=_shapes.S3_BUCKET)
+    s3_key: str | None = field(default=None, repr=False, validator=optional(_shapes.S3_KEY))
 
     @classmethod
     def from_uri(cls, uri: str) -> Self:
@@ -115,7 +114,7 @@ class _S3Location(UncheckedLocation):
             RequestValidationError: `uri` is not a `str` that begins with `s3://`, or its bucket or
                 key breaks the rules of this class.
         """
-        require(f"{cls.__name__}.from_uri", "uri", _shapes.S3_URI, uri)
+        check_argument(f"{cls.__name__}.from_uri", "uri", _shapes.S3_URI, uri)
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return cls(s3_bucket=bucket, s3_key=key or None)
 
@@ -179,7 +178,7 @@ def request_token(*parts: str) -> str:
         )
     joined = sha256()
     for part in parts:
-        require("request_token", "parts", _shapes.TEXT, part)
+        check_argument("request_token", "parts", _shapes.TEXT, part)
         encoded = part.encode()
         joined.update(b"%d:%b" % (len(encoded), encoded))
     return joined.hexdigest()
@@ -216,17 +215,13 @@ class StartPHIDetectionJobRequest:
         RequestValidationError: a value breaks the rule of its shape.
     """
 
-    input_data_config: InputDataConfig = field(validator=Obeys(InstanceShape(InputDataConfig)))
-    output_data_config: OutputDataConfig = field(validator=Obeys(InstanceShape(OutputDataConfig)))
-    data_access_role_arn: str = field(validator=Obeys(_shapes.IAM_ROLE_ARN))
-    language_code: str = field(default="en", validator=Obeys(_shapes.LANGUAGE_CODE))
-    job_name: str | None = field(
-        default=None, repr=False, validator=Obeys(_shapes.JOB_NAME, optional=True)
-    )
-    kms_key: str | None = field(default=None, validator=Obeys(_shapes.KMS_KEY, optional=True))
-    client_request_token: str = field(
-        factory=_new_token, validator=Obeys(_shapes.CLIENT_REQUEST_TOKEN)
-    )
+    input_data_config: InputDataConfig = field(validator=InstanceShape(InputDataConfig))
+    output_data_config: OutputDataConfig = field(validator=InstanceShape(OutputDataConfig))
+    data_access_role_arn: str = field(validator=_shapes.IAM_ROLE_ARN)
+    language_code: str = field(default="en", validator=_shapes.LANGUAGE_CODE)
+    job_name: str | None = field(default=None, repr=False, validator=optional(_shapes.JOB_NAME))
+    kms_key: str | None = field(default=None, validator=optional(_shapes.KMS_KEY))
+    client_request_token: str = field(factory=_new_token, validator=_shapes.CLIENT_REQUEST_TOKEN)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the request under AWS's own names, ready for `json.dumps`.
@@ -304,14 +299,14 @@ class StartPHIDetectionJobResponse:
 class DescribePHIDetectionJobRequest:
     """Asks for the properties of one job."""
 
-    job_id: str = field(validator=Obeys(_shapes.JOB_ID))
+    job_id: str = field(validator=_shapes.JOB_ID)
 
 
 @frozen(kw_only=True)
 class StopPHIDetectionJobRequest:
     """Asks for one job to be stopped."""
 
-    job_id: str = field(validator=Obeys(_shapes.JOB_ID))
+    job_id: str = field(validator=_shapes.JOB_ID)
 
 
 @frozen(kw_only=True)
@@ -329,10 +324,8 @@ class JobFilter:
             or more than one filter is set.
     """
 
-    job_name: str | None = field(
-        default=None, repr=False, validator=Obeys(_shapes.JOB_NAME, optional=True)
-    )
-    job_status: JobStatus | None = field(default=None, validator=Obeys(JOB_STATUS, optional=True))
+    job_name: str | None = field(default=None, repr=False, validator=optional(_shapes.JOB_NAME))
+    job_status: JobStatus | None = field(default=None, validator=optional(JOB_STATUS))
     submit_time_before: datetime | None = field(default=None, validator=_aware_datetime)
     submit_time_after: datetime | None = field(
         default=None, validator=[_aware_datetime, _only_one_filter]
@@ -343,10 +336,8 @@ class JobFilter:
 class ListPHIDetectionJobsRequest:
     """Asks for one page of jobs."""
 
-    filter: JobFilter | None = field(
-        default=None, validator=Obeys(InstanceShape(JobFilter), optional=True)
-    )
-    max_results: int = field(default=100, validator=Obeys(_shapes.MAX_RESULTS))
+    filter: JobFilter | None = field(default=None, validator=optional(InstanceShape(JobFilter)))
+    max_results: int = field(default=100, validator=_shapes.MAX_RESULTS)
     next_token: str | None = field(default=None, repr=False)  # the service's own, taken as it comes
 
 

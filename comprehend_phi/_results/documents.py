@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from .._entities import Entity
-from .._shapes import InstanceShape, require
+from .._shapes import InstanceShape, check_argument
 from .._structs import PrivateStruct
 
 
@@ -91,10 +91,10 @@ def entity_counts(documents: Iterable[Document]) -> Counter[str]:
     Raises:
         RequestValidationError: `documents` is not an iterable of `Document` objects.
     """
-    require("entity_counts", "documents", _DOCUMENTS, documents)
+    check_argument("entity_counts", "documents", _DOCUMENTS, documents)
     counts: Counter[str] = Counter()
     for document in documents:
-        require("entity_counts", "documents", _DOCUMENT, document)
+        check_argument("entity_counts", "documents", _DOCUMENT, document)
         counts.update(entity.type for entity in document.entities)
     return counts
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .._shapes import InstanceShape, require
+from .._shapes import InstanceShape, check_argument
 from ..errors import DoubleRetryWarning, TransportError
 from . import advice
 from .attempts import track_tries
@@ -143,8 +143,8 @@ def check_settings(region_name: object, endpoint_url: object, session: Any, conf
         RequestValidationError: the region or the endpoint is not a `str`.
         TypeError: the session or the config is not one of boto3's.
     """
-    require("PHIClient", "region_name", _TEXT, region_name, optional=True)
-    require("PHIClient", "endpoint_url", _TEXT, endpoint_url, optional=True)
+    check_argument("PHIClient", "region_name", _TEXT, region_name, optional=True)
+    check_argument("PHIClient", "endpoint_url", _TEXT, endpoint_url, optional=True)
     for name, value, method, expected in (
         ("session", session, "client", "boto3 session, such as boto3.Session()"),
         ("config", config, "merge", "botocore config, such as botocore.config.Config()"),

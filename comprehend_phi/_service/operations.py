@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from .._logs import log
 from .._members import encode
-from .._shapes import require
+from .._shapes import check_argument
 from ..errors import MalformedResponseError, OverlappingLocationsWarning, PlaintextOutputWarning
 from ..models import (
     START_REQUEST,
@@ -123,7 +123,7 @@ def check_start(method: str, request: StartPHIDetectionJobRequest) -> None:
     Raises:
         RequestValidationError: `request` is not a request.
     """
-    require(method, "request", START_REQUEST, request)
+    check_argument(method, "request", START_REQUEST, request)
     if request.kms_key is None:
         warnings.warn(
             "This job has no kms_key, so the service writes its results in plain text. The results"

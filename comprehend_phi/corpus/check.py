@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from .._client import PHIClient
-from .._shapes import CALLABLE, InstanceShape, require
+from .._shapes import CALLABLE, InstanceShape, check_argument
 from .._threads import Pool, in_thread
 from ..errors import RequestValidationError
 from ..models import START_REQUEST, StartPHIDetectionJobRequest
@@ -56,7 +56,7 @@ def check_input(
         ServiceError, TransportError: S3 cannot be reached, the credentials have expired, or S3
             failed for 100 notes in a row although each request was retried.
     """
-    require("check_input", "client", _CLIENT, client)
+    check_argument("check_input", "client", _CLIENT, client)
     _require_arguments("check_input", request, read_notes, limits, on_problem, on_progress)
     storage = s3_of(client).get()
     check = InputCheck(
@@ -91,7 +91,7 @@ async def check_input_async(
     from .._async_client import AsyncPHIClient
 
     shape = InstanceShape(AsyncPHIClient, "for a PHIClient, call check_input")
-    require("check_input_async", "client", shape, client)
+    check_argument("check_input_async", "client", shape, client)
     _require_arguments("check_input_async", request, read_notes, limits, on_problem, on_progress)
     # Building boto3's client for S3 takes long.
     storage = await in_thread(Pool(1), s3_of(client).get)
@@ -150,11 +150,11 @@ def _require_arguments(
     on_problem: object,
     on_progress: object,
 ) -> None:
-    require(owner, "request", START_REQUEST, request)
-    require(owner, "read_notes", _BOOL, read_notes)
-    require(owner, "limits", _LIMITS_SHAPE, limits)
-    require(owner, "on_problem", CALLABLE, on_problem, optional=True)
-    require(owner, "on_progress", CALLABLE, on_progress, optional=True)
+    check_argument(owner, "request", START_REQUEST, request)
+    check_argument(owner, "read_notes", _BOOL, read_notes)
+    check_argument(owner, "limits", _LIMITS_SHAPE, limits)
+    check_argument(owner, "on_problem", CALLABLE, on_problem, optional=True)
+    check_argument(owner, "on_progress", CALLABLE, on_progress, optional=True)
 
 
 def _pairs(objects: Iterable[object]) -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from .._shapes import IntegerShape, NumberShape, Obeys
+from .._shapes import IntegerShape, NumberShape
 
 _AT_LEAST_ONE = IntegerShape("limit", 1)
 _RATE = NumberShape("calls per second", 0.001)
@@ -32,8 +32,8 @@ class ServiceLimits:
             less than 0.001).
     """
 
-    max_file_bytes: int = field(default=70 * 1024, validator=Obeys(_AT_LEAST_ONE))
-    max_job_bytes: int = field(default=10**9, validator=Obeys(_AT_LEAST_ONE))
-    max_job_files: int = field(default=5_000_000, validator=Obeys(_AT_LEAST_ONE))
-    max_active_jobs: int = field(default=10, validator=Obeys(_AT_LEAST_ONE))
-    starts_per_second: float = field(default=5.0, validator=Obeys(_RATE))
+    max_file_bytes: int = field(default=70 * 1024, validator=_AT_LEAST_ONE)
+    max_job_bytes: int = field(default=10**9, validator=_AT_LEAST_ONE)
+    max_job_files: int = field(default=5_000_000, validator=_AT_LEAST_ONE)
+    max_active_jobs: int = field(default=10, validator=_AT_LEAST_ONE)
+    starts_per_second: float = field(default=5.0, validator=_RATE)

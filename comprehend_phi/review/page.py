@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._redaction import overlapping, rank, require_fit, usable_score
 from .._results.documents import Document
-from .._shapes import InstanceShape, StringShape, require
+from .._shapes import InstanceShape, StringShape, check_argument
 from ..errors import RedactionError
 
 try:
@@ -67,15 +67,15 @@ def render(
             there is no page.
         RequestValidationError: an argument has the wrong type.
     """
-    require("render", "documents", _DOCUMENTS, documents)
-    require("render", "title", _STRING, title)
-    require("render", "unprocessed", _FILES, unprocessed)
-    require("render", "failed", _REASONS, failed, optional=True)
+    check_argument("render", "documents", _DOCUMENTS, documents)
+    check_argument("render", "title", _STRING, title)
+    check_argument("render", "unprocessed", _FILES, unprocessed)
+    check_argument("render", "failed", _REASONS, failed, optional=True)
     rows: list[dict[str, Any]] = []
     types: Counter[str] = Counter()
     for document, text in documents:
-        require("render", "documents", _DOCUMENT, document)
-        require("render", "documents", _STRING, text)
+        check_argument("render", "documents", _DOCUMENT, document)
+        check_argument("render", "documents", _STRING, text)
         rows.append(_row(document, text))
         types.update(entity.type for entity in document.entities)
     style, script = _asset("page.css"), _asset("page.js")

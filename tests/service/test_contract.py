@@ -36,7 +36,7 @@ from comprehend_phi._members import encode
 from comprehend_phi._service import operations
 from comprehend_phi._service.failures import error_from
 from comprehend_phi._service.operations import Operation
-from comprehend_phi._shapes import IntegerShape, Obeys, StringShape
+from comprehend_phi._shapes import IntegerShape, StringShape
 
 Model = dict[str, Any]
 
@@ -100,8 +100,10 @@ def _our_limits(shape: StringShape | IntegerShape) -> Model:
     return {key: value for key, value in limits.items() if value is not None}
 
 
-def _rule_of(attribute: attrs.Attribute[Any]) -> Obeys | None:
-    return attribute.validator if isinstance(attribute.validator, Obeys) else None
+def _shape_of(attribute: attrs.Attribute[Any]) -> tuple[object, bool]:
+    """Return the shape that a field is checked against, and whether None is allowed too."""
+    inner = getattr(attribute.validator, "validator", None)  # of attrs' `optional`
+    return (attribute.validator, False) if inner is None else (inner, True)
 
 
 def _member_differences(model: Model, name: str, cls: type) -> list[str]:
@@ -118,20 +120,20 @@ def _member_differences(model: Model, name: str, cls: type) -> list[str]:
             found.append(f"{name}: {member} is required by us alone")
         if needed and attribute.default is None:
             found.append(f"{name}: {member} is required by the model alone")
-        rule = _rule_of(attribute)
-        if needed and rule is not None and rule.optional:
+        our_shape, optional = _shape_of(attribute)
+        if needed and optional:
             found.append(f"{name}: {member} may be None only for us")
         shape_name = structure["members"][member]["shape"]
         shape = model["shapes"][shape_name]
         bound = shape["type"] in ("string", "integer") and (name, member) not in UNCHECKED
         if name not in REQUESTS or not bound:
             continue
-        if rule is None or not isinstance(rule.shape, (StringShape, IntegerShape)):
+        if not isinstance(our_shape, (StringShape, IntegerShape)):
             found.append(f"{name}: {member} is not checked")
-        elif rule.shape.name != shape_name:
-            found.append(f"{name}: {member} is checked as {rule.shape.name}, not {shape_name}")
-        elif _our_limits(rule.shape) != _limits(shape):
-            found.append(f"{shape_name}: {_our_limits(rule.shape)}, not {_limits(shape)}")
+        elif our_shape.name != shape_name:
+            found.append(f"{name}: {member} is checked as {our_shape.name}, not {shape_name}")
+        elif _our_limits(our_shape) != _limits(shape):
+            found.append(f"{shape_name}: {_our_limits(our_shape)}, not {_limits(shape)}")
     return found
 
 
