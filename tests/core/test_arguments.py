@@ -335,8 +335,8 @@ def test_entity_counts_refuses_what_cannot_be_iterated_over(wrong: Any) -> None:
     error = refusal(lambda: entity_counts(wrong))
 
     assert str(error) == (
-        f"entity_counts.documents (Iterable) must be an Iterable, not {type(wrong).__name__}; such"
-        " as the results of a job"
+        f"entity_counts.documents (Iterable) must be an Iterable, not {type(wrong).__name__}; pass"
+        " the results of a job, for example"
     )
 
 
