@@ -40,10 +40,9 @@ def encode(request: object) -> dict[str, Any]:
 
 
 def _encode_value(value: object) -> object:
-    if has(type(value)):
-        return encode(value)
-    # A `JobStatus` becomes a plain string.
-    return str(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return str(value)  # a `JobStatus` becomes a plain string
+    return encode(value) if has(type(value)) else value
 
 
 def decode(cls: type[AttrsInstance], members: Any, *, owner: str, field: str) -> dict[str, Any]:
