@@ -73,7 +73,8 @@ def check_completeness(listing: Listing, failed: FailedNotes, *, operation: str)
     log(
         logging.WARNING if failed.count else logging.INFO,
         "%d documents were delivered, %d left out",
-        *(delivered, failed.count),
+        delivered,
+        failed.count,
         operation=operation,
         job_id=listing.job.job_id,
         documents=delivered,

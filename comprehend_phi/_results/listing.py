@@ -20,7 +20,7 @@ from .documents import Manifest, UnprocessedFile
 from .layout import Layout, find_folder, folder_key
 from .storage import JobStorage, MissingObject, Storage
 
-# A job that ended like this has a manifest and came to every input file.
+# A job in one of these states has a manifest, and it processed or skipped every input file.
 _ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
@@ -118,7 +118,7 @@ class Listing:
     def count_differences(self) -> list[str]:
         """Return each difference between a count in the manifest and what the lists contain."""
         manifest, processed, unprocessed = self.manifest, self.files, self.listed_unprocessed
-        # A stopped or failed job need not have come to every input file.
+        # A stopped or failed job may have ended before it came to every input file.
         input_count = manifest.input_file_count if self.job.job_status in _ENDED_WELL else None
         counts = (
             ("processed files", manifest.success_files_count, len(processed)),
@@ -163,10 +163,8 @@ class Listing:
         )
 
     def _read_unprocessed(self) -> tuple[UnprocessedFile, ...]:
-        entries = (
-            self._read_list("unprocessed", "failed", self.manifest.unprocessed_files_list_location)
-            or []
-        )
+        location = self.manifest.unprocessed_files_list_location
+        entries = self._read_list("unprocessed", "failed", location) or []
         return tuple(
             UnprocessedFile(
                 input_key=self._layout.input_keys_of(entry.input, only=self._has_one_input)[0],
@@ -177,10 +175,8 @@ class Listing:
         )
 
     def _read_files(self) -> tuple[File, ...]:
-        layout = self._layout
-        listed = self._read_list(
-            "processed", "success", self.manifest.successful_files_list_location
-        )
+        layout, location = self._layout, self.manifest.successful_files_list_location
+        listed = self._read_list("processed", "success", location)
         if listed is None:
             return tuple(
                 File(layout.input_key_of(key, only=self._has_one_input), key)

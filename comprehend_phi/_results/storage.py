@@ -13,7 +13,7 @@ from ..errors import ResultsError
 
 
 class MissingBucket(ResultsError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class MissingObject(ResultsError):
@@ -47,8 +47,9 @@ class Page:
 
     Attributes:
         objects: the objects.
-        folders: the folders directly below the prefix, each with its final slash, if asked for.
-        next_token: gets the next page; None on the last page.
+        folders: the folders directly below the prefix, each with its final slash. Empty unless they
+            were requested.
+        next_token: the token that gets the next page; None on the last page.
     """
 
     objects: Sequence[ListedObject] = field(repr=False)
@@ -76,7 +77,7 @@ class Storage(Protocol):
             MissingObject: the bucket has no such key.
             UnreadableObjectError: S3 refuses to return the object, or its body was cut off on
                 every attempt.
-            ResultsError: the bucket does not exist.
+            MissingBucket: the bucket does not exist.
             ServiceError, TransportError: all attempts failed. If the error has a `key`, other
                 objects may still be readable. Otherwise no object can be read.
         """

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comprehend_phi import Document, Entity, UnprocessedFile
+from comprehend_phi import Document, Entity, EntityType, UnprocessedFile
 from comprehend_phi.errors import RedactionError, RequestValidationError
 from comprehend_phi.review import render
 
@@ -502,19 +502,13 @@ def test_marks_and_their_lines_have_enough_contrast_in_both_themes(theme: str, h
     assert contrast(rgb(of[hue]), sheet) >= 3
 
 
-TYPES = [
-    *("NAME", "AGE", "DATE", "PHONE_OR_FAX", "EMAIL", "ID", "URL", "ADDRESS", "PROFESSION"),
-    *("CONTACT_POINT", "IDENTIFIER"),
-]
-
-
 def test_each_type_has_its_own_color_and_line() -> None:
     styles = dict(re.findall(r'^\[data-type="(\w+)"\] \{ (.*?) \}', CSS, re.MULTILINE))
     hues = {style.partition(";")[0] for style in styles.values()}
     lines = {style.partition(";")[2] for style in styles.values()}
 
-    assert set(styles) == set(TYPES)
-    assert len(hues) == len(lines) == len(TYPES)
+    assert set(styles) == set(EntityType)
+    assert len(hues) == len(lines) == len(EntityType)
 
 
 # --- Without jinja2 -------------------------------------------------------------------------------
