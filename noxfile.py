@@ -114,7 +114,9 @@ def mutation(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Compare the package's cost with raw boto3's."""
     session.install(".[cli,testing]", "--group", "bench")
-    names = "import_time call_cost results_decode results_fetch redaction_speed async_calls"
+    names = (
+        "import_time call_cost results_decode results_fetch check_input redaction_speed async_calls"
+    )
     for name in names.split():
         session.run("python", f"benchmarks/{name}.py")
 

@@ -14,7 +14,8 @@ from .._service.attempts import run_attempt
 from .._service.codec import InvalidResponse
 from ..errors import ServiceError, TransportError
 from .s3_errors import translate
-from .storage import ListedObject, MissingBucket, MissingObject, Page, StoredObject
+from .s3_listing import objects_in
+from .storage import MissingBucket, MissingObject, Page, StoredObject
 
 if TYPE_CHECKING:
     from .._clock import Clock
@@ -84,10 +85,7 @@ class Boto3Storage:
 
         def list_page(client: Any) -> Page:
             answer: Mapping[str, Any] = client.list_objects_v2(**members)
-            objects = [
-                ListedObject(entry["Key"], entry["Size"], entry.get("StorageClass"))
-                for entry in answer.get("Contents", [])
-            ]
+            objects = objects_in(answer)
             below = [entry["Prefix"] for entry in answer.get("CommonPrefixes", [])]
             # Without this check, a response that was cut off, or that S3 did not send, would look
             # like an empty folder.

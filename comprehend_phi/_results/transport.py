@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._process import inherited
 from .boto3_storage import Boto3Storage
 from .obstore_storage import FORKED, ObstoreStorage, skip_obstore
+from .s3_listing import parse_listings
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -29,8 +30,10 @@ def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> B
         TransportError: boto3 cannot build its client, or `s3_transport` is "obstore" and obstore
             cannot be used.
     """
-    _ = connection.s3("results")  # creates boto3's default session if there is none
+    client = connection.s3("results")  # creates boto3's default session if there is none
     session = connection.s3_session
+    if session is not None:  # so nobody else uses the client
+        parse_listings(client)
     if connection.s3_transport == "boto3":
         return Boto3Storage(connection.s3, policy, clock)
     required = connection.s3_transport == "obstore"
