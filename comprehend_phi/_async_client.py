@@ -18,7 +18,7 @@ from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
-from ._threads import Pool, in_thread, join_all
+from ._threads import Pool, join_pools, run_in_thread
 from .models import (
     DescribePHIDetectionJobRequest,
     JobFilter,
@@ -128,7 +128,7 @@ class AsyncPHIClient:
         self._connection.mark_closed()
         self._clock.close()
         pools = [self._calls] if self._fetches is None else [self._calls, self._fetches]
-        await join_all(pools, self._connection.close)
+        await join_pools(pools, self._connection.close)
 
     async def start_phi_detection_job(
         self, request: StartPHIDetectionJobRequest
@@ -207,7 +207,7 @@ class AsyncPHIClient:
         from ._results.streams import load
 
         job = await self.describe_phi_detection_job(job_id)
-        storage = await in_thread(self._calls, self._storage.get)
+        storage = await run_in_thread(self._calls, self._storage.get)
         self._connection.check("results")
         if self._fetches is None:
             self._fetches = Pool(storage.connections)
@@ -223,4 +223,4 @@ class AsyncPHIClient:
             return operation.attempt(self._connection.client, request)
 
         with job_context(getattr(request, "job_id", None)):
-            return await self._retrier.call_async(lambda: in_thread(self._calls, send))
+            return await self._retrier.call_async(lambda: run_in_thread(self._calls, send))

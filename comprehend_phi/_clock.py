@@ -1,4 +1,4 @@
-"""The time that retrying and waiting go by, injected so that tests need none."""
+"""Clocks, which retries and waits use to measure time and to sleep. Tests inject a fake one."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ._process import PerProcess
 
 @runtime_checkable
 class Clock(Protocol):
-    """What the clients ask of a clock."""
+    """What the clients need from a clock."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never runs backwards."""
+        """Return the seconds since some fixed moment. The value never decreases."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Return when `seconds` have passed."""
+        """Block this thread for `seconds`."""
         ...
 
     async def sleep_async(self, seconds: float) -> None:
-        """Return when `seconds` have passed, and let other tasks run meanwhile."""
+        """Suspend this task for `seconds`, and let other tasks run meanwhile."""
         ...
 
 
-# About 32 years. Python cannot sleep for more than 292 (`time.sleep` raises OverflowError).
+# About 32 years. `time.sleep` raises OverflowError for more than 292 years.
 _LONGEST_SLEEP = 1e9
 
 
 class SystemClock:
-    """The time of this machine."""
+    """The clock of this machine."""
 
     def monotonic(self) -> float:
-        """Seconds of `time.monotonic`."""
+        """Return the seconds of `time.monotonic`."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -52,7 +52,7 @@ class SystemClock:
 
 
 class _Call(Protocol):
-    """A call that a thread makes for a pool, see `_threads.Call`."""
+    """A call that a thread of a pool makes, see `_threads.Call`."""
 
     process: int
 
@@ -61,35 +61,35 @@ class _Call(Protocol):
     def end(self) -> None: ...
 
 
-class _Here(threading.local):
-    """What a thread is doing.
+class _ThisThread(threading.local):
+    """What this thread is doing.
 
     Attributes:
-        call: the call that it makes for a pool, or None.
+        call: the call that this thread makes for a pool; None outside of pools.
     """
 
     call: _Call | None = None
 
 
-here = _Here()
+this_thread = _ThisThread()
 
 
 class ClientClock:
-    """The clock of a client, by which all its retries and waits sleep.
+    """The user's clock, with sleeps that end when the client is closed.
 
-    Closing the client ends the sleeps of tasks and of threads in pools at once. A sleep in a thread
-    of the user's own is left to the clock of the user: whatever interrupts that thread ends it.
+    Closing the client ends the sleeps of tasks and of threads in pools at once. It does not end the
+    sleep of a user's own thread, because no clock offers a way to do so.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._closed = False
-        self._asleep: PerProcess[set[Callable[[], object]]] = PerProcess(set)
+        self._wakers: PerProcess[set[Callable[[], object]]] = PerProcess(set)
 
     def close(self) -> None:
-        """End all sleeps, now and from now on."""
+        """End all sleeps, and keep new ones from starting."""
         self._closed = True
-        for end in self._asleep.get().copy():
+        for end in self._wakers.get().copy():
             end()
 
     def monotonic(self) -> float:
@@ -97,13 +97,13 @@ class ClientClock:
         return self._clock.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Sleep by the user's clock.
+        """Block this thread for `seconds`.
 
         Raises:
-            ClientClosedError: this thread makes a call for a pool, and the client or the iterator
-                that needs the call was closed.
+            ClientClosedError: this is a thread of a pool, and the client or the iterator that it
+                works for was closed.
         """
-        call = here.call
+        call = this_thread.call
         if call is not None and call.process == os.getpid():
             with self._ended_by(call.end):
                 call.sleep(self._clock, seconds)
@@ -121,7 +121,7 @@ class ClientClock:
         def end() -> None:
             nonlocal ended
             ended = True
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so nothing waits for this sleep
                 loop.call_soon_threadsafe(sleep.cancel)
 
         with self._ended_by(end):
@@ -133,11 +133,11 @@ class ClientClock:
 
     @contextmanager
     def _ended_by(self, end: Callable[[], object]) -> Generator[None, None, None]:
-        asleep = self._asleep.get()
-        asleep.add(end)
+        wakers = self._wakers.get()
+        wakers.add(end)
         try:
             if self._closed:
                 end()
             yield
         finally:
-            asleep.discard(end)
+            wakers.discard(end)

@@ -1,8 +1,8 @@
-"""What belongs to one process.
+"""Values that belong to one process.
 
-A fork inherits every object of its parent, but no threads, and the sockets are its parent's still.
-A lock that another thread held at the fork stays locked in the child. So a child neither uses nor
-closes what it inherits: it makes its own.
+A forked child inherits all objects of its parent, but not the parent's threads. Its sockets are
+still connected to the parent's peers, and a lock that another thread held during the fork stays
+locked. So a child neither uses nor closes such objects: it makes its own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ _T = TypeVar("_T")
 
 
 class PerProcess(Generic[_T]):
-    """A value that each process makes for itself when it first asks for it.
+    """A value that each process makes for itself when it first needs it.
 
-    Processes are told apart by their ids. Python's own hooks (`os.register_at_fork`) do not run in
-    servers that fork in C, such as uWSGI.
+    The process id shows whether the process has forked. Python's own hooks (`os.register_at_fork`)
+    do not run in servers that fork in C, such as uWSGI.
 
     Args:
-        make: makes the value. Two threads may both make one, and one of the two values is kept.
+        make: makes the value. If two threads call it at the same time, one of the two values is
+            kept.
     """
 
     def __init__(self, make: Callable[[], _T]) -> None:
@@ -34,17 +35,16 @@ class PerProcess(Generic[_T]):
         """Return the value of this process."""
         process = os.getpid()
         if process not in self._made:
-            # Atomic, and without a lock that might have been held at the fork.
+            # Atomic, without a lock that another thread may have held during the fork.
             self._made.setdefault(process, self._make())
         return self._made[process]
 
 
 def import_before_threads(*modules: str) -> None:
-    """Import modules that threads need later.
+    """Import modules now that threads would otherwise import later.
 
-    Python has a lock for each module that is being imported. If a process forks while one of its
-    threads imports a module, the lock stays locked in the child, and importing the module there
-    never returns.
+    Python locks each module while it is imported. If a process forks while one of its threads
+    imports a module, the lock stays locked in the child, and importing the module there hangs.
     """
     for module in modules:
         import_module(module)
@@ -55,8 +55,8 @@ _modules = PerProcess(lambda: frozenset(sys.modules))
 
 
 def inherited(module: str) -> bool:
-    """Return whether this process may have been forked when `module` was imported already.
+    """Return whether this process may have inherited the imported `module` from its parent.
 
-    A fork decides this when it is first asked. So ask before importing the module.
+    A child decides this the first time it is asked, so ask before you import the module.
     """
     return os.getpid() != _first_process and module in _modules.get()

@@ -1,4 +1,4 @@
-"""Threads that do blocking work for an event loop or for a reader."""
+"""Threads that do blocking work for an event loop, or read results in advance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ._clock import here
+from ._clock import this_thread
 from ._process import PerProcess
 from .errors import ClientClosedError
 
@@ -30,19 +30,19 @@ _IDLE_SECONDS = 1.0
 
 
 class _Work:
-    """What a pool has to do in one process, and the threads that do it."""
+    """The calls and threads that a pool has in one process."""
 
     def __init__(self) -> None:
         self.lock: threading.Condition = threading.Condition(threading.Lock())
         self.waiting: deque[Call[Any]] = deque()
         self.asleep: set[Call[Any]] = set()
-        self.alive: int = 0  # threads that make or await calls, without those that were given up
-        self.idle: int = 0  # those of them that await calls
-        self.joined: bool = False  # then no thread stays idle
+        self.alive: int = 0  # threads that make calls or wait for one, without abandoned threads
+        self.idle: int = 0  # threads that wait for a call
+        self.joined: bool = False  # if true, threads do not wait for calls
         self.threads: set[threading.Thread] = set()
 
     def do(self, idle_seconds: float) -> None:
-        """Make calls in this thread until none has been waiting for `idle_seconds`."""
+        """Make calls in this thread until no call has come for `idle_seconds`."""
         while True:
             with self.lock:
                 if not self.waiting:
@@ -54,24 +54,27 @@ class _Work:
                     return
                 call = self.waiting.popleft()
             try:
-                given_up = not call.make()
+                abandoned = not call.make()
             except KeyboardInterrupt:
                 with self.lock:
                     self.alive -= 1
                 raise
-            if given_up:
+            if abandoned:
                 return
 
 
 class Pool:
-    """Makes calls in at most so many threads.
+    """Makes calls in its own threads.
 
-    A thread ends after `idle_seconds` without work. Threads are daemons, so a thread that was given
-    up in its sleep does not keep the program from ending. Unlike the executors of the standard
-    library, a pool also works in threads that outlive the main thread. Each process has threads of
-    its own.
+    Threads are daemons, so a thread that was abandoned in its sleep does not keep the program from
+    ending. Unlike the executors of the standard library, a pool also works after the main thread
+    has ended. Each process has its own threads.
 
-    As a context manager, a pool joins its threads at the end, unless the block is interrupted.
+    As a context manager, a pool joins its threads at the end, unless the block was interrupted.
+
+    Args:
+        threads: how many threads the pool may have.
+        idle_seconds: how long a thread waits for the next call before it ends.
     """
 
     def __init__(self, threads: int, idle_seconds: float = _IDLE_SECONDS) -> None:
@@ -93,7 +96,7 @@ class Pool:
             self.join()
 
     def submit(self, function: Callable[[], _T]) -> Call[_T]:
-        """Call `function` as soon as there is a thread for it."""
+        """Return a future for `function`, which a thread calls as soon as one is free."""
         work = self._work.get()
         call = Call(function, self, work)
         with work.lock:
@@ -102,7 +105,7 @@ class Pool:
         return call
 
     def start_thread(self) -> None:
-        """Wake an idle thread for a waiting call, or start one if the pool may have more."""
+        """Wake an idle thread for a waiting call, or start a thread if the pool may have more."""
         work = self._work.get()
         with work.lock:
             # Threads that were woken but have not run yet still count as idle.
@@ -118,16 +121,17 @@ class Pool:
         try:
             thread.start()
         except RuntimeError:
-            # The interpreter is ending, or the system has no more threads: this thread does it.
+            # The interpreter is ending, or the system has no more threads: this thread makes the
+            # calls.
             work.do(idle_seconds=0)
             return
         with work.lock:
             work.threads = {each for each in work.threads if each.is_alive()} | {thread}
 
     def join(self) -> None:
-        """Return when all calls have been made, apart from those that were given up.
+        """Wait until all calls have been made. Do not wait for abandoned threads.
 
-        The pool can make calls afterwards, but its threads are no longer kept idle.
+        The pool can make calls afterwards, but its threads end as soon as there is no work.
         """
         work = self._work.get()
         with work.lock:
@@ -139,10 +143,10 @@ class Pool:
 
 
 class Call(Future[_T]):
-    """A call that a pool makes, as a future.
+    """A future for a call that a thread of a pool makes.
 
     Attributes:
-        function: what is called.
+        function: what the thread calls.
         process: the id of the process whose threads make the call.
     """
 
@@ -153,34 +157,34 @@ class Call(Future[_T]):
         self._pool = pool
         self._work = work
         self._thread: threading.Thread
-        self._ended = self._given_up = False
+        self._ended = self._abandoned = False
 
     def make(self) -> bool:
-        """Call the function in this thread. Return False if the call was given up meanwhile."""
+        """Call the function in this thread. Return False if this thread was abandoned meanwhile."""
         if not self.set_running_or_notify_cancel():
             return True
         self._thread = threading.current_thread()
-        outer, here.call = here.call, self
+        outer, this_thread.call = this_thread.call, self
         try:
             result = self.function()
         except BaseException as error:
-            if not self._given_up:
+            if not self._abandoned:
                 self.set_exception(error)
-            # The main thread, which Ctrl-C interrupts, makes calls if no thread can be started.
+            # The main thread makes calls if no thread can be started. Ctrl-C must interrupt it.
             if isinstance(error, KeyboardInterrupt) and self._thread is threading.main_thread():
                 raise
         else:
-            if not self._given_up:
+            if not self._abandoned:
                 self.set_result(result)
         finally:
-            here.call = outer
-        return not self._given_up
+            this_thread.call = outer
+        return not self._abandoned
 
     def sleep(self, clock: Clock, seconds: float) -> None:
-        """Sleep by `clock` in the thread that makes this call.
+        """Sleep in the thread that makes this call.
 
         Raises:
-            ClientClosedError: the call was ended before its sleep was over.
+            ClientClosedError: the call was ended before or during the sleep.
         """
         with self._work.lock:
             if not self._ended:
@@ -195,10 +199,11 @@ class Call(Future[_T]):
             raise ClientClosedError(operation="results")
 
     def end(self) -> None:
-        """Keep the call from beginning and from sleeping. If it sleeps, it fails at once.
+        """Keep the call from starting and from sleeping. If it sleeps, let it fail at once.
 
-        Nothing that is being sent is interrupted. The thread of a call that sleeps is given up: it
-        ends when the clock lets it. A fork of the process that makes the call does nothing.
+        A request that is being sent is not interrupted. If the call sleeps, its thread is
+        abandoned: it ends when the clock returns. In a fork of the process that makes the call,
+        this does nothing.
         """
         if self.process != os.getpid():
             return
@@ -207,7 +212,7 @@ class Call(Future[_T]):
             self._ended = True
             asleep = self in work.asleep
             if asleep:
-                self._given_up = True
+                self._abandoned = True
                 work.asleep.discard(self)
                 work.threads.discard(self._thread)
                 work.alive -= 1
@@ -217,20 +222,20 @@ class Call(Future[_T]):
             self._pool.start_thread()
 
 
-def submitted(
+def map_in_order(
     pool: Pool, function: Callable[[_Item], _T], items: Iterable[_Item]
 ) -> Generator[Future[_T], None, None]:
-    """Submit `function(item)` for each item and yield the futures in the order of the items.
+    """Submit `function(item)` for each item, and yield the futures in the order of the items.
 
-    At most twice as many calls as the pool has threads have begun and not yet been taken. So memory
-    stays bounded, however slow the taker is. Closing the iterator ends the calls, see `Call.end`.
+    At most two calls per thread of the pool run ahead of the consumer. So memory is bounded,
+    however slow the consumer is. Closing the iterator ends these calls, see `Call.end`.
 
-    A fork inherits the calls that were not taken, and makes them again.
+    If the process forks, the child makes the calls that ran ahead again.
     """
     window: deque[Call[_T]] = deque()
 
     def take() -> Iterator[Call[_T]]:
-        yield window[0]  # and keeps it, to end it if the taker is interrupted
+        yield window[0]  # and keep it, to end it if the consumer is interrupted
         window.popleft()
         if window and window[0].process != os.getpid():
             again = [pool.submit(call.function) for call in window]
@@ -249,13 +254,13 @@ def submitted(
             call.end()
 
 
-async def in_thread(pool: Pool, function: Callable[[], _T]) -> _T:
-    """Return what `function` returns in a thread of `pool`, or raise what it raises.
+async def run_in_thread(pool: Pool, function: Callable[[], _T]) -> _T:
+    """Call `function` in a thread of `pool`, and return its result.
 
-    Cancelling this keeps a function that has not begun from running, and ends its sleeps. Otherwise
-    a function that has begun runs on.
+    Cancelling the await keeps a function that has not started from running, and ends its sleeps.
+    Apart from sleeps, a function that has started is not interrupted.
     """
-    # As in asyncio.to_thread: the thread sees what logging and tracing keep per task.
+    # Like asyncio.to_thread: logging and tracing find the task's context in the thread.
     context = contextvars.copy_context()
     call = pool.submit(partial(context.run, function))
     try:
@@ -264,10 +269,10 @@ async def in_thread(pool: Pool, function: Callable[[], _T]) -> _T:
         call.end()
 
 
-async def join_all(pools: Iterable[Pool], then: Callable[[], object]) -> None:
-    """Join the pools, call `then`, and return when all threads have ended.
+async def join_pools(pools: Iterable[Pool], then: Callable[[], object]) -> None:
+    """Join the pools, call `then`, and wait until all threads have ended.
 
-    Cancelling this ends the waiting, not what is waited for.
+    Cancelling the await does not cancel the joining.
     """
 
     def join() -> None:
@@ -275,7 +280,7 @@ async def join_all(pools: Iterable[Pool], then: Callable[[], object]) -> None:
             pool.join()
         then()
 
-    # Joining blocks, so it happens in a thread, which is the last one.
+    # Joining blocks, so it happens in a thread: the last one that ends.
     last = Pool(1)
     await asyncio.shield(asyncio.wrap_future(last.submit(join)))
     last.join()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from .._redaction import redact
-from .._threads import Pool, in_thread, submitted
+from .._threads import Pool, map_in_order, run_in_thread
 from ..errors import ResultsError
 from ..models import JobProperties
 from .completeness import READ_ERRORS, FailedNotes, check_completeness
@@ -103,7 +103,7 @@ class JobResults:
         storage.check_open()
         with (
             Pool(storage.connections) as pool,
-            closing(submitted(pool, read, listing.files)) as calls,
+            closing(map_in_order(pool, read, listing.files)) as calls,
         ):
             for file, call in zip(listing.files, calls, strict=True):
                 try:
@@ -174,8 +174,8 @@ class AsyncJobResults:
     ) -> AsyncGenerator[_T, None]:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
-        files = await in_thread(self._pool, lambda: listing.files)
-        with closing(submitted(self._pool, read, files)) as calls:
+        files = await run_in_thread(self._pool, lambda: listing.files)
+        with closing(map_in_order(self._pool, read, files)) as calls:
             for file, call in zip(files, calls, strict=True):
                 try:
                     result = await asyncio.wrap_future(call)
@@ -188,7 +188,7 @@ class AsyncJobResults:
                     yield result
                     storage.check_open()
         check = partial(check_completeness, listing, failed, operation=operation)
-        await in_thread(self._pool, check)
+        await run_in_thread(self._pool, check)
 
 
 async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResults:
@@ -206,7 +206,7 @@ async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResu
             return error  # the documents may be readable; `unprocessed` raises this error
         return None
 
-    return AsyncJobResults(listing, pool, await in_thread(pool, read))
+    return AsyncJobResults(listing, pool, await run_in_thread(pool, read))
 
 
 def _redacted(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._client import PHIClient
 from .._shapes import CALLABLE, InstanceShape, check_argument
-from .._threads import Pool, in_thread
+from .._threads import Pool, run_in_thread
 from ..errors import RequestValidationError
 from ..models import START_REQUEST, StartPHIDetectionJobRequest
 from .limits import ServiceLimits
@@ -94,7 +94,7 @@ async def check_input_async(
     check_argument("check_input_async", "client", shape, client)
     _require_arguments("check_input_async", request, read_notes, limits, on_problem, on_progress)
     # Building boto3's client for S3 takes long.
-    storage = await in_thread(Pool(1), s3_of(client).get)
+    storage = await run_in_thread(Pool(1), s3_of(client).get)
     check = InputCheck(
         storage,
         request,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._results.layout import folder_key
 from .._results.storage import ListedObject, MissingBucket, Page
-from .._threads import Pool, submitted
+from .._threads import Pool, map_in_order
 from ..errors import ResultsError, ServiceError, TransportError, UnreadableObjectError
 from .report import IncompleteCheckError, InputReport, ProblemCode
 from .tally import NoteContent, Tally
@@ -182,7 +182,7 @@ class InputCheck:
         """Read notes, many at a time, and add what is in them."""
         tally, unread = self._tally, self._unread
         read = partial(_content, self._storage, self._bucket)
-        with closing(submitted(pool, read, files)) as calls:
+        with closing(map_in_order(pool, read, files)) as calls:
             for file, call in zip(files, calls, strict=True):
                 try:
                     content = yield call

@@ -1,4 +1,4 @@
-"""Pools of threads, calls that are taken in order, and sleeps that can be ended."""
+"""Pools of threads, calls whose results come in order, and sleeps that closing ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,11 +17,11 @@ import pytest
 
 from comprehend_phi import ClientClosedError, SystemClock
 from comprehend_phi._clock import ClientClock
-from comprehend_phi._threads import Call, Pool, in_thread, join_all, submitted
+from comprehend_phi._threads import Call, Pool, join_pools, map_in_order, run_in_thread
 from comprehend_phi.testing import FakeClock
 
-SOON = 30.0  # in seconds: for what happens at once, on a slow machine too
-HOUR = 3600.0
+SOON = 30.0  # seconds; far more than a slow machine needs
+HOUR = 3600.0  # seconds
 
 OurThreads = Callable[[], list[threading.Thread]]
 
@@ -37,13 +37,13 @@ def assert_says_that_it_was_closed(error: BaseException | None) -> None:
 # --- Pools ----------------------------------------------------------------------------------------
 
 
-def test_the_threads_bear_our_name() -> None:
+def test_threads_have_our_name() -> None:
     with Pool(1) as pool:
         name = pool.submit(lambda: threading.current_thread().name).result(SOON)
     assert name.startswith("comprehend_phi")
 
 
-def test_a_pool_has_as_many_threads_as_it_was_told() -> None:
+def test_a_pool_has_at_most_the_given_number_of_threads() -> None:
     together = threading.Barrier(3)
     with Pool(3) as pool:
         calls = [pool.submit(lambda: together.wait(SOON)) for _ in range(9)]
@@ -59,7 +59,7 @@ def test_idle_threads_end(our_threads: OurThreads) -> None:
     assert our_threads() == []
 
 
-def test_a_pool_that_has_rested_works_again() -> None:
+def test_a_pool_whose_threads_have_ended_works_again() -> None:
     pool = Pool(2, idle_seconds=0.01)
     for _ in range(5):
         pool.submit(threading.current_thread).result(SOON).join(SOON)
@@ -84,13 +84,13 @@ def test_joining_ends_idle_threads(our_threads: OurThreads) -> None:
     pool.join()
 
 
-def test_the_threads_keep_no_program_from_ending() -> None:
+def test_threads_do_not_keep_the_program_from_ending() -> None:
     with Pool(1) as pool:
         assert pool.submit(threading.current_thread).result(SOON).daemon
 
 
 class Held:
-    """A pool of one thread with a call that is under way and one that waits for its turn."""
+    """A pool of one thread with a running call and one that waits for the thread."""
 
     def __init__(self) -> None:
         self.pool = Pool(1)
@@ -135,7 +135,7 @@ def test_leaving_the_block_waits_for_the_calls(error: type[BaseException]) -> No
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_interrupting_the_block_waits_for_nothing(interrupt: type[BaseException]) -> None:
+def test_interrupting_the_block_does_not_wait_for_the_calls(interrupt: type[BaseException]) -> None:
     held = Held()
     with pytest.raises(interrupt), held.pool:
         raise interrupt
@@ -145,7 +145,7 @@ def test_interrupting_the_block_waits_for_nothing(interrupt: type[BaseException]
 
 
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the interpreter ends, or where the system has no more threads."""
+    """Let no thread start, as at the end of the interpreter or without free threads."""
 
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -160,7 +160,7 @@ def test_without_threads_the_caller_makes_the_calls(monkeypatch: pytest.MonkeyPa
         assert [call.result(0) for call in calls] == [threading.current_thread()] * 5
 
 
-def test_without_threads_errors_come_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_threads_errors_are_results_of_their_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     no_threads(monkeypatch)
     pool = Pool(1)
     assert isinstance(pool.submit(lambda: 1 / 0).exception(0), ZeroDivisionError)
@@ -190,7 +190,7 @@ def test_an_interrupt_that_a_function_raises_in_a_thread_is_its_result() -> None
         assert pool.submit(lambda: 7).result(SOON) == 7
 
 
-def test_a_call_that_made_another_call_sleeps_for_itself(
+def test_a_call_that_made_another_call_still_sleeps_as_itself(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     no_threads(monkeypatch)
@@ -210,13 +210,13 @@ def test_a_call_that_made_another_call_sleeps_for_itself(
 def ordered_map(
     function: Callable[[int], int], items: Iterable[int], *, threads: int
 ) -> Generator[Future[int], None, None]:
-    """As results are read: in a pool of their own, that is joined at the end."""
-    with Pool(threads) as pool, closing(submitted(pool, function, items)) as calls:
+    """Map in a pool that is joined at the end, as reading results does."""
+    with Pool(threads) as pool, closing(map_in_order(pool, function, items)) as calls:
         yield from calls
 
 
 class Counted:
-    """Numbers for ever, and how many were drawn and begun."""
+    """Endless numbers, with counts of how many were drawn and how many calls started."""
 
     def __init__(self) -> None:
         self.drawn = 0
@@ -259,7 +259,7 @@ def test_a_slow_call_does_not_change_the_order() -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("taken", [1, 2, 20])
-def test_few_calls_are_begun_and_not_taken(threads: int, taken: int) -> None:
+def test_a_bounded_number_of_calls_runs_ahead(threads: int, taken: int) -> None:
     counted = Counted()
     calls = ordered_map(counted.call, counted.items(), threads=threads)
     assert results_from(next(calls) for _ in range(taken)) == list(range(1, taken + 1))
@@ -287,7 +287,7 @@ def test_no_more_calls_run_at_a_time_than_there_are_threads() -> None:
     assert most == 4
 
 
-def test_an_exception_comes_in_its_place() -> None:
+def test_an_exception_is_the_result_of_its_call() -> None:
     def call(item: int) -> int:
         return 12 // item
 
@@ -298,7 +298,7 @@ def test_an_exception_comes_in_its_place() -> None:
     assert calls[2].result() == 6
 
 
-def test_closing_begins_no_more_calls(our_threads: OurThreads) -> None:
+def test_closing_starts_no_more_calls(our_threads: OurThreads) -> None:
     counted = Counted()
     calls = ordered_map(counted.call, counted.items(), threads=2)
     next(calls)
@@ -309,7 +309,9 @@ def test_closing_begins_no_more_calls(our_threads: OurThreads) -> None:
     assert our_threads() == []
 
 
-def test_closing_cancels_what_has_not_begun_and_waits_for_what_has(our_threads: OurThreads) -> None:
+def test_closing_cancels_calls_that_have_not_started_and_waits_for_the_others(
+    our_threads: OurThreads,
+) -> None:
     begun: list[int] = []
     ended: list[int] = []
     second_begun, closing_begun = threading.Event(), threading.Event()
@@ -338,7 +340,7 @@ def test_closing_cancels_what_has_not_begun_and_waits_for_what_has(our_threads: 
 
 
 def is_in(thread: threading.Thread, function: Callable[..., object]) -> bool:
-    """Whether a thread is in a call of `function`, which nothing tells from outside."""
+    """Return whether a thread is inside of `function`."""
     assert thread.ident is not None
     # Python documents this function for debuggers, in spite of its underscore.
     frame = sys._current_frames().get(thread.ident)  # pyright: ignore[reportPrivateUsage]
@@ -360,39 +362,54 @@ def test_items_that_fail_end_the_calls(our_threads: OurThreads) -> None:
 def test_closing_ends_the_call_that_is_being_taken(stubborn: Any) -> None:
     pool = Pool(1)
     clock = ClientClock(stubborn)
-    calls = submitted(pool, lambda _: clock.sleep(HOUR), range(9))
+    calls = map_in_order(pool, lambda _: clock.sleep(HOUR), range(9))
     first = next(calls)
     assert stubborn.asleep.wait(SOON)
     calls.close()
     assert_says_that_it_was_closed(first.exception(0))
 
 
+def test_a_fork_repeats_the_calls_that_ran_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    parent, child = os.getpid(), -1
+    with Pool(1) as pool, closing(map_in_order(pool, made.append, range(3))) as calls:
+        next(calls).result(SOON)
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: child)
+            for call in calls:
+                assert call.result(SOON) is None
+            pool.join()
+    assert os.getpid() == parent
+    # The parent's thread made them too.
+    assert sorted(made) == [0, 1, 1, 2, 2]
+
+
 # --- Sleeping -------------------------------------------------------------------------------------
 
 
-def test_the_time_is_that_of_the_clock_behind(clock: FakeClock) -> None:
+def test_a_client_clock_shows_the_time_of_the_users_clock(clock: FakeClock) -> None:
     clock.sleep(7.0)
     assert ClientClock(clock).monotonic() == clock.monotonic()
 
 
-def test_outside_of_a_pool_sleep_is_that_of_the_clock_behind(clock: FakeClock) -> None:
+def test_outside_of_pools_the_users_clock_sleeps(clock: FakeClock) -> None:
     ClientClock(clock).sleep(7.0)
     assert clock.sleeps == [7.0]
 
 
-def test_a_task_sleeps_by_the_clock_behind(clock: FakeClock) -> None:
+def test_in_a_task_the_users_clock_sleeps(clock: FakeClock) -> None:
     asyncio.run(ClientClock(clock).sleep_async(7.0))
     assert clock.sleeps == [7.0]
 
 
 @pytest.mark.parametrize("behind", [FakeClock, SystemClock])
-def test_in_a_pool_a_sleep_comes_to_its_end(behind: Callable[[], FakeClock | SystemClock]) -> None:
+def test_in_a_pool_a_sleep_ends(behind: Callable[[], FakeClock | SystemClock]) -> None:
     clock = ClientClock(behind())
     with Pool(1) as pool:
         assert pool.submit(lambda: clock.sleep(0.001)).result(SOON) is None
 
 
-def test_in_a_pool_a_clock_with_a_sleep_of_its_own_is_asked(clock: FakeClock) -> None:
+def test_in_a_pool_the_users_clock_sleeps(clock: FakeClock) -> None:
     with Pool(1) as pool:
         pool.submit(lambda: ClientClock(clock).sleep(7.0)).result(SOON)
     assert clock.sleeps == [7.0]
@@ -418,7 +435,7 @@ def test_what_a_sleep_raises_is_raised() -> None:
         asyncio.run(clock.sleep_async(1.0))
 
 
-# What ends a call that sleeps: its own end, or that of the client.
+# What ends a call that sleeps: ending the call, or closing the client.
 ENDS: dict[str, Callable[[Call[Any], ClientClock], None]] = {
     "call": lambda call, _: call.end(),
     "client": lambda _, clock: clock.close(),
@@ -463,7 +480,7 @@ def test_after_the_end_there_is_no_sleep(
     assert clock.sleeps == []
 
 
-def test_a_call_that_was_ended_before_its_turn_is_not_made() -> None:
+def test_a_call_that_was_ended_before_it_started_is_not_made() -> None:
     held = Held()
     held.second.end()
     held.free.set()
@@ -492,6 +509,25 @@ def test_a_call_that_is_ended_in_its_sleep_makes_room_for_another(stubborn: Any)
     stubborn.wake()
     assert pool.submit(lambda: 8).result(SOON) == 8
     assert_says_that_it_was_closed(asleep.exception(0))
+
+
+def test_a_call_that_was_ended_in_its_sleep_keeps_its_error(
+    stubborn: Any, our_threads: OurThreads
+) -> None:
+    clock = ClientClock(stubborn)
+
+    def sleep_and_ignore_the_error() -> int:
+        with suppress(ClientClosedError):
+            clock.sleep(HOUR)
+        return 7
+
+    call = Pool(1).submit(sleep_and_ignore_the_error)
+    assert stubborn.asleep.wait(SOON)
+    call.end()
+    stubborn.wake()
+    for thread in our_threads():
+        thread.join(SOON)
+    assert_says_that_it_was_closed(call.exception(0))
 
 
 def test_closing_one_client_leaves_the_sleeps_of_another(clock: FakeClock) -> None:
@@ -553,7 +589,7 @@ def test_cancelling_the_sleep_of_a_task_cancels_it() -> None:
     asyncio.run(main())
 
 
-def test_closing_the_client_leaves_a_loop_alone_that_was_closed() -> None:
+def test_closing_the_client_does_not_touch_a_closed_event_loop() -> None:
     clock = ClientClock(SystemClock())
     loop = asyncio.new_event_loop()
     sleep = loop.create_task(clock.sleep_async(HOUR))
@@ -586,7 +622,7 @@ def test_a_fork_leaves_the_calls_of_its_parent_alone(
         assert call.done()
 
 
-def test_a_fork_of_a_thread_that_makes_a_call_sleeps_by_the_clock_behind(
+def test_in_a_fork_of_a_thread_that_makes_a_call_the_users_clock_sleeps(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fork_and_sleep() -> None:
@@ -611,21 +647,21 @@ def test_a_fork_of_a_thread_that_makes_a_call_sleeps_by_the_clock_behind(
 # --- From the event loop --------------------------------------------------------------------------
 
 
-def test_what_a_thread_returns_or_raises_is_awaited() -> None:
+def test_awaiting_a_call_returns_or_raises_what_its_thread_does() -> None:
     with Pool(1) as pool:
-        assert asyncio.run(in_thread(pool, threading.current_thread)).name.startswith(
+        assert asyncio.run(run_in_thread(pool, threading.current_thread)).name.startswith(
             "comprehend_phi"
         )
         with pytest.raises(ZeroDivisionError):
-            asyncio.run(in_thread(pool, lambda: 1 / 0))
+            asyncio.run(run_in_thread(pool, lambda: 1 / 0))
 
 
-def test_what_a_task_keeps_holds_in_the_thread() -> None:
+def test_the_thread_sees_the_context_variables_of_the_task() -> None:
     kept: ContextVar[str] = ContextVar("kept")
 
     async def main(pool: Pool) -> str:
         kept.set("ours")
-        return await in_thread(pool, kept.get)
+        return await run_in_thread(pool, kept.get)
 
     with Pool(1) as pool:
         assert asyncio.run(main(pool)) == "ours"
@@ -635,19 +671,19 @@ def test_cancelling_ends_the_sleep_in_the_thread(stubborn: Any) -> None:
     clock = ClientClock(stubborn)
 
     async def main(pool: Pool) -> None:
-        sleep = asyncio.create_task(in_thread(pool, lambda: clock.sleep(HOUR)))
+        sleep = asyncio.create_task(run_in_thread(pool, lambda: clock.sleep(HOUR)))
         await asyncio.to_thread(stubborn.asleep.wait, SOON)
         sleep.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sleep
         # The one thread that the pool may have is free for others.
-        assert await in_thread(pool, lambda: 7) == 7
+        assert await run_in_thread(pool, lambda: 7) == 7
 
     with Pool(1) as pool:
         asyncio.run(main(pool))
 
 
-def test_all_pools_are_joined_and_then_the_last_thing_is_done(our_threads: OurThreads) -> None:
+def test_join_pools_calls_then_after_all_calls_have_ended(our_threads: OurThreads) -> None:
     held = [Held(), Held()]
     done_before: list[bool] = []
 
@@ -655,7 +691,7 @@ def test_all_pools_are_joined_and_then_the_last_thing_is_done(our_threads: OurTh
         done_before.extend(one.second.done() for one in held)
 
     async def main() -> None:
-        joining = asyncio.create_task(join_all([one.pool for one in held], then))
+        joining = asyncio.create_task(join_pools([one.pool for one in held], then))
         await asyncio.sleep(0)  # it has begun, and lets the event loop run on
         for one in held:
             one.free.set()
@@ -666,9 +702,9 @@ def test_all_pools_are_joined_and_then_the_last_thing_is_done(our_threads: OurTh
     assert done_before == [True, True]
 
 
-def test_what_the_last_thing_raises_is_raised() -> None:
+def test_join_pools_raises_what_then_raises() -> None:
     def then() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        asyncio.run(join_all([Pool(1)], then))
+        asyncio.run(join_pools([Pool(1)], then))
