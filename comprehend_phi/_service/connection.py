@@ -122,8 +122,8 @@ class Connection:
             raise ClientClosedError(
                 operation=operation,
                 reason=(
-                    "this process was forked after it got its boto3 client from you; build the"
-                    " boto3 client and this client in each process"
+                    "your boto3 client belongs to the process that this one was forked from; build"
+                    " the boto3 client and this client in each process"
                 ),
                 client_request_token=client_request_token,
             )

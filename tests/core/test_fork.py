@@ -609,8 +609,9 @@ tell(parent, forked(lambda: ask(client, GRANDCHILD)), forked(again))
 
     assert told == [
         *answers(PARENT),
-        "ClientClosedError: DescribePHIDetectionJob: this process was forked after it got its boto3"
-        " client from you; build the boto3 client and this client in each process (1 attempt).",
+        "ClientClosedError: DescribePHIDetectionJob: your boto3 client belongs to the process"
+        " that this one was forked from; build the boto3 client and this client in each process"
+        " (1 attempt).",
         *answers(CHILD),
     ]
     assert service.ports[GRANDCHILD] == set()
@@ -630,7 +631,7 @@ tell(*[forked(lambda each=each: len(list(each))) for each in (results, begun)])
 
     for each in told:
         assert each.startswith(
-            "ClientClosedError: results: this process was forked after it got its"
+            "ClientClosedError: results: your boto3 client belongs to the process that"
         )
 
 
