@@ -101,4 +101,4 @@ class Entity(PrivateStruct, frozen=True, kw_only=True, gc=False, rename="pascal"
         )
 
 
-_MEMBERS = InstanceShape(Mapping, "such as an item of Entities in a response of boto3")
+_MEMBERS = InstanceShape(Mapping, "pass an item of Entities from a response of boto3, for example")

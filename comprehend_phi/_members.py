@@ -14,7 +14,7 @@ from attrs import NOTHING, AttrsInstance, fields, has
 from ._shapes import InstanceShape, check_argument
 from .errors import RequestValidationError
 
-_MEMBERS = InstanceShape(Mapping, "as AWS spells them")
+_MEMBERS = InstanceShape(Mapping, "use AWS's own names")
 
 
 @cache

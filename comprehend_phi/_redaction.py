@@ -1,8 +1,8 @@
-"""From a text and the entities found in it to the text with marks in their places.
+"""Redact a text: replace its entities with marks.
 
-Offsets are believed only when every entity's own text stands at them. A single one that does not
-puts all in doubt, because the text is then another one or was decoded in another way; so nothing
-is redacted, and nothing is returned either.
+Every entity contains its own text, so its offsets can be checked. If one entity does not match, the
+text is another one or was decoded differently, and no offset can be trusted. Then `redact` raises
+an error instead of returning a text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from ._entities import Entity
 from ._shapes import InstanceShape, NumberShape, StringShape, check_argument
 from .errors import RedactionError, RequestValidationError
 
-# Fields with attributes, conversions or format specs are left out on purpose: they reach into
-# objects or pad without limit.
+# Attributes, conversions and format specs are excluded: they can read objects or pad without limit.
 _ONLY_TYPE = re.compile(r"(?:[^{}]|\{\{|\}\}|\{type\})*")
 
 
-_ADVICE = "Take the entities of this very file, decode it as UTF-8 and keep its line ends."
+_ADVICE = "Use the entities of exactly this file, decode it as UTF-8 and keep its line ends."
 
 
 def redact(
@@ -30,27 +29,27 @@ def redact(
     min_score: float = 0.0,
     replacement: str = "[{type}]",
 ) -> str:
-    """The text with a mark in the place of each entity.
+    """Return the text with a mark in place of each entity.
 
-    Entities that overlap share one mark. It shows the type of the longest of them; among equally
-    long ones, of the one with the higher score, then of the one that begins earlier, then of the
-    lower id. Entities that only touch, the next beginning where the last one ends, get a mark each.
-    The order in which the entities come does not matter.
+    Entities that overlap share one mark. The mark shows the type of the longest entity. If several
+    are equally long, it shows the one with the highest score, then the earliest, then the one with
+    the lowest id. An entity that begins where another one ends gets its own mark. The order of
+    `entities` does not matter.
 
     Args:
-        text: the document, decoded as UTF-8, its line ends as they are in the file.
-        entities: what was found in it; read once.
-        min_score: entities with a lower score stay readable, though their offsets are checked like
-            all others. A score outside 0 to 1, or not a number, says nothing and counts as 1.
-        replacement: the mark. `{type}` stands for the entity's type, `{{` and `}}` for braces; a
-            format string's other abilities are refused.
+        text: the document, decoded as UTF-8, with the line ends of the file.
+        entities: the entities of this document. They are iterated over once.
+        min_score: entities with a lower score stay readable, but their offsets are checked too. A
+            score that is not a number from 0 to 1 counts as 1.
+        replacement: the mark. `{type}` becomes the entity's type, `{{` and `}}` become braces. No
+            other format field is allowed.
 
     Returns:
-        The redacted text; what no redacted entity covers is unchanged.
+        The redacted text. Everything outside the redacted entities is unchanged.
 
     Raises:
-        RedactionError: an entity does not fit the text.
-        RequestValidationError: an argument is not what it should be.
+        RedactionError: an entity does not match the text.
+        RequestValidationError: an argument has a wrong value or type.
     """
     check_argument("redact", "text", _TEXT, text)
     check_argument("redact", "min_score", _SCORE, min_score)
@@ -62,9 +61,9 @@ def redact(
             owner="redact",
             field="entities",
             shape="Entity",
-            reason="must consist of Entity objects only, such as those of a Document",
+            reason="must contain only Entity objects; Entity.from_dict converts AWS's own dicts",
         )
-    require_fit(text, found, consequence=f"Nothing was redacted. {_ADVICE}")
+    check_entities(text, found, consequence=f"Nothing was redacted. {_ADVICE}")
 
     pieces: list[str] = []
     position = 0
@@ -79,49 +78,49 @@ def redact(
 def _replacement_problem(value: str) -> str | None:
     if _ONLY_TYPE.fullmatch(value):
         return None
-    return "must have no other field than {type}; a brace of its own is written twice"
+    return "may only use the field {type}; write literal braces as {{ and }}"
 
 
 _REPLACEMENT = StringShape("format string", rule=_replacement_problem)
 _SCORE = NumberShape("score", 0.0, maximum=1.0)
 _TEXT = InstanceShape(str, "decode bytes as UTF-8")
-_ENTITIES = InstanceShape(Iterable, "such as the entities of a Document")
+_ENTITIES = InstanceShape(Iterable, "pass the entities of a Document, for example")
 
 
-def require_fit(text: str, entities: Iterable[Entity], *, consequence: str) -> None:
-    """Raise RedactionError, with `consequence` in it, for an entity that does not fit the text."""
+def check_entities(text: str, entities: Iterable[Entity], *, consequence: str) -> None:
+    """Raise `RedactionError` if an entity does not match the text. `consequence` ends it."""
     for entity in entities:
-        if problem := _misfit(text, entity):
+        if problem := _mismatch(text, entity):
             raise RedactionError(
                 f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
                 f" {problem}. {consequence}"
             )
 
 
-def _misfit(text: str, entity: Entity) -> str | None:
-    """Why the entity cannot be one of this text, in words that contain neither's characters."""
+def _mismatch(text: str, entity: Entity) -> str | None:
+    """Return why the entity does not match the text, without any part of the text, or None."""
     begin, end = entity.begin_offset, entity.end_offset
     if begin < 0:
         return "begins before the text"
     if end < begin:
         return "ends before it begins"
     if end == begin:
-        return "covers nothing"
+        return "is empty"
     if end > len(text):
-        return f"ends beyond the text, which has {len(text)} code points"
+        return f"ends after the end of the text, which has {len(text)} code points"
     if text[begin:end] != entity.text:
-        return "has another text than the one that stands there"
+        return "does not match the text at these offsets"
     return None
 
 
 def usable_score(entity: Entity) -> float:
-    """The entity's score, or 1 where it is none."""
-    # A score that makes no sense must not be the reason why a name stays readable.
+    """Return the entity's score, or 1 if it is not a number from 0 to 1."""
+    # A name must not stay readable because of a meaningless score.
     return entity.score if 0 <= entity.score <= 1 else 1.0
 
 
 def overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:
-    """The entities in groups whose spans hang together, both in the order of the text."""
+    """Yield groups of overlapping entities, in the order of the text."""
     group: list[Entity] = []
     end = 0
     for entity in sorted(entities, key=lambda entity: entity.begin_offset):
@@ -135,7 +134,7 @@ def overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:
 
 
 def rank(entity: Entity) -> tuple[int, float, int, int, str]:
-    """Sorts the entity that names the mark first."""
+    """Return a sort key. The entity with the lowest key names the mark."""
     length = entity.end_offset - entity.begin_offset
-    # The type is there for entities that share even their id, so that their order cannot matter.
+    # The type decides between entities that share even their id, so that their order cannot matter.
     return -length, -usable_score(entity), entity.begin_offset, entity.id, entity.type

@@ -1,13 +1,13 @@
-"""What is sent and what comes back, as immutable values.
+"""Requests and responses as immutable values.
 
-Requests are checked field by field when they are built, against the shapes of the service model.
-When AWS widens a limit before this package knows of it, attrs' own switch is the way out:
+Building a request checks each field against the shapes of the service model. If AWS relaxes a rule
+before this package does, switch attrs' validators off:
 
     with attrs.validators.disabled():
         request = StartPHIDetectionJobRequest(...)
 
-That switch is process-wide: build the request inside the block and nothing else. What the service
-answers is never refused by these rules.
+The switch applies to the whole process, so do nothing else inside the block. These rules never
+apply to responses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> 
         reason = f"must be a datetime, not {type(value).__name__}"
     elif value.utcoffset() is None:
         reason = (
-            "must know its time zone: a naive datetime is another moment on every machine;"
+            "must have a time zone, because a naive datetime is a different moment on each machine;"
             " add tzinfo=datetime.UTC if it is UTC"
         )
     else:
@@ -45,7 +45,7 @@ def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> 
 
 
 def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: Any) -> None:
-    # A validator of the last field, so that attrs' switch turns it off with the other rules.
+    # This is a validator of the last field, so that attrs' switch turns it off like other rules.
     fields = ("job_name", "job_status", "submit_time_before", "submit_time_after")
     given = [name for name in fields if getattr(instance, name) is not None]
     if len(given) > 1:
@@ -53,12 +53,12 @@ def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: An
             owner="JobFilter",
             field=given[1],
             shape="ComprehendMedicalAsyncJobFilter",
-            reason=f"cannot be set beside {given[0]}: the service takes one at a time",
+            reason=f"cannot be set together with {given[0]}: the service takes one at a time",
         )
 
 
 class JobStatus(StrEnum):
-    """The state of a job. A state that the service adds later survives as its own string."""
+    """The state of a job. If the service adds a state, it arrives as a `JobStatus` of its own."""
 
     SUBMITTED = "SUBMITTED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -78,7 +78,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the job stays in this state for good; False for states not known here."""
+        """Whether the state is final. False for states that this package does not know."""
         return self in _TERMINAL
 
 
@@ -120,7 +120,7 @@ class _S3Location(UncheckedLocation):
 
     @property
     def uri(self) -> str:
-        """The location as `from_uri` takes it. The key is part of it, and keys may name people."""
+        """The location as `from_uri` takes it. It contains the key, which may name people."""
         return f"s3://{self.s3_bucket}/{self.s3_key}" if self.s3_key else f"s3://{self.s3_bucket}"
 
 
@@ -146,15 +146,15 @@ class OutputDataConfig(_S3Location):
 
 
 def _folder(key: str | None) -> str:
-    """Return the key with a slash at its end; empty for the whole bucket."""
+    """Return the key with a slash at its end, or an empty string for the whole bucket."""
     return f"{key.removesuffix('/')}/" if key else ""
 
 
 def request_token(*parts: str) -> str:
     """Return the `client_request_token` that stands for these parts: always the same 64 hex digits.
 
-    Use it if a program that is started again must not start its job again, and keeps no state of
-    its own. The same parts mean the same job, so include everything that distinguishes two jobs:
+    Use it in a program that keeps no state but must not start its job twice when you run it again.
+    The same parts mean the same job, so include everything that distinguishes two jobs:
 
         request_token("nightly", "2031-02-01", "attempt 1")
 
@@ -192,23 +192,24 @@ def _new_token() -> str:
 class StartPHIDetectionJobRequest:
     """One logical start of a job.
 
-    The request carries its own `client_request_token`, made with the object: sending the same
-    object again, or an object with the same token from another process, starts no second job.
-    `attrs.evolve` keeps the token, so a changed copy still stands for the same start; what AWS
-    answers to it is not documented. Ask for a new token when another job is meant:
+    Each request gets a `client_request_token` when you build it. If you send the request again, or
+    a request with the same token from another process, that starts no second job.
+
+    `attrs.evolve` keeps the token, so a changed copy is still the same start. AWS does not document
+    how it answers a known token with other values. If you want another job, set a new token:
 
         attrs.evolve(request, job_name="again", client_request_token=str(uuid.uuid4()))
 
     `request_token` makes a token that a later process can make again.
 
     Attributes:
-        input_data_config: where the notes lie.
-        output_data_config: where the results go.
-        data_access_role_arn: the IAM role that lets the service read and write there.
-        language_code: the language of all the notes; the service knows `en`.
+        input_data_config: the location of the notes.
+        output_data_config: the location of the results.
+        data_access_role_arn: the IAM role with which the service reads and writes these locations.
+        language_code: the language of all notes. The service only knows `en`.
         job_name: 1 to 256 Unicode letters, separators, numbers and `_.:/=+-%@`. Not in the repr.
-        kms_key: the key that encrypts the results; without it they are written in plain text, and
-            starting the job issues a `PlaintextOutputWarning`.
+        kms_key: the key that encrypts the results. None means plain text, and starting such a job
+            issues a `PlaintextOutputWarning`.
         client_request_token: 1 to 64 ASCII letters, digits and hyphens.
 
     Raises:
@@ -227,7 +228,7 @@ class StartPHIDetectionJobRequest:
         """Return the request under AWS's own names, ready for `json.dumps`.
 
         `aws comprehendmedical start-phi-detection-job --cli-input-json` takes the same JSON. The
-        dict always contains the token, so whoever sends it starts no second job. It also contains
+        dict always contains the token, so sending it twice starts no second job. It also contains
         the keys and the job name, which may name people.
         """
         return encode(self)
@@ -236,8 +237,8 @@ class StartPHIDetectionJobRequest:
     def from_dict(cls, members: Mapping[str, Any]) -> Self:
         """Build the request from what `to_dict` returned, here or on another machine.
 
-        The dict must contain a `ClientRequestToken`. If this method made one up, two readers of the
-        same dict would start two jobs.
+        The dict must contain a `ClientRequestToken`. If this method added a new token, two readers
+        of the same dict would start two jobs.
 
         Args:
             members: the request under AWS's own names.
@@ -269,8 +270,8 @@ class StartPHIDetectionJobRequest:
     def locations_overlap(self) -> bool:
         """Whether the input and output locations are the same, or one lies inside the other.
 
-        Keys name folders here, with or without a slash at the end. A missing key stands for the
-        whole bucket. A job over the outer location reads what lies in the inner one.
+        Keys are taken as folders, with or without a slash at the end. No key means the whole
+        bucket. A job on the outer location also reads the files in the inner one.
         """
         source, target = self.input_data_config, self.output_data_config
         if source.s3_bucket != target.s3_bucket:
@@ -286,10 +287,10 @@ START_REQUEST = InstanceShape(
 
 @frozen(kw_only=True)
 class StartPHIDetectionJobResponse:
-    """The job that was started.
+    """The response to a start.
 
     Attributes:
-        job_id: all that any process needs to find the job again.
+        job_id: the id of the job. Any process can continue with the job if it knows the id.
     """
 
     job_id: str
@@ -297,27 +298,27 @@ class StartPHIDetectionJobResponse:
 
 @frozen(kw_only=True)
 class DescribePHIDetectionJobRequest:
-    """Asks for the properties of one job."""
+    """The request for the properties of one job."""
 
     job_id: str = field(validator=_shapes.JOB_ID)
 
 
 @frozen(kw_only=True)
 class StopPHIDetectionJobRequest:
-    """Asks for one job to be stopped."""
+    """The request to stop one job."""
 
     job_id: str = field(validator=_shapes.JOB_ID)
 
 
 @frozen(kw_only=True)
 class JobFilter:
-    """Which jobs to list: at most one of the four is set, as the service demands.
+    """Which jobs to list. The service takes at most one of the four filters.
 
     Attributes:
-        job_name: jobs of exactly this name. Not in the repr.
-        job_status: jobs in this state.
-        submit_time_before: jobs submitted before this moment, oldest first; an aware datetime.
-        submit_time_after: jobs submitted after this moment, newest first; an aware datetime.
+        job_name: list jobs with exactly this name. Not in the repr.
+        job_status: list jobs in this state.
+        submit_time_before: list jobs submitted before this time, oldest first. An aware datetime.
+        submit_time_after: list jobs submitted after this time, newest first. An aware datetime.
 
     Raises:
         RequestValidationError: a value breaks the rule of its shape, a datetime has no time zone,
@@ -334,34 +335,36 @@ class JobFilter:
 
 @frozen(kw_only=True)
 class ListPHIDetectionJobsRequest:
-    """Asks for one page of jobs."""
+    """The request for one page of a list of jobs."""
 
     filter: JobFilter | None = field(default=None, validator=optional(InstanceShape(JobFilter)))
     max_results: int = field(default=100, validator=_shapes.MAX_RESULTS)
-    next_token: str | None = field(default=None, repr=False)  # the service's own, taken as it comes
+    next_token: str | None = field(default=None, repr=False)  # from the service, so not checked
 
 
 @frozen(kw_only=True)
 class JobProperties:
-    """What the service knows of a job. Members that it left out are None; times are aware, in UTC.
+    """The properties of a job, as the service returned them. What it left out is None.
 
-    Job name, keys, paths and the free text of `message` may name people: the repr shows none.
+    Times are aware datetimes in UTC. The repr does not show the job name, keys, paths and the
+    message, because they may name people.
 
     Attributes:
-        job_id: what AWS calls the job by, and all that another process needs to go on with it.
-        job_status: its state, as of this answer.
-        job_name: as it was given at the start.
-        message: the service's words on the state, above all on why a job failed.
-        submit_time: when it was started.
-        end_time: when it came to its end.
-        expiration_time: when the service forgets the job; the files of results stay.
-        input_data_config: where it reads.
-        output_data_config: where it writes; `s3_key` includes what the service adds to it.
-        language_code: `en`.
-        data_access_role_arn: the role in which the service reads and writes.
-        manifest_file_path: where the service says that the manifest is.
-        kms_key: the key that results are encrypted with; None is plain text.
-        model_version: the version of the model that looks for PHI.
+        job_id: the id of the job. Any process can continue with the job if it knows the id.
+        job_status: the state of the job at the time of the response.
+        job_name: the name from the start request.
+        message: the service's message about the state, such as why the job failed.
+        submit_time: when the job was submitted.
+        end_time: when the job ended.
+        expiration_time: when the service forgets the job. The result files stay.
+        input_data_config: the location of the notes.
+        output_data_config: the location of the results. `s3_key` includes the folder that the
+            service adds.
+        language_code: the language of the notes, `en`.
+        data_access_role_arn: the IAM role with which the service reads and writes.
+        manifest_file_path: the path of the manifest, according to the service.
+        kms_key: the key that encrypts the results. None means plain text.
+        model_version: the version of the model that detects PHI.
     """
 
     job_id: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._redaction import redact, require_fit
+from .._redaction import check_entities, redact
 from ..errors import RedactionError, SourceChangedError, UnreadableObjectError
 from .decoding import decode_output
 from .documents import Document
@@ -49,7 +49,7 @@ class Reader:
         """Return the document and the note of one file. Raise an error if they do not match."""
         document, text = self.document(file), self._text(file)
         try:
-            require_fit(text, document.entities, consequence=_LEFT_OUT)
+            check_entities(text, document.entities, consequence=_LEFT_OUT)
         except RedactionError as error:
             reason = str(error)
         else:

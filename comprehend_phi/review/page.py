@@ -19,7 +19,7 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from .._redaction import overlapping, rank, require_fit, usable_score
+from .._redaction import check_entities, overlapping, rank, usable_score
 from .._results.documents import Document
 from .._shapes import InstanceShape, StringShape, check_argument
 from ..errors import RedactionError
@@ -104,7 +104,7 @@ def _row(document: Document, text: str) -> dict[str, Any]:
     """Return a document in the form that the page's script reads."""
     problem = ""
     try:
-        require_fit(text, document.entities, consequence="No page was made.")
+        check_entities(text, document.entities, consequence="No page was made.")
     except RedactionError as error:
         problem = f"{document.input_key}: {error}"
     if problem:

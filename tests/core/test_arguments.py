@@ -296,8 +296,8 @@ def test_redact_refuses_entities_that_cannot_be_iterated_over(wrong: Any) -> Non
     error = refusal(lambda: redact("Marsh", wrong))
 
     assert str(error) == (
-        f"redact.entities (Iterable) must be an Iterable, not {type(wrong).__name__}; such as the"
-        " entities of a Document"
+        f"redact.entities (Iterable) must be an Iterable, not {type(wrong).__name__}; pass the"
+        " entities of a Document, for example"
     )
 
 
@@ -308,7 +308,8 @@ def test_redact_refuses_entities_of_another_kind_such_as_those_of_boto3(wrong: A
     error = refusal(lambda: redact("Marsh", [NAME, wrong]))
 
     assert str(error) == (
-        "redact.entities (Entity) must consist of Entity objects only, such as those of a Document"
+        "redact.entities (Entity) must contain only Entity objects; Entity.from_dict converts AWS's"
+        " own dicts"
     )
 
 

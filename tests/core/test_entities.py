@@ -144,8 +144,8 @@ def test_from_dict_refuses_what_is_no_mapping(wrong: Any) -> None:
         Entity.from_dict(wrong)
 
     assert str(caught.value) == (
-        f"Entity.from_dict.members (Mapping) must be a Mapping, not {type(wrong).__name__}; such as"
-        " an item of Entities in a response of boto3"
+        f"Entity.from_dict.members (Mapping) must be a Mapping, not {type(wrong).__name__}; pass an"
+        " item of Entities from a response of boto3, for example"
     )
 
 

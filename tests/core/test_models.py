@@ -533,14 +533,14 @@ KNOWN = ", ".join(MEMBERS)
         ),
         pytest.param(
             {**MEMBERS, "InputDataConfig": f"s3://notes.example/{CANARY}"},
-            f"{FROM_DICT}.input_data_config (Mapping) must be a Mapping, not str; as AWS spells"
-            " them",
+            f"{FROM_DICT}.input_data_config (Mapping) must be a Mapping, not str; use AWS's"
+            " own names",
             id="a URI as a location",
         ),
         pytest.param(
             {**MEMBERS, "OutputDataConfig": None},
-            f"{FROM_DICT}.output_data_config (Mapping) must be a Mapping, not NoneType; as AWS"
-            " spells them",
+            f"{FROM_DICT}.output_data_config (Mapping) must be a Mapping, not NoneType; use AWS's"
+            " own names",
             id="no location",
         ),
         pytest.param(
@@ -567,8 +567,8 @@ KNOWN = ", ".join(MEMBERS)
         *(
             pytest.param(
                 members,
-                f"{FROM_DICT}.members (Mapping) must be a Mapping, not {type(members).__name__}; as"
-                " AWS spells them",
+                f"{FROM_DICT}.members (Mapping) must be a Mapping, not {type(members).__name__};"
+                " use AWS's own names",
                 id=type(members).__name__,
             )
             for members in (json.dumps(MEMBERS), None, [MEMBERS], FULL)

@@ -348,16 +348,16 @@ MISFITS = [
     ("inverted", 7, 3, "ends before it begins"),
     ("ends before the text", 3, -2, "ends before it begins"),
     ("inverted beyond the text", 99, 98, "ends before it begins"),
-    ("empty", 3, 3, "covers nothing"),
-    ("empty at the start", 0, 0, "covers nothing"),
-    ("empty at the end", 11, 11, "covers nothing"),
-    ("one too far", 1, 12, "ends beyond the text, which has 11 code points"),
-    ("begins at the end", 11, 12, "ends beyond the text, which has 11 code points"),
-    ("wholly beyond", 98, 99, "ends beyond the text, which has 11 code points"),
-    ("one to the left", 0, 9, "has another text than the one that stands there"),
-    ("one to the right", 2, 11, "has another text than the one that stands there"),
-    ("one short", 1, 9, "has another text than the one that stands there"),
-    ("one long", 1, 11, "has another text than the one that stands there"),
+    ("empty", 3, 3, "is empty"),
+    ("empty at the start", 0, 0, "is empty"),
+    ("empty at the end", 11, 11, "is empty"),
+    ("one too far", 1, 12, "ends after the end of the text, which has 11 code points"),
+    ("begins at the end", 11, 12, "ends after the end of the text, which has 11 code points"),
+    ("wholly beyond", 98, 99, "ends after the end of the text, which has 11 code points"),
+    ("one to the left", 0, 9, "does not match the text at these offsets"),
+    ("one to the right", 2, 11, "does not match the text at these offsets"),
+    ("one short", 1, 9, "does not match the text at these offsets"),
+    ("one long", 1, 11, "does not match the text at these offsets"),
 ]
 
 
@@ -409,8 +409,9 @@ def test_the_text_of_an_entity_is_compared_exactly(text: str, claimed: str) -> N
 
 def test_the_error_names_the_entity_its_offsets_and_what_to_do() -> None:
     assert str(refusal("Marsh", entity("Marshes", 0, 7, id_=3))) == (
-        "Entity 3 at offsets 0 to 7 ends beyond the text, which has 5 code points. Nothing was"
-        " redacted. Take the entities of this very file, decode it as UTF-8 and keep its line ends."
+        "Entity 3 at offsets 0 to 7 ends after the end of the text, which has 5 code points."
+        " Nothing was redacted. Use the entities of exactly this file, decode it as UTF-8 and keep its line"
+        " ends."
     )
 
 
@@ -537,7 +538,7 @@ def test_a_replacement_is_a_format_string_of_the_type(replacement: str, expected
     assert redact("Marsh", [entity("Marsh", 0, 5)], replacement=replacement) == expected
 
 
-ONLY_TYPE = "must have no other field than {type}; a brace of its own is written twice"
+ONLY_TYPE = "may only use the field {type}; write literal braces as {{ and }}"
 
 
 @pytest.mark.parametrize(

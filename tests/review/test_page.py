@@ -209,7 +209,7 @@ def refusal() -> RedactionError:
 
 def test_an_entity_that_does_not_match_its_text_is_an_error() -> None:
     assert str(refusal()).startswith(
-        "notes/b.txt: Entity 0 at offsets 8 to 27 has another text than the one that stands there."
+        "notes/b.txt: Entity 0 at offsets 8 to 27 does not match the text at these offsets."
         " No page was made."
     )
 
