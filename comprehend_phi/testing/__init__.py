@@ -19,6 +19,7 @@ from .clock import FakeClock, ServiceClock, WallClock
 from .detector import detect
 from .faults import Fault
 from .limits import Limits
+from .rules import Rules
 from .service import LocalService
 
 try:
@@ -36,6 +37,7 @@ __all__ = [
     "Limits",
     "LocalServer",
     "LocalService",
+    "Rules",
     "ServiceClock",
     "WallClock",
     "detect",

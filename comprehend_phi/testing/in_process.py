@@ -21,6 +21,7 @@ from .detector import Detector, detect
 from .endpoint import respond
 from .limits import Limits
 from .protocols import AWSJSON, Call, find_call
+from .rules import Rules
 from .s3 import MotoS3, account_id, dated_by
 from .service import LocalService
 
@@ -34,6 +35,7 @@ def local_service(
     detector: Detector = detect,
     job_seconds: float = 1.0,
     limits: Limits | None = None,
+    rules: Rules | None = None,
 ) -> Generator[LocalService, None, None]:
     """Let boto3 talk to a local Comprehend Medical and a local S3 inside the block.
 
@@ -48,6 +50,7 @@ def local_service(
         detector: finds the entities of one text.
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
+        rules: the rules that nobody outside AWS knows.
 
     Raises:
         RuntimeError: another local service runs in this process.
@@ -58,6 +61,7 @@ def local_service(
         detector=detector,
         job_seconds=job_seconds,
         limits=limits,
+        rules=rules,
         account_id=account_id(),
     )
     with mock_aws(), dated_by(service.clock), _registered(service):

@@ -10,6 +10,7 @@ from attrs import define, frozen
 
 from .._results.layout import folder_key
 from ..models import JobStatus
+from .rules import Rules
 
 MODEL_VERSION = "0.1.0"
 
@@ -49,6 +50,7 @@ class Job:
     request: Mapping[str, Any]
     submitted: datetime
     duration: timedelta
+    rules: Rules
     started: bool = False
     stop_requested: datetime | None = None
     ended: datetime | None = None
@@ -76,8 +78,8 @@ class Job:
     @property
     def folder(self) -> str:
         """The key of the job's output folder, with a slash at its end."""
-        # AWS documents the folder's name. That it is below the output key is our rule.
-        return f"{folder_key(self.request['OutputDataConfig'].get('S3Key', ''))}{self.name}/"
+        key = self.request["OutputDataConfig"].get("S3Key", "")
+        return f"{folder_key(key) if self.rules.output_folder == 'below' else key}{self.name}/"
 
     def advance(self, now: datetime, run: Callable[[Job], Outcome]) -> None:
         """Move on to the state that the job has at `now`.
@@ -104,6 +106,9 @@ class Job:
     def properties(self) -> dict[str, Any]:
         """Return the job as the service describes it. Members without a value are left out."""
         source, target = self.request["InputDataConfig"], self.request["OutputDataConfig"]
+        output_key = target.get("S3Key")
+        if output_key is None or self.rules.described_output_key == "folder":
+            output_key = self.folder
         members = {
             "JobId": self.job_id,
             "JobName": self.request.get("JobName"),
@@ -113,11 +118,17 @@ class Job:
             "EndTime": self.ended,
             "ExpirationTime": self.expires,
             "InputDataConfig": {"S3Bucket": source["S3Bucket"], "S3Key": source.get("S3Key", "")},
-            "OutputDataConfig": {"S3Bucket": target["S3Bucket"], "S3Key": self.folder},
+            "OutputDataConfig": {"S3Bucket": target["S3Bucket"], "S3Key": output_key},
             "LanguageCode": self.request["LanguageCode"],
             "DataAccessRoleArn": self.request["DataAccessRoleArn"],
-            "ManifestFilePath": self.outcome and self.outcome.manifest,
+            "ManifestFilePath": self._manifest_path(target["S3Bucket"]),
             "KMSKey": self.request.get("KMSKey"),
             "ModelVersion": MODEL_VERSION,
         }
         return {name: value for name, value in members.items() if value is not None}
+
+    def _manifest_path(self, bucket: str) -> str | None:
+        if self.outcome is None or self.outcome.manifest is None:
+            return None
+        key = self.outcome.manifest
+        return {"key": key, "uri": f"s3://{bucket}/{key}", "absent": None}[self.rules.manifest_path]

@@ -16,6 +16,7 @@ from .endpoint import HTTPResponse, respond
 from .http_server import HOST, ConnectionReset, HTTPServer, StartResponse
 from .limits import Limits
 from .protocols import find_call
+from .rules import Rules
 from .s3 import OwnS3, account_id
 from .service import LocalService
 
@@ -38,6 +39,7 @@ class LocalServer:
         detector: finds the entities of one text.
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
+        rules: the rules that nobody outside AWS knows.
 
     Raises:
         OSError: the port is taken.
@@ -56,6 +58,7 @@ class LocalServer:
         detector: Detector = detect,
         job_seconds: float = 1.0,
         limits: Limits | None = None,
+        rules: Rules | None = None,
     ) -> None:
         clock = clock or WallClock()
         self.storage: OwnS3 = OwnS3(clock)
@@ -65,6 +68,7 @@ class LocalServer:
             detector=detector,
             job_seconds=job_seconds,
             limits=limits,
+            rules=rules,
             account_id=account_id(),
         )
         self._server = HTTPServer(port, self._serve)

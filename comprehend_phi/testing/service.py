@@ -1,7 +1,7 @@
 """The local service: its operations, from dicts to dicts.
 
 The service behaves as AWS documents it. If nobody outside AWS knows a rule, the rule is ours, and a
-comment says so. `docs/local-service.md` lists these rules.
+comment or `Rules` says so. `docs/local-service.md` lists these rules.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from .jobs import Job, Outcome
 from .limits import Limits
 from .object_store import ObjectStore
 from .processing import process
+from .rules import Rules
 from .start_rate import StartRate
 from .validation import (
-    JOB_ID_RULES,
-    LIST_RULES,
-    START_RULES,
+    JOB_ID_CONSTRAINTS,
+    LIST_CONSTRAINTS,
+    START_CONSTRAINTS,
     RequestRefused,
     seconds,
     validate,
@@ -40,6 +41,9 @@ START = operations.START.name
 DESCRIBE = operations.DESCRIBE.name
 LIST = operations.LIST.name
 STOP = operations.STOP.name
+
+# The API reference says 400, as for all other errors.
+_MODEL_STATUSES = {"TooManyRequestsException": 429, "ResourceNotFoundException": 404}
 
 
 @frozen(kw_only=True)
@@ -63,6 +67,7 @@ class LocalService:
         detector: finds the entities of one text. It may be called from any thread.
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
+        rules: the rules that nobody outside AWS knows.
         account_id: the account that owns all jobs.
 
     Attributes:
@@ -78,6 +83,7 @@ class LocalService:
         detector: Detector = detect,
         job_seconds: float = 1.0,
         limits: Limits | None = None,
+        rules: Rules | None = None,
         account_id: str = "123456789012",
     ) -> None:
         self.clock: ServiceClock = clock or WallClock()
@@ -86,6 +92,7 @@ class LocalService:
         self._detector = detector
         self._duration = timedelta(seconds=job_seconds)
         self._limits = limits or Limits()
+        self._rules = rules or Rules()
         self._account_id = account_id
         self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
@@ -164,7 +171,12 @@ class LocalService:
             raise RequestRefused("UnknownOperationException", f"This service has no {operation}.")
         with self._lock:
             self.settle()
-            return operations[operation](without_nulls(members), region)
+            try:
+                return operations[operation](without_nulls(members), region)
+            except RequestRefused as error:
+                if self._rules.error_status == "service-model":
+                    error.status = _MODEL_STATUSES.get(error.code, error.status)
+                raise
 
     # --- The operations ---
 
@@ -173,11 +185,12 @@ class LocalService:
             rate = self._start_rates.setdefault(region, StartRate(per_second))
             if not rate.allows(self.clock.now()):
                 raise RequestRefused("ThrottlingException", "Rate exceeded", 429)
-        validate(START_RULES, members, "InvalidRequestException")
+        validate(START_CONSTRAINTS, members, "InvalidRequestException")
         # If the request has no token, the service creates one, so every request starts a job.
         token = (region, members.get("ClientRequestToken") or str(uuid4()))
-        if (job := self._tokens.get(token)) is not None:
-            if job.request != members:
+        job = self._tokens.get(token)
+        if job and not (self._rules.remember_tokens == "until-job-ends" and job.status.is_terminal):
+            if job.request != members and self._rules.other_parameters == "refused":
                 raise RequestRefused(
                     "InvalidRequestException",
                     "The ClientRequestToken was used for a request with other parameters.",
@@ -201,6 +214,7 @@ class LocalService:
             request=members,
             submitted=self.clock.now(),
             duration=self._duration,
+            rules=self._rules,
         )
         self._jobs[job.job_id] = self._tokens[token] = job
         return {"JobId": job.job_id}
@@ -210,9 +224,9 @@ class LocalService:
         return {"ComprehendMedicalAsyncJobProperties": job.properties()}
 
     def _list(self, members: Mapping[str, Any], region: str) -> dict[str, Any]:
-        validate(LIST_RULES, members, "ValidationException")
+        validate(LIST_CONSTRAINTS, members, "ValidationException")
         wanted: Mapping[str, Any] = members.get("Filter") or {}
-        if len(wanted) > 1:  # our rule
+        if len(wanted) > 1 and self._rules.two_filters == "refused":
             raise RequestRefused("ValidationException", "Only one filter can be set at a time.")
         before, after = map(
             seconds, (wanted.get("SubmitTimeBefore"), wanted.get("SubmitTimeAfter"))
@@ -226,9 +240,9 @@ class LocalService:
             and (before is None or job.submitted.timestamp() < before)
             and (after is None or job.submitted.timestamp() > after)
         ]
-        # AWS lists jobs before a time oldest first, and jobs after a time newest first. That an
-        # unfiltered list begins with the newest job is our rule.
-        sign = 1 if before is not None else -1
+        # AWS lists jobs before a time oldest first, and jobs after a time newest first.
+        is_ascending = not wanted and self._rules.unfiltered_list == "oldest-first"
+        sign = 1 if before is not None or is_ascending else -1
         jobs.sort(key=lambda job: sign * job.number)
         if (token := members.get("NextToken")) is not None:
             if not re.fullmatch(r"-?[0-9]{1,9}", token):
@@ -248,14 +262,15 @@ class LocalService:
         job = self._find(members, region)
         if job.status in (JobStatus.SUBMITTED, JobStatus.IN_PROGRESS):
             job.stop_requested = self.clock.now()
-        elif job.status not in (JobStatus.STOP_REQUESTED, JobStatus.STOPPED):
-            # Our rule, modeled on what AWS documents for Amazon Comprehend. A second stop succeeds,
-            # so that a stop can be sent again if its response was lost.
+        elif job.status in (JobStatus.STOP_REQUESTED, JobStatus.STOPPED):
+            if self._rules.second_stop == "refused":
+                raise RequestRefused("InvalidRequestException", "The job was stopped before.")
+        elif self._rules.stop_after_end == "refused":
             raise RequestRefused("InvalidRequestException", f"The job has ended as {job.status}.")
         return {"JobId": job.job_id}
 
     def _find(self, members: Mapping[str, Any], region: str) -> Job:
-        validate(JOB_ID_RULES, members, "InvalidRequestException")
+        validate(JOB_ID_CONSTRAINTS, members, "InvalidRequestException")
         job = self._jobs.get(members["JobId"])
         if job is None or job.region != region:
             raise RequestRefused("ResourceNotFoundException", "The job was not found.")

@@ -36,9 +36,9 @@ class Timestamp:
 
 
 _Shape = StringShape | IntegerShape | Timestamp
-_Rule = tuple[str, _Shape, bool]  # the path of a member, its shape, whether it is required
+_Constraint = tuple[str, _Shape, bool]  # the path of a member, its shape, whether it is required
 
-START_RULES: tuple[_Rule, ...] = (
+START_CONSTRAINTS: tuple[_Constraint, ...] = (
     ("InputDataConfig.S3Bucket", _shapes.S3_BUCKET, True),
     ("InputDataConfig.S3Key", _shapes.S3_KEY, False),
     ("OutputDataConfig.S3Bucket", _shapes.S3_BUCKET, True),
@@ -49,8 +49,8 @@ START_RULES: tuple[_Rule, ...] = (
     ("KMSKey", _shapes.KMS_KEY, False),
     ("ClientRequestToken", _shapes.CLIENT_REQUEST_TOKEN, False),
 )
-JOB_ID_RULES: tuple[_Rule, ...] = (("JobId", _shapes.JOB_ID, True),)
-LIST_RULES: tuple[_Rule, ...] = (
+JOB_ID_CONSTRAINTS: tuple[_Constraint, ...] = (("JobId", _shapes.JOB_ID, True),)
+LIST_CONSTRAINTS: tuple[_Constraint, ...] = (
     ("MaxResults", _shapes.MAX_RESULTS, False),
     ("NextToken", StringShape("String", min_length=1), False),
     ("Filter.JobName", _shapes.JOB_NAME, False),
@@ -66,17 +66,17 @@ _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
 }
 
 
-def validate(rules: Sequence[_Rule], members: Mapping[str, Any], code: str) -> None:
+def validate(constraints: Sequence[_Constraint], members: Mapping[str, Any], code: str) -> None:
     """Check the members of a request.
 
     Raises:
         RequestRefused: `SerializationException` if a member has the wrong type, or `code` if a
-            member breaks another rule.
+            member breaks another constraint.
     """
-    for path, shape, _ in rules:
+    for path, shape, _ in constraints:
         if (value := _member(members, path)) is not None:
             _check_type(value, shape)
-    for path, shape, required in rules:
+    for path, shape, required in constraints:
         value = _member(members, path)
         if value is None:
             problem = "must not be null" if required else None

@@ -1,0 +1,310 @@
+"""No promise of this package depends on a rule of the service that nobody outside AWS knows.
+
+Each test takes the SDK through one of its main flows under every alternative rule.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+import attrs
+import boto3
+import pytest
+from botocore.config import Config
+
+from comprehend_phi import (
+    IncompleteResultsError,
+    InputDataConfig,
+    InvalidRequestException,
+    Job,
+    JobFilter,
+    JobStatus,
+    JobStopped,
+    OutputDataConfig,
+    PHIClient,
+    ResourceNotFoundException,
+    RetryPolicy,
+    StartPHIDetectionJobRequest,
+)
+from comprehend_phi.testing import FakeClock, Limits, LocalServer, Rules, faults
+
+START = "StartPHIDetectionJob"
+ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+
+
+def values() -> dict[str, tuple[Any, ...]]:
+    """Return all values of each rule, the default first."""
+    special = {"list_name": ("files", "part-00000.json"), "write_test_file": (False, True)}
+    hints = get_type_hints(Rules)
+    return {
+        field.name: special.get(field.name) or get_args(hints[field.name])
+        for field in attrs.fields(Rules)
+    }
+
+
+# The reader cannot find the results of a job under these combinations, and says so.
+UNREADABLE: list[dict[str, Any]] = [
+    {"output_folder": "appended", "described_output_key": "requested"},
+    {"output_folder": "appended", "list_locations": "absent"},
+]
+
+
+def alternatives() -> list[Rules]:
+    """Return the default rules, each single alternative, and some mixtures."""
+    changes: list[dict[str, Any]] = [
+        {},
+        *({name: value} for name, options in values().items() for value in options[1:]),
+    ]
+    draw = random.Random(17)
+    while len(changes) < 40:
+        mixture = {name: draw.choice(options) for name, options in values().items()}
+        if not any(mixture.items() >= unreadable.items() for unreadable in UNREADABLE):
+            changes.append(mixture)
+    return [Rules(**change) for change in changes]
+
+
+def name_of(rules: Rules) -> str:
+    changes = {
+        field.name: value
+        for field in attrs.fields(Rules)
+        if (value := getattr(rules, field.name)) != field.default
+    }
+    if len(changes) > 1:
+        return ""
+    return " ".join(f"{name}={value}" for name, value in changes.items()) or "default"
+
+
+every_rule = pytest.mark.parametrize("rules", alternatives(), ids=name_of)
+
+NOTES = {
+    "notes/a.txt": b"Patient: Ada Example",
+    "notes/ward/b.txt": b"Phone: (555) 555-0142",
+    "notes/bad.txt": b"caf\xe9",
+}
+REDACTED = {"notes/a.txt": "Patient: [NAME]", "notes/ward/b.txt": "Phone: [PHONE_OR_FAX]"}
+
+
+@cache
+def session() -> Any:
+    """Return a session that loads boto3's models only once for all tests."""
+    return boto3.Session("testing", "testing", region_name="us-east-1")
+
+
+@contextmanager
+def serving(rules: Rules, clock: FakeClock, **limits: Any) -> Iterator[tuple[LocalServer, Any]]:
+    """Run a server with notes, and yield it and a function that builds clients for it."""
+    config = Config(retries={"total_max_attempts": 1})
+    with LocalServer(clock=clock, job_seconds=300, rules=rules, limits=Limits(**limits)) as server:
+        for bucket in ("bucket", "out"):
+            server.storage.create_bucket(bucket)
+        for key, body in NOTES.items():
+            server.storage.write("bucket", key, body)
+        s3 = session().client("s3", endpoint_url=server.endpoint_url, config=config)
+        clients: list[PHIClient] = []
+
+        def connect(**options: Any) -> PHIClient:
+            client = PHIClient(
+                session=session(),
+                endpoint_url=server.endpoint_url,
+                clock=clock,
+                s3_client=s3,
+                **options,
+            )
+            clients.append(client)
+            return client
+
+        yield server, connect
+        for client in clients:
+            client.close()
+        s3.close()
+
+
+def request(
+    source: str | None = "notes", target: str | None = "results", **members: Any
+) -> StartPHIDetectionJobRequest:
+    return StartPHIDetectionJobRequest(
+        input_data_config=InputDataConfig(s3_bucket="bucket", s3_key=source),
+        output_data_config=OutputDataConfig(s3_bucket="out", s3_key=target),
+        data_access_role_arn=ROLE,
+        kms_key="alias/results",
+        **members,
+    )
+
+
+def read(job: Job) -> tuple[dict[str, str], list[str]]:
+    """Return the redacted notes of a job that ends, and the keys of its unprocessed files."""
+    job.wait()
+    results = job.results()
+    redacted = dict(results.redacted())
+    documents = {document.input_key for document in results}
+    assert documents == set(redacted)
+    return redacted, [file.input_key for file in results.unprocessed]
+
+
+@every_rule
+def test_every_file_is_redacted_or_reported(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (_, connect):
+        job = connect().submit(request())
+        assert read(job) == (REDACTED, ["notes/bad.txt"])
+        assert job.properties().job_status is JobStatus.PARTIAL_SUCCESS
+
+
+SOURCES: dict[str | None, dict[str, str]] = {
+    "notes/": REDACTED,
+    "notes/ward": {"notes/ward/b.txt": "Phone: [PHONE_OR_FAX]"},
+    "notes/a.txt": {"notes/a.txt": "Patient: [NAME]"},
+    None: REDACTED,
+}
+
+
+@every_rule
+def test_locations_may_have_any_form(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (_, connect):
+        client = connect()
+        for source, texts in SOURCES.items():
+            for target in (None, "results/", "deep/er/results"):
+                assert read(client.submit(request(source, target)))[0] == texts
+
+
+@every_rule
+@pytest.mark.parametrize(
+    "fault",
+    [faults.reset_after(), faults.cut(), faults.empty_map(), faults.server_error(works=True)],
+)
+def test_a_start_whose_response_was_lost_is_not_repeated(
+    rules: Rules, clock: FakeClock, fault: faults.Fault
+) -> None:
+    with serving(rules, clock) as (server, connect):
+        server.service.script(fault, operation=START)
+        lost = request()
+        with pytest.raises(Exception, match=lost.client_request_token) as failure:
+            connect(retry=RetryPolicy(max_attempts=1)).submit(lost)
+        assert getattr(failure.value, "outcome_unknown", False)
+        # Another process resumes with the same request.
+        job = connect().submit(StartPHIDetectionJobRequest.from_dict(lost.to_dict()))
+        assert server.service.job_ids == (job.job_id,)
+        assert read(job)[0] == REDACTED
+
+
+@every_rule
+def test_retries_start_one_job(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (server, connect):
+        server.service.script(
+            faults.throttle(), faults.reset_after(), faults.job_limit(), faults.cut()
+        )
+        job = connect(retry=RetryPolicy(slot_timeout=600)).submit(request())
+        assert server.service.job_ids == (job.job_id,)
+
+
+@every_rule
+def test_a_token_never_starts_a_second_job_while_the_first_one_runs(
+    rules: Rules, clock: FakeClock
+) -> None:
+    with serving(rules, clock) as (server, connect):
+        client, first = connect(), request()
+        job = client.submit(first)
+        changed = request(job_name="other", client_request_token=first.client_request_token)
+        try:
+            again = client.submit(changed)
+        except InvalidRequestException:
+            pass
+        else:
+            assert again.job_id == job.job_id
+        assert server.service.job_ids == (job.job_id,)
+
+
+@every_rule
+def test_a_list_contains_each_job_once(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (_, connect):
+        client = connect()
+        ids: list[str] = []
+        for number in range(5):
+            ids.append(client.submit(request(job_name=f"job-{number}")).job_id)
+            clock.sleep(1)
+        for page_size in (1, 2, 100):
+            listed = client.list_phi_detection_jobs(page_size=page_size)
+            assert sorted(job.job_id for job in listed) == sorted(ids)
+        named = client.list_phi_detection_jobs(JobFilter(job_name="job-3"))
+        assert [job.job_id for job in named] == [ids[3]]
+
+
+@every_rule
+def test_a_start_waits_for_a_slot(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock, active_jobs=1) as (server, connect):
+        client = connect(retry=RetryPolicy(slot_timeout=600))
+        jobs = [client.submit(request()) for _ in range(2)]
+        assert server.service.job_ids == tuple(job.job_id for job in jobs)
+        assert [read(job)[0] for job in jobs] == [REDACTED, REDACTED]
+
+
+@every_rule
+def test_a_stopped_job_raises_and_a_second_stop_does_no_harm(
+    rules: Rules, clock: FakeClock
+) -> None:
+    with serving(rules, clock) as (_, connect):
+        job = connect().submit(request())
+        job.stop()
+        stop(job)
+        with pytest.raises(JobStopped):
+            job.wait()
+        stop(job)
+        assert job.properties().job_status is JobStatus.STOPPED
+
+
+@every_rule
+def test_stopping_a_completed_job_changes_nothing(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (_, connect):
+        job = connect().submit(request("notes/ward"))
+        job.wait()
+        stop(job)
+        assert job.properties().job_status is JobStatus.COMPLETED
+
+
+def stop(job: Job) -> None:
+    with suppress(InvalidRequestException):
+        job.stop()
+
+
+@every_rule
+def test_an_unknown_job_is_not_found(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (_, connect), pytest.raises(ResourceNotFoundException):
+        connect().job("0" * 32).wait()
+
+
+@every_rule
+def test_a_sibling_folder_never_replaces_or_hides_a_note(rules: Rules, clock: FakeClock) -> None:
+    with serving(rules, clock) as (server, connect):
+        server.storage.write("bucket", "notes-old/a.txt", b"Patient: Grace Sample")
+        job = connect().submit(request())
+        job.wait()
+        results = job.results()
+        redacted: dict[str, str] = {}
+        failed: set[str] = set()
+        try:
+            redacted.update(results.redacted())
+        except IncompleteResultsError as error:
+            failed = set(error.failed)
+        unprocessed = {file.input_key for file in results.unprocessed}
+        of_notes = {key: text for key, text in redacted.items() if key in NOTES}
+        assert of_notes == REDACTED
+        assert unprocessed == {"notes/bad.txt"}
+        # Under prefix matching, the job also read the sibling: redacted or reported, never lost.
+        others = len(redacted) - len(of_notes) + len(failed)
+        assert others == (rules.input_key == "prefix")
+
+
+def test_there_are_alternatives_for_every_rule() -> None:
+    for name, options in values().items():
+        assert options[0] == getattr(Rules(), name)
+        assert len(options) > 1
+
+
+@pytest.mark.parametrize("name", [name for name in values() if name != "write_test_file"])
+def test_an_unknown_value_of_a_rule_is_refused(name: str) -> None:
+    wrong: dict[str, Any] = {name: ""}
+    with pytest.raises(ValueError, match=name):
+        Rules(**wrong)
