@@ -1,7 +1,7 @@
-"""The asynchronous client: the same operations, retries, waits and results, awaited.
+"""The asynchronous client, with the operations, retries, waits and results of `PHIClient`.
 
-boto3 runs in threads of the client's own. What a call to the service waits for between its
-attempts, and a job between its polls, are asynchronous sleeps and need no thread.
+boto3 runs in threads of the client. The waits between attempts and between polls are asynchronous
+sleeps, which need no thread.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
 from ._process import PerProcess, import_before_threads
+from ._results.streams import AsyncJobResults, load
 from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
     from botocore.config import Config
 
-    from ._results.streams import AsyncJobResults
-
 __all__ = ["AsyncJob", "AsyncPHIClient"]
 
 _Request = TypeVar("_Request")
@@ -49,27 +48,26 @@ _CONNECTIONS = 25
 
 
 class AsyncPHIClient:
-    """`PHIClient` for asynchronous programs: the same promises, arguments, answers and errors.
+    """`PHIClient` for asynchronous programs, with the same promises, arguments and errors.
 
-    Usable with `async with`, which closes its connections and ends its threads. Building it builds
-    the boto3 client, which takes a good part of a second: do it before the program serves.
+    Use it with `async with`, which closes its connections and ends its threads. Building a client
+    builds the boto3 client, which takes a good part of a second and blocks the event loop. So build
+    it before the program starts to serve.
 
-    As many calls are under way at a time as there are connections; others wait for their turn.
-    There are 25, or `max_pool_connections` of the `config` or of the `client` that is given.
+    The client makes 25 calls at the same time; other calls wait for their turn. To get another
+    number, set `max_pool_connections` in `config`, or pass a `client` that has it.
 
-    Cancelling a call between its attempts, or before its turn, ends it at once. A request that is
-    being sent cannot be taken back: cancelling then ends the await, and whether the service did
-    what it was asked is open. After a cancelled start, send the same request again: its
-    `client_request_token` makes sure that there is one job, and the answer has its id.
+    If you cancel a call between its attempts or before its turn, it ends at once. A request that is
+    being sent cannot be taken back: the await ends, but you do not know whether the service did
+    what it was asked. After a cancelled start, send the same request again. Its
+    `client_request_token` makes sure that there is only one job, and the response has the job's id.
 
     Args:
-        region_name, endpoint_url, session, config, client, s3_client, s3_transport: as for
-            `PHIClient`.
-        retry: how single calls are tried again.
-        clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
+        region_name, endpoint_url, session, config, client, s3_client, s3_transport, retry, clock:
+            see `PHIClient`.
 
     Raises:
-        TransportError, RequestValidationError, TypeError: as for `PHIClient`.
+        TransportError, RequestValidationError, TypeError: see `PHIClient`.
     """
 
     def __init__(
@@ -101,11 +99,7 @@ class AsyncPHIClient:
         self._storage = PerProcess(partial(open_storage, self._connection, retry, self._clock))
         self._calls = Pool(self._connection.client.meta.config.max_pool_connections)
         self._fetches: Pool | None = None
-        # Needed later, when importing them would hold up the event loop.
-        import_before_threads(
-            "comprehend_phi._results.streams",
-            "boto3.s3.inject",
-        )
+        import_before_threads("boto3.s3.inject")  # building the S3 client imports it
 
     async def __aenter__(self) -> Self:
         self._connection.check("AsyncPHIClient")
@@ -120,10 +114,10 @@ class AsyncPHIClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close what `PHIClient.close` does, when the calls that are being sent have ended.
+        """Wait for the requests that are being sent, then close what `PHIClient.close` closes.
 
-        From then on, every call, every wait and every iterator of this client raises
-        `ClientClosedError`; those that sleep until their next attempt or poll raise at once.
+        From now on, every call, wait and iterator of this client raises `ClientClosedError`. Those
+        that sleep until their next attempt or poll raise it at once.
         """
         self._connection.mark_closed()
         self._clock.close()
@@ -133,17 +127,17 @@ class AsyncPHIClient:
     async def start_phi_detection_job(
         self, request: StartPHIDetectionJobRequest
     ) -> StartPHIDetectionJobResponse:
-        """Start the job that `request` stands for, once, however often this is called with it.
+        """Start the job of `request`. If you send the same request again, there is still one job.
 
-        Raises and warns as `PHIClient.start_phi_detection_job` does.
+        Raises the same errors and issues the same warnings as `PHIClient.start_phi_detection_job`.
         """
         operations.check_start("start_phi_detection_job", request)
         return await self._call(operations.START, request)
 
     async def describe_phi_detection_job(self, job_id: str) -> JobProperties:
-        """What the service knows of a job now.
+        """Ask the service for the properties of a job.
 
-        Raises as `PHIClient.describe_phi_detection_job` does.
+        Raises the same errors as `PHIClient.describe_phi_detection_job`.
         """
         request = DescribePHIDetectionJobRequest(job_id=job_id)
         return await self._call(operations.DESCRIBE, request)
@@ -151,10 +145,9 @@ class AsyncPHIClient:
     def list_phi_detection_jobs(
         self, filter: JobFilter | None = None, *, page_size: int = 100
     ) -> AsyncGenerator[JobProperties, None]:
-        """The jobs of the account in this region, in the service's order, for `async for`.
+        """Iterate with `async for` over the account's jobs in this region, in the service's order.
 
-        Nothing is sent before the first job is asked for; then a page at a time, each retried on
-        its own. Takes and raises what `PHIClient.list_phi_detection_jobs` does.
+        Takes the same arguments and raises the same errors as `PHIClient.list_phi_detection_jobs`.
         """
         first = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
         return self._pages(first)
@@ -171,41 +164,42 @@ class AsyncPHIClient:
             request = pages.next_request(request, page)
 
     async def stop_phi_detection_job(self, job_id: str) -> str:
-        """Ask for a job to be stopped; returns its id.
+        """Ask the service to stop a job, and return the job's id.
 
-        Raises as `PHIClient.stop_phi_detection_job` does.
+        Raises the same errors as `PHIClient.stop_phi_detection_job`.
         """
         return await self._call(operations.STOP, StopPHIDetectionJobRequest(job_id=job_id))
 
     async def submit(self, request: StartPHIDetectionJobRequest) -> AsyncJob:
-        """Start a job and return it as one object.
+        """Start the job of `request`, and return it as an `AsyncJob`.
 
-        Raises and warns as `start_phi_detection_job` does.
+        Raises the same errors and issues the same warnings as `start_phi_detection_job`.
         """
         operations.check_start("submit", request)
         response = await self._call(operations.START, request)
         return AsyncJob(response.job_id, self, self._clock)
 
     def job(self, job_id: str) -> AsyncJob:
-        """The job with this id, in any process, without asking the service; not a coroutine.
+        """Return the job with this id, which any process may have started. Send nothing.
+
+        This is not a coroutine.
 
         Raises:
-            RequestValidationError: `job_id` cannot be one.
+            RequestValidationError: `job_id` is not a valid job id.
         """
         return AsyncJob(DescribePHIDetectionJobRequest(job_id=job_id).job_id, self, self._clock)
 
     async def results(self, job_id: str) -> AsyncJobResults:
-        """What a job found, its manifest loaded; `AsyncJob.results` is the same.
+        """Return a job's results with the manifest loaded. Documents are read when you use them.
 
-        Raises as `PHIClient.results` does, and what loading the manifest raises:
-
-            MissingManifestError: the job left no manifest; if it ended well, this is a
+        Raises:
+            RequestValidationError: `job_id` is not a valid job id.
+            JobNotEndedError: the job has not ended.
+            MissingManifestError: the job has no manifest. If the job ended well, this is a
                 `LostManifestError`.
-            UnreadableObjectError: the manifest is broken, or S3 refuses to hand it out.
-            ServiceError, TransportError: S3 could not be reached or refused.
+            UnreadableObjectError: the manifest is broken, or S3 refuses to return it.
+            ServiceError, TransportError: the job's properties or the manifest could not be fetched.
         """
-        from ._results.streams import load
-
         job = await self.describe_phi_detection_job(job_id)
         storage = await run_in_thread(self._calls, self._storage.get)
         self._connection.check("results")

@@ -41,40 +41,42 @@ _SYSTEM_CLOCK = SystemClock()
 
 
 class PHIClient:
-    """Starts, follows, lists and stops PHI detection jobs. Safe to share among threads.
+    """Starts, follows, lists and stops PHI detection jobs.
 
-    Forked processes can share a client too: each one builds boto3 clients of its own. A `client` or
-    `s3_client` that was handed in cannot be used in a fork, so every call raises
-    `ClientClosedError` there.
+    Threads can share a client, and so can forked processes: each process builds its own boto3
+    clients. A `client` or `s3_client` that you pass belongs to the process that built it, so in a
+    fork every call raises `ClientClosedError`.
 
-    Usable as a context manager, which closes the connections that it opened.
+    As a context manager, a client closes the connections that it opened.
 
     Args:
-        region_name: the AWS region; without it, the session's.
-        endpoint_url: where Comprehend Medical is, when it is not at AWS. S3 follows the session
-            and AWS's own settings, such as the variable AWS_ENDPOINT_URL_S3.
-        session: the boto3 session for credentials and region; without it, boto3's default one.
+        region_name: the AWS region. None means the region of the session.
+        endpoint_url: the URL of Comprehend Medical, if it is not AWS's own. S3 does not use it, but
+            follows the session and AWS's own settings, such as the variable AWS_ENDPOINT_URL_S3.
+        session: the boto3 session that provides credentials and the region. None means boto3's
+            default session.
         config: botocore settings such as timeouts, the size of the connection pool or a proxy. Its
-            retries are ignored, because `retry` takes their place. So is its parameter validation
-            for Comprehend Medical, because requests are validated when they are built.
-        client: a boto3 client for `comprehendmedical` to use as it is, instead of building one.
-        s3_client: a boto3 client for S3 to read results with, instead of building one when they
-            are asked for. As many objects are fetched at a time as its connection pool is large.
-        s3_transport: how results are read from S3. "auto" reads through obstore if the extra
-            `fast` is installed and obstore can do exactly what boto3 does, and otherwise through
-            boto3; the logger `comprehend_phi` then says why, once. "boto3" reads through boto3
-            alone. "obstore" does what "auto" does, but raises `TransportError` if obstore cannot be
-            used.
-        retry: how single calls are tried again.
-        clock: what retries and waits go by; tests pass `comprehend_phi.testing.FakeClock`.
+            retries are ignored, because `retry` replaces them. For Comprehend Medical its parameter
+            validation is ignored too, because requests are validated when you build them.
+        client: a boto3 client for `comprehendmedical`, which is used as it is instead of a new one.
+        s3_client: a boto3 client for S3, which reads results instead of a new one. The size of its
+            connection pool says how many objects are fetched at the same time.
+        s3_transport: how results are read from S3. "auto" reads through obstore if the extra `fast`
+            is installed and obstore does exactly what boto3 would do. Otherwise it reads through
+            boto3, and the logger `comprehend_phi` says why, once. "boto3" only reads through boto3.
+            "obstore" does what "auto" does, but raises `TransportError` if obstore cannot be used.
+        retry: the retry policy for individual calls.
+        clock: measures time and sleeps for retries and waits. Tests pass
+            `comprehend_phi.testing.FakeClock`.
 
     Raises:
-        TransportError: boto3 cannot build the client, for want of a region for example; or
-            `s3_transport` is "obstore", and the extra `fast` is not installed.
-        RequestValidationError: `region_name`, `endpoint_url`, `s3_transport`, `retry` or `clock` is
-            of the wrong type, or there is no such `s3_transport`.
-        TypeError: `endpoint_url` beside `client`, `s3_client` beside `s3_transport="obstore"`, a
-            client of another service, or another object in the place of a session or config.
+        TransportError: boto3 cannot build the client, for example because there is no region. Or
+            `s3_transport` is "obstore" and the extra `fast` is not installed.
+        RequestValidationError: `region_name`, `endpoint_url`, `retry` or `clock` has the wrong
+            type, or `s3_transport` is none of the three.
+        TypeError: `session` or `config` has the wrong type, `client` or `s3_client` is a client for
+            another service, `endpoint_url` was passed together with `client`, or
+            `s3_transport="obstore"` together with `s3_client`.
     """
 
     def __init__(
@@ -117,12 +119,12 @@ class PHIClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that this client opened. A client that was handed in stays open.
+        """Close the connections that this client opened. A boto3 client of yours stays open.
 
-        From then on, every call, every wait and every iterator of this client raises
-        `ClientClosedError`. Results that are being fetched are not waited for. A thread of yours
-        that sleeps until its next attempt or poll raises when it has slept. Closing a client twice
-        is harmless. A client that is closed after a fork stays open in the other process.
+        From then on, every call, wait and iterator of this client raises `ClientClosedError`.
+        Closing does not wait for results that are being fetched. If a thread of yours sleeps until
+        its next attempt or poll, it raises the error after that sleep. Closing a client twice is
+        harmless. After a fork, each process closes the client for itself.
         """
         self._connection.close()
         self._clock.close()
@@ -130,50 +132,50 @@ class PHIClient:
     def start_phi_detection_job(
         self, request: StartPHIDetectionJobRequest
     ) -> StartPHIDetectionJobResponse:
-        """Start the job that `request` stands for, once, however often this is called with it.
+        """Start the job of `request`. If you send the same request again, there is still one job.
 
         Raises:
-            RequestValidationError: `request` is not a request; raised before anything is sent.
-            InvalidRequestException: the service refuses the request, or its token stands for
-                another one.
-            ActiveJobLimitExceeded: all job slots are taken and `RetryPolicy.slot_timeout` is up.
-            ServiceError: the service answered with another error.
-            TransportError: there was no usable answer. Where `outcome_unknown` is true the job may
-                have been started: send the same request again to learn its id.
+            RequestValidationError: `request` is not a request. Nothing was sent.
+            InvalidRequestException: the service refused the request, or the request's token belongs
+                to another request.
+            ActiveJobLimitExceeded: all job slots are taken, and `RetryPolicy.slot_timeout` has
+                passed.
+            ServiceError: the service responded with another error.
+            TransportError: there was no usable response. If `outcome_unknown` is true, the job may
+                have been started: send the same request again to get its id.
 
         Warns:
             PlaintextOutputWarning: the request has no `kms_key`.
-            OverlappingLocationsWarning: one of the request's locations lies inside the other.
+            OverlappingLocationsWarning: one of the request's locations is inside the other.
         """
         operations.check_start("start_phi_detection_job", request)
         return self._call(operations.START, request)
 
     def describe_phi_detection_job(self, job_id: str) -> JobProperties:
-        """What the service knows of a job now.
+        """Ask the service for the properties of a job.
 
         Raises:
-            RequestValidationError: `job_id` cannot be one.
-            ResourceNotFoundException: there is no such job in this account and region.
-            ServiceError, TransportError: the call failed otherwise.
+            RequestValidationError: `job_id` is not a valid job id.
+            ResourceNotFoundException: this account has no such job in this region.
+            ServiceError, TransportError: the call failed in another way.
         """
         return self._call(operations.DESCRIBE, DescribePHIDetectionJobRequest(job_id=job_id))
 
     def list_phi_detection_jobs(
         self, filter: JobFilter | None = None, *, page_size: int = 100
     ) -> Iterator[JobProperties]:
-        """The jobs of the account in this region, in the service's order.
+        """Iterate over the account's jobs in this region, in the service's order.
 
-        Nothing is sent before the first job is asked for; then a page at a time, each retried on
-        its own.
+        The iterator fetches a page when it needs one, and retries each page separately.
 
         Args:
-            filter: which jobs; the service takes one criterion at a time.
-            page_size: how many jobs a page brings, 1 to 500.
+            filter: which jobs to list. The service accepts one criterion at a time.
+            page_size: how many jobs to fetch with each request, 1 to 500.
 
         Raises:
-            RequestValidationError: an argument breaks its rule; raised at once.
+            RequestValidationError: an argument is invalid; raised at the call.
             ServiceError, TransportError: a page could not be fetched; raised while iterating.
-            MalformedResponseError: the service repeated a NextToken, which would never end.
+            MalformedResponseError: the service repeated a NextToken, so the list would never end.
         """
         first = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
         return self._pages(first)
@@ -188,38 +190,38 @@ class PHIClient:
             request = pages.next_request(request, page)
 
     def stop_phi_detection_job(self, job_id: str) -> str:
-        """Ask for a job to be stopped; returns its id.
+        """Ask the service to stop a job, and return the job's id.
 
         Raises:
-            RequestValidationError: `job_id` cannot be one.
-            ResourceNotFoundException: there is no such job in this account and region.
-            ServiceError, TransportError: the call failed otherwise.
+            RequestValidationError: `job_id` is not a valid job id.
+            ResourceNotFoundException: this account has no such job in this region.
+            ServiceError, TransportError: the call failed in another way.
         """
         return self._call(operations.STOP, StopPHIDetectionJobRequest(job_id=job_id))
 
     def submit(self, request: StartPHIDetectionJobRequest) -> Job:
-        """Start a job and return it as one object.
+        """Start the job of `request`, and return it as a `Job`.
 
-        Raises and warns as `start_phi_detection_job` does.
+        Raises the same errors and issues the same warnings as `start_phi_detection_job`.
         """
         operations.check_start("submit", request)
         return Job(self._call(operations.START, request).job_id, self, self._clock)
 
     def job(self, job_id: str) -> Job:
-        """The job with this id, in any process, without asking the service.
+        """Return the job with this id, which any process may have started. Send nothing.
 
         Raises:
-            RequestValidationError: `job_id` cannot be one.
+            RequestValidationError: `job_id` is not a valid job id.
         """
         return Job(DescribePHIDetectionJobRequest(job_id=job_id).job_id, self, self._clock)
 
     def results(self, job_id: str) -> JobResults:
-        """What a job found, read from S3 as it is asked for; `Job.results` is the same.
+        """Return a job's results, which are read from S3 when you use them.
 
         Raises:
-            RequestValidationError: `job_id` cannot be one.
+            RequestValidationError: `job_id` is not a valid job id.
             JobNotEndedError: the job has not ended.
-            ServiceError, TransportError: the job could not be described.
+            ServiceError, TransportError: the job's properties could not be fetched.
         """
         from ._results.streams import JobResults
 
