@@ -240,8 +240,9 @@ def test_the_error_about_a_wrong_entity_contains_no_text() -> None:
 def test_a_wrong_argument_is_refused_and_not_quoted(
     options: dict[str, Any], field: str, words: str
 ) -> None:
+    arguments: dict[str, Any] = {"documents": [], **options}
     with pytest.raises(RequestValidationError) as caught:
-        render(**{"documents": [], **options})
+        render(**arguments)
 
     assert (caught.value.owner, caught.value.field) == ("render", field)
     assert caught.value.reason.startswith(words)
