@@ -1279,7 +1279,7 @@ with PHIClient(s3_transport="obstore") as client:
 """
 
 
-def test_a_program_ends_quietly_after_reading_through_obstore(ended: str, s3: S3) -> None:
+def test_a_program_reads_through_obstore_and_exits_quietly(ended: str, s3: S3) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM, JOB_ID],
         env={**os.environ, "AWS_ENDPOINT_URL_COMPREHENDMEDICAL": ended},
