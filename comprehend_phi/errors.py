@@ -27,7 +27,9 @@
     │   │   └── LostManifestError (also MissingManifestError)   a completed job has no manifest
     │   ├── UnreadableObjectError                  a file is broken, or S3 refuses to return it
     │   └── SourceChangedError                     a note has changed since the job read it
-    └── RedactionError                             the entities do not match the text
+    ├── RedactionError                             the entities do not match the text
+    ├── corpus.InputCheckError                     the input of a job has errors
+    └── corpus.IncompleteCheckError                a check could not read some notes
 
 You can pickle every error. No error contains a request, a response or a document, and none has a
 cause or context that does.

@@ -25,6 +25,7 @@ from comprehend_phi import (
     PHIClient,
     StartPHIDetectionJobRequest,
     TransportError,
+    corpus,
     testing,
 )
 from comprehend_phi.testing import LocalServer, LocalService, faults, local_service
@@ -143,7 +144,7 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "html" / "index.html").exists()
 
 
-@pytest.mark.parametrize("module", [comprehend_phi, testing])
+@pytest.mark.parametrize("module", [comprehend_phi, corpus, testing])
 def test_the_reference_has_every_public_name(module: ModuleType) -> None:
     reference = "".join(
         path.read_text(encoding="utf-8") for path in DOCS if "reference" in path.parts
