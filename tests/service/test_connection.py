@@ -606,6 +606,12 @@ def test_the_storage_is_boto3_if_it_was_chosen(
     assert type(open_storage(connect(s3_transport="boto3"), POLICY, clock)) is Boto3Storage
 
 
+def test_the_storage_is_obstore_if_it_was_chosen(
+    connect: Callable[..., Connection], clock: FakeClock
+) -> None:
+    assert isinstance(open_storage(connect(s3_transport="obstore"), POLICY, clock), ObstoreStorage)
+
+
 def test_a_client_has_one_storage() -> None:
     with PHIClient() as client, ThreadPoolExecutor(8) as threads:
         storages = [threads.submit(client._storage.get) for _ in range(8)]  # pyright: ignore[reportPrivateUsage]

@@ -24,6 +24,9 @@ from comprehend_phi import (
     JobStatus,
     MalformedResponseError,
     OutputDataConfig,
+    OverlappingLocationsWarning,
+    PlaintextOutputWarning,
+    RequestValidationError,
     ServiceError,
     StartPHIDetectionJobRequest,
     ThrottlingException,
@@ -34,6 +37,7 @@ from comprehend_phi._service.attempts import track_tries
 from comprehend_phi._service.operations import Operation
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
+    JobPage,
     ListPHIDetectionJobsRequest,
     StopPHIDetectionJobRequest,
 )
@@ -382,3 +386,70 @@ def test_a_filter_sends_the_same_timestamp_from_every_time_zone(zone: timezone) 
     operations.LIST.attempt(client, ListPHIDetectionJobsRequest(filter=wanted))
 
     assert [json.loads(body)["Filter"]["SubmitTimeAfter"] for body in sent] == [NOON.timestamp()]
+
+
+# --- Before a start -------------------------------------------------------------------------------
+
+OVERLAPPING = attrs.evolve(
+    FULL_REQUEST, output_data_config=OutputDataConfig(s3_bucket="notes.example", s3_key="in/out")
+)
+
+
+def start(request: Any) -> None:
+    """Check a request as the method of a client does."""
+    operations.check_start("start", request)
+
+
+@pytest.mark.parametrize(
+    ("request_", "category", "message"),
+    [
+        (attrs.evolve(FULL_REQUEST, kms_key=None), PlaintextOutputWarning, "Set kms_key"),
+        (OVERLAPPING, OverlappingLocationsWarning, "Use two buckets"),
+    ],
+)
+def test_a_start_warns_the_line_of_the_caller(
+    request_: StartPHIDetectionJobRequest, category: type[Warning], message: str
+) -> None:
+    with pytest.warns(category, match=message) as caught:
+        start(request_)
+
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_start_with_a_key_and_separate_locations_does_not_warn() -> None:
+    start(FULL_REQUEST)  # a warning would be an error
+
+
+def test_a_start_without_a_request_is_refused() -> None:
+    with pytest.raises(RequestValidationError, match=r"^start\.request "):
+        start({})
+
+
+# --- The pages of a list --------------------------------------------------------------------------
+
+
+def test_the_next_request_asks_for_the_next_page() -> None:
+    first = ListPHIDetectionJobsRequest(max_results=7)
+    pages = operations.Pages()
+
+    second = pages.next_request(first, JobPage(jobs=(), next_token="2"))
+
+    assert second == attrs.evolve(first, next_token="2")
+
+
+def test_there_is_no_request_after_the_last_page() -> None:
+    pages = operations.Pages()
+
+    assert pages.next_request(ListPHIDetectionJobsRequest(), JobPage(jobs=())) is None
+
+
+def test_a_repeated_next_token_is_an_error() -> None:
+    request = ListPHIDetectionJobsRequest()
+    page = JobPage(jobs=(), next_token="2")
+    pages = operations.Pages()
+    pages.next_request(request, page)
+
+    with pytest.raises(MalformedResponseError, match="repeated a NextToken") as caught:
+        pages.next_request(request, page)
+
+    assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
