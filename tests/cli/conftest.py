@@ -1,4 +1,4 @@
-"""Commands as a shell runs them: each is a process, unless it runs in the test's own."""
+"""Run commands as a shell does. Each is a process, except for those of the fixture `run`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from socketserver import BaseServer
 from typing import Any
 from uuid import uuid4
 
@@ -31,31 +30,19 @@ from comprehend_phi import (
 from comprehend_phi.cli import commands
 from comprehend_phi.testing import LocalServer
 
-Serving = Callable[[BaseServer], AbstractContextManager[None]]
-
-
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-
+from ..conftest import CANARY, ROLE
 
 KEY = "alias/phi-results"
-
-
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
-
-# In every note, every job name and every rejected value: no command may print it unasked.
-CANARY = "Zinnia Quellwasser"
-
-
+# The canary is in every note, job name and rejected value. No command may print it unasked.
 NOTE = f"Patient: {CANARY}, seen on 2031-02-03.\r\nPhone (555) 555-0142\n"
-
-
 REDACTED = "Patient: [NAME], seen on [DATE].\r\nPhone [PHONE_OR_FAX]\n"
 
 
 @frozen
 class Done:
-    """What a command left."""
+    """A finished command."""
 
     code: int
     out: str
@@ -63,24 +50,24 @@ class Done:
 
     @property
     def json(self) -> Any:
-        """The one object that was printed."""
+        """The object that stdout contains."""
         [line] = self.out.splitlines()
         return json.loads(line)
 
     @property
     def lines(self) -> list[Any]:
-        """The objects that were printed, one a line."""
+        """The objects that stdout contains, one per line."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
     def error(self) -> str:
-        """The one line that says what went wrong."""
+        """The line on stderr that says what went wrong."""
         [line] = [line for line in self.err.splitlines() if line.startswith("comprehend-phi: ")]
         return line.removeprefix("comprehend-phi: ")
 
     @property
     def failed(self) -> dict[str, str]:
-        """The notes that could not be delivered and the reasons, as stderr names them."""
+        """The notes that stderr names as not delivered, with the reasons."""
         lines = [line for line in self.err.splitlines() if line.startswith("Failed: ")]
         matches = [re.fullmatch(r"Failed: (.*?) \((.*)\)", line) for line in lines]
         return {match[1]: match[2] for match in matches if match is not None}
@@ -93,7 +80,7 @@ Run = Callable[..., Done]
 class Shell:
     """Runs commands on one local service, with one bucket.
 
-    No command prints a traceback, a control sequence or the canary, whatever it is for.
+    It checks that no command prints a traceback, a control sequence or the canary.
     """
 
     server: LocalServer
@@ -107,7 +94,7 @@ class Shell:
         return self.server.endpoint_url
 
     def environment(self, **env: str) -> dict[str, str]:
-        """The variables of a command; an empty one is not there."""
+        """Return the environment variables of a command. An empty variable is left out."""
         variables = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
@@ -132,16 +119,16 @@ class Shell:
     def run(
         self, *arguments: str, shows: bool = False, python: tuple[str, ...] = (), **env: str
     ) -> Done:
-        """The command as it is typed, in a process of its own."""
+        """Run a command."""
         with self.popen(*arguments, python=python, **env) as process:
             return finished(process, shows=shows)
 
     def __call__(self, *arguments: str, shows: bool = False) -> Done:
-        """A command that calls the service, in a process of its own."""
+        """Run a command that calls the service."""
         return self.run(*arguments, "--endpoint-url", self.url, shows=shows)
 
     def start(self, key: str, *options: str) -> tuple[str, ...]:
-        """The arguments of a start, but for the KMS key."""
+        """Return the arguments of a start, without a KMS key."""
         locations = (f"s3://{self.bucket}/{key}", f"s3://{self.bucket}/results")
         return (*locations, "--role-arn", ROLE, "--job-name", f"Notes of {CANARY}", *options)
 
@@ -149,7 +136,7 @@ class Shell:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
     def new_job(self, key: str) -> Job:
-        """A job that somebody started elsewhere."""
+        """Start a job with the library."""
         request = StartPHIDetectionJobRequest(
             input_data_config=InputDataConfig(s3_bucket=self.bucket, s3_key=key),
             output_data_config=OutputDataConfig(s3_bucket=self.bucket, s3_key="results"),
@@ -160,7 +147,7 @@ class Shell:
         return self.client.submit(request)
 
     def ended_job(self, key: str) -> str:
-        """The id of such a job that has ended."""
+        """Start a job with the library, wait for it, and return its id."""
         job = self.new_job(key)
         job.wait(WaitPolicy(delay=0.02))
         return job.job_id
@@ -188,8 +175,8 @@ def leaks(text: str) -> bool:
     return any(word in text for word in (*CANARY.split(), "555-0142"))
 
 
-# Root may read and write everything, so that a process of root gives up this right.
-AS_ANYBODY = (
+# Root may read and write everything. A process of root gives up these two capabilities.
+AS_ORDINARY_USER = (
     "-c",
     "import ctypes, os, sys; os.getuid() or [ctypes.CDLL(None).prctl(24, right, 0, 0, 0)"
     " for right in (1, 2)]; os.execv(sys.executable, [sys.executable, '-m', 'comprehend_phi',"
@@ -213,7 +200,7 @@ def shell_on(server: LocalServer, home: Path) -> Generator[Shell, None, None]:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """Commands on a service whose jobs take a moment."""
+    """Commands on a service whose jobs take 0.05 seconds."""
     home = tmp_path_factory.mktemp("home")
     with LocalServer(job_seconds=0.05) as server, shell_on(server, home) as shell:
         shell.put("good/one.txt")
@@ -240,7 +227,7 @@ def slow_job(slow: Shell) -> str:
 
 @pytest.fixture
 def run(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process, which is faster than one more process."""
+    """Run a command in the process of the tests, which is faster."""
     monkeypatch.chdir(shell.home)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", shell.url)
 
@@ -257,25 +244,25 @@ def run(shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
 @pytest.fixture
 def endpoint(shell: Shell) -> tuple[str, str]:
-    """The option that leads to the service."""
+    """The option that selects the service of `shell`."""
     return "--endpoint-url", shell.url
 
 
 @pytest.fixture(scope="module")
 def job_id(shell: Shell) -> str:
-    """A job of which every file was processed."""
+    """A job that processed every file."""
     return shell.ended_job("good")
 
 
 @pytest.fixture(scope="module")
 def partial_job_id(shell: Shell) -> str:
-    """A job of which one file was not processed."""
+    """A job that did not process one of its files."""
     return shell.ended_job("mixed")
 
 
 @pytest.fixture(scope="module")
 def awkward_job_id(shell: Shell) -> str:
-    """A job with keys that cannot all be paths, between others."""
+    """A job in which some keys cannot be paths."""
     for name in ("a.txt", "b/../c.txt", "x", "x/y", f"{'Q' * 256}.txt", "z.txt"):
         shell.put(f"awkward/{name}")
     return shell.ended_job("awkward")

@@ -14,13 +14,13 @@ import pytest
 
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 
-# What bash does when somebody types the line "$@" and presses Tab after its last word.
+# Ask for completions as bash does when a user presses Tab at the end of the line "$@".
 PRESS_TAB = """
 source <(comprehend-phi completion bash) || exit 1
 read -r _ _ _ _ function _ < <(complete -p comprehend-phi)
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
-compopt() { COMPREPLY+=("<$2>"); }  # what bash itself completes
+compopt() { COMPREPLY+=("<$2>"); }  # bash itself completes these
 "$function" comprehend-phi
 printf '%s\\n' "${COMPREPLY[@]}"
 """
@@ -28,7 +28,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """An environment without AWS, with the script on its path."""
+    """An environment with the script on its path, and without AWS credentials."""
     scripts = Path(sys.executable).parent
     return {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
 

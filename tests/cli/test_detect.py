@@ -38,7 +38,7 @@ def test_detect_exits_with_3_and_lists_unprocessed_files(detected: Done) -> None
     assert detected.code == 3
     lines = detected.out.splitlines()
     index = lines.index("1 file was not processed")
-    # A key is shown without what could steer a terminal.
+    # A control sequence in a key could steer the terminal.
     assert re.match(r"mixed/a\\x1b\[31m\.txt +INVALID_ENCODING +The file is", lines[index + 2])
 
 

@@ -18,7 +18,8 @@ from comprehend_phi._retry import Retrier
 from comprehend_phi.cli.progress import retries_shown
 from comprehend_phi.testing import FakeClock
 
-from .conftest import CANARY, CREDENTIALS, NOTE, ROLE, Run, Shell, finished
+from ..conftest import CANARY, ROLE
+from .conftest import CREDENTIALS, NOTE, Run, Shell, finished
 
 
 def test_an_unknown_job_fails_in_one_line(shell: Shell) -> None:
@@ -114,7 +115,7 @@ def test_an_unexpected_exception_shows_only_its_type(shell: Shell, tmp_path: Pat
 def test_a_retry_is_reported_with_its_reason_and_what_to_check(
     shell: Shell,
 ) -> None:
-    # Bound, so that nobody else gets the port, but not listening.
+    # The port is bound, so that nobody else gets it, but nobody listens.
     with closing(socket.socket()) as unheard:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
@@ -127,7 +128,7 @@ def test_a_retry_is_reported_with_its_reason_and_what_to_check(
     assert first.startswith(f"{again.format(url)} 1, trying again in 0.")
     for setting in ("region_name", "AWS_ENDPOINT_URL_COMPREHENDMEDICAL", "AWS_ENDPOINT_URL)"):
         assert setting in first
-    # What to check is said once.
+    # The advice is printed once.
     assert re.fullmatch(
         rf"{re.escape(again.format(url))} 2, trying again in \d\.\d\d s\.\n", second
     )

@@ -1,4 +1,4 @@
-"""Files that commands write: inside their folder, whole, and never over anything odd."""
+"""Files that commands write: inside their folder, and never over links or devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from comprehend_phi.cli.files import Folder, path_below
 
-from .conftest import AS_ANYBODY, KEY, REDACTED, Run, Shell, broken_link
+from .conftest import AS_ORDINARY_USER, KEY, REDACTED, Run, Shell, broken_link
 
 
 @pytest.mark.parametrize("name", ["../../out.txt", "a/../out.txt", "./out.txt"])
@@ -168,7 +168,7 @@ def test_no_job_is_started_if_a_folder_is_not_writable_for_the_user(
     before = shell.server.service.job_ids
     options = ("--kms-key", KEY, "--redact", str(tmp_path / "a" / "b"))
     command = ("detect", *shell.start("good", *options), "--endpoint-url", shell.url)
-    done = shell.run(*command, python=AS_ANYBODY)
+    done = shell.run(*command, python=AS_ORDINARY_USER)
     tmp_path.chmod(0o700)
 
     assert done.code == 1

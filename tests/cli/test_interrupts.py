@@ -11,11 +11,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from .conftest import KEY, NOTE, Done, Run, Serving, Shell, finished
+from ..conftest import Serving
+from .conftest import KEY, NOTE, Done, Run, Shell, finished
 
 
 def interrupted(process: Any) -> Done:
-    """The process, interrupted in its wait."""
+    """Interrupt a process while it waits for its job."""
     while not process.stderr.readline().startswith(("SUBMITTED", "IN_PROGRESS")):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
@@ -60,7 +61,7 @@ def test_an_interrupt_while_results_are_printed_exits_with_130(shell: Shell) -> 
     shell.put("long/one.txt", NOTE * 300)
     job_id = shell.ended_job("long")
     with shell.popen("results", job_id, "--endpoint-url", shell.url) as process:
-        # There is more than fits into the pipe, so it stands in the midst of it.
+        # The results do not fit into the pipe, so the process blocks while it prints them.
         process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         done = finished(process)
@@ -82,7 +83,7 @@ def test_interrupting_detect_while_it_reads_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", interrupt)  # which puts each copy in its place
+    monkeypatch.setattr(Path, "replace", interrupt)  # the last step of writing a copy
     options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path))
     done = run("detect", *shell.start("good", *options), *endpoint)
 
@@ -96,7 +97,7 @@ def test_interrupting_detect_while_it_reads_says_so(
 
 
 class SilentForDocuments(BaseHTTPRequestHandler):
-    """Passes requests on to another S3, but for documents, whose requests it never answers."""
+    """Forwards requests to another S3, but never answers requests for documents."""
 
     s3: str
     asked: threading.Event
@@ -104,7 +105,7 @@ class SilentForDocuments(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.endswith(".out"):
             self.asked.set()
-            self.rfile.read(1)  # until the client goes away
+            self.rfile.read(1)  # blocks until the client closes the connection
             return
         with urlopen(Request(self.s3 + self.path, headers=dict(self.headers))) as answer:
             self.send_response(answer.status)
@@ -161,7 +162,7 @@ def command():
     try:
         raise ended
     finally:
-        press_ctrl_c()  # while connections are closed
+        press_ctrl_c()  # as if connections were being closed
 
 run(app, ["command"])
 """

@@ -8,7 +8,8 @@ import pytest
 
 from comprehend_phi.testing import faults
 
-from .conftest import CANARY, Run, Shell
+from ..conftest import CANARY
+from .conftest import Run, Shell
 
 
 def test_status_shows_a_job_without_its_name_and_keys(shell: Shell, job_id: str) -> None:

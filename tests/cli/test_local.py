@@ -14,12 +14,12 @@ import pytest
 from comprehend_phi.cli.exits import Exit
 from comprehend_phi.cli.notes import find_notes, read_note
 
-from .conftest import AS_ANYBODY, NOTE, REDACTED, Done, Run, Shell, broken_link
+from .conftest import AS_ORDINARY_USER, NOTE, REDACTED, Done, Run, Shell, broken_link
 
 
 @pytest.fixture(scope="module")
 def local(shell: Shell, notes: Path) -> Done:
-    """A local run on a machine whose own settings would lead elsewhere, or nowhere."""
+    """A local run on a machine whose AWS settings lead elsewhere or nowhere."""
     nowhere = "http://127.0.0.1:9"
     files = ("--redact", "local/redacted", "--review", "local/review.html")
     return shell.run(
@@ -136,7 +136,7 @@ def test_no_local_job_is_started_if_something_is_not_readable_for_the_user(
     (tmp_path / "notes" / "may" / "two.txt").touch(0o000)
     (tmp_path / "notes" / "may not").chmod(0o000)
     command = ("detect", "--local", str(tmp_path / "notes"), "out of this", "--redact", "copies")
-    done = shell.run(*command, python=AS_ANYBODY)
+    done = shell.run(*command, python=AS_ORDINARY_USER)
     (tmp_path / "notes" / "may not").chmod(0o700)
 
     assert (done.code, done.out) == (1, "")

@@ -42,7 +42,7 @@ def test_the_help_of_every_command_lists_its_options_and_exit_codes(command: str
     for option in ("--json", "--region", "--profile", "--endpoint-url"):
         assert f"\n  {option} " in done.out
     assert "timed out" in done.out
-    # Braces would read as a choice.
+    # Braces would look like a choice.
     assert not set("{}") & set(done.out.splitlines()[0])
 
 
@@ -74,7 +74,7 @@ def test_help_and_version_do_not_load_boto3(option: str, shell: Shell) -> None:
 
 
 def without(module: str) -> tuple[str, ...]:
-    """A Python in which this module is not installed."""
+    """Return the arguments of a Python in which this module is not installed."""
     code = f"import sys; sys.modules['{module}'] = None"
     return ("-c", f"{code}; from comprehend_phi.__main__ import main; main()")
 

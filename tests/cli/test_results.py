@@ -6,7 +6,8 @@ import re
 import stat
 from pathlib import Path
 
-from .conftest import CANARY, KEY, NOTE, REDACTED, Run, Shell
+from ..conftest import CANARY
+from .conftest import KEY, NOTE, REDACTED, Run, Shell
 
 
 def test_results_prints_a_line_per_document_without_text(shell: Shell, job_id: str) -> None:

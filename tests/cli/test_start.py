@@ -1,4 +1,4 @@
-"""`start`: nothing is started twice, and nothing by accident."""
+"""`start`: no job is started twice or by accident."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from comprehend_phi.testing import faults
 
-from .conftest import CANARY, KEY, ROLE, Run, Shell, finished
+from ..conftest import CANARY, ROLE
+from .conftest import KEY, Run, Shell, finished
 
 
 def test_start_sends_what_it_was_given_and_prints_the_id_of_the_job(shell: Shell) -> None:
@@ -85,7 +86,7 @@ def test_no_job_starts_without_a_kms_key_if_warnings_are_errors(
     shell: Shell, run: Run, endpoint: tuple[str, str]
 ) -> None:
     before = shell.server.service.job_ids
-    done = run("start", *shell.start("good"), *endpoint)  # pytest makes errors of warnings
+    done = run("start", *shell.start("good"), *endpoint)  # pytest turns warnings into errors
 
     assert done.code == 1
     assert done.error.startswith("No job was started. Without --kms-key")
@@ -95,7 +96,7 @@ def test_no_job_starts_without_a_kms_key_if_warnings_are_errors(
 def test_repeating_a_start_with_its_token_starts_no_second_job(slow: Shell) -> None:
     command = ("start", *slow.start("notes", "--kms-key", KEY))
     before = len(slow.server.service.job_ids)
-    # The first attempt starts the job, and its answer is lost; the second is not let through.
+    # The first attempt starts the job, but its response is lost. The second attempt is rejected.
     slow.server.service.script(
         faults.reset_after(), faults.error("AccessDeniedException", "Not now")
     )

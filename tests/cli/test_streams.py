@@ -1,4 +1,4 @@
-"""stdout and stderr that are closed, full or a terminal."""
+"""stdout and stderr that are closed, on a full disk, or a terminal."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_command_works_without_a_stream_that_the_shell_closed(
 
 
 def run_on_full_disk(shell: Shell, *arguments: str, full: str) -> Done:
-    """Run a command whose stdout or stderr, or both, go to a file on a full disk."""
+    """Run a command with stdout, stderr or both on a full disk."""
     with Path("/dev/full").open("w") as disk:
         done = subprocess.run(
             [sys.executable, "-m", "comprehend_phi", *arguments, "--endpoint-url", shell.url],
@@ -117,7 +117,7 @@ def test_wrong_usage_exits_with_2_even_if_stderr_is_full(shell: Shell) -> None:
 
 
 def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
-    """What a terminal gets."""
+    """Run a command on a terminal, and return what the terminal gets."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "comprehend_phi", *arguments, "--endpoint-url", shell.url],
@@ -132,7 +132,7 @@ def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
         while select.select([ours], [], [], 60)[0]:
             try:
                 shown += os.read(ours, 4096)
-            except OSError:  # how Linux says that the other side is closed
+            except OSError:  # on Linux: the process has closed its side
                 break
         os.close(ours)
         assert process.wait(60) in (0, 3)
@@ -141,7 +141,7 @@ def on_a_terminal(shell: Shell, *arguments: str, **env: str) -> str:
     return text
 
 
-# There is none with or without NO_COLOR: what tells things apart is in words.
+# There are no colors, with or without NO_COLOR: words make the differences.
 COLOR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
 
 

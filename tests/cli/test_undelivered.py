@@ -1,4 +1,4 @@
-"""Notes that cannot be delivered: all others are, and the command fails in the end."""
+"""Notes that cannot be delivered: the command delivers all others, and fails in the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conftest import NOTE, Run, Shell, shell_on
 
 @pytest.fixture(scope="module")
 def damaged_job_id(shell: Shell) -> str:
-    """A job of 26 notes, 25 of which cannot be delivered any more."""
+    """A job over 26 notes, of which only one can still be delivered."""
     for number in range(26):
         shell.put(f"damaged/{number:02}.txt")
     job_id = shell.ended_job("damaged")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import CANARY, ROLE, Run, Shell
+from ..conftest import CANARY, ROLE
+from .conftest import Run, Shell
 
 LOCATIONS = ("s3://notes-bucket/notes", "s3://notes-bucket/results")
 
@@ -111,7 +112,7 @@ def test_wrong_usage_exits_with_2_and_says_what_is_wrong(
 def test_an_unknown_option_is_named_without_its_value(run: Run) -> None:
     done = run("wait", "1", "--bogus=Zinnia")
 
-    # click's own words, which differ from version to version.
+    # The wording is click's and differs between its versions.
     assert re.fullmatch(r"No such option:? '?--bogus'?\. Try --help\.", done.error)
 
 
