@@ -410,8 +410,8 @@ def test_the_text_of_an_entity_is_compared_exactly(text: str, claimed: str) -> N
 def test_the_error_names_the_entity_its_offsets_and_what_to_do() -> None:
     assert str(refusal("Marsh", entity("Marshes", 0, 7, id_=3))) == (
         "Entity 3 at offsets 0 to 7 ends after the end of the text, which has 5 code points."
-        " Nothing was redacted. Use the entities of exactly this file, decode it as UTF-8 and keep its line"
-        " ends."
+        " Nothing was redacted. Use the entities of exactly this file, decode it as UTF-8 and keep"
+        " its line ends."
     )
 
 
