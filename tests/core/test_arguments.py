@@ -1,4 +1,4 @@
-"""Arguments of the wrong type or value: refused by name, at once, and never shown."""
+"""Arguments of a wrong type or value are rejected by name, at once, and never shown."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ NAME = Entity(
 
 
 class Telltale:
-    """Shows the canary to whoever prints it."""
+    """An object whose repr contains the canary."""
 
     def __repr__(self) -> str:
         return CANARY
 
 
 def refusal(call: Callable[[], object]) -> RequestValidationError:
-    """The error of a call, whose message does not show the canary."""
+    """Return the error of a call, and check that it does not show the canary."""
     with pytest.raises(RequestValidationError) as caught:
         call()
     error = caught.value
@@ -64,7 +64,7 @@ def refusal(call: Callable[[], object]) -> RequestValidationError:
 
 # --- The clients ----------------------------------------------------------------------------------
 
-# Name of the method, wrong argument, who refuses it, the argument and its shape.
+# Name of the method, wrong argument, owner in the error, name of the argument, its shape.
 CALLS: dict[str, tuple[str, Any, str, str, str]] = {
     **{
         f"{method} {type(wrong).__name__}": (
@@ -128,7 +128,7 @@ CALLS: dict[str, tuple[str, Any, str, str, str]] = {
 
 @pytest.fixture(params=[PHIClient, AsyncPHIClient])
 def client_class(request: pytest.FixtureRequest) -> Any:
-    """One client after the other."""
+    """Both client classes."""
     return request.param
 
 
@@ -139,7 +139,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def client(client_class: Any, clock: FakeClock) -> Generator[Any, None, None]:
-    """A client of a service that is not there: whatever is sent ends in a TransportError."""
+    """A client for a closed port: every request would end in a TransportError."""
     client = client_class(endpoint_url="http://127.0.0.1:9", clock=clock)
     yield client
     outcome(client.close())
@@ -155,7 +155,7 @@ def outcome(called: Any) -> Any:
 @pytest.mark.parametrize(
     ("method", "arguments", "owner", "field", "shape"), CALLS.values(), ids=list(CALLS)
 )
-def test_a_wrong_argument_of_a_client_is_refused_before_anything_is_sent(
+def test_a_client_rejects_a_wrong_argument_before_it_sends_anything(
     client: Any,
     clock: FakeClock,
     method: str,
@@ -170,7 +170,7 @@ def test_a_wrong_argument_of_a_client_is_refused_before_anything_is_sent(
     assert clock.sleeps == []
 
 
-def test_a_request_of_the_wrong_type_is_refused_with_advice(client: Any) -> None:
+def test_a_request_of_the_wrong_type_is_rejected_with_advice(client: Any) -> None:
     error = refusal(lambda: outcome(client.submit({"JobName": CANARY})))
 
     assert str(error) == (
@@ -180,7 +180,7 @@ def test_a_request_of_the_wrong_type_is_refused_with_advice(client: Any) -> None
 
 
 @pytest.mark.parametrize("wrong", [0, 501, "100", None, 1.5, True, Telltale()])
-def test_a_list_with_a_wrong_page_size_is_refused_at_the_call(client: Any, wrong: Any) -> None:
+def test_a_wrong_page_size_is_rejected_at_the_call(client: Any, wrong: Any) -> None:
     error = refusal(lambda: client.list_phi_detection_jobs(page_size=wrong))
 
     assert error.shape == "MaxResultsInteger"
@@ -209,7 +209,7 @@ def test_a_list_with_a_wrong_page_size_is_refused_at_the_call(client: Any, wrong
         ),
     ],
 )
-def test_a_client_refuses_a_wrong_policy_or_clock_when_it_is_built(
+def test_a_client_rejects_a_wrong_policy_or_clock_when_it_is_built(
     client_class: Any, argument: str, wrong: Any, reason: str
 ) -> None:
     error = refusal(lambda: client_class(**{argument: wrong}))
@@ -219,7 +219,7 @@ def test_a_client_refuses_a_wrong_policy_or_clock_when_it_is_built(
 
 @pytest.mark.parametrize("argument", ["region_name", "endpoint_url"])
 @pytest.mark.parametrize("wrong", [5, CANARY.encode(), Telltale()])
-def test_a_client_refuses_a_region_or_endpoint_that_is_no_text(
+def test_a_client_rejects_a_region_or_endpoint_that_is_not_text(
     client_class: Any, argument: str, wrong: Any
 ) -> None:
     error = refusal(lambda: client_class(**{argument: wrong}))
@@ -240,7 +240,7 @@ def test_a_client_refuses_a_region_or_endpoint_that_is_no_text(
         ),
     ],
 )
-def test_a_client_refuses_a_session_or_config_that_is_not_boto3s(
+def test_a_client_rejects_a_session_or_config_that_is_not_from_boto3(
     client_class: Any, argument: str, wrong: Any, rule: str
 ) -> None:
     with pytest.raises(TypeError) as caught:
@@ -253,7 +253,7 @@ def test_a_client_refuses_a_session_or_config_that_is_not_boto3s(
 
 
 @pytest.mark.parametrize("wrong", [60, None, RetryPolicy(), Telltale(), WaitPolicy])
-def test_a_wait_refuses_a_wrong_policy_before_the_first_poll(
+def test_a_wait_rejects_a_wrong_policy_before_the_first_poll(
     client: Any, clock: FakeClock, wrong: Any
 ) -> None:
     error = refusal(lambda: outcome(client.job(JOB_ID).wait(wrong)))
@@ -267,7 +267,7 @@ def test_a_wait_refuses_a_wrong_policy_before_the_first_poll(
 
 @pytest.mark.parametrize("argument", ["on_poll", "on_poll_error"])
 @pytest.mark.parametrize("wrong", [5, CANARY, Telltale()])
-def test_a_wait_refuses_what_cannot_be_called_before_the_first_poll(
+def test_a_wait_rejects_a_callback_that_is_not_callable_before_the_first_poll(
     client: Any, clock: FakeClock, argument: str, wrong: Any
 ) -> None:
     error = refusal(lambda: outcome(client.job(JOB_ID).wait(**{argument: wrong})))
@@ -283,7 +283,7 @@ def test_a_wait_refuses_what_cannot_be_called_before_the_first_poll(
 
 @pytest.mark.parametrize("wrong", [CANARY.encode(), None, 5, Telltale(), [CANARY]])
 @pytest.mark.parametrize("entities", [[], [NAME]])
-def test_redact_refuses_what_is_no_text(wrong: Any, entities: list[Entity]) -> None:
+def test_redact_rejects_a_text_that_is_not_a_str(wrong: Any, entities: list[Entity]) -> None:
     error = refusal(lambda: redact(wrong, entities))
 
     assert str(error) == (
@@ -292,7 +292,7 @@ def test_redact_refuses_what_is_no_text(wrong: Any, entities: list[Entity]) -> N
 
 
 @pytest.mark.parametrize("wrong", [None, 5, NAME, Telltale()])
-def test_redact_refuses_entities_that_cannot_be_iterated_over(wrong: Any) -> None:
+def test_redact_rejects_entities_that_are_not_iterable(wrong: Any) -> None:
     error = refusal(lambda: redact("Marsh", wrong))
 
     assert str(error) == (
@@ -304,7 +304,7 @@ def test_redact_refuses_entities_that_cannot_be_iterated_over(wrong: Any) -> Non
 @pytest.mark.parametrize(
     "wrong", [{"Text": CANARY, "BeginOffset": 0, "EndOffset": 5}, None, CANARY, Telltale(), Entity]
 )
-def test_redact_refuses_entities_of_another_kind_such_as_those_of_boto3(wrong: Any) -> None:
+def test_redact_rejects_other_objects_than_entities_such_as_boto3s_dicts(wrong: Any) -> None:
     error = refusal(lambda: redact("Marsh", [NAME, wrong]))
 
     assert str(error) == (
@@ -313,13 +313,13 @@ def test_redact_refuses_entities_of_another_kind_such_as_those_of_boto3(wrong: A
     )
 
 
-def test_redact_refuses_a_text_as_its_entities() -> None:
+def test_redact_rejects_a_text_as_its_entities() -> None:
     text: Any = CANARY
 
     assert refusal(lambda: redact("Marsh", text)).field == "entities"
 
 
-def test_redact_refuses_a_replacement_that_utf_8_cannot_hold() -> None:
+def test_redact_rejects_a_replacement_that_utf_8_cannot_encode() -> None:
     error = refusal(lambda: redact("Marsh", [NAME], replacement=f"[{SURROGATE}{{type}}]"))
 
     assert str(error) == (
@@ -332,7 +332,7 @@ def test_redact_refuses_a_replacement_that_utf_8_cannot_hold() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 5, Telltale()])
-def test_entity_counts_refuses_what_cannot_be_iterated_over(wrong: Any) -> None:
+def test_entity_counts_rejects_documents_that_are_not_iterable(wrong: Any) -> None:
     error = refusal(lambda: entity_counts(wrong))
 
     assert str(error) == (
@@ -342,7 +342,7 @@ def test_entity_counts_refuses_what_cannot_be_iterated_over(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"Entities": CANARY}, CANARY, ("note.txt", CANARY), NAME])
-def test_entity_counts_refuses_what_is_no_document(wrong: Any) -> None:
+def test_entity_counts_rejects_other_objects_than_documents(wrong: Any) -> None:
     error = refusal(lambda: entity_counts([wrong]))
 
     assert str(error) == (

@@ -1,4 +1,4 @@
-"""The errors as values: their tree, their words, and what they keep to themselves."""
+"""The errors: their classes, their messages, and what they hide."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ AN_INCOMPLETE_RESULTS_ERROR = {
     "job_id": "c0ffee00c0ffee00c0ffee00c0ffee00",
 }
 
-# What one of each class is made of, with every attribute set to something that is not its default.
+# The arguments of one error of each class. No attribute has its default.
 MADE_OF: dict[type[ComprehendPHIError], dict[str, Any]] = {
     RequestValidationError: {
         "owner": "JobFilter",
@@ -165,7 +165,7 @@ each_error = pytest.mark.parametrize("error", EXAMPLES.values(), ids=EXAMPLES.ke
 
 
 def drawn_tree(drawing: str) -> dict[str, set[str]]:
-    """Each class of the drawing in a docstring with the classes that it is drawn below."""
+    """Return each class in the drawing in a docstring, with its base classes in the drawing."""
     line = re.compile(r" {4}(?P<stem>(?:│   |    )*)(?P<twig>[├└]── )?(?P<name>\w+)(?P<rest>.*)")
     bases: dict[str, set[str]] = {}
     path: list[str] = []
@@ -181,7 +181,7 @@ def drawn_tree(drawing: str) -> dict[str, set[str]]:
 
 
 def real_tree() -> dict[str, set[str]]:
-    """The same, from the classes. Private ones in between are nobody's business."""
+    """Return the same for the classes themselves, without private base classes."""
 
     def public_bases(cls: type) -> set[str]:
         return {
@@ -202,11 +202,11 @@ def real_tree() -> dict[str, set[str]]:
     return tree
 
 
-def test_the_tree_is_as_drawn_in_the_docstring() -> None:
+def test_the_docstring_draws_the_class_tree() -> None:
     assert drawn_tree(errors.__doc__ or "") == real_tree()
 
 
-def test_the_reading_of_the_drawing_sees_depth_and_second_bases() -> None:
+def test_reading_the_drawing_finds_depth_and_second_bases() -> None:
     drawing = """Words.
 
     Root
@@ -225,14 +225,14 @@ def test_the_reading_of_the_drawing_sees_depth_and_second_bases() -> None:
     }
 
 
-def test_there_is_an_example_of_every_class() -> None:
+def test_every_class_has_an_example() -> None:
     assert EXAMPLES.keys() == real_tree().keys()
 
 
 @pytest.mark.parametrize(
     ("cls", "builtin"), [(RequestValidationError, ValueError), (WaitTimeout, TimeoutError)]
 )
-def test_an_error_is_caught_as_the_builtin_that_it_is_too(
+def test_an_error_with_a_builtin_base_can_be_caught_as_the_builtin(
     cls: type[ComprehendPHIError], builtin: type[Exception]
 ) -> None:
     with pytest.raises(builtin):
@@ -243,7 +243,7 @@ def test_an_error_is_caught_as_the_builtin_that_it_is_too(
 
 
 @pytest.mark.parametrize("cls", MADE_OF)
-def test_an_error_has_what_it_was_made_of_as_its_attributes(cls: type[ComprehendPHIError]) -> None:
+def test_an_error_has_its_arguments_as_attributes(cls: type[ComprehendPHIError]) -> None:
     error = cls(**MADE_OF[cls])
 
     assert {name: getattr(error, name) for name in MADE_OF[cls]} == MADE_OF[cls]
@@ -262,7 +262,7 @@ ROUND_TRIPS: dict[str, Callable[[Any], Any]] = {
 
 @each_error
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS.values(), ids=ROUND_TRIPS.keys())
-def test_an_error_comes_back_whole(
+def test_an_error_is_complete_after_pickling_and_copying(
     error: ComprehendPHIError, round_trip: Callable[[Any], Any]
 ) -> None:
     back = round_trip(error)
@@ -278,19 +278,19 @@ def test_an_error_comes_back_whole(
 
 def test_a_note_on_an_error_survives_pickling() -> None:
     error = a_service_error()
-    # What add_note, new in Python 3.11, leaves behind.
+    # add_note stores its notes here.
     error.__dict__["__notes__"] = ["seen on Monday"]
 
     assert vars(pickle.loads(pickle.dumps(error)))["__notes__"] == ["seen on Monday"]
 
 
 @each_error
-def test_the_repr_is_the_class_and_its_words(error: ComprehendPHIError) -> None:
+def test_the_repr_is_the_class_and_the_message(error: ComprehendPHIError) -> None:
     assert repr(error) == f"{type(error).__name__}({str(error)!r})"
 
 
 @each_error
-def test_the_words_are_one_sentence_or_more_on_one_line(error: ComprehendPHIError) -> None:
+def test_the_message_is_one_line_of_sentences(error: ComprehendPHIError) -> None:
     assert str(error).strip()
     assert "\n" not in str(error)
     assert ".." not in str(error).replace("(slot_timeout=...)", "")
@@ -319,7 +319,7 @@ def test_the_class_says_whether_it_is_retried(cls: type[ServiceError]) -> None:
 
 
 @pytest.mark.parametrize("cls", [TransportError, MalformedResponseError])
-def test_no_answer_is_retried_and_its_outcome_is_unknown_unless_told_otherwise(
+def test_a_transport_error_is_retryable_with_unknown_outcome_by_default(
     cls: type[TransportError],
 ) -> None:
     error = cls(operation="StopPHIDetectionJob", reason="the network failed")
@@ -328,7 +328,7 @@ def test_no_answer_is_retried_and_its_outcome_is_unknown_unless_told_otherwise(
     assert (error.client_request_token, error.retry_after) == (None, None)
 
 
-def test_a_closed_client_is_not_retried_and_has_sent_nothing_unless_told_otherwise() -> None:
+def test_a_closed_client_error_is_not_retryable_and_sent_nothing_by_default() -> None:
     error = ClientClosedError(operation="StopPHIDetectionJob", reason="this client is closed")
 
     assert (error.retryable, error.outcome_unknown, error.attempts) == (False, False, 1)
@@ -336,7 +336,7 @@ def test_a_closed_client_is_not_retried_and_has_sent_nothing_unless_told_otherwi
 
 
 @pytest.mark.parametrize("cls", SERVICE_ERRORS)
-def test_the_outcome_of_what_the_service_refuses_is_known_unless_told_otherwise(
+def test_a_service_error_has_a_known_outcome_by_default(
     cls: type[ServiceError],
 ) -> None:
     error = cls(operation="StopPHIDetectionJob", code="TeapotException", message="no coffee")
@@ -360,20 +360,20 @@ def test_a_service_error_shows_the_call_the_code_the_status_the_request_and_the_
     )
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_details_are_left_out() -> None:
     error = ServiceError(operation="StopPHIDetectionJob", code="503", message="")
 
     assert str(error) == "StopPHIDetectionJob: 503 (request id unknown, 1 attempt)."
 
 
 @pytest.mark.parametrize("message", ["Rate exceeded", "Rate exceeded.", "Rate exceeded..."])
-def test_the_services_full_stop_is_not_ours(message: str) -> None:
+def test_the_services_full_stop_is_not_repeated(message: str) -> None:
     error = ServiceError(operation="StopPHIDetectionJob", code="Teapot", message=message)
 
     assert str(error).startswith("StopPHIDetectionJob: Teapot: Rate exceeded (request id ")
 
 
-def test_the_services_words_are_shown_from_their_first_character_to_their_last() -> None:
+def test_the_services_message_is_shown_completely() -> None:
     error = ServiceError(operation="StopPHIDetectionJob", code="Teapot", message=".X is no X")
 
     assert str(error).startswith("StopPHIDetectionJob: Teapot: .X is no X (request id ")
@@ -388,7 +388,7 @@ def test_a_malformed_response_shows_the_call_the_status_the_request_and_the_atte
     )
 
 
-def test_a_malformed_response_of_which_nothing_is_known_shows_the_call() -> None:
+def test_a_malformed_response_without_details_shows_the_call() -> None:
     error = MalformedResponseError(operation="StopPHIDetectionJob", reason="it is cut")
 
     assert str(error) == "StopPHIDetectionJob: it is cut (request id unknown, 1 attempt)."
@@ -411,11 +411,11 @@ def test_a_transport_error_shows_the_call_and_the_attempts() -> None:
         (ExpiredTokenException, "Refresh the credentials"),
     ],
 )
-def test_an_error_that_the_caller_can_mend_says_how(cls: type[ServiceError], step: str) -> None:
+def test_an_error_that_the_caller_can_fix_says_how(cls: type[ServiceError], step: str) -> None:
     assert step in str(a_service_error(cls, outcome_unknown=False))
 
 
-# Built anew for each test, since the retry loop writes on errors too.
+# Built for each test, because tests change attributes as the retry loop does.
 CALL_ERRORS: list[Callable[..., ServiceError | TransportError]] = [
     partial(a_service_error, InternalServerException),
     partial(TransportError, operation="Any", reason="reset"),
@@ -436,7 +436,7 @@ def test_an_unknown_outcome_shows_the_token_and_that_it_is_safe_to_send_again(
 
 @pytest.mark.parametrize("make", CALL_ERRORS)
 @pytest.mark.parametrize(("unknown", "token"), [(False, TOKEN), (True, None), (False, None)])
-def test_no_advice_to_send_again_where_the_outcome_is_known_or_nothing_was_started(
+def test_no_advice_to_send_again_if_the_outcome_is_known_or_nothing_was_started(
     make: Callable[..., ServiceError | TransportError], unknown: bool, token: str | None
 ) -> None:
     shown = str(make(outcome_unknown=unknown, client_request_token=token))
@@ -445,7 +445,7 @@ def test_no_advice_to_send_again_where_the_outcome_is_known_or_nothing_was_start
     assert "the same request again" not in shown
 
 
-def test_the_words_follow_what_the_retry_loop_writes_on_an_error() -> None:
+def test_the_message_changes_with_the_attributes_that_the_retry_loop_sets() -> None:
     error = a_service_error(ThrottlingException, attempts=1, outcome_unknown=False)
     error.attempts, error.outcome_unknown = 8, True
 
@@ -453,7 +453,7 @@ def test_the_words_follow_what_the_retry_loop_writes_on_an_error() -> None:
     assert TOKEN in str(error)
 
 
-def test_a_refused_value_is_described_by_class_field_shape_and_rule() -> None:
+def test_a_rejected_value_is_described_by_class_field_shape_and_rule() -> None:
     error = RequestValidationError(**MADE_OF[RequestValidationError])
 
     assert str(error) == "JobFilter.job_name (JobName) no"
@@ -470,9 +470,7 @@ def test_a_refused_value_is_described_by_class_field_shape_and_rule() -> None:
         ),
     ],
 )
-def test_an_error_of_results_shows_the_object_if_it_is_about_one(
-    error: ResultsError, words: str
-) -> None:
+def test_a_results_error_shows_the_object_that_it_concerns(error: ResultsError, words: str) -> None:
     assert str(error) == words
 
 
@@ -518,7 +516,7 @@ def test_a_failed_job_shows_the_services_reason_and_the_next_step() -> None:
     assert "build a new request" in shown
 
 
-def test_the_services_reason_is_shown_from_its_first_character_to_its_last() -> None:
+def test_the_services_reason_is_shown_completely() -> None:
     shown = str(JobFailed(a_job(message=".X is no X")))
 
     assert shown.startswith(f"Job {'0' * 32} failed: .X is no X. Fix ")
@@ -540,7 +538,7 @@ def test_a_failed_job_hides_its_name_and_its_keys_in_the_services_reason() -> No
 
     assert "cannot list s3://notes.example/***/, cannot write ***" in str(error)
     assert "Zinnia" not in f"{error} {error!r} {error.args}"
-    # Whoever asks for the job itself gets it as it is.
+    # The job itself is unchanged.
     assert error.job.message == job.message
 
 
@@ -554,7 +552,7 @@ def test_a_failed_job_hides_its_keys_with_and_without_the_last_slash(end: str) -
     assert "Zinnia" not in str(JobFailed(job))
 
 
-def test_a_failed_job_without_locations_still_has_words() -> None:
+def test_a_failed_job_without_locations_has_a_message() -> None:
     job = a_job(message="gone", input_data_config=None, output_data_config=None)
 
     assert "failed: gone." in str(JobFailed(job))
@@ -566,21 +564,21 @@ def test_a_stopped_job_says_so() -> None:
     )
 
 
-def test_a_timeout_says_the_state_the_time_and_how_to_go_on() -> None:
+def test_a_timeout_shows_the_state_the_time_and_the_next_step() -> None:
     shown = str(WaitTimeout(a_job("IN_PROGRESS"), timeout=90.0))
 
     assert "was still IN_PROGRESS after 90 seconds." in shown
     assert shown.endswith(f"client.job('{'0' * 32}').wait() to wait longer.")
 
 
-def test_a_timeout_says_how_the_last_poll_failed() -> None:
+def test_a_timeout_shows_why_the_last_poll_failed() -> None:
     error = WaitTimeout(a_job("SUBMITTED"), timeout=1.0, last_poll_error="throttled")
 
     assert "The last poll failed: throttled" in str(error)
 
 
 @pytest.mark.parametrize("cls", [JobError, JobFailed, JobStopped])
-def test_an_ended_job_is_carried_whole(cls: type[JobError]) -> None:
+def test_a_job_error_has_the_complete_job(cls: type[JobError]) -> None:
     job = a_job(job_name=CANARY, message=CANARY)
 
     assert cls(job).job is job
@@ -603,10 +601,10 @@ CONSTRAINT = "failed to satisfy constraint: Member must have length less than or
         ("Value 'Zin'nia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
         ("Value 'Zin\nnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
         ("Value '[Zin, nia]' at 'keys' failed", "Value '***' at 'keys' failed"),
-        # A value that reads like the words around it.
+        # A value that looks like the message around it.
         ("Value 'a' at 'Zinnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
         ("Value 'Value 'Zinnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
-        # Without its end, and with an end that is cut.
+        # The end is missing, or cut.
         ("Value 'Zinnia", "Value '***"),
         ("Value 'Zinnia'", "Value '***"),
         ("Value 'Zinnia' at", "Value '***"),
@@ -628,13 +626,13 @@ def test_the_value_that_the_service_quotes_is_masked(text: str, masked: str) -> 
         "Value 'x' at 'jobName' failed; Value 'a' at 'Zinnia' at 'kMSKey' failed; value 'Zinnia'",
     ],
 )
-def test_all_values_of_several_validation_errors_are_masked(text: str) -> None:
+def test_all_values_in_several_validation_errors_are_masked(text: str) -> None:
     assert "Zinnia" not in mask(text)
     assert "***" in mask(text)
 
 
-def test_a_value_that_imitates_the_words_is_masked_in_a_message_that_is_cut() -> None:
-    # Cut inside the value, so that its own `' at '` is the last one.
+def test_a_value_that_imitates_the_message_is_masked_in_a_cut_message() -> None:
+    # The message is cut inside the value, so the last `' at '` is part of the value.
     assert "Zinnia" not in mask("Value 'a' at 'Zinnia")
 
 
@@ -643,14 +641,14 @@ def test_a_value_that_imitates_the_words_is_masked_in_a_message_that_is_cut() ->
     [
         ("no access to Zinnia/", ["Zinnia/"], "no access to ***"),
         ("Zinnia, again Zinnia", ["Zinnia"], "***, again ***"),
-        # The longer first, or its rest would stay.
+        # The longer value is masked first, or its rest would stay.
         ("no Zinnia Quell here", ["Zinnia", "Zinnia Quell"], "no *** here"),
         ("no Zinnia Quell here", ["Zinnia Quell", "Zinnia"], "no *** here"),
         ("no Ada Zinnia here", ["Zinnia", "Ada Zinnia"], "no *** here"),
-        # A key is also shown without its last slash, and otherwise as it is.
+        # A key is also masked without its last slash, but not in other forms.
         ("no ZINNIAX/, no ZINNIAX here", ["ZINNIAX/"], "no ***, no *** here"),
         ("no ZINNIA here", ["ZINNIAX/"], "no ZINNIA here"),
-        # Regular expressions' own characters are only characters.
+        # Characters that are special in regular expressions are ordinary here.
         ("no (Zin.ia) here", ["(Zin.ia)"], "no *** here"),
         ("no Zinnia here", ["Zin.ia"], "no Zinnia here"),
         ("a b c", [None, "", "b"], "a b c"),
@@ -658,13 +656,13 @@ def test_a_value_that_imitates_the_words_is_masked_in_a_message_that_is_cut() ->
         ("the jobs", ["jobs"], "the ***"),
     ],
 )
-def test_given_values_are_masked_wherever_they_stand(
+def test_given_values_are_masked_everywhere(
     text: str, values: list[str | None], masked: str
 ) -> None:
     assert mask(text, values) == masked
 
 
-def test_a_short_value_is_masked_where_the_service_quotes_it() -> None:
+def test_a_short_value_is_masked_only_if_the_service_quotes_it() -> None:
     assert mask("Value 'Ann' at 'jobName' failed", ["Ann"]) == "Value '***' at 'jobName' failed"
 
 
@@ -673,9 +671,7 @@ QUOTES = st.text(st.sampled_from("Value' atZinjobNme;\n"), max_size=60)
 
 @settings(deadline=None)
 @given(st.text(max_size=8), QUOTES, QUOTES)
-def test_whatever_a_value_looks_like_a_whole_message_never_shows_it(
-    before: str, left: str, right: str
-) -> None:
+def test_a_complete_message_never_shows_a_value(before: str, left: str, right: str) -> None:
     value = f"{left}CANARY{right}"
 
     assert "CANARY" not in mask(f"{before} Value '{value}' at 'jobName' {CONSTRAINT}")

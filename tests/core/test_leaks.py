@@ -1,4 +1,4 @@
-"""Nothing leaks: a canary in the request is in no exception, repr, log record or warning of ours.
+"""Nothing leaks: no exception, repr, log record or warning shows a canary from the request.
 
 The canary is looked for by its words, so that a part of it counts as well.
 """
@@ -48,12 +48,12 @@ INPUT_KEY = f"notes/{CANARY}/2031"
 OUTPUT_KEY = f"results for {CANARY}"
 
 JSON = {"Content-Type": "application/x-amz-json-1.1"}
-# Deeper objects have no more to say; what they hold is looked at, but not the world around them.
+# Deeper objects add nothing. Their contents are searched, but not the objects around them.
 _NOT_ENTERED = (type, ModuleType, FunctionType, FrameType, TracebackType, logging.Logger)
 
 
 def texts(thing: object) -> Iterator[str]:
-    """Every string that can be reached from `thing` and every way it shows itself.
+    """Yield every string that can be reached from `thing`, and all of its reprs.
 
     Exceptions with args, attributes, notes, cause, context, group and formatted traceback (without
     locals); mappings, collections and attributes of any object.
@@ -87,7 +87,7 @@ def texts(thing: object) -> Iterator[str]:
 
 
 def parts(collection: Any) -> list[object]:
-    """What a collection consists of; nothing for everything else."""
+    """Return the items of a collection, or nothing for other objects."""
     if isinstance(collection, Mapping):
         return [
             part for item in cast("Mapping[object, object]", collection).items() for part in item
@@ -98,7 +98,7 @@ def parts(collection: Any) -> list[object]:
 
 
 def leaks(thing: object) -> list[str]:
-    """The texts of `thing` that have a word of the canary in them."""
+    """Return the strings of `thing` that contain a word of the canary."""
     return [text for text in texts(thing) if any(word in text.lower() for word in WORDS)]
 
 
@@ -106,7 +106,7 @@ def leaks(thing: object) -> list[str]:
 
 
 def chained(error: ValueError, cause: Exception, *, hidden: bool) -> ValueError:
-    """`error` as it leaves an except block that caught `cause`, with `from None` or without."""
+    """Return `error` after it was raised in an except block that caught `cause`."""
     error.__context__ = cause
     error.__suppress_context__ = hidden
     return error
@@ -124,7 +124,7 @@ def with_attribute(value: object) -> ValueError:
 
 
 class Silent:
-    """Shows nothing of what it holds."""
+    """An object that hides its content in its repr."""
 
     __slots__ = ("held",)
 
@@ -173,7 +173,7 @@ def test_a_canary_in_a_log_record_is_found(where: dict[str, Any]) -> None:
     assert leaks(logging.makeLogRecord(where))
 
 
-def test_where_there_is_no_canary_none_is_found() -> None:
+def test_no_canary_is_found_if_there_is_none() -> None:
     assert leaks(chained(with_attribute(Silent("x")), KeyError("y"), hidden=True)) == []
 
 
@@ -232,8 +232,8 @@ def test_no_model_shows_a_name_or_a_key(model: object) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_of_a_job_shows_none_of_what_it_carries(error: ComprehendPHIError) -> None:
-    # These carry the properties by design; what they show is another matter.
+def test_a_job_error_shows_nothing_private_of_its_job(error: ComprehendPHIError) -> None:
+    # These errors have the properties as an attribute, but must not show them.
     shown = (str(error), repr(error), "".join(traceback.format_exception(error)), error.args)
     assert leaks(shown) == []
 
@@ -243,7 +243,7 @@ def test_an_error_of_a_job_shows_none_of_what_it_carries(error: ComprehendPHIErr
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What our logger has to say at its most talkative."""
+    """The records of our logger at level DEBUG."""
     caplog.set_level(logging.DEBUG, "comprehend_phi")
     return caplog
 
@@ -253,7 +253,7 @@ def ours(log: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 def assert_clean(error: BaseException, log: pytest.LogCaptureFixture) -> None:
-    """The canary is in no way out of the package."""
+    """Check that neither the error nor the log shows the canary."""
     assert leaks(error) == []
     assert not any(word.encode() in pickle.dumps(error).lower() for word in WORDS)
     copy: Any = pickle.loads(pickle.dumps(error))
@@ -291,7 +291,7 @@ QUOTES = (
     "2 validation errors detected: Value '{name}' at 'jobName' failed to satisfy constraint: Member"
     " must satisfy regular expression pattern: x; Value '{source}' at 'inputDataConfig.s3Key'"
     " failed to satisfy constraint: Member must have length less than or equal to 1024",
-    # The value may look like the end of its own quotation.
+    # The value may look like the end of the quotation.
     "Value '{name}' at 'x' {name}' at 'jobName' failed to satisfy constraint: Member is bad",
     "Value '{name}",
     "value '{name}' is not allowed",
@@ -305,7 +305,7 @@ QUOTES = (
 
 @pytest.mark.parametrize("message", QUOTES)
 @pytest.mark.parametrize("code", ["InvalidRequestException", "ThrottlingException", "Zonk"])
-def test_a_message_of_the_service_that_quotes_what_was_sent_is_masked(
+def test_a_service_message_that_quotes_the_request_is_masked(
     message: str,
     code: str,
     server: LocalServer,
@@ -324,7 +324,7 @@ def test_a_message_of_the_service_that_quotes_what_was_sent_is_masked(
 @pytest.mark.parametrize(
     ("key", "quoted"),
     [
-        # The service knows a folder with and without its last slash.
+        # The service shows a folder with and without its last slash.
         (f"{CANARY}/", f"s3://clinic-notes/{CANARY}"),
         (f"/{CANARY}", f"s3://clinic-notes/{CANARY}"),
     ],
@@ -344,7 +344,7 @@ def test_a_key_is_masked_with_and_without_its_outer_slashes(
     assert_clean(error, log)
 
 
-def test_a_short_value_is_masked_where_the_service_quotes_it(
+def test_a_short_value_is_masked_if_the_service_quotes_it(
     server: LocalServer, once: PHIClient
 ) -> None:
     message = "1 validation error detected: Value 'Bo' at 'jobName' failed to satisfy constraint"
@@ -357,7 +357,7 @@ def test_a_short_value_is_masked_where_the_service_quotes_it(
     assert error.message.endswith("at 'jobName' failed to satisfy constraint")
 
 
-def test_a_message_that_quotes_nothing_stays_as_it_is(server: LocalServer, once: PHIClient) -> None:
+def test_a_message_that_quotes_nothing_is_unchanged(server: LocalServer, once: PHIClient) -> None:
     server.service.script(faults.error("InvalidRequestException", "DATA_ACCESS_ROLE_ARN_INVALID"))
 
     error = failing_start(once, request_with_canary())
@@ -399,14 +399,14 @@ STRANGERS = tuple(
 
 
 @pytest.mark.parametrize("fault", STRANGERS)
-def test_a_body_of_a_stranger_is_in_no_error(
+def test_the_body_of_an_unexpected_response_is_in_no_error(
     fault: Fault,
     server: LocalServer,
     make_client: MakeClient,
     log: pytest.LogCaptureFixture,
 ) -> None:
     server.service.script(fault, fault)
-    # Not sent here, so that no masking of what was sent hides what the stranger says.
+    # The request does not contain the canary, so masking its values cannot hide the response.
     request = request_with_canary(
         job_name=None,
         input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
@@ -443,7 +443,7 @@ def test_a_fault_leaks_nothing_of_the_request(
     assert_clean(error, log)
 
 
-def test_a_call_that_succeeds_logs_and_warns_of_nothing_private(
+def test_a_successful_call_logs_and_warns_about_nothing_private(
     client: PHIClient, log: pytest.LogCaptureFixture
 ) -> None:
     with warnings.catch_warnings(record=True) as issued:
@@ -457,7 +457,7 @@ def test_a_call_that_succeeds_logs_and_warns_of_nothing_private(
 
 
 @pytest.mark.parametrize("value", [[CANARY], {"a": CANARY}, CANARY.encode(), {CANARY}])
-def test_a_validating_boto3_client_that_was_handed_in_leaks_nothing(
+def test_a_boto3_client_with_validation_leaks_nothing(
     value: Any, server: LocalServer, log: pytest.LogCaptureFixture
 ) -> None:
     # botocore's own validation prints the value that it refuses.
@@ -478,7 +478,7 @@ def test_a_validating_boto3_client_that_was_handed_in_leaks_nothing(
     assert_clean(error, log)
 
 
-def test_an_event_handler_of_the_user_that_fails_leaks_nothing(
+def test_a_failing_event_handler_of_the_user_leaks_nothing(
     server: LocalServer, log: pytest.LogCaptureFixture
 ) -> None:
     def fail(**_: Any) -> None:
@@ -523,7 +523,7 @@ def test_an_event_handler_of_the_user_that_fails_leaks_nothing(
         ),
     ],
 )
-def test_a_value_that_is_refused_is_not_in_the_error(
+def test_a_rejected_value_is_not_in_the_error(
     build: Callable[[], object], log: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(RequestValidationError) as caught:
@@ -532,7 +532,7 @@ def test_a_value_that_is_refused_is_not_in_the_error(
     assert_clean(caught.value, log)
 
 
-def test_a_job_id_that_is_refused_is_not_in_the_error(
+def test_a_rejected_job_id_is_not_in_the_error(
     client: PHIClient, log: pytest.LogCaptureFixture
 ) -> None:
     for ask in (

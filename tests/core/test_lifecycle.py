@@ -1,4 +1,4 @@
-"""Jobs from start to end while everything goes wrong on the way: a hypothesis state machine."""
+"""Jobs from start to end while everything goes wrong: a hypothesis state machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ refusals = st.builds(
     st.sampled_from(["", "No.", "Value 'Zinnia' at 'jobName' failed to satisfy constraint"]),
     st.sampled_from([400, 403, 404, 409, 413, 418, 429]),
 )
-# A server that fails may have done the work before; a code that refuses says that it has not.
+# A server that fails may have done the work already. A rejection says that it has not.
 failures = st.builds(
     faults.error,
     st.sampled_from(
@@ -76,7 +76,7 @@ failures = st.builds(
     st.sampled_from([500, 502, 503, 504, 599]),
     works=st.booleans(),
 )
-# None of these bodies is an answer to anything.
+# None of these bodies is a valid response.
 bodies = st.sampled_from(
     [
         b"",
@@ -130,7 +130,7 @@ misfortunes: st.SearchStrategy[Fault] = st.one_of(
 )
 
 
-def test_every_kind_of_fault_is_among_the_misfortunes() -> None:
+def test_the_state_machine_uses_every_kind_of_fault() -> None:
     kinds = {
         name
         for name, value in vars(faults).items()
@@ -166,7 +166,7 @@ policies = st.builds(
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Jobs of several requests at one service; every request has a name of its own.
+    """Jobs of several requests at one service. Every request has its own name.
 
     The name tells which request a job belongs to, as the service never shows the token.
     """
@@ -195,7 +195,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.server.__exit__(None, None, None)
 
     def jobs_at_the_service(self) -> dict[str, str]:
-        """The ids of the service's jobs by their names, asked for without HTTP and its faults."""
+        """Return the ids of the service's jobs by name, without HTTP and its faults."""
         answer = self.server.service.perform("ListPHIDetectionJobs", {"MaxResults": 500}, REGION)
         jobs = answer["ComprehendMedicalAsyncJobPropertiesList"]
         by_name = {job["JobName"]: job["JobId"] for job in jobs}
@@ -250,7 +250,7 @@ class Lifecycle(RuleBasedStateMachine):
                 self.uncertain.add(name)
             # hypothesis types "nothing was made" as MultipleResults of an unknown type.
             return multiple()  # pyright: ignore[reportUnknownVariableType]
-        # Whoever sends the request again learns of the same job.
+        # Sending the request again returns the same job.
         assert self.known.setdefault(name, job_id) == job_id
         return request
 
@@ -302,7 +302,7 @@ class Lifecycle(RuleBasedStateMachine):
             ]
         except (ServiceError, TransportError):
             return
-        # Each once, none forgotten, newest first.
+        # Every job is listed once, newest first.
         assert listed == list(self.server.service.job_ids)[::-1]
 
     @rule()
@@ -325,7 +325,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert self.jobs_at_the_service().keys() <= told_of
 
 
-def test_one_job_per_request_and_no_error_but_ours_whatever_goes_wrong() -> None:
+def test_every_request_starts_one_job_and_only_our_errors_are_raised() -> None:
     with LocalServer() as server:
         s3 = untyped_boto3.client("s3", endpoint_url=server.endpoint_url)
         bucket = f"bucket-{uuid4().hex}"
@@ -342,7 +342,7 @@ def test_one_job_per_request_and_no_error_but_ours_whatever_goes_wrong() -> None
         settings=settings(
             max_examples=30,
             stateful_step_count=30,
-            # A step is some HTTP requests: how long they take says nothing about what is tested.
+            # A step sends several HTTP requests, and their duration does not matter.
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -1,4 +1,4 @@
-"""Listing jobs: lazily, page by page, each job once, and never an empty list by mistake."""
+"""Listing jobs: lazily, page by page, each job once, and never a wrong empty list."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ MEMBER = "ComprehendMedicalAsyncJobPropertiesList"
 
 @pytest.fixture
 def server(clock: FakeClock) -> Generator[LocalServer, None, None]:
-    """The local service with room for any number of jobs, which do not end by themselves."""
+    """A local service without a job limit, whose jobs do not end by themselves."""
     with LocalServer(clock=clock, job_seconds=1e6, limits=Limits(active_jobs=10**6)) as server:
         yield server
 
 
 def start(service: LocalService, number: int, **members: Any) -> list[str]:
-    """Jobs for buckets that nobody reads, without the detour by HTTP; their ids, oldest first."""
+    """Start jobs without HTTP and return their ids, oldest first."""
     request = {
         "InputDataConfig": {"S3Bucket": "no-such-bucket"},
         "OutputDataConfig": {"S3Bucket": "no-such-bucket"},
@@ -53,12 +53,12 @@ def start(service: LocalService, number: int, **members: Any) -> list[str]:
 
 
 def pages(service: LocalService) -> list[dict[str, Any]]:
-    """The members of the list requests that arrived."""
+    """Return the members of the list requests that arrived."""
     return [dict(request.members) for request in service.received if request.operation == LIST]
 
 
 def page(next_token: str | None = None, *job_ids: str) -> Fault:
-    """A scripted page of jobs."""
+    """Script a response with one page of jobs."""
     body: dict[str, Any] = {
         MEMBER: [{"JobId": job_id, "JobStatus": "COMPLETED"} for job_id in job_ids]
     }
@@ -69,14 +69,14 @@ def page(next_token: str | None = None, *job_ids: str) -> Fault:
 
 @pytest.fixture
 def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
-    """Both clients: the same attempts, tokens, errors and endings."""
+    """Both clients, which must make the same attempts and raise the same errors."""
     return each_client_class
 
 
 # --- Lazily ---------------------------------------------------------------------------------------
 
 
-def test_nothing_is_sent_before_the_first_job_is_asked_for(
+def test_nothing_is_sent_before_the_first_job_is_requested(
     client: PHIClient, server: LocalServer
 ) -> None:
     start(server.service, 3)
@@ -86,7 +86,7 @@ def test_nothing_is_sent_before_the_first_job_is_asked_for(
     assert len(pages(server.service)) == 1
 
 
-def test_a_page_is_fetched_when_its_first_job_is_asked_for(
+def test_a_page_is_fetched_when_its_first_job_is_requested(
     client: PHIClient, server: LocalServer
 ) -> None:
     start(server.service, 6)
@@ -97,7 +97,9 @@ def test_a_page_is_fetched_when_its_first_job_is_asked_for(
     assert fetched == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_list_that_is_left_early_sends_no_more(client: PHIClient, server: LocalServer) -> None:
+def test_no_page_is_fetched_after_the_iteration_stops(
+    client: PHIClient, server: LocalServer
+) -> None:
     start(server.service, 6)
     jobs = client.list_phi_detection_jobs(page_size=2)
     assert len(list(islice(jobs, 3))) == 3
@@ -106,7 +108,7 @@ def test_a_list_that_is_left_early_sends_no_more(client: PHIClient, server: Loca
     assert len(pages(server.service)) == 2
 
 
-def test_two_lists_go_their_own_ways(client: PHIClient, server: LocalServer) -> None:
+def test_two_lists_are_independent(client: PHIClient, server: LocalServer) -> None:
     ids = start(server.service, 4)[::-1]
     one = client.list_phi_detection_jobs(page_size=1)
     other = client.list_phi_detection_jobs(page_size=1)
@@ -119,7 +121,7 @@ def test_two_lists_go_their_own_ways(client: PHIClient, server: LocalServer) -> 
 
 
 @pytest.mark.parametrize("page_size", [0, -1, 501, True, 1.5, "100", None])
-def test_a_bad_page_size_is_refused_at_the_call(
+def test_a_bad_page_size_is_rejected_at_the_call(
     client: PHIClient, server: LocalServer, page_size: Any
 ) -> None:
     with pytest.raises(RequestValidationError) as refused:
@@ -129,7 +131,7 @@ def test_a_bad_page_size_is_refused_at_the_call(
 
 
 @pytest.mark.parametrize("wrong", [{"job_name": "nightly"}, "COMPLETED", JobStatus.COMPLETED])
-def test_a_filter_that_is_none_is_refused_at_the_call(
+def test_a_filter_of_another_class_is_rejected_at_the_call(
     client: PHIClient, server: LocalServer, wrong: Any
 ) -> None:
     with pytest.raises(RequestValidationError) as refused:
@@ -147,9 +149,7 @@ def test_the_page_size_is_sent(client: PHIClient, server: LocalServer, page_size
     assert len(sent) == -(-3 // page_size)
 
 
-def test_a_page_has_a_hundred_jobs_unless_told_otherwise(
-    client: PHIClient, server: LocalServer
-) -> None:
+def test_a_page_has_a_hundred_jobs_by_default(client: PHIClient, server: LocalServer) -> None:
     start(server.service, 101)
     assert len(list(client.list_phi_detection_jobs())) == 101
     assert [members["MaxResults"] for members in pages(server.service)] == [100, 100]
@@ -166,28 +166,32 @@ def test_without_a_filter_all_jobs_come_newest_first(
     assert all("Filter" not in members for members in pages(server.service))
 
 
-def test_a_listed_job_is_the_described_one(client: PHIClient, server: LocalServer) -> None:
+def test_a_listed_job_equals_the_described_job(client: PHIClient, server: LocalServer) -> None:
     (job_id,) = start(server.service, 1, JobName="nightly", KMSKey="alias/notes")
     (job,) = client.list_phi_detection_jobs()
     assert job == client.describe_phi_detection_job(job_id)
     assert job.job_name == "nightly"
 
 
-def test_no_jobs_are_an_empty_list(client: PHIClient, server: LocalServer) -> None:
+def test_the_list_is_empty_if_there_are_no_jobs(client: PHIClient, server: LocalServer) -> None:
     assert list(client.list_phi_detection_jobs()) == []
     assert len(pages(server.service)) == 1
 
 
-def test_a_name_selects_its_jobs_alone(client: PHIClient, server: LocalServer) -> None:
+def test_a_name_filter_selects_only_jobs_with_that_name(
+    client: PHIClient, server: LocalServer
+) -> None:
     start(server.service, 2, JobName="weekly")
     ids = start(server.service, 3, JobName="Łódź 2")
     found = client.list_phi_detection_jobs(JobFilter(job_name="Łódź 2"), page_size=2)
     assert [job.job_id for job in found] == ids[::-1]
-    # Each page is asked for with the filter.
+    # The request for each page has the filter.
     assert [members["Filter"] for members in pages(server.service)] == [{"JobName": "Łódź 2"}] * 2
 
 
-def test_a_status_selects_its_jobs_alone(client: PHIClient, server: LocalServer) -> None:
+def test_a_status_filter_selects_only_jobs_with_that_status(
+    client: PHIClient, server: LocalServer
+) -> None:
     submitted, stopped, _ = start(server.service, 3)
     client.stop_phi_detection_job(stopped)
     wanted = JobFilter(job_status=JobStatus.STOP_REQUESTED)
@@ -199,7 +203,7 @@ def test_a_status_selects_its_jobs_alone(client: PHIClient, server: LocalServer)
 
 @pytest.fixture
 def apart(server: LocalServer, clock: FakeClock) -> list[str]:
-    """Five jobs, an hour between each and the next; their ids, oldest first."""
+    """The ids of five jobs, one hour apart, oldest first."""
     ids: list[str] = []
     for _ in range(5):
         ids += start(server.service, 1)
@@ -208,12 +212,12 @@ def apart(server: LocalServer, clock: FakeClock) -> list[str]:
 
 
 def submitted(number: int) -> datetime:
-    """When the job of this number in `apart` was submitted, in another time zone than the clock."""
+    """Return the submit time of a job in `apart`, in another time zone than the clock's."""
     zone = timezone(timedelta(hours=5, minutes=30))
     return (FakeClock().now() + timedelta(hours=number)).astimezone(zone)
 
 
-def test_jobs_before_a_moment_come_oldest_first(
+def test_jobs_before_a_time_come_oldest_first(
     client: PHIClient, server: LocalServer, apart: list[str]
 ) -> None:
     wanted = JobFilter(submit_time_before=submitted(3))
@@ -224,7 +228,7 @@ def test_jobs_before_a_moment_come_oldest_first(
     ] * 2
 
 
-def test_jobs_after_a_moment_come_newest_first(
+def test_jobs_after_a_time_come_newest_first(
     client: PHIClient, server: LocalServer, apart: list[str]
 ) -> None:
     wanted = JobFilter(submit_time_after=submitted(1))
@@ -233,7 +237,7 @@ def test_jobs_after_a_moment_come_newest_first(
     assert pages(server.service)[-1]["Filter"] == {"SubmitTimeAfter": submitted(1).timestamp()}
 
 
-def test_a_filter_that_the_service_refuses_is_a_validation_exception(
+def test_a_filter_that_the_service_rejects_is_a_validation_exception(
     client: PHIClient, server: LocalServer
 ) -> None:
     server.service.script(faults.error("ValidationException", "Only one filter can be set."))
@@ -263,25 +267,23 @@ def test_a_thousand_jobs_come_once_each_while_pages_fail(
         faults.unavailable(),
     ]
     for number in range(10):
-        # Each page fails five times, every time in another way.
+        # Each page fails five times, each time in another way.
         server.service.script(*(failing * 2)[number : number + 5], faults.passes())
     found = [job.job_id for job in client.list_phi_detection_jobs()]
     assert found == ids[::-1]
     assert len(pages(server.service)) == 10 * 6
 
 
-def test_each_page_has_the_retries_of_a_call_of_its_own(
-    client: PHIClient, server: LocalServer
-) -> None:
+def test_each_page_has_its_own_retries(client: PHIClient, server: LocalServer) -> None:
     start(server.service, 3)
-    # Seven failures and then the page: all of the default policy's eight attempts, three times.
+    # Three times: seven failures, then the page. That is all eight attempts of the default policy.
     for _ in range(3):
         server.service.script(*[faults.throttle()] * 7, faults.passes())
     assert len(list(client.list_phi_detection_jobs(page_size=1))) == 3
     assert len(pages(server.service)) == 24
 
 
-def test_a_page_that_fails_for_good_raises_after_the_jobs_before_it(
+def test_a_page_that_fails_for_good_raises_after_the_earlier_jobs(
     once: PHIClient, server: LocalServer
 ) -> None:
     ids = start(server.service, 4)
@@ -299,7 +301,7 @@ NOT_LISTS = {
     "null": faults.answer(200, b"null"),
     "an array": faults.answer(200, b"[]"),
     "null for the list": faults.answer(200, json.dumps({MEMBER: None}).encode()),
-    # Empty ones of these read like an empty list in botocore, whose answers we get.
+    # From some of these, botocore makes a response that looks like an empty list.
     "a map for the list": faults.answer(200, json.dumps({MEMBER: {"JobId": "1"}}).encode()),
     "a string for the list": faults.answer(200, json.dumps({MEMBER: "1"}).encode()),
     "a number for the list": faults.answer(200, json.dumps({MEMBER: 1}).encode()),
@@ -314,7 +316,7 @@ NOT_LISTS = {
 
 
 @pytest.mark.parametrize("fault", NOT_LISTS.values(), ids=list(NOT_LISTS))
-def test_an_answer_without_its_list_is_never_no_jobs(
+def test_a_response_without_its_list_is_an_error_not_an_empty_list(
     once: PHIClient, server: LocalServer, fault: Fault
 ) -> None:
     start(server.service, 3)
@@ -326,7 +328,7 @@ def test_an_answer_without_its_list_is_never_no_jobs(
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
-def test_a_list_that_is_cut_is_never_no_jobs(
+def test_a_cut_response_is_an_error_not_an_empty_list(
     once: PHIClient, server: LocalServer, kept: float
 ) -> None:
     start(server.service, 3)
@@ -341,14 +343,14 @@ def test_a_list_that_is_cut_is_never_no_jobs(
 @pytest.mark.parametrize(
     "tokens", [["A", "A"], ["A", "B", "A"], ["A", "B", "B"], ["A", "B", "C", "A"]], ids="".join
 )
-def test_a_repeated_next_token_is_no_endless_loop(
+def test_a_repeated_next_token_does_not_cause_an_endless_loop(
     client: PHIClient, server: LocalServer, tokens: list[str]
 ) -> None:
     scripted = [page(token, f"job-{number}") for number, token in enumerate(tokens)]
-    # The pages after the repeated token would be asked for by a client that follows it.
+    # A client that follows the repeated token would request these pages.
     server.service.script(*scripted, *scripted, page(None))
     jobs = client.list_phi_detection_jobs()
-    # The jobs of the page that brought the token are still good.
+    # The jobs on the page with the repeated token are still valid.
     for number in range(len(tokens)):
         assert next(jobs).job_id == f"job-{number}"
     with pytest.raises(MalformedResponseError) as repeated:
@@ -367,7 +369,7 @@ def test_an_empty_page_with_a_next_token_is_not_the_end(
     assert [members.get("NextToken") for members in pages(server.service)] == [None, "A", "B"]
 
 
-def test_jobs_that_start_between_two_pages_move_no_job_to_another_page(
+def test_jobs_that_start_between_two_pages_do_not_repeat_or_hide_others(
     client: PHIClient, server: LocalServer
 ) -> None:
     ids = start(server.service, 4)

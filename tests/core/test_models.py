@@ -70,7 +70,7 @@ def a_job(**fields: Any) -> JobProperties:
     return JobProperties(**members)
 
 
-# One of each class, with the canary wherever text may name a person.
+# One instance of each class, with the canary in every field that may name a person.
 VALUES: dict[str, Any] = {
     type(value).__name__: value
     for value in (
@@ -110,12 +110,12 @@ def test_fields_cannot_be_assigned_deleted_or_added(value: Any) -> None:
 
 
 @each_value
-def test_there_is_no_dict_that_would_let_fields_in(value: Any) -> None:
+def test_no_instance_has_a_dict_that_could_take_new_fields(value: Any) -> None:
     assert not hasattr(value, "__dict__")
 
 
 @each_value
-def test_arguments_are_given_by_name_only(value: Any) -> None:
+def test_arguments_are_keyword_only(value: Any) -> None:
     first = names_of(value)[0]
 
     with pytest.raises(TypeError, match="positional"):
@@ -123,13 +123,13 @@ def test_arguments_are_given_by_name_only(value: Any) -> None:
 
 
 @each_value
-def test_a_misspelt_argument_is_refused(value: Any) -> None:
+def test_a_misspelled_argument_is_rejected(value: Any) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument"):
         type(value)(**attrs.asdict(value, recurse=False), s3_bucker="notes.example")
 
 
 @each_value
-def test_equal_values_are_equal_and_hash_alike(value: Any) -> None:
+def test_values_with_equal_fields_are_equal_and_have_equal_hashes(value: Any) -> None:
     same = type(value)(**attrs.asdict(value, recurse=False))
 
     assert same == value
@@ -139,7 +139,7 @@ def test_equal_values_are_equal_and_hash_alike(value: Any) -> None:
 
 @each_value
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickled_value_comes_back_equal(value: Any, protocol: int) -> None:
+def test_a_pickled_value_is_equal_after_loading(value: Any, protocol: int) -> None:
     back = pickle.loads(pickle.dumps(value, protocol))
 
     assert type(back) is type(value)
@@ -153,14 +153,14 @@ def test_a_copied_value_is_equal(value: Any, make_copy: Callable[[Any], Any]) ->
 
 
 @each_value
-def test_the_repr_shows_no_name_no_key_no_path_and_no_message(value: Any) -> None:
+def test_the_repr_shows_no_name_key_path_or_message(value: Any) -> None:
     for shown in (repr(value), str(value), f"{value}", repr([value])):
         assert type(value).__name__ in shown
         assert CANARY not in shown
         assert CANARY[:6] not in shown
 
 
-def test_the_repr_of_a_request_shows_what_names_nobody() -> None:
+def test_the_repr_of_a_request_shows_the_other_fields() -> None:
     request = a_request(kms_key="alias/notes", client_request_token="token-1")
 
     for shown in ("notes.example", "results.example", ROLE, "alias/notes", "token-1", "'en'"):
@@ -223,7 +223,7 @@ def test_a_uri_is_split_into_bucket_and_key(
         (f"s3://notes.example/{CANARY * 60}", "{}", "s3_key"),
     ],
 )
-def test_anything_that_is_no_uri_of_a_location_is_refused_without_quoting_it(
+def test_an_invalid_uri_is_rejected_without_quoting_it(
     cls: Location, uri: Any, owner: str, field: str
 ) -> None:
     with pytest.raises(RequestValidationError) as caught:
@@ -235,7 +235,7 @@ def test_anything_that_is_no_uri_of_a_location_is_refused_without_quoting_it(
     assert error.__cause__ is error.__context__ is None
 
 
-def test_the_refusal_of_a_uri_shows_how_one_looks() -> None:
+def test_the_error_for_an_invalid_uri_shows_a_valid_one() -> None:
     with pytest.raises(RequestValidationError) as caught:
         InputDataConfig.from_uri("notes.example/ward")
 
@@ -250,14 +250,14 @@ def test_the_refusal_of_a_uri_shows_how_one_looks() -> None:
     key=st.none()
     | st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=50),
 )
-def test_a_location_and_its_uri_make_each_other(
+def test_a_location_equals_the_location_from_its_uri(
     cls: Location, bucket: str, key: str | None
 ) -> None:
     assume("//" not in (key or ""))
 
     location = cls(s3_bucket=bucket, s3_key=key)
 
-    # An empty key means the same as none.
+    # An empty key means the same as None.
     assert cls.from_uri(location.uri) == attrs.evolve(location, s3_key=key or None)
 
 
@@ -279,7 +279,7 @@ def test_only_the_required_members_are_needed() -> None:
 @pytest.mark.parametrize(
     "missing", ["input_data_config", "output_data_config", "data_access_role_arn"]
 )
-def test_a_request_without_a_required_member_is_refused(missing: str) -> None:
+def test_a_request_without_a_required_member_is_rejected(missing: str) -> None:
     fields = attrs.asdict(a_request(), recurse=False)
     del fields[missing]
 
@@ -287,7 +287,7 @@ def test_a_request_without_a_required_member_is_refused(missing: str) -> None:
         StartPHIDetectionJobRequest(**fields)
 
 
-def test_each_request_has_a_token_of_its_own() -> None:
+def test_each_request_has_its_own_token() -> None:
     tokens = {a_request().client_request_token for _ in range(100)}
 
     assert len(tokens) == 100
@@ -312,7 +312,7 @@ def test_evolve_keeps_the_token() -> None:
     assert changed.client_request_token == request.client_request_token
 
 
-def test_evolve_gives_another_token_when_asked_to() -> None:
+def test_evolve_can_set_another_token() -> None:
     request = a_request()
 
     assert attrs.evolve(request, client_request_token="token-2").client_request_token == "token-2"
@@ -338,7 +338,7 @@ def test_pickle_and_copies_keep_the_token() -> None:
 @pytest.mark.parametrize(
     ("parts", "token"),
     [
-        # Computed once with `printf '7:nightly10:2031-02-01' | sha256sum`. They may never change.
+        # The first is `printf '7:nightly10:2031-02-01' | sha256sum`. They must never change.
         (
             ("nightly", "2031-02-01"),
             "e16057c4d249a05fe254e39b185f80ed7b6060d4f59662b56c96c4398fa16a8b",
@@ -355,7 +355,7 @@ parts = st.lists(st.text(max_size=5) | st.sampled_from(["a", "1:a", ""]), min_si
 
 
 @given(parts, parts)
-def test_two_lists_of_parts_have_the_same_token_exactly_if_they_are_equal(
+def test_two_lists_of_parts_have_the_same_token_only_if_they_are_equal(
     one: list[str], other: list[str]
 ) -> None:
     assert (request_token(*one) == request_token(*other)) is (one == other)
@@ -374,18 +374,20 @@ def test_two_lists_of_parts_have_the_same_token_exactly_if_they_are_equal(
         (["a\0b"], ["a", "b"]),
     ],
 )
-def test_no_way_of_joining_parts_confuses_two_tokens(one: list[str], other: list[str]) -> None:
+def test_parts_that_look_alike_when_joined_have_different_tokens(
+    one: list[str], other: list[str]
+) -> None:
     assert request_token(*one) != request_token(*other)
 
 
 @given(parts)
-def test_a_token_of_parts_is_taken_by_a_request(parts: list[str]) -> None:
+def test_a_request_accepts_any_token_of_parts(parts: list[str]) -> None:
     token = request_token(*parts)
 
     assert a_request(client_request_token=token).client_request_token == token
 
 
-def test_a_token_needs_a_part() -> None:
+def test_a_token_needs_at_least_one_part() -> None:
     with pytest.raises(RequestValidationError) as caught:
         request_token()
 
@@ -393,7 +395,7 @@ def test_a_token_needs_a_part() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 7, CANARY.encode(), [CANARY], f"{CANARY}\ud800"])
-def test_a_part_that_is_no_text_is_refused_without_quoting_it(wrong: Any) -> None:
+def test_a_part_that_is_not_text_is_rejected_without_quoting_it(wrong: Any) -> None:
     with pytest.raises(RequestValidationError) as caught:
         request_token("nightly", wrong)
 
@@ -428,7 +430,7 @@ def test_to_dict_uses_the_names_of_aws() -> None:
     assert FULL.to_dict() == MEMBERS
 
 
-def test_from_dict_takes_the_names_of_aws() -> None:
+def test_from_dict_accepts_the_names_of_aws() -> None:
     assert StartPHIDetectionJobRequest.from_dict(MEMBERS) == FULL
 
 
@@ -438,7 +440,7 @@ def test_to_dict_always_contains_the_token() -> None:
     assert request.to_dict()["ClientRequestToken"] == request.client_request_token
 
 
-def test_from_dict_needs_only_the_token_and_what_a_request_needs() -> None:
+def test_from_dict_requires_only_the_token_and_the_required_members() -> None:
     needed = ("InputDataConfig", "OutputDataConfig", "DataAccessRoleArn", "ClientRequestToken")
 
     request = StartPHIDetectionJobRequest.from_dict({name: MEMBERS[name] for name in needed})
@@ -446,7 +448,7 @@ def test_from_dict_needs_only_the_token_and_what_a_request_needs() -> None:
     assert request == attrs.evolve(FULL, job_name=None, kms_key=None)
 
 
-def test_from_dict_takes_any_mapping() -> None:
+def test_from_dict_accepts_any_mapping() -> None:
     source = MappingProxyType({"S3Bucket": "abc"})
     members = MappingProxyType({**MEMBERS, "InputDataConfig": source})
 
@@ -455,7 +457,7 @@ def test_from_dict_takes_any_mapping() -> None:
     assert request.input_data_config == InputDataConfig(s3_bucket="abc")
 
 
-def test_from_dict_leaves_its_argument_as_it_is() -> None:
+def test_from_dict_does_not_change_its_argument() -> None:
     members = copy.deepcopy(MEMBERS)
 
     StartPHIDetectionJobRequest.from_dict(members)
@@ -478,7 +480,7 @@ keys = st.none() | st.lists(names, max_size=4).map("/".join)
         client_request_token=st.uuids().map(str),
     )
 )
-def test_a_request_that_went_through_json_is_equal(
+def test_a_request_is_equal_after_a_round_trip_through_json(
     request_: StartPHIDetectionJobRequest,
 ) -> None:
     members = json.loads(json.dumps(request_.to_dict()))
@@ -575,7 +577,7 @@ KNOWN = ", ".join(MEMBERS)
         ),
     ],
 )
-def test_from_dict_refuses_what_is_no_request_without_quoting_it(
+def test_from_dict_rejects_an_invalid_request_without_quoting_it(
     members: Any, message: str
 ) -> None:
     with pytest.raises(RequestValidationError) as caught:
@@ -587,7 +589,7 @@ def test_from_dict_refuses_what_is_no_request_without_quoting_it(
     assert error.__cause__ is error.__context__ is None
 
 
-def test_from_dict_takes_what_the_rules_refuse_if_they_are_switched_off() -> None:
+def test_from_dict_accepts_everything_while_validators_are_off() -> None:
     with attrs.validators.disabled():
         request = StartPHIDetectionJobRequest.from_dict({**MEMBERS, "LanguageCode": "es"})
 
@@ -596,7 +598,7 @@ def test_from_dict_takes_what_the_rules_refuse_if_they_are_switched_off() -> Non
 
 # --- Locations that overlap -----------------------------------------------------------------------
 
-# Input key, output key; in one bucket.
+# Input key and output key, in the same bucket.
 OVERLAPPING = [
     (None, None),
     ("", ""),
@@ -657,7 +659,7 @@ folders = st.none() | st.lists(st.sampled_from(["a", "ab", "b"]), max_size=3).ma
 
 
 @given(folders, folders, st.booleans(), st.booleans())
-def test_locations_overlap_exactly_if_some_key_is_in_both(
+def test_locations_overlap_only_if_both_contain_some_key(
     source: str | None, target: str | None, slash: bool, other_slash: bool
 ) -> None:
     def inside(key: str, folder: str | None) -> bool:
@@ -707,15 +709,13 @@ Start, Describe, Stop, List = (
         (List, "filter", "a filter"),
         (JobFilter, "job_status", "PAUSED"),
         (JobFilter, "submit_time_before", "today"),
-        # The name of the filter below is there already.
+        # VALUES has a filter that already sets the name.
         (JobFilter, "submit_time_after", NOON),
         (RetryPolicy, "max_attempts", 0),
         (WaitPolicy, "multiplier", 0.5),
     ],
 )
-def test_attrs_own_switch_lets_everything_through_and_is_the_only_way(
-    cls: type, field: str, bad: Any
-) -> None:
+def test_only_attrs_switch_turns_the_rules_off(cls: type, field: str, bad: Any) -> None:
     fields = {**attrs.asdict(VALUES[cls.__name__], recurse=False), field: bad}
 
     with attrs.validators.disabled():
@@ -724,7 +724,7 @@ def test_attrs_own_switch_lets_everything_through_and_is_the_only_way(
         cls(**fields)
 
 
-def test_building_a_request_leaves_the_switch_as_it_is() -> None:
+def test_building_a_request_does_not_change_the_switch() -> None:
     a_request()
 
     assert not attrs.validators.get_disabled()
@@ -741,11 +741,11 @@ CRITERIA: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_one_filter_is_taken(name: str) -> None:
+def test_one_filter_is_accepted(name: str) -> None:
     assert getattr(JobFilter(**{name: CRITERIA[name]}), name) == CRITERIA[name]
 
 
-def test_no_filter_is_taken() -> None:
+def test_no_filter_is_accepted() -> None:
     assert JobFilter() == JobFilter(
         job_name=None, job_status=None, submit_time_before=None, submit_time_after=None
     )
@@ -754,21 +754,21 @@ def test_no_filter_is_taken() -> None:
 @pytest.mark.parametrize(
     "names", [names for count in (2, 3, 4) for names in combinations(CRITERIA, count)]
 )
-def test_more_than_one_filter_is_refused(names: tuple[str, ...]) -> None:
+def test_more_than_one_filter_is_rejected(names: tuple[str, ...]) -> None:
     with pytest.raises(RequestValidationError) as caught:
         JobFilter(**{name: CRITERIA[name] for name in names})
 
     error = caught.value
     assert (error.owner, error.shape) == ("JobFilter", "ComprehendMedicalAsyncJobFilter")
     assert "one at a time" in error.reason
-    # Two of those that were given are enough to see it.
+    # The message names at least two of the given filters, and no others.
     assert {name for name in CRITERIA if name in str(error)} <= set(names)
     assert sum(name in str(error) for name in CRITERIA) >= 2
     assert CANARY not in f"{error!r} {error} {vars(error)}"
 
 
 @pytest.mark.parametrize("names", list(combinations(CRITERIA, 2)))
-def test_the_refusal_of_two_filters_names_a_field_that_was_given(names: tuple[str, str]) -> None:
+def test_the_error_for_two_filters_names_one_of_them(names: tuple[str, str]) -> None:
     with pytest.raises(RequestValidationError) as caught:
         JobFilter(**{name: CRITERIA[name] for name in names})
 
@@ -790,17 +790,17 @@ UNKNOWN = "PAUSED_FOR_REVIEW"
 STATUSES = [*TERMINAL, UNKNOWN, "completed", ""]
 
 
-def test_the_states_are_the_seven_of_the_service() -> None:
+def test_the_members_are_the_seven_states_of_the_service() -> None:
     assert [status.value for status in JobStatus] == list(TERMINAL)
 
 
 @pytest.mark.parametrize(("value", "terminal"), TERMINAL.items())
-def test_is_terminal(value: str, terminal: bool) -> None:
+def test_is_terminal_tells_whether_a_state_is_final(value: str, terminal: bool) -> None:
     assert JobStatus(value).is_terminal is terminal
 
 
 @pytest.mark.parametrize("value", TERMINAL)
-def test_a_known_state_is_the_member_itself(value: str) -> None:
+def test_a_known_state_is_the_enum_member(value: str) -> None:
     assert JobStatus(value) is JobStatus[value]
 
 
@@ -810,7 +810,7 @@ def test_an_unknown_state_is_not_terminal(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", STATUSES)
-def test_a_state_is_its_string(value: str) -> None:
+def test_a_state_equals_its_string(value: str) -> None:
     status = JobStatus(value)
 
     assert isinstance(status, JobStatus)
@@ -857,20 +857,20 @@ def test_an_unknown_state_does_not_become_a_member() -> None:
     assert len(JobStatus) == 7
 
 
-def test_two_of_the_same_unknown_state_are_equal() -> None:
+def test_equal_unknown_states_are_equal_objects() -> None:
     assert JobStatus(UNKNOWN) == JobStatus(UNKNOWN)
     assert len({JobStatus(UNKNOWN), JobStatus(UNKNOWN)}) == 1
 
 
 @pytest.mark.parametrize("value", [None, 7, b"FAILED", 1.5])
-def test_what_is_not_a_string_is_no_state(value: Any) -> None:
+def test_a_value_that_is_not_a_string_is_not_a_state(value: Any) -> None:
     with pytest.raises(ValueError, match="not a valid JobStatus"):
         JobStatus(value)
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_every_string_survives_as_a_state(value: str) -> None:
+def test_every_string_can_be_a_state(value: str) -> None:
     status = JobStatus(value)
 
     assert (status, str(status), f"{status}", hash(status)) == (value, value, value, hash(value))

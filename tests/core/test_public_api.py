@@ -1,4 +1,4 @@
-"""What `comprehend_phi` offers, what importing it costs, and which module knows which."""
+"""The public names of `comprehend_phi`, the cost of importing it, and AWS's names in modules."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 # --- Names ----------------------------------------------------------------------------------------
 
 
-def test_the_public_names_are_sorted_and_each_is_there_once() -> None:
+def test_the_public_names_are_sorted_and_unique() -> None:
     assert comprehend_phi.__all__ == sorted(set(comprehend_phi.__all__))
 
 
 @pytest.mark.parametrize("name", comprehend_phi.__all__)
-def test_each_public_name_is_there(name: str) -> None:
+def test_each_public_name_exists(name: str) -> None:
     assert getattr(comprehend_phi, name) is not None
     assert name in dir(comprehend_phi)
 
 
-def test_nothing_of_ours_is_there_that_is_not_public() -> None:
+def test_the_package_has_no_unlisted_names() -> None:
     unlisted = {
         name
         for name, value in vars(comprehend_phi).items()
@@ -60,7 +60,7 @@ def test_every_error_and_warning_is_public() -> None:
     assert raised - set(comprehend_phi.__all__) == set()
 
 
-def test_a_misspelt_name_raises_attribute_error() -> None:
+def test_a_misspelled_name_raises_attribute_error() -> None:
     name = "PHICleint"
 
     with pytest.raises(AttributeError, match="'comprehend_phi' has no attribute 'PHICleint'"):
@@ -68,7 +68,7 @@ def test_a_misspelt_name_raises_attribute_error() -> None:
     assert not hasattr(comprehend_phi, name)
 
 
-def test_a_star_import_brings_the_public_names() -> None:
+def test_a_star_import_imports_the_public_names() -> None:
     names: dict[str, Any] = {}
     exec("from comprehend_phi import *", names)
 
@@ -106,7 +106,7 @@ def test_every_public_class_and_function_has_a_docstring(name: str) -> None:
     doc = PUBLIC[name].__doc__ or ""
 
     assert doc.strip()
-    # What dataclass-like libraries make up is none.
+    # A signature that a library generated is not a docstring.
     assert not doc.startswith(f"{name}(")
 
 
@@ -115,7 +115,7 @@ def test_every_public_method_has_a_docstring(name: str) -> None:
     assert (METHODS[name].__doc__ or "").strip()
 
 
-def test_the_methods_of_the_client_are_among_those_held_to_have_a_docstring() -> None:
+def test_the_docstring_test_covers_the_methods_of_the_client() -> None:
     assert {"PHIClient.submit", "Job.wait", "JobStatus.is_terminal"} <= METHODS.keys()
 
 
@@ -131,7 +131,7 @@ def test_every_module_has_a_docstring(path: Path) -> None:
 
 
 def run(code: str, directory: Path) -> str:
-    """What a fresh interpreter prints, started where no checkout can be in the way."""
+    """Return what a new interpreter prints. It starts in a directory without a checkout."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=directory,
@@ -148,8 +148,8 @@ HEAVY = {"boto3", "botocore", "tenacity", "msgspec", "moto", "asyncio", "flask",
 LOADED = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
 
 
-def test_importing_the_package_loads_no_library_that_takes_long(tmp_path: Path) -> None:
-    # Where the interpreter starts with one of them loaded, nobody can tell.
+def test_importing_the_package_imports_no_heavy_library(tmp_path: Path) -> None:
+    # The test proves nothing if the interpreter already starts with one of them.
     assert not HEAVY & set(run(LOADED, tmp_path).split())
 
     loaded = set(run(f"import comprehend_phi; {LOADED}", tmp_path).split())
@@ -158,7 +158,7 @@ def test_importing_the_package_loads_no_library_that_takes_long(tmp_path: Path) 
     assert not HEAVY & loaded
 
 
-def test_building_a_request_loads_no_library_that_takes_long(tmp_path: Path) -> None:
+def test_building_a_request_imports_no_heavy_library(tmp_path: Path) -> None:
     code = (
         "import comprehend_phi as c; c.StartPHIDetectionJobRequest("
         "input_data_config=c.InputDataConfig(s3_bucket='notes'),"
@@ -169,16 +169,16 @@ def test_building_a_request_loads_no_library_that_takes_long(tmp_path: Path) -> 
     assert not HEAVY & set(run(f"{code} {LOADED}", tmp_path).split())
 
 
-# A lazy name never becomes an attribute of the package: the module that has it is asked each time.
+# A lazy name never becomes an attribute of the package. Each access gets it from its module.
 LAZY = sorted(set(comprehend_phi.__all__) - vars(comprehend_phi).keys())
 
 
 @pytest.mark.parametrize("name", LAZY)
-def test_a_lazy_name_can_be_the_first_that_is_imported(name: str, tmp_path: Path) -> None:
+def test_a_lazy_name_can_be_imported_first(name: str, tmp_path: Path) -> None:
     assert run(f"from comprehend_phi import {name}; print('done')", tmp_path) == "done\n"
 
 
-def test_a_lazy_name_is_the_one_of_its_module() -> None:
+def test_a_lazy_name_is_the_object_in_its_module() -> None:
     from comprehend_phi import Entity, Trait
 
     assert comprehend_phi.Entity is Entity
@@ -203,7 +203,7 @@ def test_the_newest_release_in_the_changelog_is_the_version() -> None:
 # --- Who knows whom -------------------------------------------------------------------------------
 
 
-# Only these modules use the service's spelling; the rest of the package asks them.
+# Only these modules contain AWS's member names. The rest of the package uses them.
 SPELLING = {
     "_members.py",
     "_service/codec.py",

@@ -26,7 +26,7 @@ def entity(
     id_: int = 0,
     score: float = 0.9,
 ) -> Entity:
-    """An entity that fits the text."""
+    """Build an entity at these offsets with this text."""
     return Entity(
         id=id_,
         begin_offset=begin,
@@ -114,7 +114,7 @@ LETTERS = "abcdefgh"
         ),
     ],
 )
-def test_spans_that_overlap_share_a_mark_and_touching_ones_do_not(
+def test_overlapping_entities_share_a_mark_and_adjacent_ones_do_not(
     spans: list[tuple[int, int, str]], expected: str
 ) -> None:
     assert redact(LETTERS, [entity(LETTERS, *span) for span in spans]) == expected
@@ -151,17 +151,19 @@ def test_spans_that_overlap_share_a_mark_and_touching_ones_do_not(
     ],
 )
 @pytest.mark.parametrize("reverse", [False, True])
-def test_the_type_of_a_shared_mark_is(winner: Entity, loser: Entity, reverse: bool) -> None:
+def test_the_type_of_a_shared_mark_follows_the_documented_order(
+    winner: Entity, loser: Entity, reverse: bool
+) -> None:
     found = [loser, winner] if reverse else [winner, loser]
     assert redact(LETTERS, found, replacement="{type}").strip(LETTERS) == "WINS"
 
 
 # --- What is redacted: properties -----------------------------------------------------------------
 
-# A slow moment of the machine is no fault of the redaction.
+# A slow machine must not fail these tests.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# Few letters, so that texts repeat themselves and a shifted offset may fit by chance.
+# Few letters, so that texts repeat and shifted offsets sometimes match by chance.
 texts = st.text("ab\r\n\x00\u0301\U0001f9ec{}", max_size=14) | st.text(max_size=14)
 
 # Few scores, ids and types, so that ties of all kinds are common.
@@ -172,7 +174,7 @@ scores = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 def fitting_entities(draw: st.DrawFn, text: str) -> Entity:
     begin = draw(st.integers(0, len(text) - 1))
     rest = len(text) - begin
-    # Mostly short, so that several groups of spans stand apart in one text.
+    # Mostly short spans, so that one text has several separate groups.
     length = draw(st.integers(1, min(rest, 3)) | st.integers(1, rest))
     return entity(
         text,
@@ -196,7 +198,7 @@ def documents(draw: st.DrawFn) -> tuple[str, list[Entity]]:
 
 @st.composite
 def documents_with_one(draw: st.DrawFn) -> tuple[str, Entity, list[Entity]]:
-    """A text, an entity of it to tamper with, and others that stay as they are."""
+    """Generate a text, one of its entities to change, and other entities that stay unchanged."""
     text = draw(texts.filter(bool))
     return text, draw(fitting_entities(text)), draw(some_entities(text))
 
@@ -206,7 +208,7 @@ def covers(found: Entity, index: int) -> bool:
 
 
 def winner_by_the_rules(group: list[Entity]) -> str:
-    """The type of a mark, found by narrowing down: the rules as the docstring puts them."""
+    """Return the type of a mark by the rules in the docstring of `redact`, one after the other."""
 
     def length(found: Entity) -> int:
         return len(found.text)
@@ -220,12 +222,12 @@ def winner_by_the_rules(group: list[Entity]) -> str:
 
 
 def redact_naively(text: str, entities: list[Entity]) -> str:
-    """One code point after the other, with no span arithmetic and no sorting of spans."""
+    """Redact one code point after the other, without span arithmetic and without sorting."""
     result = ""
     group: list[Entity] = []
     for index, character in enumerate(text):
         here = [found for found in entities if covers(found, index)]
-        # A mark goes on exactly where one entity covers this code point and the one before it.
+        # A mark continues if one entity covers this code point and the one before it.
         if group and not any(covers(found, index - 1) for found in here):
             result += f"<{winner_by_the_rules(group)}>"
             group = []
@@ -236,7 +238,7 @@ def redact_naively(text: str, entities: list[Entity]) -> str:
 
 @untimed
 @given(documents())
-def test_exactly_the_covered_code_points_are_gone(document: tuple[str, list[Entity]]) -> None:
+def test_only_the_covered_code_points_are_removed(document: tuple[str, list[Entity]]) -> None:
     text, entities = document
     left = [c for i, c in enumerate(text) if not any(covers(found, i) for found in entities)]
     assert redact(text, entities, replacement="") == "".join(left)
@@ -244,7 +246,7 @@ def test_exactly_the_covered_code_points_are_gone(document: tuple[str, list[Enti
 
 @untimed
 @given(documents())
-def test_marks_stand_where_a_naive_redaction_puts_them(document: tuple[str, list[Entity]]) -> None:
+def test_marks_are_where_a_naive_redaction_puts_them(document: tuple[str, list[Entity]]) -> None:
     text, entities = document
     assert redact(text, entities, replacement="<{type}>") == redact_naively(text, entities)
 
@@ -260,7 +262,7 @@ def test_the_order_of_the_entities_does_not_matter(
 
 @untimed
 @given(documents(), scores)
-def test_entities_below_min_score_might_as_well_not_be_there(
+def test_entities_below_min_score_change_nothing(
     document: tuple[str, list[Entity]], min_score: float
 ) -> None:
     text, entities = document
@@ -284,20 +286,20 @@ def test_entities_below_min_score_might_as_well_not_be_there(
         (0.0, 5e-324, "Marsh"),
     ],
 )
-def test_min_score_is_the_lowest_that_is_redacted(
+def test_an_entity_with_exactly_min_score_is_redacted(
     score: float, min_score: float, expected: str
 ) -> None:
     assert redact("Marsh", [entity("Marsh", 0, 5, score=score)], min_score=min_score) == expected
 
 
 @pytest.mark.parametrize("score", [NAN, math.inf, -math.inf, -0.1, 1.1])
-def test_a_score_that_makes_no_sense_leaves_nothing_standing(score: float) -> None:
+def test_an_entity_with_a_meaningless_score_is_redacted(score: float) -> None:
     assert redact("Marsh", [entity("Marsh", 0, 5, score=score)], min_score=1.0) == "[NAME]"
 
 
 @pytest.mark.parametrize("score", [NAN, math.inf, -math.inf, -0.1, 1.1, 2.0])
-def test_a_score_that_makes_no_sense_ranks_as_a_score_of_one(score: float) -> None:
-    # As long as the other, and as sure: the one that begins earlier names the mark.
+def test_a_meaningless_score_ranks_as_one(score: float) -> None:
+    # Both have the same length and score, so the one that begins earlier names the mark.
     found = [entity(LETTERS, 1, 4, "FIRST", score=1.0), entity(LETTERS, 2, 5, "ODD", score=score)]
     assert redact(LETTERS, found) == "a[FIRST]fgh"
     assert redact(LETTERS, [entity(LETTERS, 0, 3, "ODD", score=score), found[0]]) == "[ODD]efgh"
@@ -308,7 +310,7 @@ def test_an_entity_below_min_score_neither_widens_nor_names_a_mark() -> None:
     assert redact(LETTERS, found, min_score=0.5) == "abc[HIGH]fgh"
 
 
-def test_an_entity_below_min_score_is_checked_all_the_same() -> None:
+def test_an_entity_below_min_score_is_checked_too() -> None:
     misplaced = moved(entity(NOTE, 4, 18, score=0.1), begin=1, end=1)
     with pytest.raises(RedactionError):
         redact(NOTE, [PHONE, misplaced], min_score=0.5)
@@ -329,7 +331,7 @@ def test_an_entity_below_min_score_is_checked_all_the_same() -> None:
         (0.5j, "must be a number, not complex"),
     ],
 )
-def test_a_min_score_that_is_no_probability_is_refused(min_score: Any, reason: str) -> None:
+def test_a_min_score_outside_0_to_1_is_rejected(min_score: Any, reason: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
         redact("", [], min_score=min_score)
     assert str(caught.value) == f"redact.min_score (score) {reason}"
@@ -337,7 +339,7 @@ def test_a_min_score_that_is_no_probability_is_refused(min_score: Any, reason: s
 
 # --- Entities that do not fit ---------------------------------------------------------------------
 
-# No message contains a single one of these characters by chance.
+# No message contains any of these characters by chance.
 CANARY = "\u0134\u00e5\u00f1\u00e9\u00d0\u00f8\u00e9\u260e\U0001d7dd"
 SECRET = f"\u00b6{CANARY}\u00b6"
 
@@ -376,7 +378,7 @@ def refusal(text: str, *entities: Entity, **options: Any) -> ComprehendPHIError:
 @pytest.mark.parametrize(
     ("begin", "end", "rule"), [pytest.param(*case, id=name) for name, *case in MISFITS]
 )
-def test_a_misfit_is_named_by_id_offsets_and_the_broken_rule(
+def test_the_error_has_the_id_the_offsets_and_the_broken_rule(
     begin: int, end: int, rule: str
 ) -> None:
     error = refusal(SECRET, misfit(begin, end))
@@ -384,7 +386,7 @@ def test_a_misfit_is_named_by_id_offsets_and_the_broken_rule(
     assert str(error).startswith(f"Entity 4711 at offsets {begin} to {end} {rule}. ")
 
 
-# What a slice at those offsets yields is no excuse for the offsets.
+# A slice with negative offsets may yield the text, but the offsets are wrong anyway.
 @pytest.mark.parametrize(("begin", "end"), [(-10, -1), (-1, 11), (3, 3), (7, 3), (5, 99), (11, 12)])
 def test_a_bad_span_raises_even_if_a_slice_there_yields_the_text_of_the_entity(
     begin: int, end: int
@@ -407,7 +409,7 @@ def test_the_text_of_an_entity_is_compared_exactly(text: str, claimed: str) -> N
     assert isinstance(refusal(text, tampered), RedactionError)
 
 
-def test_the_error_names_the_entity_its_offsets_and_what_to_do() -> None:
+def test_the_error_shows_the_entity_its_offsets_and_what_to_do() -> None:
     assert str(refusal("Marsh", entity("Marshes", 0, 7, id_=3))) == (
         "Entity 3 at offsets 0 to 7 ends after the end of the text, which has 5 code points."
         " Nothing was redacted. Use the entities of exactly this file, decode it as UTF-8 and keep"
@@ -415,11 +417,11 @@ def test_the_error_names_the_entity_its_offsets_and_what_to_do() -> None:
     )
 
 
-def test_an_entity_does_not_fit_an_empty_text() -> None:
+def test_no_entity_matches_an_empty_text() -> None:
     assert isinstance(refusal("", NAME), RedactionError)
 
 
-def test_one_misfit_among_many_entities_is_enough() -> None:
+def test_one_mismatch_among_many_entities_raises() -> None:
     fits = [entity(SECRET, index, index + 1, id_=index) for index in range(11)]
     assert "Entity 4711 " in str(refusal(SECRET, *fits[:5], misfit(0, 9), *fits[5:]))
 
@@ -434,7 +436,7 @@ def test_offsets_counted_in_bytes_raise() -> None:
     assert isinstance(refusal(text, moved(entity(text, 4, 9), begin=2, end=2)), RedactionError)
 
 
-def test_line_ends_changed_after_the_job_raise() -> None:
+def test_line_ends_that_changed_after_the_job_raise() -> None:
     sent = "Pt:\r\nMarsh"
     assert isinstance(refusal(sent.replace("\r\n", "\n"), entity(sent, 5, 10)), RedactionError)
 
@@ -454,11 +456,11 @@ def test_a_shift_of_one_offset_always_raises(
 
 @untimed
 @given(documents_with_one(), shifts)
-def test_a_shift_of_both_offsets_raises_unless_the_same_text_stands_there(
+def test_a_shift_of_both_offsets_raises_unless_the_text_there_is_the_same(
     document: tuple[str, Entity, list[Entity]], shift: int
 ) -> None:
     text, fitting, others = document
-    # An outsider's test for "stands there": find() starts looking at the place and has no slices.
+    # An independent check: find() searches from the offset and uses no slices.
     place = fitting.begin_offset + shift
     assume(place < 0 or text.find(fitting.text, place) != place)
     with pytest.raises(RedactionError):
@@ -471,7 +473,7 @@ def test_a_shift_that_does_not_raise_covers_the_same_characters(
     document: tuple[str, Entity, list[Entity]],
 ) -> None:
     half, fitting, _ = document
-    # In a text that repeats itself, a shift by its period fits.
+    # If a text repeats, a shift by its period matches.
     text = half * 2
     shifted = moved(fitting, begin=len(half), end=len(half))
     first = redact(text, [fitting], replacement="")
@@ -491,7 +493,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("found", "options"), REFUSALS)
-def test_an_error_shows_no_character_of_what_was_refused(
+def test_an_error_shows_no_part_of_the_text_or_replacement(
     found: Entity, options: dict[str, Any]
 ) -> None:
     error = refusal(SECRET, found, **options)
@@ -501,7 +503,7 @@ def test_an_error_shows_no_character_of_what_was_refused(
 
 
 @pytest.mark.parametrize(("found", "options"), REFUSALS)
-def test_an_error_chains_no_other(found: Entity, options: dict[str, Any]) -> None:
+def test_an_error_has_no_cause_and_no_context(found: Entity, options: dict[str, Any]) -> None:
     error = refusal(SECRET, found, **options)
     assert (error.__cause__, error.__context__) == (None, None)
 
@@ -534,7 +536,7 @@ def test_the_advice_of_an_error_names_the_usual_cause() -> None:
         ("\u2588\r\n\x00", "\u2588\r\n\x00"),
     ],
 )
-def test_a_replacement_is_a_format_string_of_the_type(replacement: str, expected: str) -> None:
+def test_a_replacement_may_use_the_field_type(replacement: str, expected: str) -> None:
     assert redact("Marsh", [entity("Marsh", 0, 5)], replacement=replacement) == expected
 
 
@@ -573,7 +575,7 @@ ONLY_TYPE = "may only use the field {type}; write literal braces as {{ and }}"
         (None, "must be a str, not NoneType"),
     ],
 )
-def test_another_replacement_is_refused_even_without_entities(
+def test_any_other_replacement_is_rejected_even_without_entities(
     replacement: Any, reason: str
 ) -> None:
     with pytest.raises(RequestValidationError) as caught:
@@ -582,7 +584,7 @@ def test_another_replacement_is_refused_even_without_entities(
 
 
 def knows_only_type(replacement: str) -> bool:
-    """What Python's own parser of format strings thinks of it."""
+    """Say whether Python's own parser of format strings accepts the replacement."""
     try:
         parsed = list(string.Formatter().parse(replacement))
     except ValueError:
@@ -598,7 +600,7 @@ pieces_of_replacements = st.lists(
 
 @untimed
 @given(pieces_of_replacements)
-def test_a_replacement_is_read_as_python_reads_it(replacement: str) -> None:
+def test_a_replacement_is_parsed_as_python_parses_it(replacement: str) -> None:
     found = [entity("Marsh", 0, 5, "ID")]
     if knows_only_type(replacement):
         assert redact("Marsh", found, replacement=replacement) == replacement.format(type="ID")
@@ -615,7 +617,7 @@ def test_a_type_appears_literally(type_: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [{"replacement": "{x}"}, {"min_score": 2}])
-def test_the_options_are_checked_before_an_entity_is_read(bad: dict[str, Any]) -> None:
+def test_the_options_are_checked_before_the_entities_are_read(bad: dict[str, Any]) -> None:
     entities = iter([NAME])
     with pytest.raises(RequestValidationError):
         redact(NOTE, entities, **bad)
@@ -628,10 +630,10 @@ def test_the_options_are_checked_before_an_entity_is_read(bad: dict[str, Any]) -
 @pytest.mark.parametrize(
     "length", [pytest.param(10, id="apart"), pytest.param(30, id="one long chain")]
 )
-def test_a_large_text_with_many_entities_takes_no_quadratic_time(length: int) -> None:
+def test_redacting_a_large_text_takes_no_quadratic_time(length: int) -> None:
     text = "\U0001f9ec" * 1_000_000
     entities = [entity(text, begin, begin + length) for begin in range(0, 999_900, 20)]
     start = time.process_time()
     redact(text, entities)
-    # It takes some 50 milliseconds; copying the text for each entity would take a minute.
+    # It takes about 50 milliseconds. Copying the text for each entity would take a minute.
     assert time.process_time() - start < 2

@@ -1,4 +1,4 @@
-"""Which values each field takes, against the service model's rules."""
+"""Each field accepts exactly the values that the service model allows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from comprehend_phi.models import (
     StopPHIDetectionJobRequest,
 )
 
-# In every refused value that can hold it. No rule but a role's pattern refuses it by itself.
+# Part of every rejected value that can contain it. Only the pattern of roles rejects it by itself.
 CANARY = "zinnia-quellwasser"
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -45,7 +45,7 @@ List = ListPHIDetectionJobsRequest
 
 
 def valid(cls: type) -> dict[str, Any]:
-    """What a class cannot be built without."""
+    """Return the arguments that a class requires."""
     if cls is Start:
         return {
             "input_data_config": InputDataConfig(s3_bucket="notes.example"),
@@ -72,7 +72,7 @@ def accepts(cls: type, field: str, value: Any) -> bool:
         built = build(cls, field, value)
     except RequestValidationError:
         return False
-    # Taken means taken as it is.
+    # The value is stored unchanged.
     assert getattr(built, field) == value
     return True
 
@@ -83,7 +83,7 @@ def assert_hides(error: RequestValidationError, value: Any) -> None:
     assert error.__context__ is None
     for secret in (CANARY, CANARY.upper(), CANARY[:9]):
         assert not any(secret in text for text in shown)
-    # Shorter values cannot be told from the words of the rule itself.
+    # Shorter values can also occur in the text of the rule.
     if len(repr(value)) > 5:
         assert not any(repr(value) in text for text in shown)
 
@@ -113,7 +113,7 @@ STRING_FIELDS = [
 
 
 class _Telltale:
-    """Shows the canary to whoever prints it."""
+    """An object whose repr contains the canary."""
 
     def __repr__(self) -> str:
         return CANARY
@@ -134,7 +134,7 @@ class _Telltale:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize(("cls", "field", "shape", "_optional"), STRING_FIELDS)
-def test_what_is_not_a_string_is_refused(
+def test_a_value_that_is_not_a_string_is_rejected(
     cls: type, field: str, shape: str, _optional: bool, value: Any, kind: str
 ) -> None:
     error = refusal(cls, field, value)
@@ -146,7 +146,7 @@ def test_what_is_not_a_string_is_refused(
 
 
 @pytest.mark.parametrize(("cls", "field", "shape", "optional"), STRING_FIELDS)
-def test_none_leaves_out_what_may_be_left_out_and_nothing_else(
+def test_only_optional_fields_accept_none(
     cls: type, field: str, shape: str, optional: bool
 ) -> None:
     if optional:
@@ -171,7 +171,7 @@ def test_none_leaves_out_what_may_be_left_out_and_nothing_else(
         )
     ],
 )
-def test_a_location_of_another_class_is_refused(
+def test_a_location_of_another_class_is_rejected(
     field: str, kind: str, value: Any, given: str
 ) -> None:
     error = refusal(Start, field, value)
@@ -182,7 +182,7 @@ def test_a_location_of_another_class_is_refused(
 
 
 @pytest.mark.parametrize("value", [CANARY, {"JobName": CANARY}, JobStatus.FAILED, 0, False])
-def test_a_filter_that_is_none_is_refused(value: Any) -> None:
+def test_a_filter_of_another_class_is_rejected(value: Any) -> None:
     error = refusal(List, "filter", value)
 
     assert (error.owner, error.field) == ("ListPHIDetectionJobsRequest", "filter")
@@ -204,7 +204,7 @@ LENGTHS = [
 
 
 @pytest.mark.parametrize(("cls", "field", "shortest", "longest", "letter"), LENGTHS)
-def test_the_shortest_and_the_longest_value_are_taken(
+def test_the_shortest_and_the_longest_value_are_accepted(
     cls: type, field: str, shortest: int, longest: int, letter: str
 ) -> None:
     assert accepts(cls, field, letter * shortest)
@@ -212,7 +212,7 @@ def test_the_shortest_and_the_longest_value_are_taken(
 
 
 @pytest.mark.parametrize(("cls", "field", "_shortest", "longest", "letter"), LENGTHS)
-def test_one_character_over_the_longest_is_refused(
+def test_a_value_one_character_too_long_is_rejected(
     cls: type, field: str, _shortest: int, longest: int, letter: str
 ) -> None:
     value = (CANARY + letter * longest)[: longest + 1]
@@ -226,7 +226,7 @@ def test_one_character_over_the_longest_is_refused(
     ("cls", "field", "shortest", "letter"),
     [(cls, field, low, letter) for cls, field, low, _, letter in LENGTHS if low],
 )
-def test_one_character_under_the_shortest_is_refused(
+def test_a_value_one_character_too_short_is_rejected(
     cls: type, field: str, shortest: int, letter: str
 ) -> None:
     error = refusal(cls, field, letter * (shortest - 1))
@@ -234,7 +234,7 @@ def test_one_character_under_the_shortest_is_refused(
     assert error.reason == f"must have at least {shortest} characters, not {shortest - 1}"
 
 
-def test_the_shortest_and_the_longest_role_are_taken_and_nothing_beyond() -> None:
+def test_only_roles_within_the_length_limits_are_accepted() -> None:
     stem = "arn:aws:iam::123456789012:role/"
 
     assert accepts(Start, "data_access_role_arn", stem + "r")
@@ -273,7 +273,7 @@ BAD_CHARACTERS = [
 
 @pytest.mark.parametrize("at", ["first", "middle", "last"])
 @pytest.mark.parametrize(("cls", "field", "character"), BAD_CHARACTERS)
-def test_a_bad_character_is_refused_wherever_it_stands(
+def test_a_forbidden_character_is_rejected_at_any_position(
     cls: type, field: str, character: str, at: str
 ) -> None:
     value = {
@@ -305,7 +305,7 @@ def test_a_bad_character_is_refused_wherever_it_stands(
 @pytest.mark.parametrize(
     ("cls", "field", "letter"), [(*place, "\U00020000") for place in (*NAME_FIELDS, *ID_FIELDS)]
 )
-def test_the_message_on_a_name_has_the_index_and_the_unicode_name_of_the_first_bad_character(
+def test_the_error_for_a_name_has_the_index_and_unicode_name_of_the_first_bad_character(
     cls: type, field: str, letter: str, character: str, named: str
 ) -> None:
     error = refusal(cls, field, letter * 4 + character + "," + letter)
@@ -315,7 +315,7 @@ def test_the_message_on_a_name_has_the_index_and_the_unicode_name_of_the_first_b
     assert letter not in str(error)
 
 
-# A design rule for every shape, not for names alone.
+# This rule holds for every shape, not only for names.
 @pytest.mark.parametrize(
     ("cls", "field", "prefix", "character", "named"),
     [
@@ -326,7 +326,7 @@ def test_the_message_on_a_name_has_the_index_and_the_unicode_name_of_the_first_b
         (Start, "client_request_token", "Zinnia", "\u0301", "COMBINING ACUTE ACCENT"),
     ],
 )
-def test_the_message_has_the_index_and_the_unicode_name_of_a_bad_character(
+def test_the_error_has_the_index_and_unicode_name_of_a_bad_character(
     cls: type, field: str, prefix: str, character: str, named: str
 ) -> None:
     error = refusal(cls, field, prefix + character + "quellwasser")
@@ -336,7 +336,7 @@ def test_the_message_has_the_index_and_the_unicode_name_of_a_bad_character(
 
 @pytest.mark.parametrize(("cls", "field"), [*KEY_FIELDS, (Start, "kms_key")])
 @pytest.mark.parametrize("end", ["", "quellwasser", "quell\nwasser"])
-def test_the_message_on_a_line_break_has_its_index(cls: type, field: str, end: str) -> None:
+def test_the_error_for_a_line_break_has_its_index(cls: type, field: str, end: str) -> None:
     assert "at index 6 is U+000A" in refusal(cls, field, f"zinnia\n{end}").reason
 
 
@@ -345,7 +345,7 @@ ANY_TEXT_FIELDS = [*KEY_FIELDS, (Start, "kms_key"), (Start, "data_access_role_ar
 
 @pytest.mark.parametrize(("cls", "field", "shape", "_"), STRING_FIELDS)
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDBFF, 0xDC80, 0xDFFF], ids=hex)
-def test_text_that_utf_8_cannot_hold_is_refused_everywhere(
+def test_text_that_utf_8_cannot_encode_is_rejected_in_every_field(
     cls: type, field: str, shape: str, _: bool, surrogate: int
 ) -> None:
     value = f"{CANARY}{chr(surrogate)}"
@@ -356,7 +356,7 @@ def test_text_that_utf_8_cannot_hold_is_refused_everywhere(
 
 
 @pytest.mark.parametrize(("cls", "field"), ANY_TEXT_FIELDS)
-def test_the_message_on_text_that_utf_8_cannot_hold_says_where_it_is(cls: type, field: str) -> None:
+def test_the_error_for_text_that_utf_8_cannot_encode_has_the_index(cls: type, field: str) -> None:
     error = refusal(cls, field, f"{ROLE}\udc80quellwasser")
 
     assert error.reason == (
@@ -367,7 +367,7 @@ def test_the_message_on_text_that_utf_8_cannot_hold_says_where_it_is(cls: type, 
 
 @settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=1, exclude_characters="/\n"), max_size=20))
-def test_a_text_is_taken_where_utf_8_can_hold_it(end: str) -> None:
+def test_a_text_is_accepted_if_utf_8_can_encode_it(end: str) -> None:
     try:
         end.encode()
     except UnicodeEncodeError:
@@ -381,7 +381,7 @@ def test_a_text_is_taken_where_utf_8_can_hold_it(end: str) -> None:
 
 @pytest.mark.parametrize(("cls", "field"), KEY_FIELDS)
 @pytest.mark.parametrize("value", [f"//{CANARY}", f"zinnia//{CANARY}", f"{CANARY}//", "///"])
-def test_a_doubled_slash_in_a_key_is_refused_with_the_reason(
+def test_a_double_slash_in_a_key_is_rejected_with_the_reason(
     cls: type, field: str, value: str
 ) -> None:
     error = refusal(cls, field, value)
@@ -406,7 +406,7 @@ def test_a_doubled_slash_in_a_key_is_refused_with_the_reason(
         "Été 病歴 \U0001f600\u0301\t\r\0",
     ],
 )
-def test_any_other_key_is_taken(cls: type, field: str, value: str) -> None:
+def test_any_other_key_is_accepted(cls: type, field: str, value: str) -> None:
     assert accepts(cls, field, value)
 
 
@@ -419,17 +419,17 @@ def test_any_other_key_is_taken(cls: type, field: str, value: str) -> None:
         "arn:aws:kms:us-east-1:123456789012:key/x",
     ],
 )
-def test_any_key_of_kms_on_one_line_is_taken(value: str) -> None:
+def test_any_kms_key_on_one_line_is_accepted(value: str) -> None:
     assert accepts(Start, "kms_key", value)
 
 
 @pytest.mark.parametrize(("cls", "field"), BUCKET_FIELDS)
 @pytest.mark.parametrize(
     "value",
-    # The last: the model's lookahead stands at the end of the string, where it excludes nothing.
+    # The last one: the model's lookahead is at the end of the string, where it excludes nothing.
     ["abc", "a.b", "---", "a_b", "...", "192.168.5.4", "2026-notes.example", "notes.example."],
 )
-def test_every_bucket_that_the_model_admits_is_taken(cls: type, field: str, value: str) -> None:
+def test_buckets_that_the_model_allows_are_accepted(cls: type, field: str, value: str) -> None:
     assert accepts(cls, field, value)
 
 
@@ -454,22 +454,22 @@ def test_every_bucket_that_the_model_admits_is_taken(cls: type, field: str, valu
     ],
 )
 @pytest.mark.parametrize(("cls", "field"), [*NAME_FIELDS, *ID_FIELDS])
-def test_unicode_letters_separators_and_numbers_are_taken(
+def test_unicode_letters_separators_and_numbers_are_accepted(
     cls: type, field: str, value: str
 ) -> None:
     assert accepts(cls, field, value)
 
 
 @pytest.mark.parametrize(("cls", "field"), [*NAME_FIELDS, *ID_FIELDS])
-def test_a_letter_with_a_combining_mark_of_its_own_is_refused(cls: type, field: str) -> None:
-    # The model admits no marks (\p{M}), so the composed form of the same text passes.
+def test_a_letter_followed_by_a_combining_mark_is_rejected(cls: type, field: str) -> None:
+    # The model allows no marks (\p{M}). The composed form of the same text is accepted.
     error = refusal(cls, field, unicodedata.normalize("NFD", "\u00e9t\u00e9"))
 
     assert "at index 1 is U+0301 (COMBINING ACUTE ACCENT)" in error.reason
 
 
 @pytest.mark.parametrize("value", ["0", "A-z-9", "-", "9e7a3c1e-2b1f-4b58-9c3a-000000000000"])
-def test_tokens_of_ascii_letters_digits_and_hyphens_are_taken(value: str) -> None:
+def test_tokens_of_ascii_letters_digits_and_hyphens_are_accepted(value: str) -> None:
     assert accepts(Start, "client_request_token", value)
 
 
@@ -484,7 +484,7 @@ def test_tokens_of_ascii_letters_digits_and_hyphens_are_taken(value: str) -> Non
         "arn:aws:iam::000000000000:role/path/to/été \U0001f600:+=,.@-_",
     ],
 )
-def test_every_role_that_the_model_admits_is_taken(value: str) -> None:
+def test_roles_that_the_model_allows_are_accepted(value: str) -> None:
     assert accepts(Start, "data_access_role_arn", value)
 
 
@@ -511,7 +511,7 @@ def test_every_role_that_the_model_admits_is_taken(value: str) -> None:
         f"role/{CANARY}",
     ],
 )
-def test_what_is_no_role_is_refused_with_the_pattern(value: str) -> None:
+def test_an_invalid_role_is_rejected_with_the_pattern(value: str) -> None:
     error = refusal(Start, "data_access_role_arn", value)
 
     assert (error.owner, error.field) == ("StartPHIDetectionJobRequest", "data_access_role_arn")
@@ -521,7 +521,7 @@ def test_what_is_no_role_is_refused_with_the_pattern(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["EN", "en ", "en\n", "", "e", "en-US", "de", CANARY])
-def test_a_language_that_the_service_does_not_know_is_refused(value: str) -> None:
+def test_an_unknown_language_is_rejected(value: str) -> None:
     error = refusal(Start, "language_code", value)
 
     assert (error.shape, error.reason) == ("LanguageCode", "must be one of en")
@@ -529,7 +529,7 @@ def test_a_language_that_the_service_does_not_know_is_refused(value: str) -> Non
 
 
 @pytest.mark.parametrize("value", ["failed", "FAILED\n", "", CANARY.upper(), JobStatus(CANARY)])
-def test_a_status_that_the_service_does_not_know_is_refused_in_a_filter(value: str) -> None:
+def test_a_filter_rejects_an_unknown_status(value: str) -> None:
     error = refusal(JobFilter, "job_status", value)
 
     assert error.shape == "JobStatus"
@@ -541,7 +541,7 @@ def test_a_status_that_the_service_does_not_know_is_refused_in_a_filter(value: s
 
 
 @pytest.mark.parametrize("value", list(JobStatus))
-def test_every_status_of_the_service_is_taken_in_a_filter(value: JobStatus) -> None:
+def test_a_filter_accepts_every_known_status(value: JobStatus) -> None:
     assert accepts(JobFilter, "job_status", value)
 
 
@@ -552,9 +552,9 @@ def _is_name_character(character: str) -> bool:
     return unicodedata.category(character)[0] in "LZN" or character in "_.:/=+-%@"
 
 
-def test_every_code_point_is_judged_by_its_unicode_category() -> None:
+def test_names_allow_code_points_by_unicode_category() -> None:
     def worth_a_look(character: str) -> bool:
-        # A sample is enough of the 970,000 that are unassigned, private or surrogates.
+        # A sample of the 970,000 unassigned, private and surrogate code points is enough.
         return unicodedata.category(character)[0] != "C" or ord(character) % 251 == 0
 
     assert not [
@@ -573,7 +573,7 @@ NAME_CHARACTERS = st.one_of(
 
 @settings(deadline=None)
 @given(st.text(NAME_CHARACTERS, max_size=300))
-def test_a_name_is_taken_where_all_its_characters_are(value: str) -> None:
+def test_a_name_is_accepted_if_all_its_characters_are_allowed(value: str) -> None:
     admitted = 1 <= len(value) <= 256 and all(map(_is_name_character, value))
 
     assert accepts(Start, "job_name", value) is admitted
@@ -582,7 +582,7 @@ def test_a_name_is_taken_where_all_its_characters_are(value: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(NAME_CHARACTERS, max_size=40))
-def test_a_job_id_is_taken_where_all_its_characters_are(value: str) -> None:
+def test_a_job_id_is_accepted_if_all_its_characters_are_allowed(value: str) -> None:
     admitted = 1 <= len(value) <= 32 and all(map(_is_name_character, value))
 
     assert accepts(Describe, "job_id", value) is admitted
@@ -591,7 +591,7 @@ def test_a_job_id_is_taken_where_all_its_characters_are(value: str) -> None:
 
 @cache
 def _model_rule(name: str) -> Callable[[str], bool]:
-    """Whether the installed botocore's model admits a string, the whole of it."""
+    """Return a function that says whether botocore's service model allows a string."""
     session: Any = botocore.session.get_session()
     loader = session.get_component("data_loader")
     shape: dict[str, Any] = loader.load_service_model("comprehendmedical", "service-2")["shapes"][
@@ -603,7 +603,7 @@ def _model_rule(name: str) -> Callable[[str], bool]:
 
 
 def _near(admitted: st.SearchStrategy[str], alphabet: str) -> st.SearchStrategy[str]:
-    """Strings that the rule admits, and ones that miss it by little."""
+    """Generate strings that a rule allows, and strings that almost follow it."""
     # The model says nothing about surrogates; a test above does.
     characters = st.one_of(st.sampled_from(alphabet), st.characters(codec="utf-8"))
 
@@ -636,7 +636,7 @@ KEY_VALUES = _near(st.text("ab/", max_size=30), "/ab\n\r\u2028é")
 
 @settings(deadline=None)
 @given(BUCKET_VALUES)
-def test_a_bucket_is_taken_where_the_model_admits_it(value: str) -> None:
+def test_a_bucket_is_accepted_if_the_model_allows_it(value: str) -> None:
     admitted = _model_rule("S3Bucket")(value)
 
     assert accepts(InputDataConfig, "s3_bucket", value) is admitted
@@ -645,7 +645,7 @@ def test_a_bucket_is_taken_where_the_model_admits_it(value: str) -> None:
 
 @settings(deadline=None)
 @given(KEY_VALUES)
-def test_a_key_is_taken_where_the_model_admits_it_and_no_slash_is_doubled(value: str) -> None:
+def test_a_key_is_accepted_if_the_model_allows_it_and_it_has_no_double_slash(value: str) -> None:
     admitted = _model_rule("S3Key")(value) and "//" not in value
 
     assert accepts(InputDataConfig, "s3_key", value) is admitted
@@ -654,13 +654,13 @@ def test_a_key_is_taken_where_the_model_admits_it_and_no_slash_is_doubled(value:
 
 @settings(deadline=None)
 @given(ROLE_VALUES)
-def test_a_role_is_taken_where_the_model_admits_it(value: str) -> None:
+def test_a_role_is_accepted_if_the_model_allows_it(value: str) -> None:
     assert accepts(Start, "data_access_role_arn", value) is _model_rule("IamRoleArn")(value)
 
 
 @settings(deadline=None)
 @given(TOKEN_VALUES)
-def test_a_token_is_taken_where_the_model_admits_it(value: str) -> None:
+def test_a_token_is_accepted_if_the_model_allows_it(value: str) -> None:
     admitted = _model_rule("ClientRequestTokenString")(value)
 
     assert accepts(Start, "client_request_token", value) is admitted
@@ -668,7 +668,7 @@ def test_a_token_is_taken_where_the_model_admits_it(value: str) -> None:
 
 @settings(deadline=None)
 @given(KMS_VALUES)
-def test_a_kms_key_is_taken_where_the_model_admits_it(value: str) -> None:
+def test_a_kms_key_is_accepted_if_the_model_allows_it(value: str) -> None:
     assert accepts(Start, "kms_key", value) is _model_rule("KMSKey")(value)
 
 
@@ -676,7 +676,7 @@ def test_a_kms_key_is_taken_where_the_model_admits_it(value: str) -> None:
 
 
 class _NoOffset(tzinfo):
-    """A time zone that knows nothing: by Python's definition its datetimes are naive."""
+    """A time zone without an offset. Python defines its datetimes as naive."""
 
     def utcoffset(self, dt: datetime | None) -> timedelta | None:
         return None
@@ -697,7 +697,7 @@ TIME_FIELDS = ["submit_time_before", "submit_time_after"]
     [NOON, NOON.astimezone(timezone(timedelta(hours=-9, minutes=-30)))],
     ids=["UTC", "elsewhere"],
 )
-def test_an_aware_datetime_is_taken(field: str, value: datetime) -> None:
+def test_an_aware_datetime_is_accepted(field: str, value: datetime) -> None:
     assert accepts(JobFilter, field, value)
 
 
@@ -707,7 +707,7 @@ def test_an_aware_datetime_is_taken(field: str, value: datetime) -> None:
     [NOON.replace(tzinfo=None), NOON.replace(tzinfo=_NoOffset())],
     ids=["no time zone", "a time zone without an offset"],
 )
-def test_a_naive_datetime_is_refused_with_the_reason(field: str, value: datetime) -> None:
+def test_a_naive_datetime_is_rejected_with_the_reason(field: str, value: datetime) -> None:
     error = refusal(JobFilter, field, value)
 
     assert (error.owner, error.field, error.shape) == ("JobFilter", field, "Timestamp")
@@ -722,7 +722,7 @@ def test_a_naive_datetime_is_refused_with_the_reason(field: str, value: datetime
     ("value", "kind"),
     [(f"2026-03-01 {CANARY}", "str"), (1772366400, "int"), (date(2026, 3, 1), "date")],
 )
-def test_what_is_not_a_datetime_is_refused(field: str, value: Any, kind: str) -> None:
+def test_a_value_that_is_not_a_datetime_is_rejected(field: str, value: Any, kind: str) -> None:
     error = refusal(JobFilter, field, value)
 
     assert error.reason == f"must be a datetime, not {kind}"
@@ -733,11 +733,11 @@ def test_what_is_not_a_datetime_is_refused(field: str, value: Any, kind: str) ->
 
 
 @pytest.mark.parametrize("value", [1, 2, 100, 499, 500])
-def test_page_sizes_within_the_limits_are_taken(value: int) -> None:
+def test_page_sizes_within_the_limits_are_accepted(value: int) -> None:
     assert accepts(List, "max_results", value)
 
 
-# Class, field, the least value, whether None means no bound, whether infinity does.
+# Class, field, minimum, whether None is allowed, whether infinity is allowed.
 NUMBER_FIELDS = [
     (RetryPolicy, "base_delay", 0.0, False, False),
     (RetryPolicy, "max_delay", 0.0, False, False),
@@ -752,7 +752,7 @@ NUMBER_FIELDS = [
 
 
 @pytest.mark.parametrize(("cls", "field", "least", "none", "infinite"), NUMBER_FIELDS)
-def test_numbers_from_the_least_on_are_taken(
+def test_numbers_from_the_minimum_on_are_accepted(
     cls: type, field: str, least: float, none: bool, infinite: bool
 ) -> None:
     assert all(accepts(cls, field, value) for value in (least, least + 1, 7, 1e9))
@@ -763,7 +763,7 @@ def test_numbers_from_the_least_on_are_taken(
 
 @pytest.mark.parametrize(("cls", "field", "least", "_none", "_infinite"), NUMBER_FIELDS)
 @pytest.mark.parametrize("value", [-math.inf, -987654.25, -1, math.nan])
-def test_a_number_below_the_least_is_refused(
+def test_a_number_below_the_minimum_is_rejected(
     cls: type, field: str, least: float, _none: bool, _infinite: bool, value: float
 ) -> None:
     error = refusal(cls, field, value)
@@ -774,7 +774,7 @@ def test_a_number_below_the_least_is_refused(
 
 
 @pytest.mark.parametrize(("cls", "field", "least", "_none", "_infinite"), NUMBER_FIELDS)
-def test_the_number_just_below_the_least_is_refused(
+def test_the_largest_float_below_the_minimum_is_rejected(
     cls: type, field: str, least: float, _none: bool, _infinite: bool
 ) -> None:
     assert not accepts(cls, field, math.nextafter(least, -math.inf))
@@ -783,15 +783,15 @@ def test_the_number_just_below_the_least_is_refused(
 @pytest.mark.parametrize(
     ("cls", "field"), [(cls, field) for cls, field, _, _, infinite in NUMBER_FIELDS if not infinite]
 )
-def test_an_endless_pause_is_refused(cls: type, field: str) -> None:
+def test_an_infinite_pause_is_rejected(cls: type, field: str) -> None:
     assert refusal(cls, field, math.inf).reason == "must be finite"
 
 
 @pytest.mark.parametrize(("cls", "field", "_least", "_none", "_infinite"), NUMBER_FIELDS)
-def test_an_integer_beyond_all_floats_is_refused(
+def test_an_integer_too_large_for_a_float_is_rejected(
     cls: type, field: str, _least: float, _none: bool, _infinite: bool
 ) -> None:
-    # Time is counted in floats: such a number cannot be added to any.
+    # Time is counted in floats, and such a number cannot be added to a float.
     assert_hides(refusal(cls, field, 10**400), 10**400)
 
 
@@ -807,7 +807,7 @@ def test_an_integer_beyond_all_floats_is_refused(
         (timedelta(seconds=98765), "timedelta"),
     ],
 )
-def test_what_is_not_a_number_is_refused(
+def test_a_value_that_is_not_a_number_is_rejected(
     cls: type, field: str, _least: float, none: bool, _infinite: bool, value: Any, kind: str
 ) -> None:
     error = refusal(cls, field, value)
@@ -831,14 +831,14 @@ def test_what_is_not_a_number_is_refused(
         (None, "must be an int, not NoneType"),
     ],
 )
-def test_a_count_out_of_range_is_refused(cls: type, field: str, value: Any, reason: str) -> None:
+def test_a_count_out_of_range_is_rejected(cls: type, field: str, value: Any, reason: str) -> None:
     error = refusal(cls, field, value)
 
     assert (error.owner, error.field, error.reason) == (cls.__name__, field, reason)
     assert_hides(error, value)
 
 
-def test_a_page_over_the_limit_is_refused() -> None:
+def test_a_page_size_over_the_limit_is_rejected() -> None:
     error = refusal(List, "max_results", 501)
 
     assert (error.shape, error.reason) == ("MaxResultsInteger", "must be at most 500")

@@ -1,4 +1,4 @@
-"""Starting a job: nothing is started twice, whatever happens on the way.
+"""Starting a job: nothing is started twice, whatever goes wrong.
 
 Every fault of the local service is met twice: once before a success, and on every attempt.
 """
@@ -56,14 +56,14 @@ JSON = {"Content-Type": "application/x-amz-json-1.1"}
 
 
 def tokens(server: LocalServer) -> list[str]:
-    """The token of every start that arrived, in order."""
+    """Return the token of every start that arrived, in order."""
     return [each.members["ClientRequestToken"] for each in server.service.received]
 
 
 def start_error(
     client: PHIClient, request: StartPHIDetectionJobRequest, expected: type[CallError]
 ) -> CallError:
-    """The error that a start ends with; it is of exactly this class."""
+    """Return the error of a start, and check that it has exactly this class."""
     with pytest.raises(expected) as caught:
         client.start_phi_detection_job(request)
     assert type(caught.value) is expected
@@ -72,7 +72,7 @@ def start_error(
 
 @pytest.fixture
 def make_request() -> MakeRequest:
-    """Builds requests for buckets that do not exist: a start does not look at them."""
+    """Builds requests for buckets that do not exist. A start does not read them."""
 
     def make(**fields: Any) -> StartPHIDetectionJobRequest:
         usual: dict[str, Any] = {
@@ -88,7 +88,7 @@ def make_request() -> MakeRequest:
 
 @pytest.fixture
 def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
-    """Both clients: the same attempts, tokens, errors and endings."""
+    """Both clients, which must make the same attempts and raise the same errors."""
     return each_client_class
 
 
@@ -96,7 +96,7 @@ def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Case(NamedTuple):
-    """A fault and what a client makes of it when it never ends."""
+    """A fault, and the error that a client raises if the fault never ends."""
 
     id: str
     fault: Fault
@@ -118,7 +118,7 @@ RETRIED = (
     Case("all cut", faults.cut(0.0), CUT_BODY, True),
     Case("cut after a byte", faults.cut(0.03), CUT_BODY, True),
     Case("cut within the id", faults.cut(0.5), CUT_BODY, True),
-    # The answer has 45 bytes; the last one is the closing brace.
+    # The response has 45 bytes, and the last one is the closing brace.
     Case("last byte cut", faults.cut(0.99), CUT_BODY, True),
     Case("empty map", faults.empty_map(), MalformedResponseError, True),
     Case("html 200", faults.html(200), MalformedResponseError, True),
@@ -163,7 +163,7 @@ RETRIED = (
             ("SlowDown", 503),
         )
     ),
-    # The same error comes with different statuses: only the code counts.
+    # The same error comes with different statuses, so only the code matters.
     *(
         Case(
             f"{error.__name__} {status}",
@@ -208,7 +208,7 @@ def test_a_fault_is_followed_by_a_second_attempt_with_the_same_token_and_one_job
 
 
 @each_retried_fault
-def test_a_fault_on_every_attempt_is_raised_as_itself(
+def test_a_fault_on_every_attempt_is_raised(
     case: Case,
     server: LocalServer,
     make_client: MakeClient,
@@ -238,7 +238,7 @@ def test_sending_the_request_again_by_any_client_leaves_one_job(
 ) -> None:
     server.service.script(case.fault)
     error = start_error(once, request_, case.error)
-    # Without a retry the error takes another way out, on which it collects no more.
+    # Without a retry, another code path raises the error.
     assert (error.__cause__, error.__context__) == (None, None)
 
     again = once.start_phi_detection_job(request_)
@@ -280,7 +280,7 @@ def test_sending_the_request_again_from_a_new_process_leaves_one_job(
         input=pickle.dumps(request_),
         capture_output=True,
         check=True,
-        # Where `import comprehend_phi` finds the installed package and not the checkout.
+        # In this directory, `import comprehend_phi` finds the installed package.
         cwd=tmp_path,
         timeout=60,
     )
@@ -294,7 +294,7 @@ def test_sending_the_request_again_from_a_new_process_leaves_one_job(
 
 
 class TooLate(WallClock):
-    """The clock of a service whose slow answers wait until they are told to come."""
+    """The clock of a service whose slow responses wait until the test releases them."""
 
     def __init__(self) -> None:
         self.come = threading.Event()
@@ -310,7 +310,7 @@ def too_late() -> TooLate:
 
 @pytest.fixture
 def slow_server(too_late: TooLate) -> Iterator[LocalServer]:
-    """A server whose slow answers come too late for any read timeout of botocore."""
+    """A server whose slow responses come too late for any read timeout of botocore."""
     with LocalServer(clock=too_late, job_seconds=300) as server:
         yield server
         too_late.come.set()
@@ -328,19 +328,19 @@ def impatient(slow_server: LocalServer, make_client: MakeClient) -> MakeClient:
     return make
 
 
-def test_an_answer_that_comes_too_late_is_followed_by_an_attempt_with_the_same_token(
+def test_a_late_response_is_followed_by_an_attempt_with_the_same_token(
     slow_server: LocalServer, impatient: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     slow_server.service.script(faults.slow(3.0))
 
-    # Long enough for the second answer on a busy machine.
+    # Long enough for the second response on a busy machine.
     response = impatient(2, 2.0).start_phi_detection_job(request_)
 
     assert tokens(slow_server) == [request_.client_request_token] * 2
     assert slow_server.service.job_ids == (response.job_id,)
 
 
-def test_answers_that_come_too_late_are_a_transport_error(
+def test_late_responses_are_a_transport_error(
     slow_server: LocalServer,
     too_late: TooLate,
     impatient: MakeClient,
@@ -377,7 +377,7 @@ def test_answers_that_come_too_late_are_a_transport_error(
         ValidationException,
     ],
 )
-def test_a_refusal_is_attempted_once_whatever_its_status(
+def test_a_rejected_request_is_attempted_once_whatever_the_http_status(
     expected: type[ServiceError],
     status: int,
     server: LocalServer,
@@ -414,7 +414,7 @@ def test_a_refusal_is_attempted_once_whatever_its_status(
         pytest.param(faults.answer(400, b'{"__type": "Zonk"}', JSON), "Zonk", "", id="no message"),
     ],
 )
-def test_a_refusal_that_is_not_known_is_a_plain_service_error_and_attempted_once(
+def test_an_unknown_error_code_is_a_plain_service_error_and_attempted_once(
     fault: Fault,
     code: str,
     message: str,
@@ -504,7 +504,7 @@ def test_a_service_error_shows_operation_code_request_id_and_attempts(
         )
     ],
 )
-def test_the_last_error_knows_whether_any_attempt_may_have_started_the_job(
+def test_the_last_error_says_whether_any_attempt_may_have_started_the_job(
     script: tuple[Fault, ...],
     expected: type[CallError],
     unknown: bool,
@@ -518,12 +518,12 @@ def test_the_last_error_knows_whether_any_attempt_may_have_started_the_job(
     error = start_error(client, request_, expected)
 
     assert error.outcome_unknown is unknown
-    # The advice to send the request again is given where it is of use.
+    # The advice to send the request again appears if it helps.
     assert (request_.client_request_token in str(error)) is unknown
     assert server.service.attempts(START) == len(script)
 
 
-def test_what_one_call_suffered_says_nothing_about_the_next(
+def test_faults_of_one_call_do_not_affect_the_next_call(
     server: LocalServer, once: PHIClient, make_request: MakeRequest
 ) -> None:
     server.service.script(faults.reset_after(), faults.throttle())
@@ -537,7 +537,7 @@ def test_what_one_call_suffered_says_nothing_about_the_next(
 
 @pytest.fixture
 def full_server(clock: FakeClock) -> Iterator[LocalServer]:
-    """A server with one job slot, taken by each job for 300 seconds of `clock`."""
+    """A server with one job slot. Each job takes it for 300 seconds of `clock`."""
     limits = Limits(active_jobs=1)
     with LocalServer(clock=clock, job_seconds=300, limits=limits) as server:
         yield server
@@ -563,7 +563,7 @@ def test_without_slot_timeout_a_full_account_is_an_error_at_once(
 
 
 @pytest.mark.parametrize("status", [400, 429])
-def test_the_job_limit_is_known_by_its_words(
+def test_the_job_limit_is_recognized_by_its_message(
     status: int, server: LocalServer, client: PHIClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     message = "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED: Active job limit for this account is 10."
@@ -576,10 +576,10 @@ def test_the_job_limit_is_known_by_its_words(
 
 
 @pytest.mark.parametrize("key", ["ACTIVE", "LIMIT", "JOB_COUNT"])
-def test_the_job_limit_is_known_by_its_words_when_a_key_is_one_of_them(
+def test_the_job_limit_is_recognized_even_if_a_key_occurs_in_its_message(
     key: str, server: LocalServer, once: PHIClient, make_request: MakeRequest
 ) -> None:
-    # The words that are masked because they were sent still tell what kind of error it is.
+    # Masked words still determine the class of the error.
     server.service.script(faults.job_limit())
     start_error(
         once,
@@ -598,13 +598,13 @@ def test_with_slot_timeout_a_start_waits_until_a_slot_is_free(
     jobs = [client.start_phi_detection_job(request).job_id for request in (first, second)]
 
     assert list(full_server.service.job_ids) == jobs
-    # The first job ends after 300 seconds; the looks are 20 seconds apart, give or take half.
+    # The first job ends after 300 seconds. Attempts are 20 seconds apart, plus or minus half.
     assert 300 <= sum(clock.sleeps) < 330
     assert all(10 <= pause <= 30 for pause in clock.sleeps)
     assert set(tokens(full_server)[1:]) == {second.client_request_token}
 
 
-def test_the_wait_for_a_slot_ends_with_a_look_on_the_timeout(
+def test_the_wait_for_a_slot_ends_with_an_attempt_at_the_timeout(
     server: LocalServer, make_client: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     clock = FakeClock()
@@ -614,13 +614,13 @@ def test_the_wait_for_a_slot_ends_with_a_look_on_the_timeout(
     error = start_error(make_client(retry=policy, clock=clock), request_, ActiveJobLimitExceeded)
 
     assert sum(clock.sleeps) == pytest.approx(100)
-    # One look before each wait, and one after the last.
+    # One attempt before each wait, and one after the last wait.
     assert server.service.attempts(START) == len(clock.sleeps) + 1
     assert error.attempts == 1
     assert set(tokens(server)) == {request_.client_request_token}
 
 
-def test_a_slot_that_becomes_free_on_the_timeout_is_taken(
+def test_a_slot_that_becomes_free_at_the_timeout_is_used(
     full_server: LocalServer, make_client: MakeClient, make_request: MakeRequest, clock: FakeClock
 ) -> None:
     policy = RetryPolicy(max_attempts=1, slot_timeout=300, slot_delay=200)
@@ -633,7 +633,7 @@ def test_a_slot_that_becomes_free_on_the_timeout_is_taken(
     assert len(full_server.service.job_ids) == 2
 
 
-def test_tries_for_a_slot_are_not_attempts_but_throttles_between_them_are(
+def test_attempts_for_a_slot_do_not_count_but_throttled_ones_do(
     server: LocalServer, make_client: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     limit, throttle = faults.job_limit(), faults.throttle()
@@ -646,7 +646,7 @@ def test_tries_for_a_slot_are_not_attempts_but_throttles_between_them_are(
     assert server.service.attempts(START) == 7
 
 
-def test_throttles_between_tries_for_a_slot_are_retried(
+def test_throttled_attempts_for_a_slot_are_retried(
     server: LocalServer, make_client: MakeClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     limit, throttle = faults.job_limit(), faults.throttle()
@@ -673,7 +673,7 @@ def test_a_hundred_threads_on_one_client_start_as_many_jobs_as_requests(
     limits = Limits(active_jobs=count)
     with LocalServer(clock=clock, job_seconds=10**6, limits=limits) as server:
         server.service.script(*script)
-        # No thread may give up because the others left it all the faults.
+        # No thread may run out of attempts if it meets all the faults.
         policy = RetryPolicy(max_attempts=len(script) + 1)
         client = make_client(endpoint_url=server.endpoint_url, retry=policy)
 
@@ -711,7 +711,7 @@ def test_a_request_sent_by_many_threads_at_once_starts_one_job(
 # --- What is sent ---------------------------------------------------------------------------------
 
 
-def test_all_members_arrive_as_the_service_spells_them(
+def test_all_members_arrive_under_the_names_of_the_service(
     server: LocalServer, client: PHIClient
 ) -> None:
     client.start_phi_detection_job(
@@ -739,7 +739,7 @@ def test_all_members_arrive_as_the_service_spells_them(
     }
 
 
-def test_members_that_are_not_set_are_not_sent(server: LocalServer, client: PHIClient) -> None:
+def test_members_without_a_value_are_not_sent(server: LocalServer, client: PHIClient) -> None:
     request = StartPHIDetectionJobRequest(
         input_data_config=InputDataConfig(s3_bucket="clinic-notes"),
         output_data_config=OutputDataConfig(s3_bucket="clinic-results"),
@@ -759,8 +759,8 @@ def test_members_that_are_not_set_are_not_sent(server: LocalServer, client: PHIC
     }
 
 
-def test_an_empty_key_is_sent_as_it_is(server: LocalServer, client: PHIClient) -> None:
-    # The service model admits it: no minimum length.
+def test_an_empty_key_is_sent(server: LocalServer, client: PHIClient) -> None:
+    # The service model has no minimum length for keys.
     client.start_phi_detection_job(
         StartPHIDetectionJobRequest(
             input_data_config=InputDataConfig(s3_bucket="clinic-notes", s3_key=""),
@@ -775,7 +775,7 @@ def test_an_empty_key_is_sent_as_it_is(server: LocalServer, client: PHIClient) -
     assert received.members["OutputDataConfig"]["S3Key"] == ""
 
 
-def test_a_bad_value_is_refused_before_anything_is_sent(
+def test_a_bad_value_is_rejected_before_anything_is_sent(
     server: LocalServer, client: PHIClient, make_request: MakeRequest
 ) -> None:
     with pytest.raises(RequestValidationError):
@@ -784,7 +784,7 @@ def test_a_bad_value_is_refused_before_anything_is_sent(
     assert not server.service.received
 
 
-def test_each_request_object_is_a_start_of_its_own(
+def test_each_request_object_starts_its_own_job(
     server: LocalServer, client: PHIClient, make_request: MakeRequest
 ) -> None:
     for _ in range(2):
@@ -794,7 +794,7 @@ def test_each_request_object_is_a_start_of_its_own(
     assert len(set(server.service.job_ids)) == 2
 
 
-def test_a_token_with_other_parameters_is_refused(
+def test_a_known_token_with_other_parameters_is_rejected(
     server: LocalServer, client: PHIClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     response = client.start_phi_detection_job(request_)
@@ -811,12 +811,12 @@ def test_a_token_with_other_parameters_is_refused(
 
 
 def line_of(warning: warnings.WarningMessage) -> str:
-    """The source line that a warning points at."""
+    """Return the source line that a warning points at."""
     assert Path(warning.filename) == Path(__file__)
     return Path(__file__).read_text().splitlines()[warning.lineno - 1].strip()
 
 
-def test_a_start_without_kms_key_warns_once_at_the_line_of_the_caller(
+def test_a_start_without_kms_key_warns_once_at_the_callers_line(
     server: LocalServer, clock: FakeClock, make_request: MakeRequest
 ) -> None:
     plain = make_request(kms_key=None)
@@ -831,7 +831,7 @@ def test_a_start_without_kms_key_warns_once_at_the_line_of_the_caller(
     assert [line_of(each) for each in caught] == ["client.start_phi_detection_job(plain)"]
 
 
-def test_submit_warns_once_at_the_line_of_the_caller(
+def test_submit_warns_once_at_the_callers_line(
     server: LocalServer, make_request: MakeRequest
 ) -> None:
     plain = make_request(kms_key=None)
@@ -852,7 +852,7 @@ def test_every_start_without_kms_key_warns(client: PHIClient, make_request: Make
         assert len(caught) == 1
 
 
-def test_where_the_warning_is_an_error_nothing_is_sent(
+def test_nothing_is_sent_if_the_warning_is_an_error(
     server: LocalServer, client: PHIClient, make_request: MakeRequest
 ) -> None:
     with warnings.catch_warnings():
@@ -866,14 +866,14 @@ def test_where_the_warning_is_an_error_nothing_is_sent(
 
 @pytest.fixture
 def overlapping(make_request: MakeRequest) -> StartPHIDetectionJobRequest:
-    """A request whose results lie among its notes."""
+    """A request whose output location lies inside its input location."""
     return make_request(
         output_data_config=OutputDataConfig(s3_bucket="clinic-notes", s3_key="notes/results")
     )
 
 
 @pytest.mark.parametrize("method", ["start_phi_detection_job", "submit"])
-def test_a_start_with_overlapping_locations_warns_once_at_the_line_of_the_caller(
+def test_a_start_with_overlapping_locations_warns_once_at_the_callers_line(
     server: LocalServer, overlapping: StartPHIDetectionJobRequest, method: str
 ) -> None:
     with (
@@ -889,7 +889,7 @@ def test_a_start_with_overlapping_locations_warns_once_at_the_line_of_the_caller
     assert len(server.service.job_ids) == 1
 
 
-def test_where_the_warning_of_overlapping_locations_is_an_error_nothing_is_sent(
+def test_nothing_is_sent_if_the_warning_about_overlapping_locations_is_an_error(
     server: LocalServer, client: PHIClient, overlapping: StartPHIDetectionJobRequest
 ) -> None:
     with warnings.catch_warnings():
