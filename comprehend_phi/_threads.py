@@ -75,9 +75,14 @@ class Pool:
     Args:
         threads: how many threads the pool may have.
         idle_seconds: how long a thread waits for the next call before it ends.
+
+    Raises:
+        ValueError: `threads` is less than 1, so no call would ever be made.
     """
 
     def __init__(self, threads: int, idle_seconds: float = _IDLE_SECONDS) -> None:
+        if threads < 1:
+            raise ValueError(f"a pool needs at least 1 thread, not {threads}")
         self.threads = threads
         self._idle_seconds = idle_seconds
         self._work = PerProcess(_Work)

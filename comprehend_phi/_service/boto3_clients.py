@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .._shapes import InstanceShape, check_argument
+from .._shapes import InstanceShape, IntegerShape, NumberShape, StringShape, check_argument
 from ..errors import DoubleRetryWarning, TransportError
 from . import advice
 from .attempts import track_tries
@@ -48,6 +48,7 @@ def build_client(
 
     Raises:
         TransportError: boto3 cannot build the client.
+        RequestValidationError: an option of the session's own `Config` is wrong.
     """
 
     def build() -> Any:
@@ -71,7 +72,9 @@ def build_client(
             config=options.merge(ours),
         )
 
-    return build_with_boto3(build, f"the client for {service}")
+    client = build_with_boto3(build, f"the client for {service}")
+    check_config(client.meta.config)
+    return client
 
 
 def build_with_boto3(build: Callable[[], _T], what: str) -> _T:
@@ -137,10 +140,11 @@ def replace_credential_locks(client: Any) -> None:
 
 
 def check_settings(region_name: object, endpoint_url: object, session: Any, config: Any) -> None:
-    """Reject settings of the wrong type. boto3 would report them as wrong values.
+    """Reject settings that boto3 would report as other faults, or only when it sends a request.
 
     Raises:
-        RequestValidationError: the region or the endpoint is not a `str`.
+        RequestValidationError: the region or the endpoint is not a `str`, or an option of the
+            config is wrong.
         TypeError: the session or the config is not one of boto3's.
     """
     check_argument("PHIClient", "region_name", _TEXT, region_name, optional=True)
@@ -151,6 +155,35 @@ def check_settings(region_name: object, endpoint_url: object, session: Any, conf
     ):
         if value is not None and (isinstance(value, type) or not hasattr(value, method)):
             raise TypeError(f"{name}= must be a {expected}")
+    if config is not None:
+        check_config(config)
+
+
+def _proxy_problem(url: str) -> str | None:
+    # botocore puts http:// before everything that does not begin with one of these.
+    if "://" in url and not url.startswith(("http://", "https://")):
+        return "must begin with http:// or https://; other kinds of proxies are not supported"
+    return None
+
+
+_CONNECTIONS = IntegerShape("connections", 1)
+_SOCKET_TIMEOUT = NumberShape("seconds", 0.001, 2_147_483.0)  # sockets take no longer ones
+_PROXIES = InstanceShape(Mapping, "such as {'https': 'http://proxy.example:3128'}")
+_PROXY = StringShape("proxy", rule=_proxy_problem)
+
+
+def check_config(config: Any) -> None:
+    """Check the options that boto3 does not check, although it cannot work with a wrong value.
+
+    Raises:
+        RequestValidationError: an option of the boto3 client's `Config` is wrong.
+    """
+    check_argument("Config", "max_pool_connections", _CONNECTIONS, config.max_pool_connections)
+    for name in ("connect_timeout", "read_timeout"):
+        check_argument("Config", name, _SOCKET_TIMEOUT, getattr(config, name), optional=True)
+    check_argument("Config", "proxies", _PROXIES, config.proxies, optional=True)
+    for proxy in (config.proxies or {}).values():
+        check_argument("Config", "proxies", _PROXY, proxy, optional=True)
 
 
 def check_client(client: BaseClient, endpoint_url: str | None) -> None:
@@ -158,6 +191,7 @@ def check_client(client: BaseClient, endpoint_url: str | None) -> None:
 
     Raises:
         TypeError: it is not such a client, or there is an `endpoint_url` beside it.
+        RequestValidationError: an option of its `Config` is wrong.
     """
     if endpoint_url is not None:
         raise TypeError(
@@ -165,6 +199,7 @@ def check_client(client: BaseClient, endpoint_url: str | None) -> None:
         )
     if not hasattr(client, "start_phi_detection_job"):
         raise TypeError("client= must be a boto3 client for comprehendmedical")
+    check_config(client.meta.config)
     _warn_of_retries("client", client)
     track_tries(client)
 
@@ -174,9 +209,11 @@ def check_s3_client(client: BaseClient) -> None:
 
     Raises:
         TypeError: it is not such a client.
+        RequestValidationError: an option of its `Config` is wrong.
     """
     if not hasattr(client, "list_objects_v2"):  # boto3 resources do not have this method either
         raise TypeError("s3_client= must be a boto3 client for S3, such as boto3.client('s3')")
+    check_config(client.meta.config)
     _warn_of_retries("s3_client", client)
 
 

@@ -50,6 +50,12 @@ def test_a_pool_has_at_most_the_given_number_of_threads() -> None:
         assert sorted(call.result(SOON) for call in calls) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_pool_without_threads_cannot_be_built(threads: int) -> None:
+    with pytest.raises(ValueError, match="at least 1 thread"):
+        Pool(threads)
+
+
 def test_idle_threads_end(our_threads: OurThreads) -> None:
     pool = Pool(3, idle_seconds=0.01)
     for call in [pool.submit(threading.current_thread) for _ in range(9)]:

@@ -453,6 +453,73 @@ def test_a_session_or_config_of_the_wrong_type_is_refused(
     assert str(caught.value) == message
 
 
+# boto3 accepts these options, or blames something else. With a wrong number of connections, our
+# pools of threads would wait forever.
+BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "max_pool_connections": (0, -1, "20", None, True, 2.0),
+    "connect_timeout": (0, -1, "x", True, float("nan"), float("inf"), 1e10),
+    "read_timeout": (0, -1, "x", True, float("nan"), float("inf"), 1e10),
+    "proxies": ("http://quellwasser.example", {"https": 5}, {"http": b"http://quellwasser"}),
+}
+BAD_PROXIES = ("socks5://quellwasser:1", "htps://quellwasser:1", "HTTP://quellwasser:1")
+BAD_CONFIGS = [
+    *((name, value) for name, values in BAD_OPTIONS.items() for value in values),
+    *(("proxies", {"https": url}) for url in BAD_PROXIES),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), BAD_CONFIGS)
+def test_an_option_that_boto3_does_not_check_is_refused(
+    option: str, value: Any, each_client_class: MakeClient
+) -> None:
+    config = Config(**{option: value})
+
+    with pytest.raises(RequestValidationError) as caught:
+        each_client_class(config=config)
+
+    assert (caught.value.owner, caught.value.field) == ("Config", option)
+    assert "quellwasser" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("service", "name"), [("comprehendmedical", "client"), ("s3", "s3_client")]
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_client_of_the_user_with_no_connections_is_refused(
+    service: str,
+    name: str,
+    value: int,
+    make_boto3_client: Callable[..., Any],
+    each_client_class: MakeClient,
+) -> None:
+    theirs = make_boto3_client(service, config=Config(max_pool_connections=value))
+
+    with pytest.raises(RequestValidationError, match="at least 1") as caught:
+        each_client_class(**{name: theirs})
+
+    assert caught.value.field == "max_pool_connections"
+
+
+def test_a_bad_option_in_the_config_of_the_session_is_refused() -> None:
+    core = botocore.session.Session()
+    core.set_default_client_config(Config(max_pool_connections=0))
+
+    with pytest.raises(RequestValidationError, match="at least 1"):
+        PHIClient(session=boto3.Session(botocore_session=core))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"connect_timeout": None, "read_timeout": None},  # no limits
+        {"proxies": {"https": None, "http": ""}},  # no proxies
+        {"proxies": {"https": "proxy.example:3128", "http": "https://a:b@proxy.example"}},
+    ],
+)
+def test_an_option_that_boto3_can_work_with_is_accepted(options: dict[str, Any]) -> None:
+    PHIClient(config=Config(**options)).close()
+
+
 # --- S3, which results are read from --------------------------------------------------------------
 
 
