@@ -18,6 +18,7 @@ from . import faults
 from .clock import FakeClock, ServiceClock, WallClock
 from .detector import detect
 from .faults import Fault
+from .journal import StartRecord
 from .limits import Limits
 from .rules import Rules
 from .service import LocalService
@@ -39,6 +40,7 @@ __all__ = [
     "LocalService",
     "Rules",
     "ServiceClock",
+    "StartRecord",
     "WallClock",
     "detect",
     "faults",

@@ -7,7 +7,8 @@ learn its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -150,3 +151,30 @@ def not_utf8(status: int = 200) -> Fault:
 def slow(seconds: float) -> Fault:
     """Delay the response by `seconds` of the service's clock."""
     return Fault(works=True, alter=lambda real: evolve(real, delay=seconds))
+
+
+def random_faults(seed: int, share: float) -> Iterator[Fault | None]:
+    """Yield a fault or None for each call, without end.
+
+    Args:
+        seed: determines the sequence.
+        share: the share of calls that meet a fault, from 0 to 1.
+    """
+    faults = (
+        throttle(),
+        too_many_requests(),
+        server_error(),
+        server_error(works=True),
+        unavailable(),
+        reset_before(),
+        reset_after(),
+        cut(),
+        cut(0.0),
+        empty_map(),
+        html(),
+        html(503, works=False),
+        not_utf8(),
+    )
+    random = Random(seed)  # noqa: S311 - tests need a sequence that can be repeated
+    while True:
+        yield random.choice(faults) if random.random() < share else None

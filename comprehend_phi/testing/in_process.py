@@ -19,6 +19,7 @@ from moto.core.base_backend import BackendDict, BaseBackend
 from .clock import ServiceClock
 from .detector import Detector, detect
 from .endpoint import respond
+from .journal import StartRecord
 from .limits import Limits
 from .protocols import AWSJSON, Call, find_call
 from .rules import Rules
@@ -36,6 +37,7 @@ def local_service(
     job_seconds: float = 1.0,
     limits: Limits | None = None,
     rules: Rules | None = None,
+    on_start: Callable[[StartRecord], object] | None = None,
 ) -> Generator[LocalService, None, None]:
     """Let boto3 talk to a local Comprehend Medical and a local S3 inside the block.
 
@@ -51,6 +53,7 @@ def local_service(
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
         rules: the rules that nobody outside AWS knows.
+        on_start: receives a record of each start that the service has processed.
 
     Raises:
         RuntimeError: another local service runs in this process.
@@ -62,6 +65,7 @@ def local_service(
         job_seconds=job_seconds,
         limits=limits,
         rules=rules,
+        on_start=on_start,
         account_id=account_id(),
     )
     with mock_aws(), dated_by(service.clock), _registered(service):

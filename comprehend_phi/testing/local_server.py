@@ -6,7 +6,7 @@ Both have the same endpoint. It is on the loopback interface, because it does no
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.client import responses
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +14,7 @@ from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
 from .endpoint import HTTPResponse, respond
 from .http_server import HOST, ConnectionReset, HTTPServer, StartResponse
+from .journal import StartRecord
 from .limits import Limits
 from .protocols import find_call
 from .rules import Rules
@@ -40,6 +41,7 @@ class LocalServer:
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
         rules: the rules that nobody outside AWS knows.
+        on_start: receives a record of each start that the service has processed.
 
     Raises:
         OSError: the port is taken.
@@ -59,6 +61,7 @@ class LocalServer:
         job_seconds: float = 1.0,
         limits: Limits | None = None,
         rules: Rules | None = None,
+        on_start: Callable[[StartRecord], object] | None = None,
     ) -> None:
         clock = clock or WallClock()
         self.storage: OwnS3 = OwnS3(clock)
@@ -69,6 +72,7 @@ class LocalServer:
             job_seconds=job_seconds,
             limits=limits,
             rules=rules,
+            on_start=on_start,
             account_id=account_id(),
         )
         self._server = HTTPServer(port, self._serve)

@@ -114,7 +114,7 @@ def write_results(
             ]
         },
     )
-    if rules.write_test_file:
+    if rules.write_test_file == "present":
         store.write(bucket, f"{folder}ComprehendMedicalS3WriteTestFile", b"")
     summary = {
         "Status": status.value,

@@ -45,8 +45,8 @@ class Rules:
         unprocessed_files: the list of unprocessed files has "objects" with error codes, or only
             "names", as in older jobs.
         success_count: the member of the manifest that counts processed files.
-        write_test_file: whether the service leaves a file `ComprehendMedicalS3WriteTestFile` in the
-            job folder.
+        write_test_file: a file `ComprehendMedicalS3WriteTestFile` in the job folder is "absent" or
+            "present".
 
     Raises:
         ValueError: a rule has no such value.
@@ -76,4 +76,4 @@ class Rules:
     success_count: Literal["SuccessFilesCount", "SuccessfulFilesCount"] = _choice(
         "SuccessFilesCount", "SuccessfulFilesCount"
     )
-    write_test_file: bool = False
+    write_test_file: Literal["absent", "present"] = _choice("absent", "present")

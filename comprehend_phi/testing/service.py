@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .._service import operations
+from .._shapes import CLIENT_REQUEST_TOKEN
 from ..models import JobStatus
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
-from .faults import Fault
+from .faults import Fault, random_faults
 from .jobs import Job, Outcome
+from .journal import StartRecord
 from .limits import Limits
 from .object_store import ObjectStore
 from .processing import process
@@ -68,6 +70,7 @@ class LocalService:
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
         rules: the rules that nobody outside AWS knows.
+        on_start: receives a record of each start that the service has processed.
         account_id: the account that owns all jobs.
 
     Attributes:
@@ -84,6 +87,7 @@ class LocalService:
         job_seconds: float = 1.0,
         limits: Limits | None = None,
         rules: Rules | None = None,
+        on_start: Callable[[StartRecord], object] | None = None,
         account_id: str = "123456789012",
     ) -> None:
         self.clock: ServiceClock = clock or WallClock()
@@ -93,6 +97,7 @@ class LocalService:
         self._duration = timedelta(seconds=job_seconds)
         self._limits = limits or Limits()
         self._rules = rules or Rules()
+        self._on_start = on_start
         self._account_id = account_id
         self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
@@ -100,6 +105,7 @@ class LocalService:
         self._started = 0
         self._start_rates: dict[str, StartRate] = {}
         self._faults: deque[tuple[str | None, Fault]] = deque()
+        self._random_faults: Iterator[Fault | None] | None = None
 
     # --- For tests ---
 
@@ -119,12 +125,22 @@ class LocalService:
         with self._lock:
             self._faults.extend((operation, fault) for fault in faults)
 
+    def fail_randomly(self, seed: int, share: float = 0.1) -> None:
+        """Let further calls without a scheduled fault meet random faults.
+
+        Args:
+            seed: determines the faults: the same seed gives the same sequence.
+            share: the share of these calls that meet a fault, from 0 to 1.
+        """
+        with self._lock:
+            self._random_faults = random_faults(seed, share)
+
     def attempts(self, operation: str) -> int:
         """Return how many requests for an operation have arrived."""
         return Counter(request.operation for request in list(self.received))[operation]
 
     def reset(self) -> None:
-        """Forget all jobs, tokens, scheduled faults and received requests."""
+        """Forget all jobs, tokens, scheduled faults and received requests. Random faults go on."""
         with self._lock:
             self.received.clear()
             self._jobs.clear()
@@ -153,7 +169,7 @@ class LocalService:
                 if wanted in (None, operation):
                     del self._faults[index]
                     return fault
-            return None
+            return next(self._random_faults) if self._random_faults else None
 
     def perform(self, operation: str, members: Mapping[str, Any], region: str) -> dict[str, Any]:
         """Process one request.
@@ -181,6 +197,26 @@ class LocalService:
     # --- The operations ---
 
     def _start(self, members: Mapping[str, Any], region: str) -> dict[str, Any]:
+        token, earlier = members.get("ClientRequestToken"), self._started
+        record = StartRecord(
+            time=self.clock.now(),
+            operation=START,
+            region=region,
+            token=None if CLIENT_REQUEST_TOKEN.problem(token) else token,
+        )
+        try:
+            job_id: str = self._start_job(members, region).job_id
+        except RequestRefused as error:
+            record = evolve(record, error=error.code)
+            raise
+        else:
+            record = evolve(record, job_id=job_id, repeated=self._started == earlier)
+            return {"JobId": job_id}
+        finally:
+            if self._on_start:
+                self._on_start(record)
+
+    def _start_job(self, members: Mapping[str, Any], region: str) -> Job:
         if (per_second := self._limits.starts_per_second) is not None:
             rate = self._start_rates.setdefault(region, StartRate(per_second))
             if not rate.allows(self.clock.now()):
@@ -195,7 +231,7 @@ class LocalService:
                     "InvalidRequestException",
                     "The ClientRequestToken was used for a request with other parameters.",
                 )
-            return {"JobId": job.job_id}
+            return job
         active = sum(
             not job.status.is_terminal for job in self._jobs.values() if job.region == region
         )
@@ -217,7 +253,7 @@ class LocalService:
             rules=self._rules,
         )
         self._jobs[job.job_id] = self._tokens[token] = job
-        return {"JobId": job.job_id}
+        return job
 
     def _describe(self, members: Mapping[str, Any], region: str) -> dict[str, Any]:
         job = self._find(members, region)

@@ -5,18 +5,12 @@ from __future__ import annotations
 import gc
 import http.client
 import json
-import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -560,144 +554,3 @@ def test_a_reset_does_not_change_other_servers(
 def test_the_rest_of_motos_own_api_is_refused(server: LocalServer, method: str, path: str) -> None:
     said = "Of moto's API, this server only has POST /moto-api/reset."
     assert send(server, method, path) == (404, {"error": said})
-
-
-# --- The command ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def command(*arguments: str, cwd: Path) -> Generator[tuple[subprocess.Popen[str], str], None, None]:
-    """Run the server in its own process, outside the checkout, and yield its URL."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "comprehend_phi.testing.server", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
-            if found is None:
-                _, error = process.communicate(timeout=30)
-                raise AssertionError(f"no URL in {line!r}; {error}")
-            yield process, found[0]
-        finally:
-            process.kill()
-
-
-def test_the_command_serves_until_interrupted(tmp_path: Path) -> None:
-    with command("--port", "0", "--job-seconds", "0.2", cwd=tmp_path) as (process, url):
-        s3 = untyped_boto3.client("s3", endpoint_url=url)
-        s3.create_bucket(Bucket="bucket")
-        s3.put_object(Bucket="bucket", Key="notes/note.txt", Body=b"Patient: Ada Example")
-        with raw_client(url) as client:
-            job_id = start(client, "bucket")
-            job: dict[str, Any] = {}
-            # The server uses the real clock, and each request takes a few milliseconds.
-            while job.get("JobStatus") != "COMPLETED":
-                answer = client.describe_phi_detection_job(JobId=job_id)
-                job = answer["ComprehendMedicalAsyncJobProperties"]
-                assert job["JobStatus"] in ("SUBMITTED", "IN_PROGRESS", "COMPLETED")
-        assert (job["EndTime"] - job["SubmitTime"]).total_seconds() == pytest.approx(0.2)
-        body = s3.get_object(Bucket="bucket", Key=job["ManifestFilePath"])["Body"].read()
-        assert json.loads(body)["Summary"]["SuccessFilesCount"] == 1
-        s3.close()
-        process.send_signal(signal.SIGINT)
-        rest, error = process.communicate(timeout=30)
-        assert (process.returncode, rest, error) == (0, "", "")
-
-
-@pytest.mark.parametrize("arguments", [["--port", "many"], ["--job-seconds", "soon"], ["extra"]])
-def test_the_command_refuses_wrong_arguments(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    from comprehend_phi.testing.server import main
-
-    with pytest.raises(SystemExit) as refused:
-        main(arguments)
-    assert refused.value.code == 2
-    assert "usage: python -m comprehend_phi.testing.server" in capsys.readouterr().err
-
-
-def test_an_error_about_a_taken_port_names_the_port(
-    server: LocalServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from comprehend_phi.testing.server import main
-
-    port = server.endpoint_url.rpartition(":")[2]
-    with pytest.raises(OSError, match="Address already in use"):
-        LocalServer(port=int(port))
-    with pytest.raises(SystemExit) as refused:
-        main(["--port", port])
-    assert refused.value.code == 2
-    assert f"error: port {port}: " in capsys.readouterr().err
-
-
-# --- The AWS CLI ----------------------------------------------------------------------------------
-
-
-def find_aws() -> str | None:
-    beside = Path(sys.executable).with_name("aws")
-    return str(beside) if beside.exists() else shutil.which("aws")
-
-
-AWS = find_aws()
-# `make test` installs it in a separate environment, because each release needs one exact botocore.
-needs_aws = pytest.mark.skipif(AWS is None, reason="the AWS CLI is not installed")
-
-
-@pytest.fixture
-def aws(server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run the AWS CLI with the endpoint of the server and return its output."""
-    monkeypatch.setenv("AWS_PAGER", "")
-    monkeypatch.setenv("AWS_DEFAULT_OUTPUT", "json")
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [str(AWS), "--endpoint-url", server.endpoint_url, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
-
-
-@needs_aws
-def test_the_aws_cli_uploads_notes_runs_a_job_and_lists_the_results(
-    aws: Callable[..., str], bucket: str, clock: FakeClock, tmp_path: Path
-) -> None:
-    (tmp_path / "note.txt").write_text("Patient: Ada Example")
-    aws("s3", "cp", "note.txt", f"s3://{bucket}/notes/of the cli.txt")
-    location = f"S3Bucket={bucket},S3Key="
-    answer = aws(
-        *("comprehendmedical", "start-phi-detection-job"),
-        *("--input-data-config", f"{location}notes"),
-        *("--output-data-config", f"{location}results"),
-        *("--data-access-role-arn", ROLE),
-        *("--language-code", "en"),
-    )
-    job_id = json.loads(answer)["JobId"]
-    clock.sleep(300)
-    answer = aws("comprehendmedical", "describe-phi-detection-job", "--job-id", job_id)
-    assert json.loads(answer)["ComprehendMedicalAsyncJobProperties"]["JobStatus"] == "COMPLETED"
-    listing = aws("s3", "ls", "--recursive", f"s3://{bucket}/results/")
-    assert f"results/123456789012-PHIDetection-{job_id}/of the cli.txt.out" in listing
-
-
-@needs_aws
-def test_the_aws_cli_lists_and_stops_jobs(
-    aws: Callable[..., str], client: PHIClient, request_: StartPHIDetectionJobRequest
-) -> None:
-    job = client.submit(request_)
-    answer = aws("comprehendmedical", "list-phi-detection-jobs", "--filter", "JobStatus=SUBMITTED")
-    listed = json.loads(answer)["ComprehendMedicalAsyncJobPropertiesList"]
-    assert [one["JobId"] for one in listed] == [job.job_id]
-    answer = aws("comprehendmedical", "stop-phi-detection-job", "--job-id", job.job_id)
-    assert json.loads(answer)["JobId"] == job.job_id
-    assert job.properties().job_status == "STOP_REQUESTED"

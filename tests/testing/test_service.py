@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from comprehend_phi import Entity
-from comprehend_phi.testing import FakeClock, Limits, LocalServer, LocalService, faults
+from comprehend_phi.testing import (
+    FakeClock,
+    Limits,
+    LocalServer,
+    LocalService,
+    StartRecord,
+    faults,
+)
 from comprehend_phi.testing.validation import RequestRefused
 
 REGION = "us-east-1"
@@ -1106,6 +1113,53 @@ def test_a_fault_for_one_operation_waits_for_it(service: LocalService) -> None:
     calls = [START, START, LIST, STOP, LIST, LIST]
     met = [service.next_fault(operation, {}) for operation in calls]
     assert met == [any_, None, lists[0], None, lists[1], None]
+
+
+def test_random_faults_follow_the_seed(service: LocalService, storage: MemoryStorage) -> None:
+    other = LocalService(storage)
+    service.fail_randomly(17, 0.5)
+    other.fail_randomly(17, 0.5)
+    met = [service.next_fault(LIST, {}) for _ in range(200)]
+    assert [fault is None for fault in met] == [
+        other.next_fault(LIST, {}) is None for _ in range(200)
+    ]
+    assert 60 < met.count(None) < 140
+
+
+@pytest.mark.parametrize(("share", "count"), [(0, 0), (1, 50)])
+def test_a_share_of_all_calls_meets_random_faults(
+    service: LocalService, share: float, count: int
+) -> None:
+    service.fail_randomly(1, share)
+    met = [service.next_fault(LIST, {}) for _ in range(50)]
+    assert sum(fault is not None for fault in met) == count
+
+
+def test_scheduled_faults_come_before_random_ones(service: LocalService) -> None:
+    service.fail_randomly(1, 1)
+    scheduled = faults.job_limit()
+    service.script(scheduled)
+    assert service.next_fault(LIST, {}) is scheduled
+    assert service.next_fault(LIST, {}) is not scheduled
+
+
+def test_each_processed_start_is_recorded(storage: MemoryStorage, clock: FakeClock) -> None:
+    records: list[StartRecord] = []
+    limits = Limits(active_jobs=1)
+    service = LocalService(storage, clock=clock, limits=limits, on_start=records.append)
+    job_id = start(service, ClientRequestToken="token", JobName="Zinnia Quellwasser")
+    clock.sleep(0.1)
+    start(service, ClientRequestToken="token", JobName="Zinnia Quellwasser")
+    refused(lambda: start(service, "us-east-1"))
+    refused(lambda: start(service, ClientRequestToken="Zinnia Quellwasser"))
+    common: dict[str, Any] = {"operation": START, "region": REGION}
+    assert records == [
+        StartRecord(time=FakeClock().now(), token="token", job_id=job_id, **common),
+        StartRecord(time=clock.now(), token="token", job_id=job_id, repeated=True, **common),
+        StartRecord(time=clock.now(), token=None, error="TooManyRequestsException", **common),
+        StartRecord(time=clock.now(), token=None, error="InvalidRequestException", **common),
+    ]
+    assert "Zinnia" not in "".join(map(StartRecord.to_json, records))
 
 
 def test_requests_are_recorded_but_their_repr_hides_the_members(
