@@ -218,12 +218,12 @@ UNUSABLE_RESPONSES: dict[str, tuple[int, bytes]] = {
         200,
         (BROKEN_TIME % (JOB, '"9999-12-31T23:59:59-05:00"')).encode(),
     ),
-    "not a time at all": (200, (BROKEN_TIME % (JOB, "NaN")).encode()),
+    "not a number for a time": (200, (BROKEN_TIME % (JOB, "NaN")).encode()),
     "multiple choices": (300, b"{}"),
     "moved": (301, b"<html>"),
     "a list with an error status": (400, b"[]"),
     "HTML from a failed proxy": (502, b"<html>"),
-    "nothing from a failed server": (500, b""),
+    "an empty body from a failed server": (500, b""),
     "not UTF-8 from a failed server": (500, b"\xff"),
 }
 
@@ -247,7 +247,7 @@ def test_an_unusable_response_is_malformed_and_retryable(status: int, body: byte
 @pytest.mark.parametrize(
     "body",
     [(BROKEN_TIME % (JOB, "1e300")).encode(), b'{"%s": ' % JOB.encode() + b"[" * 100_000],
-    ids=["a time beyond all calendars", "nested without an end"],
+    ids=["a time beyond all calendars", "nested too deeply"],
 )
 def test_a_response_that_crashes_botocore_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedResponseError) as caught:

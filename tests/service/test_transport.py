@@ -228,9 +228,9 @@ CASES = (
     Case("resets within the request", resets_within_the_request, TransportError, reads=False),
     Case("closes after the request", nothing, TransportError),
     Case("resets after the request", resets_after(b""), TransportError),
-    Case("half a protocol", sends(b"HTTP/1."), TransportError),
-    Case("half a status", sends(b"HTTP/1.1 2"), TransportError),
-    Case("no HTTP", sends(b"SSH-2.0-%s\r\n" % SECRET.encode()), TransportError),
+    Case("cut within the protocol", sends(b"HTTP/1."), TransportError),
+    Case("cut within the status", sends(b"HTTP/1.1 2"), TransportError),
+    Case("not HTTP", sends(b"SSH-2.0-%s\r\n" % SECRET.encode()), TransportError),
     Case("reset within the headers", resets_after(b"HTTP/1.1 200 OK\r\nX: "), TransportError),
     Case("cut within the headers", sends(b"HTTP/1.1 200 OK\r\nContent-"), MalformedResponseError),
     Case(
@@ -250,7 +250,7 @@ CASES = (
     ),
     Case("chunked, cut between chunks", sends(CHUNKED + b'5\r\n{"Job\r\n'), TransportError),
     Case("chunked, cut within a chunk", sends(CHUNKED + b'40\r\n{"JobId'), TransportError),
-    Case("chunked, no length", sends(CHUNKED + b"zz\r\n" + JOB), TransportError),
+    Case("chunked, without a length", sends(CHUNKED + b"zz\r\n" + JOB), TransportError),
     Case("stalls at once", stalls_after(b""), TransportError, read_timeout=0.2),
     Case("stalls within the status", stalls_after(b"HTTP/1.1 2"), TransportError, read_timeout=0.2),
     Case(
@@ -265,7 +265,7 @@ CASES = (
         MalformedResponseError,
     ),
     Case(
-        "redirects with the method kept",
+        "redirects and keeps the method",
         sends(http("307 Moved", b"", headers=b"Location: http://127.0.0.1:9/\r\n")),
         MalformedResponseError,
     ),
@@ -275,24 +275,24 @@ CASES = (
         sends(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
         MalformedResponseError,
     ),
-    Case("a page", sends(http("200 OK", HTML)), MalformedResponseError),
+    Case("an HTML page", sends(http("200 OK", HTML)), MalformedResponseError),
     Case("a bad gateway", sends(http("502 Bad Gateway", HTML)), MalformedResponseError),
     Case("a gateway timeout", sends(http("504 Gateway Timeout")), MalformedResponseError),
     Case(
-        "a proxy's log-in",
+        "a proxy that asks for a login",
         sends(http("407 Proxy Authentication Required", HTML)),
         ServiceError,
         retried=False,
         unknown=False,
     ),
     Case(
-        "a proxy's throttle",
+        "a proxy that throttles",
         sends(http("429 Too Many Requests", HTML)),
         ThrottlingException,
         unknown=False,
     ),
     Case(
-        "a gigantic header",
+        "a very long header",
         sends(http("200 OK", JOB, headers=b"X-Big: " + SECRET.encode() * 5000 + b"\r\n")),
         TransportError,
     ),
@@ -302,29 +302,29 @@ CASES = (
         TransportError,
     ),
     Case(
-        "no Unicode",
+        "not UTF-8",
         sends(http("200 OK", b'{"JobId": "\xff%s"}' % SECRET.encode(), headers=JSON)),
         MalformedResponseError,
     ),
     Case(
-        "deeper than any parser reads",
+        "nested too deeply",
         sends(http("200 OK", b"[" * 200_000, headers=JSON)),
         MalformedResponseError,
     ),
     Case(
-        "an error's code that is no string",
+        "an error code that is not a string",
         sends(http("400 Bad Request", b'{"__type": 7}', headers=JSON)),
         MalformedResponseError,
     ),
     Case(
-        "an error that is no map",
+        "an error that is not a map",
         sends(http("400 Bad Request", b"[7]", headers=JSON)),
         MalformedResponseError,
     ),
 )
 
 # Values of Retry-After that RFC 9110 does not define. The response still means throttling.
-ODD_WAITS = (
+UNREADABLE_WAITS = (
     "soon",
     "-5",
     "1e9",
@@ -420,7 +420,7 @@ def test_a_redirect_is_not_followed(request_: StartPHIDetectionJobRequest) -> No
     assert elsewhere.requests == 0
 
 
-@pytest.mark.parametrize("wait", ODD_WAITS)
+@pytest.mark.parametrize("wait", UNREADABLE_WAITS)
 def test_an_unreadable_retry_after_is_ignored(
     wait: str, request_: StartPHIDetectionJobRequest
 ) -> None:
@@ -466,7 +466,7 @@ def test_retry_after_is_read(
 
 
 @pytest.fixture
-def uncredentialed(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove all credentials. The metadata service is off, and the files are empty."""
     for name in (
         "AWS_ACCESS_KEY_ID",
@@ -478,7 +478,7 @@ def uncredentialed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.usefixtures("uncredentialed")
+@pytest.mark.usefixtures("without_credentials")
 @pytest.mark.parametrize("half", [{}, {"AWS_ACCESS_KEY_ID": "testing"}])
 def test_without_complete_credentials_nothing_is_sent_or_retried(
     half: dict[str, str],
@@ -608,17 +608,17 @@ def untrusted(site: Site) -> str:
     return site.service(tls=site.tls)
 
 
-def with_the_name_of_another(site: Site) -> str:
+def with_a_certificate_for_another_name(site: Site) -> str:
     site.env(AWS_CA_BUNDLE=str(site.certificate))
     return site.service(tls=site.tls).replace("127.0.0.1", "localhost")
 
 
-def without_a_bundle(site: Site) -> str:
+def with_a_missing_bundle(site: Site) -> str:
     site.env(AWS_CA_BUNDLE=str(site.folder / f"{PASSWORD}.pem"))
     return site.service(tls=site.tls)
 
 
-def with_a_bundle_that_is_none(site: Site) -> str:
+def with_an_invalid_bundle(site: Site) -> str:
     (site.folder / "bundle.pem").write_text("-----BEGIN NOTHING-----")
     site.env(AWS_CA_BUNDLE=str(site.folder / "bundle.pem"))
     return site.service(tls=site.tls)
@@ -628,7 +628,7 @@ def without_tls(site: Site) -> str:
     return site.serve(sends(http("400 Bad Request")), reads=False).replace("http:", "https:")
 
 
-def with_a_handshake_that_is_cut(site: Site) -> str:
+def with_a_cut_handshake(site: Site) -> str:
     def cuts(connection: socket.socket, _stopping: threading.Event) -> None:
         connection.recv(65536)
 
@@ -653,12 +653,12 @@ def behind_a_proxy_that_is_not_there(site: Site) -> str:
     return "https://clinic.example"
 
 
-def behind_no_proxy_at_all(site: Site) -> str:
+def with_an_invalid_proxy_url(site: Site) -> str:
     site.env(HTTPS_PROXY=f"zinnia {PASSWORD}")
     return "https://clinic.example"
 
 
-def behind_a_proxy_whose_name_is_none(site: Site) -> str:
+def with_an_invalid_proxy_host_name(site: Site) -> str:
     site.env(HTTPS_PROXY=f"http://zinnia..{PASSWORD}:3128")
     return "https://clinic.example"
 
@@ -693,7 +693,7 @@ def with_a_line_break_in_the_region(site: Site) -> str:
     return site.service()
 
 
-def with_a_secret_that_no_text_is(site: Site) -> str:
+def with_a_secret_that_is_not_text(site: Site) -> str:
     site.env(AWS_SECRET_ACCESS_KEY=os.fsdecode(b"\xff" + PASSWORD.encode()))
     return site.service()
 
@@ -703,7 +703,7 @@ def without_keys(site: Site) -> str:
     return site.service()
 
 
-def without_the_token_file(site: Site) -> str:
+def with_a_missing_token_file(site: Site) -> str:
     site.no_keys()
     site.env(
         AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / PASSWORD),
@@ -712,7 +712,7 @@ def without_the_token_file(site: Site) -> str:
     return site.service()
 
 
-def with_keys_that_have_expired(site: Site) -> str:
+def with_expired_keys(site: Site) -> str:
     old = {
         "Version": 1,
         "AccessKeyId": "a",
@@ -734,7 +734,7 @@ def with_keys_that_have_expired(site: Site) -> str:
 def sts(site: Site, url: str) -> str:
     """Let the service at `url` hand out the credentials."""
     (site.folder / "token").write_text(PASSWORD)
-    without_the_token_file(site)
+    with_a_missing_token_file(site)
     site.env(AWS_WEB_IDENTITY_TOKEN_FILE=str(site.folder / "token"), AWS_ENDPOINT_URL_STS=url)
     return site.service()
 
@@ -747,7 +747,7 @@ def sts_that_hangs_up(site: Site) -> str:
     return sts(site, site.serve())
 
 
-def sts_that_talks_nonsense(site: Site) -> str:
+def sts_with_an_unusable_response(site: Site) -> str:
     return sts(site, site.serve(sends(http("200 OK", b"<html>"))))
 
 
@@ -782,13 +782,14 @@ class Unsent(NamedTuple):
 
 UNSENT = (
     Unsent(untrusted, ("the certificate of https://127.0.0.1:", "AWS_CA_BUNDLE", "ca_bundle")),
-    Unsent(with_the_name_of_another, ("the certificate of https://localhost:", "AWS_CA_BUNDLE")),
-    Unsent(without_a_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
-    Unsent(with_a_bundle_that_is_none, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
-    Unsent(without_tls, ("the TLS handshake with https://127.0.0.1:", "endpoint_url")),
     Unsent(
-        with_a_handshake_that_is_cut, ("could not connect to https://127.0.0.1:",), retried=True
+        with_a_certificate_for_another_name,
+        ("the certificate of https://localhost:", "AWS_CA_BUNDLE"),
     ),
+    Unsent(with_a_missing_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(with_an_invalid_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(without_tls, ("the TLS handshake with https://127.0.0.1:", "endpoint_url")),
+    Unsent(with_a_cut_handshake, ("could not connect to https://127.0.0.1:",), retried=True),
     Unsent(
         unheard,
         (
@@ -809,8 +810,8 @@ UNSENT = (
         ("could not connect to the proxy http://127.0.0.1:", "HTTPS_PROXY"),
         retried=True,
     ),
-    Unsent(behind_no_proxy_at_all, ("the proxy", "not ", "HTTPS_PROXY")),
-    Unsent(behind_a_proxy_whose_name_is_none, ("the host name", "HTTPS_PROXY")),
+    Unsent(with_an_invalid_proxy_url, ("the proxy", "not ", "HTTPS_PROXY")),
+    Unsent(with_an_invalid_proxy_host_name, ("the host name", "HTTPS_PROXY")),
     Unsent(
         behind_a_proxy_that_wants_a_password,
         ("the proxy http://127.0.0.1:", "HTTP 407", "HTTPS_PROXY"),
@@ -823,20 +824,20 @@ UNSENT = (
     Unsent(with_a_line_break_in_the_key_id, ("line breaks", "AWS_ACCESS_KEY_ID")),
     Unsent(with_a_line_break_in_the_token, ("line breaks", "AWS_SESSION_TOKEN")),
     Unsent(with_a_line_break_in_the_region, ("line breaks", "AWS_DEFAULT_REGION")),
-    Unsent(with_a_secret_that_no_text_is, ("cannot be signed", "AWS_SECRET_ACCESS_KEY")),
+    Unsent(with_a_secret_that_is_not_text, ("cannot be signed", "AWS_SECRET_ACCESS_KEY")),
     Unsent(without_keys, ("cannot be signed (NoCredentialsError)", "AWS_ACCESS_KEY_ID")),
     Unsent(
-        without_the_token_file,
+        with_a_missing_token_file,
         ("cannot be signed (FileNotFoundError)", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     ),
-    Unsent(with_keys_that_have_expired, ("cannot be signed (", "credential_process")),
+    Unsent(with_expired_keys, ("cannot be signed (", "credential_process")),
     Unsent(
         sts_that_is_not_there,
         ("no credentials", "could not connect to http://127.0.0.1:"),
         retried=True,
     ),
     Unsent(sts_that_hangs_up, ("no credentials", "the network failed", "AWS_PROFILE"), True),
-    Unsent(sts_that_talks_nonsense, ("no credentials", "cannot be decoded"), retried=True),
+    Unsent(sts_with_an_unusable_response, ("no credentials", "cannot be decoded"), retried=True),
     Unsent(
         sts_that_refuses,
         ("no credentials", "AssumeRoleWithWebIdentity", "AccessDenied", "role_arn"),
@@ -860,13 +861,13 @@ def fresh_session() -> Any:
 
 
 @contextmanager
-def owner_of_its_client(url: str, **options: Any) -> Generator[PHIClient, None, None]:
+def client_of_ours(url: str, **options: Any) -> Generator[PHIClient, None, None]:
     with PHIClient(session=fresh_session(), endpoint_url=url, **options) as client:
         yield client
 
 
 @contextmanager
-def of_a_client_of_the_user(
+def client_of_the_user(
     url: str, tries: int, mode: Literal["legacy", "standard"], **options: Any
 ) -> Generator[PHIClient, None, None]:
     config = Config(retries={"total_max_attempts": tries, "mode": mode})
@@ -878,18 +879,18 @@ def of_a_client_of_the_user(
     theirs.close()
 
 
-of_a_quiet_client = partial(of_a_client_of_the_user, tries=1, mode="standard")
-of_a_client_that_retries = partial(of_a_client_of_the_user, tries=3, mode="standard")
+client_of_the_user_without_retries = partial(client_of_the_user, tries=1, mode="standard")
+client_of_the_user_with_retries = partial(client_of_the_user, tries=3, mode="standard")
 # botocore's default before 1.44. It raises the last error once more, while it runs event handlers.
-of_a_client_that_retries_as_before = partial(of_a_client_of_the_user, tries=3, mode="legacy")
+client_of_the_user_with_legacy_retries = partial(client_of_the_user, tries=3, mode="legacy")
 
 
 @pytest.mark.parametrize(
     "connect",
     [
-        pytest.param(owner_of_its_client, id="ours"),
-        pytest.param(of_a_client_that_retries, id="standard"),
-        pytest.param(of_a_client_that_retries_as_before, id="legacy"),
+        pytest.param(client_of_ours, id="ours"),
+        pytest.param(client_of_the_user_with_retries, id="standard"),
+        pytest.param(client_of_the_user_with_legacy_retries, id="legacy"),
     ],
 )
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.arrange.__name__) for case in UNSENT])
@@ -924,7 +925,10 @@ def test_a_request_that_boto3_refuses_to_build_was_never_sent(
 ) -> None:
     with attrs.validators.disabled():
         broken = attrs.evolve(request_, job_name=cast("str", [PASSWORD]))
-    with of_a_quiet_client(site.service()) as client, pytest.raises(TransportError) as caught:
+    with (
+        client_of_the_user_without_retries(site.service()) as client,
+        pytest.raises(TransportError) as caught,
+    ):
         client.start_phi_detection_job(broken)
 
     error = caught.value
@@ -956,7 +960,7 @@ def test_a_proxy_password_with_a_slash_is_not_shown(
     url = unknown_host(site)
     site.env(HTTPS_PROXY="http://zinnia:40404/quellwasser@proxy.example:3128")
     with (
-        owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+        client_of_ours(url, retry=RetryPolicy(max_attempts=1)) as client,
         pytest.raises(TransportError) as caught,
     ):
         client.start_phi_detection_job(request_)
@@ -970,7 +974,7 @@ def test_retry_after_from_the_source_of_credentials_is_kept(
     site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     with (
-        owner_of_its_client(sts_that_is_busy(site), retry=RetryPolicy(max_attempts=1)) as client,
+        client_of_ours(sts_that_is_busy(site), retry=RetryPolicy(max_attempts=1)) as client,
         pytest.raises(TransportError) as caught,
     ):
         client.start_phi_detection_job(request_)
@@ -1002,7 +1006,7 @@ def test_behind_a_proxy_the_outcome_is_unknown_once_the_request_was_sent(
     arrange: Callable[[Site], str], site: Site, request_: StartPHIDetectionJobRequest
 ) -> None:
     with (
-        owner_of_its_client(
+        client_of_ours(
             arrange(site), retry=RetryPolicy(max_attempts=2), clock=FakeClock()
         ) as client,
         pytest.raises(TransportError) as caught,
@@ -1021,7 +1025,7 @@ def test_after_a_handshake_that_times_out_the_outcome_is_known(
     url = site.serve(stalls_after(b""), reads=False).replace("http:", "https:")
     config = Config(connect_timeout=0.2, read_timeout=60)
     with (
-        owner_of_its_client(url, config=config, retry=RetryPolicy(max_attempts=1)) as client,
+        client_of_ours(url, config=config, retry=RetryPolicy(max_attempts=1)) as client,
         pytest.raises(TransportError) as caught,
     ):
         client.start_phi_detection_job(request_)
@@ -1035,7 +1039,9 @@ FAILED = http("500 Internal Server Error", b'{"__type": "InternalServerException
 ACCEPTED = http("200 OK", JOB, headers=JSON)
 
 
-@pytest.mark.parametrize("connect", [of_a_client_that_retries, of_a_client_that_retries_as_before])
+@pytest.mark.parametrize(
+    "connect", [client_of_the_user_with_retries, client_of_the_user_with_legacy_retries]
+)
 @pytest.mark.parametrize(
     ("answers", "unknown"),
     [
@@ -1091,7 +1097,7 @@ def test_the_tries_of_an_earlier_call_do_not_count(
     unknown: list[bool] = []
     with (
         serving(behave) as server,
-        of_a_client_that_retries(server.url, retry=RetryPolicy(max_attempts=1)) as client,
+        client_of_the_user_with_retries(server.url, retry=RetryPolicy(max_attempts=1)) as client,
     ):
         for _ in range(2):
             with pytest.raises((TransportError, ServiceError)) as caught:
@@ -1114,8 +1120,8 @@ def test_nested_calls_count_their_own_tries(
     with (
         serving(behave) as server,
         serving(sends(THROTTLED)) as elsewhere,
-        of_a_quiet_client(elsewhere.url, retry=once) as other,
-        of_a_client_that_retries(server.url, retry=once) as client,
+        client_of_the_user_without_retries(elsewhere.url, retry=once) as other,
+        client_of_the_user_with_retries(server.url, retry=once) as client,
     ):
 
         def call_the_other(**_: Any) -> None:
@@ -1152,7 +1158,7 @@ def test_an_error_that_was_being_handled_around_the_call_does_not_count(
 
     with (
         closing(other),
-        owner_of_its_client(url, retry=RetryPolicy(max_attempts=1)) as client,
+        client_of_ours(url, retry=RetryPolicy(max_attempts=1)) as client,
         pytest.raises(TransportError) as caught,
     ):
         start_while_handling_an_error(client)
