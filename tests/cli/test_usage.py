@@ -126,7 +126,10 @@ def test_wrong_usage_of_a_process_exits_with_2(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        (("--replacement", "{Zinnia}"), "--replacement (format string) may only use the field {type}"),
+        (
+            ("--replacement", "{Zinnia}"),
+            "--replacement (format string) may only use the field {type}",
+        ),
         (("--replacement", "\udcff"), "--replacement (format string) must "),
         (("--min-score", "nan"), "--min-score (score) must be between 0 and 1"),
         (("--min-score", "1.5"), "--min-score (score) must be between 0 and 1"),

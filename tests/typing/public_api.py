@@ -1,7 +1,7 @@
-"""What a user's type checker sees. This file is checked, never run.
+"""The public API as type checkers see it. This file is checked, never run.
 
-Right uses say which type they have; wrong uses carry an ignore comment for the very error that they
-must be, and both checkers report a comment that has nothing left to ignore.
+Correct uses assert their types. Wrong uses have an ignore comment for the error that a type checker
+must report, and both checkers report a comment that ignores nothing.
 """
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
@@ -122,7 +122,7 @@ def jobs(job: Job) -> None:
     assert_type(job.wait(WaitPolicy(timeout=None), note), JobProperties)
     assert_type(job.wait(timeout=60), JobProperties)
     assert_type(job.wait(WaitPolicy(delay=1), timeout=None), JobProperties)
-    # Whatever the callback returns is nobody's business.
+    # The callback may return anything.
     job.wait(on_poll=lambda properties: properties.job_status.is_terminal)
     job.wait(on_poll=print)
 
@@ -166,7 +166,7 @@ def properties(job: JobProperties) -> None:
     assert_type(job.message, "str | None")
     assert_type(job.submit_time, "datetime | None")
     assert_type(job.input_data_config, "InputDataConfig | None")
-    # A state may be compared with its string, and is one.
+    # A state is a string and equals its value.
     assert_type(job.job_status == "COMPLETED", bool)
     assert_type(job.job_status == JobStatus.COMPLETED, bool)
     assert_type(job.job_status is JobStatus.COMPLETED, bool)
@@ -221,13 +221,13 @@ def version() -> None:
 
 # --- Wrong uses -----------------------------------------------------------------------------------
 
-# Every line with an ignore comment is a mistake that a user could make. The comment is the test:
-# mypy (warn_unused_ignores) and pyright (reportUnnecessaryTypeIgnoreComment) fail where it hides
-# nothing, which is where their users would not be told.
+# Every line with an ignore comment is a mistake that a user could make. The comment is the test: if
+# it ignores nothing, mypy (warn_unused_ignores) and pyright (reportUnnecessaryTypeIgnoreComment)
+# report the comment, because they would not report the mistake to a user.
 
 
 def positional_arguments() -> None:
-    """Members have names: two strings in the wrong order would be a wrong job."""
+    """Arguments are keyword-only, because two strings in the wrong order would be a wrong job."""
     InputDataConfig("notes.example")  # type: ignore[call-arg]  # s3_bucket= is wanted
     OutputDataConfig("notes.example")  # type: ignore[call-arg]  # s3_bucket= is wanted
     StartPHIDetectionJobRequest(SOURCE, TARGET, ROLE)  # type: ignore[call-arg]  # each member by its name
@@ -238,7 +238,7 @@ def positional_arguments() -> None:
 
 
 def missing_members() -> None:
-    """What the service requires has no default."""
+    """Required members have no default."""
     InputDataConfig()  # type: ignore[call-arg]  # no bucket
     InputDataConfig(s3_key="in")  # type: ignore[call-arg]  # no bucket
     StartPHIDetectionJobRequest(  # type: ignore[call-arg]  # no role
@@ -247,7 +247,7 @@ def missing_members() -> None:
 
 
 def misspelt_members() -> None:
-    """No member and no option that the service or we do not have."""
+    """Unknown members and options."""
     InputDataConfig(s3_bucket="notes.example", s3key="in")  # type: ignore[call-arg]  # s3_key
     JobFilter(status=JobStatus.FAILED)  # type: ignore[call-arg]  # job_status
     RetryPolicy(max_attempt=3)  # type: ignore[call-arg]  # max_attempts
@@ -256,7 +256,7 @@ def misspelt_members() -> None:
 
 
 def assignments(job: JobProperties, policy: RetryPolicy) -> None:
-    """Nothing changes once it was checked: `attrs.evolve` makes a new one."""
+    """A checked object cannot change. `attrs.evolve` makes a changed copy."""
     SOURCE.s3_key = "out"  # type: ignore[misc]  # frozen
     REQUEST.job_name = "tuesday"  # type: ignore[misc]  # frozen
     REQUEST.client_request_token = "token-2"  # type: ignore[misc]  # frozen, the token above all
@@ -265,7 +265,7 @@ def assignments(job: JobProperties, policy: RetryPolicy) -> None:
 
 
 def misspelt_names() -> None:
-    """The package loads its names lazily, and still has only those that it has."""
+    """The package loads names lazily, but type checkers still report names that do not exist."""
     _ = comprehend_phi.PHICleint  # type: ignore[attr-defined]  # PHIClient
     _ = EntityType.PHONE  # type: ignore[attr-defined]  # PHONE_OR_FAX
     _ = JobStatus.COMPLETE  # type: ignore[attr-defined]  # COMPLETED
@@ -273,7 +273,7 @@ def misspelt_names() -> None:
 
 
 def wrong_types(client: PHIClient, job: Job) -> None:
-    """What is refused at run time is seen before."""
+    """Type checkers report arguments that would be rejected at run time."""
     InputDataConfig(s3_bucket=None)  # type: ignore[arg-type]  # required
     InputDataConfig(s3_bucket=b"notes.example")  # type: ignore[arg-type]  # bytes
     StartPHIDetectionJobRequest(
@@ -301,7 +301,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
 
 
 def wrong_callbacks(job: Job) -> None:
-    """A callback gets the job as the service describes it."""
+    """A callback gets the properties of the job."""
 
     def takes_a_state(status: JobStatus) -> None: ...
 
@@ -312,6 +312,6 @@ def wrong_callbacks(job: Job) -> None:
 
 
 def what_may_be_absent(job: JobProperties) -> None:
-    """The service leaves members out of its answers."""
+    """The service may leave members out of its responses."""
     job.message.upper()  # type: ignore[union-attr]  # None unless it failed
     _ = job.output_data_config.s3_key  # type: ignore[union-attr]  # None in some answers
