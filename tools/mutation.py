@@ -44,7 +44,7 @@ TESTS = {
     "_results/reader": "results/test_streams",
     "_shapes": "core/test_shapes core/test_models",
     "_results/s3_errors": "results/test_storage results/test_obstore_storage",
-    "_results/s3_listing": "results/test_storage corpus/test_check",
+    "_results/s3_listing": "results/test_s3_listing",
     "_results/storage": "results/test_storage",
     "_threads": "core/test_threads",
     "_service/codec": "service/test_codec service/test_operations",

@@ -65,17 +65,17 @@ class Boto3Storage:
     def page(
         self, bucket: str, prefix: str, *, folders: bool = False, token: str | None = None
     ) -> Page:
-        """List one page of what begins with `prefix`: the first one, or the one of `token`.
+        """List one page of the keys that begin with `prefix`.
 
         Args:
             bucket: the bucket.
             prefix: the beginning of the keys.
-            folders: whether to list the folders directly below `prefix`, and not what is in them.
-            token: the `next_token` of the page before.
+            folders: list the folders directly below `prefix` instead of the objects in them.
+            token: the `next_token` of the previous page; None for the first page.
 
         Raises:
             MissingBucket: the bucket does not exist.
-            ResultsError, ServiceError, TransportError: as for `read`. The `key` is the prefix.
+            ResultsError, ServiceError, TransportError: raised as by `read`. The `key` is `prefix`.
         """
         members = {"Bucket": bucket, "Prefix": prefix}
         if folders:

@@ -1,7 +1,7 @@
-"""Parses listings of S3 in a sixth of the time that botocore takes.
+"""Parsing listings of S3 in a sixth of the time that botocore takes.
 
 botocore builds a dict with a parsed date for every object. A check or a plan lists millions of
-objects and needs three values of each.
+objects and needs only three values of each.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from .storage import ListedObject
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-_MEMBER = "ComprehendPHIObjects"  # what we add to the response
+_MEMBER = "ComprehendPHIObjects"  # the member that this module adds to a response
 _FIRST, _LAST = b"<Contents>", b"</Contents>"
 
 
 def parse_listings(client: BaseClient) -> None:
-    """Let a boto3 client parse listings fast, for `objects_in`.
+    """Make a boto3 client parse listings fast, so that `objects_in` gets the objects.
 
-    Its responses to ListObjectsV2 no longer have `Contents`, so only do this to a client that we
-    built ourselves.
+    The client's responses to ListObjectsV2 then lack `Contents`. So use this function only with
+    clients that this package built.
     """
     client.meta.events.register("before-parse.s3.ListObjectsV2", _take_objects)
 
 
 def objects_in(response: Mapping[str, Any]) -> list[ListedObject]:
-    """Return the objects in a response to ListObjectsV2, of any client."""
+    """Return the objects in a response of any boto3 client to ListObjectsV2."""
     taken: list[ListedObject] | None = response.get(_MEMBER)
     if taken is not None:
         return taken
@@ -45,7 +45,7 @@ def _take_objects(
 ) -> None:
     """Move the objects from the body of a response to a member that botocore does not parse.
 
-    If anything is unusual, leave the response alone, and botocore parses all of it.
+    Leave an unusual response unchanged, so that botocore parses all of it.
     """
     body: bytes = response_dict["body"]
     begin, end = body.find(_FIRST), body.rfind(_LAST) + len(_LAST)
@@ -60,7 +60,7 @@ def _take_objects(
 
 
 def _parsed(contents: bytes, *, is_encoded: bool) -> list[ListedObject] | None:
-    """Return the objects in a run of `Contents` elements, or None if it is something else."""
+    """Return the objects in consecutive `Contents` elements, or None for any other XML."""
     from xml.etree import ElementTree  # botocore has imported it by now
 
     objects: list[ListedObject] = []
