@@ -1,1 +1,1 @@
-"""Requests to the service: encoding, sending, and what their failures mean."""
+"""Calls to the service: operations, single attempts, and the errors of failed attempts."""
