@@ -35,6 +35,7 @@ TESTS = {
     "_service/phases": "service/test_transport service/test_operations service/test_connection",
     "_service/attempts": "service/test_transport service/test_operations",
     "_service/boto3_clients": "service/test_connection",
+    "_service/checks": "service/test_connection core/test_arguments",
     "_results/layout": "results/test_layout results/test_streams",
     "_quiet_botocore": "core/test_quiet_botocore",
     "_results/obstore_setup": "results/test_obstore_storage",

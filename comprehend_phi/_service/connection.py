@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from .._process import PerProcess, import_before_threads
 from ..errors import ClientClosedError, RequestValidationError, TransportError
-from .boto3_clients import (
-    Service,
-    build_client,
-    check_client,
-    check_s3_client,
-    check_settings,
-    replace_credential_locks,
-)
+from .attempts import track_tries
+from .boto3_clients import Service, build_client, replace_credential_locks
+from .checks import check_client, check_s3_client, check_settings
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -63,6 +58,7 @@ class Connection:
         check_settings(region_name, endpoint_url, session, config)
         if client is not None:
             check_client(client, endpoint_url)
+            track_tries(client)
         if s3_client is not None:
             check_s3_client(s3_client)
         _check_transport(s3_transport, s3_client)

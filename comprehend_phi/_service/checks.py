@@ -1,0 +1,105 @@
+"""Check the settings, configs and boto3 clients that users pass in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._shapes import InstanceShape, IntegerShape, NumberShape, StringShape, check_argument
+from ..errors import DoubleRetryWarning
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+_TEXT = InstanceShape(str)
+
+
+def check_settings(region_name: object, endpoint_url: object, session: Any, config: Any) -> None:
+    """Reject settings that boto3 would report as other faults, or only when it sends a request.
+
+    Raises:
+        RequestValidationError: the region or the endpoint is not a `str`, or an option of the
+            config is wrong.
+        TypeError: the session or the config is not one of boto3's.
+    """
+    check_argument("PHIClient", "region_name", _TEXT, region_name, optional=True)
+    check_argument("PHIClient", "endpoint_url", _TEXT, endpoint_url, optional=True)
+    for name, value, method, expected in (
+        ("session", session, "client", "boto3 session, such as boto3.Session()"),
+        ("config", config, "merge", "botocore config, such as botocore.config.Config()"),
+    ):
+        if value is not None and (isinstance(value, type) or not hasattr(value, method)):
+            raise TypeError(f"{name}= must be a {expected}")
+    if config is not None:
+        check_config(config)
+
+
+def _proxy_problem(url: str) -> str | None:
+    # botocore puts http:// in front of any URL that does not begin with one of these.
+    if "://" in url and not url.startswith(("http://", "https://")):
+        return "must begin with http:// or https://; other kinds of proxies are not supported"
+    return None
+
+
+_CONNECTIONS = IntegerShape("connections", 1)
+_SOCKET_TIMEOUT = NumberShape("seconds", 0.001, 2_147_483.0)  # sockets do not accept longer ones
+_PROXIES = InstanceShape(Mapping, "such as {'https': 'http://proxy.example:3128'}")
+_PROXY = StringShape("proxy", rule=_proxy_problem)
+
+
+def check_config(config: Any) -> None:
+    """Check options that boto3 needs to be right but does not check.
+
+    Raises:
+        RequestValidationError: an option of the boto3 client's `Config` is wrong.
+    """
+    check_argument("Config", "max_pool_connections", _CONNECTIONS, config.max_pool_connections)
+    for name in ("connect_timeout", "read_timeout"):
+        check_argument("Config", name, _SOCKET_TIMEOUT, getattr(config, name), optional=True)
+    check_argument("Config", "proxies", _PROXIES, config.proxies, optional=True)
+    for proxy in (config.proxies or {}).values():
+        check_argument("Config", "proxies", _PROXY, proxy, optional=True)
+
+
+def check_client(client: BaseClient, endpoint_url: str | None) -> None:
+    """Check a client for Comprehend Medical, and warn if it retries.
+
+    Raises:
+        TypeError: it is not such a client, or there is an `endpoint_url` beside it.
+        RequestValidationError: an option of its `Config` is wrong.
+    """
+    if endpoint_url is not None:
+        raise TypeError(
+            "endpoint_url= has no effect on client=; pass it to boto3 when you build that client"
+        )
+    if not hasattr(client, "start_phi_detection_job"):
+        raise TypeError("client= must be a boto3 client for comprehendmedical")
+    check_config(client.meta.config)
+    _warn_of_retries("client", client)
+
+
+def check_s3_client(client: BaseClient) -> None:
+    """Check a client for S3, and warn if it retries.
+
+    Raises:
+        TypeError: it is not such a client.
+        RequestValidationError: an option of its `Config` is wrong.
+    """
+    if not hasattr(client, "list_objects_v2"):  # boto3 resources do not have this method either
+        raise TypeError("s3_client= must be a boto3 client for S3, such as boto3.client('s3')")
+    check_config(client.meta.config)
+    _warn_of_retries("s3_client", client)
+
+
+def _warn_of_retries(name: str, client: BaseClient) -> None:
+    config: Any = client.meta.config  # botocore sets its options as attributes
+    retries: dict[str, Any] = config.retries or {}
+    if retries.get("total_max_attempts") != 1:
+        warnings.warn(
+            f"{name}= retries on its own, which multiplies the attempts of RetryPolicy."
+            " Build it with Config(retries={'total_max_attempts': 1}).",
+            DoubleRetryWarning,
+            # check_client, Connection(), PHIClient(), and then the line of the user.
+            stacklevel=5,
+        )
