@@ -44,15 +44,15 @@ ENTITY = Entity(
 # --- From dicts -----------------------------------------------------------------------------------
 
 
-def test_from_dict_takes_the_names_of_aws() -> None:
+def test_from_dict_accepts_the_names_of_aws() -> None:
     assert Entity.from_dict(MEMBERS) == ENTITY
 
 
-def test_from_dict_takes_any_mapping() -> None:
+def test_from_dict_accepts_any_mapping() -> None:
     assert Entity.from_dict(MappingProxyType(MEMBERS)) == ENTITY
 
 
-def test_from_dict_takes_an_entity_without_traits() -> None:
+def test_from_dict_accepts_an_entity_without_traits() -> None:
     assert Entity.from_dict({k: v for k, v in MEMBERS.items() if k != "Traits"}).traits == ()
 
 
@@ -60,11 +60,11 @@ def test_from_dict_ignores_members_that_the_service_may_add() -> None:
     assert Entity.from_dict({**MEMBERS, "Attributes": [], "NewMember": CANARY}) == ENTITY
 
 
-def test_from_dict_takes_a_type_that_nobody_knows_yet() -> None:
+def test_from_dict_accepts_an_unknown_type() -> None:
     assert Entity.from_dict({**MEMBERS, "Type": "RETINA_SCAN"}).type == "RETINA_SCAN"
 
 
-def test_from_dict_takes_what_boto3_returns() -> None:
+def test_from_dict_accepts_what_boto3_returns() -> None:
     session: Any = boto3.Session(region_name="us-east-1")
     client = session.client("comprehendmedical")
     with Stubber(client) as stub:
@@ -82,7 +82,7 @@ scores = st.floats(allow_nan=False)
 
 
 @given(numbers, numbers, numbers, scores, st.text(), st.text(), st.text())
-def test_from_dict_takes_whatever_json_can_carry(
+def test_from_dict_accepts_every_value_that_json_allows(
     id_: int, begin: int, end: int, score: float, text: str, category: str, type_: str
 ) -> None:
     members = {
@@ -126,7 +126,7 @@ def test_from_dict_takes_whatever_json_can_carry(
         ({7: CANARY}, "Expected `str` - at `key` in `$`"),
     ],
 )
-def test_from_dict_refuses_what_is_no_entity_without_quoting_it(members: Any, problem: str) -> None:
+def test_from_dict_rejects_an_invalid_entity_without_quoting_it(members: Any, problem: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
         Entity.from_dict(members)
 
@@ -139,7 +139,7 @@ def test_from_dict_refuses_what_is_no_entity_without_quoting_it(members: Any, pr
 
 
 @pytest.mark.parametrize("wrong", [None, 7, CANARY, json.dumps(MEMBERS), [MEMBERS], ENTITY, Entity])
-def test_from_dict_refuses_what_is_no_mapping(wrong: Any) -> None:
+def test_from_dict_rejects_other_objects_than_mappings(wrong: Any) -> None:
     with pytest.raises(RequestValidationError) as caught:
         Entity.from_dict(wrong)
 
@@ -165,7 +165,7 @@ def test_the_types_are_those_of_the_service_model() -> None:
 
 
 @pytest.mark.parametrize("type_", EntityType)
-def test_a_type_is_its_string(type_: EntityType) -> None:
+def test_a_type_equals_its_string(type_: EntityType) -> None:
     assert type_ == str(type_) == f"{type_}" == type_.name
     assert hash(type_) == hash(str(type_))
     assert pickle.loads(pickle.dumps(type_)) is type_

@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from comprehend_phi import (
     ComprehendPHIError,
+    Entity,
     InputDataConfig,
     InvalidRequestException,
     JobFailed,
@@ -36,6 +37,7 @@ from comprehend_phi import (
     StartPHIDetectionJobResponse,
     TransportError,
     WaitTimeout,
+    request_token,
 )
 from comprehend_phi.models import JobPage, ListPHIDetectionJobsRequest
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults
@@ -518,6 +520,26 @@ def test_a_failing_event_handler_of_the_user_leaks_nothing(
         pytest.param(lambda: OutputDataConfig(s3_bucket="abc", s3_key=f"{CANARY}\n"), id="line"),
         pytest.param(lambda: OutputDataConfig(s3_bucket="abc", s3_key=CANARY * 60), id="long key"),
         pytest.param(lambda: JobFilter(job_name=f"{CANARY}!"), id="filter"),
+        pytest.param(lambda: InputDataConfig.from_uri(CANARY), id="uri"),
+        pytest.param(lambda: OutputDataConfig.from_uri(f"s3://abc/{CANARY}//"), id="key in a uri"),
+        pytest.param(lambda: request_token(f"{CANARY}\ud800"), id="part of a token"),
+        pytest.param(lambda: Entity.from_dict({"Text": CANARY}), id="entity"),
+        pytest.param(
+            lambda: Entity.from_dict({"Text": CANARY, "Id": CANARY, CANARY: CANARY}),
+            id="id of an entity",
+        ),
+        pytest.param(
+            lambda: StartPHIDetectionJobRequest.from_dict(
+                {**request_with_canary().to_dict(), CANARY: CANARY}
+            ),
+            id="unknown member",
+        ),
+        pytest.param(
+            lambda: StartPHIDetectionJobRequest.from_dict(
+                {**request_with_canary().to_dict(), "InputDataConfig": CANARY}
+            ),
+            id="location in a dict",
+        ),
         pytest.param(
             lambda: JobFilter(job_name=CANARY, job_status=JobStatus.FAILED), id="two filters"
         ),
