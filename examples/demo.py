@@ -1,7 +1,7 @@
-"""What `make demo` does, with the library: find the PHI in a folder of notes, without AWS.
+"""Find the PHI in a folder of notes without AWS: `make demo`, written with the library.
 
-Starts the local service, uploads the notes, starts a job, follows it to its end, and reads what it
-found. Prints kinds and numbers, never what was found.
+This program starts the local service, uploads the notes, starts a job, waits for it and reads the
+results. It prints types and counts, but never the detected text.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ BUCKET = "hospital-notes"
 
 def main() -> None:
     """Run the job on a local service."""
-    # The local service checks no signature, but boto3 wants something to sign with.
+    # boto3 needs keys to sign with. The local service checks no signature.
     session = boto3.Session("local", "local", region_name="us-east-1")
     with LocalServer() as server:
-        config = Config(retries={"total_max_attempts": 1})  # the client's RetryPolicy retries
+        config = Config(retries={"total_max_attempts": 1})  # the client retries by itself
         s3 = session.client("s3", endpoint_url=server.endpoint_url, config=config)
         s3.create_bucket(Bucket=BUCKET)
         for path in NOTES.rglob("*.txt"):
@@ -43,31 +43,31 @@ def main() -> None:
 
 
 def run(client: PHIClient) -> None:
-    """Start a job over the notes, wait for it and show what it found."""
+    """Start a job over the notes, wait for it, and print what it found."""
     request = StartPHIDetectionJobRequest(
-        input_data_config=InputDataConfig(s3_bucket=BUCKET, s3_key="notes"),
-        output_data_config=OutputDataConfig(s3_bucket=BUCKET, s3_key="results"),
+        input_data_config=InputDataConfig.from_uri(f"s3://{BUCKET}/notes"),
+        output_data_config=OutputDataConfig.from_uri(f"s3://{BUCKET}/results"),
         data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
         kms_key="alias/phi-results",
     )
     job = client.submit(request)
-    print(f"Job {job.job_id} started; its token was {request.client_request_token}")
+    print(f"Job {job.job_id} started; its token is {request.client_request_token}")
     job.wait(WaitPolicy(delay=0.25), on_poll=lambda seen: print(f"  {seen.job_status}"))
 
     results = job.results()
-    print("\nFound, per note:")
+    print("\nEntities per note:")
     for document in results:
-        kinds = Counter(entity.type for entity in document.entities)
-        print(f"  {document.input_key.removeprefix('notes/'):32} {in_words(kinds)}")
+        types = Counter(entity.type for entity in document.entities)
+        print(f"  {document.input_key.removeprefix('notes/'):32} {in_words(types)}")
     for file in results.unprocessed:
         name = file.input_key.removeprefix("notes/")
         print(f"  {name:32} NOT PROCESSED: {file.error_code}. {file.error_message}")
-    print(f"\nIn all: {in_words(entity_counts(results))}")
+    print(f"\nIn all notes: {in_words(entity_counts(results))}")
 
 
-def in_words(kinds: Counter[str]) -> str:
-    """Kinds and their numbers, the most frequent first."""
-    return ", ".join(f"{number} {kind}" for kind, number in kinds.most_common()) or "nothing"
+def in_words(types: Counter[str]) -> str:
+    """Return the types and their counts, the most frequent type first."""
+    return ", ".join(f"{number} {kind}" for kind, number in types.most_common()) or "nothing"
 
 
 if __name__ == "__main__":

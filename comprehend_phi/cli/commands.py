@@ -72,7 +72,7 @@ class _Command(click.Command):
             labels = {parameter.name: label(parameter) for parameter in self.params}
             reason = error.reason
             for field, option in labels.items():
-                reason = reason.replace(f"beside {field}:", f"beside {option}:")
+                reason = reason.replace(f"together with {field}:", f"together with {option}:")
             message = f"{labels.get(error.field, error.field)} ({error.shape}) {reason}"
         raise Exit(USAGE, message)
 

@@ -39,7 +39,7 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
         end = interrupted("Interrupted. The job may have been started.", again)
     except ActiveJobLimitExceeded as error:
         end = Exit(
-            FAILED, f"{error}", "To wait for a free slot, add --slot-timeout SECONDS.", again
+            FAILED, str(error), "To wait for a free slot, add --slot-timeout SECONDS.", again
         )
     except (ServiceError, TransportError) as error:
         if not error.outcome_unknown:

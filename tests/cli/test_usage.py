@@ -56,7 +56,10 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         (("wait", "\udcff"), "JOB_ID (JobId) must consist of"),
         (("start", "Zinnia", LOCATIONS[1]), "SOURCE must be a URI such as s3://"),
         (("start", "s3://Zinnia/", LOCATIONS[1]), "SOURCE (S3Bucket) must consist of"),
-        (("detect", LOCATIONS[0], "Zinnia"), "DESTINATION must be a URI such as s3://"),
+        (
+            ("detect", LOCATIONS[0], "Zinnia"),
+            "DESTINATION must be a URI such as s3://bucket/prefix, or a folder with --local",
+        ),
         (("detect", "--local", "Zinnia", "out"), "SOURCE must be an existing folder"),
         (
             ("detect", "--local", ".", "out", "--region", "x"),
@@ -91,6 +94,10 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         (("detect", "--local", ".", "out"), "DESTINATION must not be in SOURCE"),
         (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
         (("list", "--name", "a", "--status", "FAILED"), "--status (Comprehend"),
+        (
+            ("list", "--before", "2031-02-03", "--after", "2031-02-03"),
+            "--after (ComprehendMedicalAsyncJobFilter) cannot be set together with --before:",
+        ),
         (("list", "--before", "Zinnia"), "--before must be a date"),
         (("list", "--before", "2031-02-30"), "--before must be a date"),
         (("list", "--after", ""), "--after must be a date"),
