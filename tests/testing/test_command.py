@@ -155,11 +155,12 @@ def test_the_options_limit_the_account(tmp_path: Path) -> None:
         start(client)
         with pytest.raises(ClientError) as refused:
             start(client)
-    assert refused.value.response["Error"] == {
+    response: Any = refused.value.response
+    assert response["Error"] == {
         "Code": "ThrottlingException",
         "Message": "Rate exceeded",
     }
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 429
 
 
 def test_the_options_choose_other_rules(tmp_path: Path) -> None:
@@ -170,7 +171,8 @@ def test_the_options_choose_other_rules(tmp_path: Path) -> None:
         assert [job["JobId"] for job in listed] == ids
         with pytest.raises(ClientError) as missing:
             client.stop_phi_detection_job(JobId="0" * 32)
-        assert missing.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+        response: Any = missing.value.response
+        assert response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 
 def test_the_journal_has_a_line_for_each_start(tmp_path: Path) -> None:
@@ -211,7 +213,8 @@ def outcomes(url: str) -> list[str]:
             try:
                 client.list_phi_detection_jobs()
             except ClientError as error:
-                found.append(error.response["Error"]["Code"])
+                response: Any = error.response
+                found.append(response["Error"]["Code"])
             except Exception as error:  # noqa: BLE001 - any fault on the way
                 found.append(type(error).__name__)
             else:

@@ -6,7 +6,7 @@ Each test takes the SDK through one of its main flows under every alternative ru
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -91,7 +91,9 @@ def session() -> Any:
 
 
 @contextmanager
-def serving(rules: Rules, clock: FakeClock, **limits: Any) -> Iterator[tuple[LocalServer, Any]]:
+def serving(
+    rules: Rules, clock: FakeClock, **limits: Any
+) -> Generator[tuple[LocalServer, Any], None, None]:
     """Run a server with notes, and yield it and a function that builds clients for it."""
     config = Config(retries={"total_max_attempts": 1})
     with LocalServer(clock=clock, job_seconds=300, rules=rules, limits=Limits(**limits)) as server:
