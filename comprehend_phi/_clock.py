@@ -115,21 +115,23 @@ class ClientClock:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        sleep = asyncio.ensure_future(self._clock.sleep_async(seconds))
-        ended = False
+        closed: asyncio.Future[None] = loop.create_future()
 
         def end() -> None:
-            nonlocal ended
-            ended = True
             with suppress(RuntimeError):  # the loop is closed, so nothing waits for this sleep
-                loop.call_soon_threadsafe(sleep.cancel)
+                loop.call_soon_threadsafe(closed.cancel)
 
+        # Closing ends a future beside the sleep. If it cancelled the sleep, nobody could tell
+        # whether a `CancelledError` is the user's, which must be raised.
+        sleep = asyncio.ensure_future(self._clock.sleep_async(seconds))
         with self._ended_by(end):
             try:
-                await sleep
+                await asyncio.wait({sleep, closed}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
-                if not ended:
-                    raise
+                sleep.cancel()
+                raise
+        if not sleep.cancel():
+            sleep.result()  # raises what the user's clock raised
 
     @contextmanager
     def _ended_by(self, end: Callable[[], object]) -> Generator[None, None, None]:

@@ -26,6 +26,7 @@ from comprehend_phi import (
     JobProperties,
     PHIClient,
     StartPHIDetectionJobRequest,
+    SystemClock,
     WaitPolicy,
 )
 from comprehend_phi.testing import FakeClock, LocalServer, faults
@@ -494,6 +495,139 @@ def test_cancelling_an_iteration_waits_for_no_backoff_whatever_the_clock(
             reading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reading
+
+    asyncio.run(main())
+
+
+# --- Cancelling and closing -----------------------------------------------------------------------
+
+
+class Sleeper(SystemClock):
+    """A clock that says when a task sleeps, and does not wake it."""
+
+    def __init__(self) -> None:
+        self.asleep = asyncio.Event()
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.asleep.set()
+        await asyncio.sleep(3600)
+
+
+async def wait_for_job(client: Any, request: StartPHIDetectionJobRequest) -> None:
+    await (await client.submit(request)).wait()
+
+
+async def back_off(client: Any, request: StartPHIDetectionJobRequest) -> None:
+    await client.start_phi_detection_job(request)
+
+
+@pytest.mark.parametrize("call", [wait_for_job, back_off])
+@pytest.mark.parametrize("order", ["cancel", "cancel, close", "close, cancel", "close"])
+def test_a_sleeping_call_ends_by_cancellation_if_its_task_was_cancelled(
+    order: str,
+    call: Callable[..., Any],
+    connect: Callable[..., Any],
+    server: LocalServer,
+    request_: StartPHIDetectionJobRequest,
+) -> None:
+    if call is back_off:
+        server.service.script(faults.throttle())
+
+    async def main() -> BaseException | None:
+        clock = Sleeper()
+        client = connect(AsyncPHIClient, clock=clock)
+        task = asyncio.create_task(call(client, request_))
+        await clock.asleep.wait()
+        closings: list[asyncio.Task[None]] = []
+        for step in order.split(", "):
+            if step == "cancel":
+                task.cancel()
+            else:
+                closings.append(asyncio.create_task(client.close()))
+                await asyncio.sleep(0)  # until it waits for the threads
+        [raised] = await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), SOON)
+        await asyncio.gather(*closings)
+        assert task.cancelled() is ("cancel" in order)
+        return raised
+
+    raised = asyncio.run(main())
+
+    if "cancel" in order:
+        assert isinstance(raised, asyncio.CancelledError)
+    else:
+        assert isinstance(raised, ClientClosedError)
+
+
+# --- What close() waits for -----------------------------------------------------------------------
+
+OurThreads = Callable[[], list[threading.Thread]]
+
+
+class SlowToOpen:
+    """A boto3 client for S3 whose properties can be read only later in threads of ours."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.asked = threading.Event()
+        self.answer = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "meta" and threading.current_thread().name.startswith("comprehend_phi"):
+            self.asked.set()
+            assert self.answer.wait(SOON)
+        return getattr(self._client, name)
+
+
+def test_closing_while_the_storage_opens_leaves_no_threads(
+    connect: Callable[..., Any], job_id: str, s3: Any, our_threads: OurThreads
+) -> None:
+    slow = SlowToOpen(s3)
+
+    async def main() -> None:
+        client = connect(AsyncPHIClient, s3_client=slow)
+        results = asyncio.create_task(client.results(job_id))
+        assert await asyncio.to_thread(slow.asked.wait, SOON)
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)  # until it waits for the threads
+        slow.answer.set()
+        with pytest.raises(ClientClosedError) as caught:
+            await results
+        await closing
+        assert_refused(caught.value, "results")
+        assert our_threads() == []
+
+    asyncio.run(main())
+
+
+class SlowToRead(SlowToOpen):
+    """A boto3 client for S3 that returns documents only later."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_object(self, **members: Any) -> Any:
+        if members["Key"].endswith(".out"):
+            self.asked.set()
+            assert self.answer.wait(SOON)
+        return self._client.get_object(**members)
+
+
+def test_closing_waits_for_the_reads_that_are_in_flight(
+    connect: Callable[..., Any], job_id: str, s3: Any, our_threads: OurThreads
+) -> None:
+    slow = SlowToRead(s3)
+
+    async def main() -> None:
+        client = connect(AsyncPHIClient, s3_client=slow)
+        reading = asyncio.create_task(to_list(await client.results(job_id)))
+        assert await asyncio.to_thread(slow.asked.wait, SOON)
+        # Closing that waits for nothing would be over by then.
+        asyncio.get_running_loop().call_later(0.1, slow.answer.set)
+        await client.close()
+        assert slow.answer.is_set()
+        assert our_threads() == []
+        with pytest.raises(ClientClosedError):
+            await reading
 
     asyncio.run(main())
 
