@@ -30,6 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 from _measure import Comparison, in_turns, print_table
+from botocore.config import Config
 
 from comprehend_phi import (
     InputDataConfig,
@@ -204,9 +205,7 @@ def measure_time(url: str) -> None:
 class Listing:
     """What a check asks of a boto3 client, with keys that it makes up."""
 
-    meta = SimpleNamespace(
-        config=SimpleNamespace(retries={"total_max_attempts": 1}, max_pool_connections=10)
-    )
+    meta = SimpleNamespace(config=Config(retries={"total_max_attempts": 1}))
 
     def head_bucket(self, **_: Any) -> Any:
         """Answer that the bucket exists."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..models import (
     OutputDataConfig,
     StartPHIDetectionJobRequest,
 )
+from .checking import Checks, check
 from .delivery import Delivery, require_page
 from .exits import COMPLETE_VARIABLE, DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit, run
 from .files import require_writable
@@ -31,11 +33,13 @@ from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
     FOLDER_OF_COPIES,
     REVIEW_PAGE,
+    check_options,
     complete_local_folder,
     complete_status,
     json_option,
     label,
     poll_seconds_option,
+    price_option,
     s3_location,
     service_options,
     show_names_option,
@@ -107,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @click.argument("source", shell_complete=complete_local_folder)
 @click.argument("destination", shell_complete=complete_local_folder)
 @start_options
+@check_options
 @click.option(
     "--local",
     is_flag=True,
@@ -134,6 +139,7 @@ def detect(
     source: str,
     destination: str,
     start: StartOptions,
+    checks: Checks,
     local: bool,
     redact: Path | None,
     review: Path | None,
@@ -169,6 +175,7 @@ def detect(
         target = at_aws(service, request, clock, slot_timeout)
 
     with target as here:
+        checks.require(here.client, here.request)
         job = submit(here.client, here.request)
         properties = wait(job, policy, clock, here.how_to_wait(job.job_id), as_json=as_json)
         with reading(job.job_id, here.how_to_read(job.job_id)):
@@ -210,6 +217,7 @@ def detect(
 @click.argument("source")
 @click.argument("destination")
 @start_options
+@check_options
 @slot_timeout_option
 @service_options
 @json_option
@@ -217,6 +225,7 @@ def start_job(
     source: str,
     destination: str,
     start: StartOptions,
+    checks: Checks,
     slot_timeout: float,
     service: Service,
     as_json: bool,
@@ -228,12 +237,43 @@ def start_job(
     """
     request = _s3_request(source, destination, start)
     with service.client(slot_timeout=slot_timeout) as client:
+        checks.require(client, request)
         job_id = submit(client, request).job_id
     if as_json:
         emit_json({"job_id": job_id, "client_request_token": request.client_request_token})
     else:
         emit(job_id)
     return DONE
+
+
+@app.command("check")
+@click.argument("source")
+@click.argument("destination", required=False)
+@click.option(
+    "--read",
+    is_flag=True,
+    help="Also download the notes, to check that they are UTF-8 and to count their characters.",
+)
+@price_option
+@service_options
+@json_option
+def check_notes(
+    source: str,
+    destination: str | None,
+    read: bool,
+    price: Decimal | None,
+    service: Service,
+    as_json: bool,
+) -> int:
+    """Check the notes of a job before you pay for it, and estimate its cost.
+
+    SOURCE is where the notes are, and DESTINATION is where the results would go. Both are URIs such
+    as s3://bucket/prefix. Nothing is started, and nothing is written.
+    """
+    notes = s3_location(InputDataConfig, "SOURCE", source)
+    results = destination and s3_location(OutputDataConfig, "DESTINATION", destination)
+    with service.client() as client:
+        return check(client, notes, results or None, read=read, price=price, as_json=as_json)
 
 
 # --- Commands for a job's state -------------------------------------------------------------------

@@ -26,7 +26,8 @@ from ..errors import (
 from .output import ClosedPipe, inform
 from .progress import retries_shown
 
-DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 3, 4, 130, 141
+DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INPUT_ERRORS, COSTS_MORE = range(7)
+INTERRUPTED, CLOSED_PIPE = 130, 141
 
 # For help texts. A backspace alone on its line keeps click from filling the paragraph.
 EXIT_CODES = """\b
@@ -36,6 +37,8 @@ Exit codes:
     2  wrong usage
     3  partial success: some files were not processed
     4  timed out
+    5  the input has errors; nothing was started
+    6  the job may cost more than --max-cost; nothing was started
   130  interrupted
   141  the reader of the output has closed it
 """

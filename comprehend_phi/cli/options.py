@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from ..errors import RequestValidationError
 from ..models import InputDataConfig, JobStatus, OutputDataConfig
+from .checking import Checks, us_dollars
 from .exits import USAGE, Exit
 from .files import local_path
 from .targets import Service, StartOptions
@@ -193,6 +194,29 @@ start_options = _combined(
     ),
 )
 
+_DOLLARS = "must be a number of US dollars, such as 0.0014"
+
+check_options = _combined(
+    "checks",
+    Checks,
+    click.option(
+        "--check",
+        is_flag=True,
+        help="Check the notes in SOURCE first, as `check` does. If they have errors, start no job.",
+    ),
+    click.option(
+        "--max-cost",
+        metavar="USD",
+        callback=checked(us_dollars, _DOLLARS),
+        help="Start no job if it may cost more than this number of US dollars at list price.",
+    ),
+)
+price_option = click.option(
+    "--price",
+    metavar="USD",
+    callback=checked(us_dollars, _DOLLARS),
+    help="The price of 100 characters in US dollars. Without it, the list price: 0.0014.",
+)
 timeout_option = click.option(
     "--timeout",
     type=float,

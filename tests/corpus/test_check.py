@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,9 +46,9 @@ from comprehend_phi.corpus import (
 )
 from comprehend_phi.testing import FakeClock
 
+from ..conftest import CANARY
 from .conftest import Check
 
-CANARY = "Zinnia Quellwasser"
 NOTE = b"Patient: Ada Example, phone (555) 555-0142"
 
 
@@ -493,7 +494,7 @@ class Listing:
     """
 
     def __init__(self, count: int) -> None:
-        config = SimpleNamespace(retries={"total_max_attempts": 1}, max_pool_connections=2)
+        config = Config(retries={"total_max_attempts": 1}, max_pool_connections=2)
         self.meta = SimpleNamespace(config=config)
         self.pages = 0
         self._count = count
