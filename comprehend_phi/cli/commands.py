@@ -27,7 +27,7 @@ from ..models import (
 from .checking import Checks, check
 from .delivery import Delivery, require_page
 from .exits import COMPLETE_VARIABLE, DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit, run
-from .files import require_writable
+from .files import require_separate, require_writable
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
@@ -158,6 +158,8 @@ def detect(
         require_writable("--redact", redact)
     if review is not None:
         require_page("--review", review)
+    files = {"--redact": redact, "--review": review}
+    require_separate(files)
     clock = WatchedClock()
     if local:
         if service != Service():
@@ -166,9 +168,9 @@ def detect(
             )
         if start.allow_overlap:
             raise Exit(USAGE, "--local cannot be combined with --allow-overlap")
-        folders = local_folders(source, destination, {"--redact": redact, "--review": review})
+        notes, folder = local_folders(source, destination, files)
         policy = _wait_policy(timeout, LOCAL_POLL_SECONDS if delay is None else delay)
-        target = at_local_service(*folders, start, clock)
+        target = at_local_service(notes, folder, start, clock)
     else:
         request = _s3_request(source, destination, start, hint=", or a folder with --local")
         policy = _wait_policy(timeout, delay)

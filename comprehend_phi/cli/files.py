@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
 from secrets import token_hex
 
@@ -173,14 +174,29 @@ def replaceable(path: Path) -> bool:
 # --- Checks before a job is started ---------------------------------------------------------------
 
 
-def keep_out_of(source: Path, paths: Mapping[str, Path | None]) -> None:
-    """Raise `Exit` if one of `paths`, by argument, is inside SOURCE: the next run would read it."""
-    folder = _real_path(source)
-    for argument, path in paths.items():
-        if path is not None and _real_path(path).is_relative_to(folder):
-            raise Exit(
-                USAGE, f"{argument} must not be in SOURCE: the next run would read it as a note"
-            )
+def require_separate(paths: Mapping[str, Path | None]) -> None:
+    """Raise `Exit` if two of `paths`, by argument, are the same or one is inside the other.
+
+    Such a command could replace a note, read its own output as notes in the next run, or put files
+    that quote notes among the redacted copies.
+    """
+    real = {argument: _real_path(path) for argument, path in paths.items() if path is not None}
+    for (outer, folder), (inner, path) in permutations(real.items(), 2):
+        if _same(folder, path):
+            problem = f"{inner} and {outer} must not be the same path"
+        elif any(_same(folder, parent) for parent in path.parents):
+            problem = f"{inner} must not be in {outer}"
+        else:
+            continue
+        raise Exit(USAGE, f"{problem}. Choose paths of which none is inside another.")
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        # The file system may ignore case.
+        return one == other or one.samefile(other)
+    except OSError:
+        return False
 
 
 def require_writable(argument: str, folder: Path) -> None:

@@ -18,7 +18,7 @@ from .._service.boto3_clients import build_with_boto3
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig
 from .exits import USAGE, Exit
-from .files import Folder, keep_out_of, local_path, require_writable
+from .files import Folder, local_path, require_separate, require_writable
 from .notes import find_notes, read_note
 from .targets import StartOptions, Target
 
@@ -36,8 +36,8 @@ _KMS_KEY = "alias/local"
 
 def local_folders(
     source: str, destination: str, files: Mapping[str, Path | None]
-) -> tuple[Path, Path]:
-    """Return the folders of a local job.
+) -> tuple[dict[str, Path], Path]:
+    """Return the notes of a local job by key, and the folder for its results.
 
     Args:
         source: SOURCE, the folder of the notes.
@@ -50,9 +50,14 @@ def local_folders(
     notes, output = _local_folder("SOURCE", source), _local_folder("DESTINATION", destination)
     if not notes.is_dir():
         raise Exit(USAGE, "SOURCE must be an existing folder if you use --local")
-    keep_out_of(notes, {**files, "DESTINATION": output})
+    outputs = {**files, "DESTINATION": output}
+    require_separate({**outputs, "SOURCE": notes})
     require_writable("DESTINATION", output)
-    return notes, output
+    found = find_notes(notes)
+    for path in found.values():
+        if path.is_symlink():
+            require_separate({**outputs, f"the target of the link {path}": path})
+    return found, output
 
 
 def _local_folder(argument: str, text: str) -> Path:
@@ -65,10 +70,9 @@ def _local_folder(argument: str, text: str) -> Path:
 
 @contextmanager
 def at_local_service(
-    source: Path, destination: Path, options: StartOptions, clock: Clock
+    notes: Mapping[str, Path], destination: Path, options: StartOptions, clock: Clock
 ) -> Generator[Target, None, None]:
-    """Run the job in this process on every file in `source`."""
-    notes = find_notes(source)
+    """Run the job in this process on these notes, by key."""
     request = evolve(
         options,
         data_access_role_arn=options.data_access_role_arn or _ROLE_ARN,

@@ -81,7 +81,7 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         (("redact", "1", "file:/Zinnia"), "FOLDER must be a local folder"),
         (("review", "1", "s3://Zinnia/a"), "FILE must be a local file"),
         (("review", "1", ""), "FILE must be a local file"),
-        (("detect", "--local", ".", "out", "--redact", "./"), "--redact must not be in SOURCE"),
+        (("detect", "--local", ".", "../out", "--redact", "./"), "SOURCE and --redact must not be"),
         (
             ("detect", "--local", ".", "../out", "--review", "a/page.html"),
             "--review must not be in SOURCE",
