@@ -29,7 +29,9 @@ try:
 except ModuleNotFoundError as _cause:
     _missing = str(_cause.name).partition(".")[0]
     raise ModuleNotFoundError(
-        f"the local service needs {_missing}: pip install 'comprehend_phi[testing]'", name=_missing
+        f"the local service needs the module {_missing}, which the extra `testing` of"
+        " comprehend_phi installs",
+        name=_missing,
     ) from None
 
 __all__ = [
