@@ -114,14 +114,13 @@ class _S3Location(UncheckedLocation):
             RequestValidationError: `uri` is not a `str` that begins with `s3://`, or its bucket or
                 key breaks the rules of this class.
         """
-        check_argument(f"{cls.__name__}.from_uri", "uri", _shapes.S3_URI, uri)
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        return cls(s3_bucket=bucket, s3_key=key or None)
+        bucket, key = _split_uri(cls, uri)
+        return cls(s3_bucket=bucket, s3_key=key)
 
     @property
     def uri(self) -> str:
         """The location as `from_uri` takes it. It contains the key, which may name people."""
-        return f"s3://{self.s3_bucket}/{self.s3_key}" if self.s3_key else f"s3://{self.s3_bucket}"
+        return _join_uri(self.s3_bucket, self.s3_key)
 
 
 @frozen(kw_only=True)
@@ -143,6 +142,52 @@ class OutputDataConfig(_S3Location):
         s3_bucket: the bucket's name, in the region of the service endpoint.
         s3_key: the folder. None means the top of the bucket. Not in the repr.
     """
+
+
+@frozen
+class S3Location:
+    """A folder in S3 that is not part of a request, such as the one for redacted copies.
+
+    Attributes:
+        bucket: the bucket's name.
+        key: the folder. None means the whole bucket. Keys may name people, so the repr does not
+            show this.
+
+    Raises:
+        RequestValidationError: a value breaks the rules that the locations of a request follow.
+    """
+
+    bucket: str = field(validator=_shapes.S3_BUCKET)
+    key: str | None = field(default=None, repr=False, validator=optional(_shapes.S3_KEY))
+
+    @classmethod
+    def from_uri(cls, uri: str) -> Self:
+        """Build the location from a URI such as `s3://bucket/folder`.
+
+        `s3://bucket` and `s3://bucket/` have no key. Everything after the bucket's slash is the
+        key, exactly as it is: a `%`, `?` or `#` has no special meaning.
+
+        Raises:
+            RequestValidationError: `uri` is not a `str` that begins with `s3://`, or its bucket or
+                key breaks the rules of this class.
+        """
+        return cls(*_split_uri(cls, uri))
+
+    @property
+    def uri(self) -> str:
+        """The location as `from_uri` takes it. It contains the key, which may name people."""
+        return _join_uri(self.bucket, self.key)
+
+
+def _split_uri(cls: type, uri: str) -> tuple[str, str | None]:
+    """Return the bucket and the key in a URI from which `cls` is built."""
+    check_argument(f"{cls.__name__}.from_uri", "uri", _shapes.S3_URI, uri)
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key or None
+
+
+def _join_uri(bucket: str, key: str | None) -> str:
+    return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
 
 
 def _folder(key: str | None) -> str:

@@ -9,6 +9,7 @@
 Importing this package does not import boto3.
 """
 
+from ..models import S3Location
 from .check import check_input, check_input_async, check_objects
 from .limits import ServiceLimits
 from .report import (
@@ -29,6 +30,7 @@ __all__ = [
     "InputProblem",
     "InputReport",
     "ProblemCode",
+    "S3Location",
     "ServiceLimits",
     "check_input",
     "check_input_async",

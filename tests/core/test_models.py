@@ -27,6 +27,7 @@ from comprehend_phi import (
     OutputDataConfig,
     RequestValidationError,
     RetryPolicy,
+    S3Location,
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
     WaitPolicy,
@@ -259,6 +260,41 @@ def test_a_location_equals_the_location_from_its_uri(
 
     # An empty key means the same as None.
     assert cls.from_uri(location.uri) == attrs.evolve(location, s3_key=key or None)
+
+
+@pytest.mark.parametrize(("uri", "parts"), URIS.items())
+def test_a_uri_is_split_for_a_location_outside_requests(
+    uri: str, parts: tuple[str, str | None]
+) -> None:
+    location = S3Location.from_uri(uri)
+
+    assert (location.bucket, location.key) == parts
+    assert location == S3Location(*parts)
+    assert S3Location.from_uri(location.uri) == location
+
+
+@pytest.mark.parametrize(
+    ("build", "owner", "field"),
+    [
+        (lambda: S3Location.from_uri(CANARY), "S3Location.from_uri", "uri"),
+        (lambda: S3Location(CANARY), "S3Location", "bucket"),
+        (lambda: S3Location("abc", f"{CANARY}//"), "S3Location", "key"),
+        (lambda: S3Location("abc", CANARY * 60), "S3Location", "key"),
+    ],
+    ids=["uri", "bucket", "slashes", "long key"],
+)
+def test_an_invalid_location_outside_requests_is_rejected_without_quoting_it(
+    build: Callable[[], S3Location], owner: str, field: str
+) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        build()
+
+    assert (caught.value.owner, caught.value.field) == (owner, field)
+    assert CANARY not in f"{caught.value!r} {caught.value} {vars(caught.value)}"
+
+
+def test_the_repr_of_a_location_outside_requests_has_no_key() -> None:
+    assert repr(S3Location("abc", CANARY)) == "S3Location(bucket='abc')"
 
 
 # --- Requests -------------------------------------------------------------------------------------

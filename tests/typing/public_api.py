@@ -37,6 +37,7 @@ from comprehend_phi import (
     PHIClient,
     RequestValidationError,
     RetryPolicy,
+    S3Location,
     ServiceError,
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
@@ -81,6 +82,9 @@ def requests() -> None:
     assert_type(InputDataConfig.from_uri("s3://notes.example"), InputDataConfig)
     assert_type(OutputDataConfig.from_uri("s3://results.example/out"), OutputDataConfig)
     assert_type(TARGET.uri, str)
+    assert_type(S3Location("copies.example", "2031").key, "str | None")
+    assert_type(S3Location.from_uri("s3://copies.example/2031"), S3Location)
+    assert_type(S3Location(bucket="copies.example").uri, str)
     assert_type(REQUEST.input_data_config, InputDataConfig)
     assert_type(REQUEST.output_data_config, OutputDataConfig)
     assert_type(REQUEST.job_name, "str | None")
@@ -284,6 +288,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     )
     StartPHIDetectionJobRequest.from_dict("{}")  # type: ignore[arg-type]  # json.loads is missing
     InputDataConfig.from_uri(b"s3://notes.example")  # type: ignore[arg-type]  # bytes
+    S3Location(None)  # type: ignore[arg-type]  # no bucket
     request_token("nightly", 7)  # type: ignore[arg-type]  # an int
     Entity.from_dict([("Id", 0)])  # type: ignore[arg-type]  # a list
     JobFilter(job_status="FAILED")  # type: ignore[arg-type]  # not the enum
