@@ -1,4 +1,4 @@
-"""Writing files safely: inside their folder, whole or not at all, and never over anything odd."""
+"""Writing files safely: inside their folder, whole or not at all, and never over links."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from secrets import token_hex
 from .._results.layout import folder_key
 from ..errors import ResultsError
 from .exits import FAILED, USAGE, Exit
-from .output import amount
-
-_SHOWN = 20
+from .output import amount, first_20
 
 # Errors that concern one path, so that other files can still be written. A full disk is not one.
 _ERRORS_OF_ONE_PATH = {
@@ -100,11 +98,9 @@ class Folder:
         """The error that names the keys that were left out, or None."""
         if not self._left_out:
             return None
-        shown = ", ".join(self._left_out[:_SHOWN])
-        more = len(self._left_out) - _SHOWN
         return ResultsError(
             f"{amount(len(self._left_out), 'file was', 'files were')} not written below"
-            f" {self._root}: {shown}" + (f" and {more} more" if more > 0 else "")
+            f" {self._root}: {first_20(self._left_out)}"
         )
 
 

@@ -7,10 +7,9 @@ import stat
 from pathlib import Path
 
 from .exits import FAILED, Exit
-from .output import amount
+from .output import amount, first_20
 
 _MOST_BYTES = 1024  # of a key in S3 (Amazon S3 User Guide, "Naming Amazon S3 objects")
-_SHOWN = 20
 
 
 def find_notes(folder: Path) -> dict[str, Path]:
@@ -66,12 +65,10 @@ def read_note(path: Path) -> bytes:
 
 
 def _refusal(problems: list[str]) -> Exit:
-    shown = ", ".join(sorted(problems)[:_SHOWN])
-    more = len(problems) - _SHOWN
     return Exit(
         FAILED,
         f"No job was started. {amount(len(problems), 'path', 'paths')} in SOURCE cannot be read as"
-        f" a note: {shown}" + (f" and {more} more" if more > 0 else ""),
+        f" a note: {first_20(sorted(problems))}",
         "Make every path a file that you can read, or remove it from SOURCE.",
     )
 
@@ -87,7 +84,11 @@ def _key_problem(key: str) -> str | None:
 
 
 def _file_problem(entry: os.DirEntry[str]) -> str | None:
-    """Return why the entry is not a file that can be read, or None; may raise OSError instead."""
+    """Return why the entry is not a file, or None.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     try:
         mode = entry.stat().st_mode
     except FileNotFoundError:
@@ -96,7 +97,7 @@ def _file_problem(entry: os.DirEntry[str]) -> str | None:
         raise
     if stat.S_ISDIR(mode):
         return "a link to a folder"
-    # To open a named pipe would block.
+    # Opening a named pipe would block.
     if not stat.S_ISREG(mode):
         return "not a regular file"
     os.close(os.open(entry.path, os.O_RDONLY))
