@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from comprehend_phi import (
     AsyncPHIClient,
+    ClientClosedError,
     ExpiredTokenException,
     InputDataConfig,
     OutputDataConfig,
@@ -502,6 +503,9 @@ class Listing:
     def head_bucket(self, **_: Any) -> Any:
         return {"ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}}}
 
+    def get_object(self, **_: Any) -> Any:
+        refusal("AccessDenied", 403)()
+
     def list_objects_v2(self, **members: str) -> Any:
         self.pages += 1
         if "Delimiter" in members:
@@ -533,6 +537,29 @@ def test_memory_does_not_grow_with_the_files() -> None:
     peak(1_000)  # imports and caches
     few = peak(2_000)
     assert peak(40_000) < few + 100_000
+
+
+@pytest.mark.parametrize("count", [1_000, 1_200])
+def test_the_error_names_a_thousand_unread_notes_and_counts_all(check: Check, count: int) -> None:
+    with pytest.raises(IncompleteCheckError) as caught:
+        check(a_request(), read_notes=True, client={"s3_client": Listing(count)})
+    error = caught.value
+    assert (error.failed_count, len(error.failed)) == (count, 1_000)
+    assert str(error).startswith(f"{count} notes of s3://hospital-notes could not be read: Unread")
+    assert str(error).endswith(f"; and {count - 20} more")
+    assert len(str(error)) < 10_000
+
+
+def test_closing_the_client_ends_the_check() -> None:
+    listing: Any = Listing(10**9)
+    client = PHIClient(s3_client=listing)
+
+    def close(_: int) -> None:
+        client.close()
+
+    with pytest.raises(ClientClosedError):
+        check_input(client, a_request(), on_progress=close)
+    assert listing.pages == 1
 
 
 def test_progress_is_told_after_each_page(check: Check) -> None:
