@@ -304,12 +304,12 @@ class Job:
         wait = Wait(self.job_id, policy, self._clock)
         while True:
             poll = self._poll()
-            if on_poll is not None and isinstance(poll, JobProperties):
+            if isinstance(poll, JobProperties) and on_poll is not None:
                 on_poll(poll)
             delay = wait.next_delay(poll)
             if delay is None:
                 return wait.result()
-            if on_poll_error is not None and not isinstance(poll, JobProperties):
+            if not isinstance(poll, JobProperties) and on_poll_error is not None:
                 on_poll_error(poll)
             self._clock.sleep(delay)
 
@@ -388,13 +388,11 @@ class AsyncJob:
         wait = Wait(self.job_id, policy, self._clock)
         while True:
             poll = await self._poll()
-            if on_poll is not None and isinstance(poll, JobProperties):
-                await _await_if_possible(on_poll(poll))
+            await _notify(on_poll, poll if isinstance(poll, JobProperties) else None)
             delay = wait.next_delay(poll)
             if delay is None:
                 return wait.result()
-            if on_poll_error is not None and not isinstance(poll, JobProperties):
-                await _await_if_possible(on_poll_error(poll))
+            await _notify(on_poll_error, None if isinstance(poll, JobProperties) else poll)
             await self._clock.sleep_async(delay)
 
     async def _poll(self) -> _Poll:
@@ -404,7 +402,10 @@ class AsyncJob:
             return error
 
 
-async def _await_if_possible(returned: object) -> None:
-    """Await what a callback returned, if it is awaitable."""
+async def _notify(callback: Callable[[Any], object] | None, value: object) -> None:
+    """Call the callback if there are one and a value. If it returns an awaitable, await that."""
+    if callback is None or value is None:
+        return
+    returned = callback(value)
     if isawaitable(returned):
         await returned

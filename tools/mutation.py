@@ -75,7 +75,7 @@ LEFT_OUT = (
     "callers_line",
     "line_of_the_caller",
     "twins",
-    "is_a_coroutine",
+    "are_coroutines",
     "no_quadratic_time",
     "a_thousand_jobs",
     "many_documents",

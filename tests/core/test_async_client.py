@@ -1,4 +1,4 @@
-"""What is asynchronous about AsyncPHIClient; the tests of both clients cover what is not."""
+"""The asynchronous side of AsyncPHIClient. Tests that run with both clients cover the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
 import boto3
 import pytest
 from botocore.config import Config
@@ -136,7 +135,7 @@ def described(signature: inspect.Signature) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_what_asks_the_service_is_a_coroutine() -> None:
+def test_methods_that_send_requests_are_coroutines() -> None:
     methods = {**public(AsyncPHIClient), **public(AsyncJob)}
     plain = {name for name, method in methods.items() if not inspect.iscoroutinefunction(method)}
     assert plain == {"job", "list_phi_detection_jobs"}
@@ -211,6 +210,32 @@ def test_on_poll_may_be_a_coroutine_function_or_not(
             [job] = [each async for each in client.list_phi_detection_jobs()]
             await client.job(job.job_id).wait(on_poll=lambda job: seen.append(job.job_status))
             assert seen[count:] == ["COMPLETED"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_coroutine", [True, False])
+def test_on_poll_error_may_be_a_coroutine_function_or_not(
+    connect: Connect,
+    server: LocalServer,
+    request_: StartPHIDetectionJobRequest,
+    is_coroutine: bool,
+) -> None:
+    seen: list[object] = []
+
+    async def note_later(error: object) -> None:
+        await asyncio.sleep(0)
+        seen.append(type(error))
+
+    def note(error: object) -> None:
+        seen.append(type(error))
+
+    async def main() -> None:
+        async with connect(retry=RetryPolicy(max_attempts=1)) as client:
+            job = await client.submit(request_)
+            server.service.script(faults.passes(), faults.throttle(), operation=DESCRIBE)
+            await job.wait(on_poll_error=note_later if is_coroutine else note)
+            assert seen == [ThrottlingException]
 
     run(main())
 
@@ -345,7 +370,7 @@ def test_the_default_threads_of_the_loop_are_not_used(
     run(main())
 
 
-def test_what_a_task_keeps_in_context_variables_holds_in_the_threads(
+def test_the_threads_see_the_context_variables_of_the_task(
     server: LocalServer, request_: StartPHIDetectionJobRequest
 ) -> None:
     trace: ContextVar[str] = ContextVar("trace", default="none")
@@ -371,7 +396,7 @@ def test_what_a_task_keeps_in_context_variables_holds_in_the_threads(
     assert seen == ["of this task"]
 
 
-def test_closing_waits_for_the_call_under_way_without_blocking_the_loop(
+def test_closing_waits_for_the_running_call_without_blocking_the_loop(
     gate: Gate, gated: LocalServer
 ) -> None:
     async def main() -> None:
@@ -389,7 +414,7 @@ def test_closing_waits_for_the_call_under_way_without_blocking_the_loop(
     run(main())
 
 
-def test_a_closed_client_says_so(
+def test_a_closed_client_refuses_calls(
     connect: Connect, server: LocalServer, request_: StartPHIDetectionJobRequest
 ) -> None:
     async def main() -> None:
@@ -448,7 +473,7 @@ def test_closing_the_client_ends_a_wait_that_sleeps(
     run(main())
 
 
-def test_cancelling_close_ends_the_waiting_not_the_closing(
+def test_cancelling_close_does_not_cancel_the_closing(
     gate: Gate, gated: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = threading.Event()
@@ -586,7 +611,7 @@ def test_a_call_that_is_cancelled_before_its_turn_is_not_sent(
     assert gated.service.attempts(START) == 0
 
 
-def test_a_start_that_is_cancelled_on_its_way_is_found_again_by_its_token(
+def test_a_start_that_is_cancelled_while_it_is_sent_is_found_by_its_token(
     gate: Gate, gated: LocalServer, request_: StartPHIDetectionJobRequest
 ) -> None:
     gated.service.script(faults.slow(1.0), operation=START)
@@ -605,7 +630,7 @@ def test_a_start_that_is_cancelled_on_its_way_is_found_again_by_its_token(
     run(main())
 
 
-def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
+def test_a_task_group_cancels_the_other_waits_after_an_error(
     connect: Connect, server: LocalServer, make_request: MakeRequest
 ) -> None:
     async def main() -> None:
@@ -620,11 +645,10 @@ def test_a_task_group_ends_the_waits_beside_an_error_and_loses_none(
                 await client.submit(make_request())
 
             async def together() -> None:
-                # As asyncio's own, which Python 3.10 has not.
-                async with anyio.create_task_group() as group:
+                async with asyncio.TaskGroup() as group:
                     for job in jobs:
-                        group.start_soon(job.wait)
-                    group.start_soon(fail)
+                        group.create_task(job.wait())
+                    group.create_task(fail())
 
             with pytest.RaisesGroup(ThrottlingException):
                 await together()
@@ -718,7 +742,7 @@ def test_a_cancelled_reader_ends_at_once(
     run(main())
 
 
-def test_a_missing_document_is_told_after_all_others_came(
+def test_a_missing_document_is_reported_after_all_others(
     connect: Connect, many: int, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     async def main() -> None:
@@ -742,7 +766,7 @@ def test_a_missing_document_is_told_after_all_others_came(
     run(main())
 
 
-def test_notes_that_cannot_be_delivered_are_left_out_and_told(
+def test_notes_that_cannot_be_delivered_are_left_out_and_reported(
     connect: Connect, many: int, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     async def main() -> None:
@@ -766,7 +790,7 @@ def test_notes_that_cannot_be_delivered_are_left_out_and_told(
     run(main())
 
 
-def test_what_concerns_all_notes_ends_the_reading(
+def test_an_error_that_concerns_all_notes_ends_the_reading(
     connect: Connect,
     many: int,
     refuse: Callable[..., None],
@@ -791,7 +815,7 @@ def test_what_concerns_all_notes_ends_the_reading(
     run(main())
 
 
-def test_a_note_replaced_by_one_of_its_size_after_its_job_is_left_out_and_told(
+def test_a_note_that_was_replaced_by_one_of_the_same_size_is_left_out_and_reported(
     connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     async def main() -> None:
@@ -868,7 +892,7 @@ async def outcomes_async(results: Callable[[], Awaitable[AsyncJobResults]]) -> l
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_to_results_comes_to_the_same_with_both_clients(
+def test_damaged_results_have_the_same_outcome_with_both_clients(
     damage: str,
     connect: Connect,
     server: LocalServer,
@@ -903,7 +927,7 @@ def test_damage_to_results_comes_to_the_same_with_both_clients(
     )
 
 
-def test_the_summary_of_results_is_loaded_before_they_are_handed_out(
+def test_results_are_returned_with_their_manifest_loaded(
     connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")
@@ -928,7 +952,7 @@ def test_the_summary_of_results_is_loaded_before_they_are_handed_out(
     run(main())
 
 
-def test_results_without_a_manifest_are_not_handed_out(
+def test_results_without_a_manifest_are_not_returned(
     connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     async def main() -> None:
@@ -944,7 +968,7 @@ def test_results_without_a_manifest_are_not_handed_out(
     run(main())
 
 
-def test_unprocessed_files_whose_list_was_missing_are_told_of_when_asked_for(
+def test_a_missing_list_of_unprocessed_files_raises_when_it_is_used(
     connect: Connect, s3: Any, bucket: str, request_: StartPHIDetectionJobRequest
 ) -> None:
     s3.put_object(Bucket=bucket, Key="notes/bad.txt", Body=b"\xff\xfe")

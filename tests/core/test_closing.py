@@ -1,4 +1,4 @@
-"""A closed client refuses everything, and whatever it was waiting for ends."""
+"""A closed client refuses every call, and everything that waits for it ends."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_results_of_the_asynchronous_client_are_refused_in_the_same_way(
 
 
 @pytest.mark.parametrize("name", ["manifest", "unprocessed"])
-def test_what_was_not_loaded_before_cannot_be_loaded(
+def test_a_closed_client_loads_nothing(
     name: str, connect: Callable[..., PHIClient], job_id: str
 ) -> None:
     client = connect()
@@ -336,7 +336,7 @@ def test_results_that_are_asked_for_while_the_client_is_closed_are_refused(
     assert asked == []
 
 
-def test_a_loaded_error_is_raised_afresh_each_time(
+def test_an_error_of_loaded_results_is_a_new_object_each_time(
     connect: Callable[..., Any], job_id: str, s3: Any, bucket: str
 ) -> None:
     [lost] = [
@@ -443,7 +443,7 @@ def busy(
         yield server
 
 
-def test_closing_the_iterator_waits_for_no_backoff_whatever_the_clock(
+def test_closing_the_iterator_does_not_wait_for_a_backoff_with_any_clock(
     busy: Busy, stubborn: Any
 ) -> None:
     with PHIClient(clock=stubborn) as client:
@@ -454,7 +454,7 @@ def test_closing_the_iterator_waits_for_no_backoff_whatever_the_clock(
         documents.close()
 
 
-def test_closing_the_client_ends_the_iteration_in_another_thread_whatever_the_clock(
+def test_closing_the_client_ends_the_iteration_in_another_thread_with_any_clock(
     busy: Busy, stubborn: Any
 ) -> None:
     client = PHIClient(clock=stubborn)
@@ -465,7 +465,7 @@ def test_closing_the_client_ends_the_iteration_in_another_thread_whatever_the_cl
         assert_refused(cast("ClientClosedError", reading.exception(SOON)), "results")
 
 
-def test_closing_the_asynchronous_client_ends_the_iteration_whatever_the_clock(
+def test_closing_the_asynchronous_client_ends_the_iteration_with_any_clock(
     busy: Busy, stubborn: Any
 ) -> None:
     async def main() -> None:
@@ -485,7 +485,7 @@ async def to_list(items: AsyncIterable[_T]) -> list[_T]:
     return [item async for item in items]
 
 
-def test_cancelling_an_iteration_waits_for_no_backoff_whatever_the_clock(
+def test_cancelling_an_iteration_does_not_wait_for_a_backoff_with_any_clock(
     busy: Busy, stubborn: Any
 ) -> None:
     async def main() -> None:
@@ -792,7 +792,7 @@ def test_results_are_read_after_the_main_thread_has_ended(how: str, cls: str, bu
 
 @pytest.mark.parametrize("cls", READ)
 @pytest.mark.parametrize("how", LATE)
-def test_a_client_that_is_built_after_the_main_thread_has_ended_says_that_it_is_too_late(
+def test_building_a_client_after_the_main_thread_has_ended_is_refused(
     how: str, cls: str, busy: Busy
 ) -> None:
     assert late(how, cls, "late") == (

@@ -1,4 +1,4 @@
-"""Waiting for jobs: the pure next step, every ending over HTTP in virtual time, other processes."""
+"""Waiting for jobs: when the next poll is due, how waits end, and jobs of other processes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_poll_follows_every_other_state(status: JobStatus | None) -> None:
         (float("inf"), 10.0**9, 10.0),
     ],
 )
-def test_the_last_poll_falls_on_the_timeout(
+def test_the_last_poll_happens_at_the_timeout(
     timeout: float, elapsed: float, delay: float | None
 ) -> None:
     policy = WaitPolicy(timeout=timeout)
@@ -158,7 +158,7 @@ def test_a_next_poll_is_within_every_bound_and_missing_only_for_a_reason(
 
 
 @given(st.floats(0.0, 1e7), st.floats(0.0, 1000.0))
-def test_a_wait_comes_to_its_timeout_wherever_the_clock_stands(
+def test_a_wait_reaches_its_timeout_for_any_reading_of_the_clock(
     start: float, timeout: float
 ) -> None:
     # A clock's reading is rounded, so that the rest to the timeout may be too small to move it.
@@ -186,7 +186,7 @@ def test_a_wait_returns_the_properties_of_the_completed_job(
     assert done == job.properties()
 
 
-def test_partial_success_is_a_good_end(
+def test_a_wait_returns_the_properties_of_a_job_with_partial_success(
     client: PHIClient, request_: StartPHIDetectionJobRequest, s3: Any, bucket: str
 ) -> None:
     s3.put_object(Bucket=bucket, Key="notes/not-utf8.txt", Body=b"\xff\xfe")
@@ -264,7 +264,7 @@ def test_a_wait_for_a_job_that_has_ended_polls_once(
     assert len(clock.sleeps) == before
 
 
-def test_a_state_that_is_not_known_is_waited_through(
+def test_a_wait_continues_through_an_unknown_status(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
 ) -> None:
     job = client.submit(request_)
@@ -279,7 +279,7 @@ def test_a_state_that_is_not_known_is_waited_through(
 
 
 @pytest.mark.parametrize("timeout", [0.5, 10.0, 11.0, 100.0, 299.75])
-def test_a_wait_times_out_on_its_timeout_exactly(
+def test_a_wait_times_out_exactly_at_its_timeout(
     client: PHIClient,
     request_: StartPHIDetectionJobRequest,
     server: LocalServer,
@@ -297,7 +297,7 @@ def test_a_wait_times_out_on_its_timeout_exactly(
     assert len(polled) == server.service.attempts(DESCRIBE)
 
 
-def test_a_wait_that_times_out_tells_the_last_state_and_the_way_on(
+def test_a_wait_timeout_names_the_last_status_and_how_to_continue(
     client: PHIClient, request_: StartPHIDetectionJobRequest
 ) -> None:
     job = client.submit(request_)
@@ -338,7 +338,7 @@ def test_a_timeout_of_zero_polls_exactly_once(
     assert clock.sleeps == []
 
 
-def test_a_wait_ends_although_the_clock_cannot_read_its_timeout(
+def test_a_wait_ends_even_if_the_clock_rounds_to_just_under_its_timeout(
     client: PHIClient,
     request_: StartPHIDetectionJobRequest,
     server: LocalServer,
@@ -387,7 +387,7 @@ def test_an_invalid_timeout_is_refused_before_the_first_poll(
 
 
 @pytest.mark.parametrize("ending", [JobFailed, JobStopped, WaitTimeout])
-def test_an_ending_survives_pickling(
+def test_the_errors_of_a_wait_survive_pickling(
     client: PHIClient, make_request: MakeRequest, ending: type[Exception]
 ) -> None:
     missing = InputDataConfig(s3_bucket="no-such-bucket")
@@ -416,7 +416,7 @@ def test_the_polls_follow_the_policy(
     assert server.service.attempts(DESCRIBE) == 9
 
 
-def test_the_first_poll_comes_at_once(
+def test_the_first_poll_happens_at_once(
     client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
 ) -> None:
     polled: list[float] = []
@@ -509,7 +509,7 @@ def test_a_poll_is_retried_by_the_retry_policy(
 
 
 @pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
-def test_a_poll_that_fails_for_good_ends_no_wait(
+def test_a_poll_whose_retries_fail_does_not_end_the_wait(
     once: PHIClient,
     request_: StartPHIDetectionJobRequest,
     server: LocalServer,
@@ -527,7 +527,7 @@ def test_a_poll_that_fails_for_good_ends_no_wait(
 
 @pytest.mark.parametrize("timeout", [None, 0.0, 1000.0])
 @pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
-def test_a_first_poll_that_fails_for_good_ends_the_wait_with_its_error(
+def test_a_first_poll_whose_retries_fail_ends_the_wait_with_its_error(
     client: PHIClient,
     request_: StartPHIDetectionJobRequest,
     server: LocalServer,
@@ -600,7 +600,7 @@ def test_a_failed_poll_that_was_followed_by_a_good_one_is_not_mentioned(
     assert "last poll" not in str(timed_out.value)
 
 
-def test_a_poll_under_way_when_the_time_is_up_is_not_cut_short(
+def test_a_poll_in_progress_at_the_timeout_is_not_interrupted(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, clock: FakeClock
 ) -> None:
     job = client.submit(request_)
@@ -669,7 +669,7 @@ def credentials() -> Credentials:
     return Credentials()
 
 
-def test_a_refresh_of_credentials_that_fails_ends_no_wait(
+def test_a_failed_refresh_of_credentials_does_not_end_the_wait(
     make_client: MakeClient,
     request_: StartPHIDetectionJobRequest,
     server: LocalServer,
@@ -762,7 +762,7 @@ def test_each_run_of_polls_that_could_not_be_sent_has_an_hour_of_its_own(
     assert clock.monotonic() == 9 * 1800
 
 
-def test_a_poll_that_cannot_be_sent_ends_no_wait_however_long_the_pause_before_it(
+def test_a_single_poll_that_cannot_be_sent_does_not_end_the_wait_after_any_pause(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
 ) -> None:
     job = once.submit(request_)
@@ -796,7 +796,7 @@ def test_a_refused_poll_ends_the_wait_at_once(
     assert failed == []
 
 
-def test_on_poll_error_sees_the_error_of_every_failed_poll_that_ends_no_wait(
+def test_on_poll_error_sees_the_error_of_every_failed_poll_that_does_not_end_the_wait(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
 ) -> None:
     job = once.submit(request_)
@@ -845,12 +845,12 @@ def test_submit_starts_the_job_of_the_request(
     assert client.start_phi_detection_job(request_).job_id == job.job_id
 
 
-def test_a_job_is_shown_by_its_id() -> None:
+def test_the_repr_of_a_job_shows_its_id() -> None:
     with PHIClient() as client:
         assert repr(client.job(JOB_ID)) == f"Job('{JOB_ID}')"
 
 
-def test_the_properties_of_a_job_are_asked_for_anew(
+def test_properties_asks_the_service_each_time(
     client: PHIClient, request_: StartPHIDetectionJobRequest, clock: FakeClock
 ) -> None:
     job = client.submit(request_)
@@ -887,7 +887,7 @@ ABOUT_ANOTHER_JOB = {
 
 
 @pytest.mark.parametrize("method", list(ABOUT_ANOTHER_JOB))
-def test_an_answer_about_another_job_is_asked_for_again(
+def test_a_response_about_another_job_is_retried(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, method: str
 ) -> None:
     job = client.submit(request_)
@@ -901,7 +901,7 @@ def test_an_answer_about_another_job_is_asked_for_again(
 
 
 @pytest.mark.parametrize("method", list(ABOUT_ANOTHER_JOB))
-def test_answers_about_another_job_are_none(
+def test_a_response_about_another_job_is_malformed(
     once: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, method: str
 ) -> None:
     job = once.submit(request_)

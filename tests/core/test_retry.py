@@ -1,4 +1,4 @@
-"""The arithmetic of trying again, on a clock that only the tests move."""
+"""Retries: when, how often and how long apart, on a clock that only the tests move."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def highest(_low: float, high: float) -> float:
 def run(
     policy: RetryPolicy, *errors: BaseException, uniform: Uniform = highest, lasting: float = 0.0
 ) -> tuple[BaseException | None, list[float]]:
-    """The error that a call ends with, None for success, and its waits."""
+    """Return the error that a call ends with (None for success) and its waits."""
     time = Time()
     attempts = Attempts(time, ((lasting, error) for error in errors))
     try:
@@ -130,11 +130,11 @@ def test_the_longest_waits_double_up_to_max_delay() -> None:
     assert run(policy, *[throttle()] * 7) == (None, [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0])
 
 
-def test_the_shortest_waits_are_none() -> None:
+def test_the_shortest_waits_are_zero() -> None:
     assert run(RetryPolicy(), *[throttle()] * 7, uniform=lowest) == (None, [0.0] * 7)
 
 
-def test_waits_are_drawn_evenly_between_nothing_and_the_longest() -> None:
+def test_waits_are_drawn_evenly_between_zero_and_the_longest() -> None:
     drawn: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:
@@ -172,7 +172,7 @@ def test_thousands_of_attempts_do_not_overflow_the_growth() -> None:
         (60.0, highest, 60.0),
     ],
 )
-def test_the_wait_is_at_least_what_the_answer_asks_for(
+def test_the_wait_is_at_least_what_the_response_asks_for(
     asked: float, uniform: Uniform, waited: float
 ) -> None:
     policy = RetryPolicy(base_delay=0.5, max_delay=20.0)
@@ -180,7 +180,7 @@ def test_the_wait_is_at_least_what_the_answer_asks_for(
     assert run(policy, throttle(asked), uniform=uniform) == (None, [waited])
 
 
-def test_what_one_answer_asks_for_does_not_hold_for_the_next() -> None:
+def test_the_wait_that_one_response_asks_for_does_not_apply_to_the_next() -> None:
     policy = RetryPolicy(base_delay=0.5)
 
     assert run(policy, throttle(7.0), throttle()) == (None, [7.0, 1.0])
@@ -286,7 +286,7 @@ def test_no_wait_begins_that_would_end_after_the_timeout(
     assert sum(sleeps) == slept
 
 
-def test_an_answer_that_asks_for_more_than_the_timeout_ends_the_call_at_once() -> None:
+def test_a_response_that_asks_for_more_than_the_timeout_ends_the_call_at_once() -> None:
     error = throttle(retry_after=31.0)
 
     assert run(RetryPolicy(timeout=30.0), error) == (error, [])
@@ -303,7 +303,7 @@ def test_without_slot_timeout_a_missing_slot_is_raised_at_once() -> None:
 
 
 @pytest.mark.parametrize(("uniform", "expected"), [(lowest, 5.0), (middle, 10.0), (highest, 15.0)])
-def test_a_slot_is_looked_for_every_slot_delay_give_or_take_half(
+def test_a_slot_is_tried_for_every_slot_delay_plus_or_minus_half(
     uniform: Uniform, expected: float
 ) -> None:
     policy = RetryPolicy(slot_timeout=1000.0, slot_delay=10.0)
@@ -317,14 +317,14 @@ def test_a_slot_is_looked_for_every_slot_delay_give_or_take_half(
         (25.0, 0.0, [10.0, 10.0, 5.0]),
         (30.0, 0.0, [10.0, 10.0, 10.0]),
         (4.0, 0.0, [4.0]),
-        # Looking takes time as well: 1 + 10, 1 + 10, 1 + 2.
+        # Each try takes time as well: 1 + 10, 1 + 10, 1 + 2.
         (25.0, 1.0, [10.0, 10.0, 2.0]),
-        # Nothing is left after a look that took all the time.
+        # Nothing is left after a try that took all the time.
         (5.0, 5.0, []),
         (5.0, 6.0, []),
     ],
 )
-def test_the_last_look_for_a_slot_falls_on_the_slot_timeout(
+def test_the_last_try_for_a_slot_happens_at_the_slot_timeout(
     slot_timeout: float, lasting: float, expected: list[float]
 ) -> None:
     policy = RetryPolicy(max_attempts=1, slot_timeout=slot_timeout, slot_delay=10.0)
@@ -342,13 +342,13 @@ def test_an_endless_slot_timeout_is_waited_for() -> None:
     assert run(policy, *[no_slot()] * 500, uniform=middle)[0] is None
 
 
-def test_a_look_for_a_slot_waits_for_what_the_answer_asks() -> None:
+def test_a_try_for_a_slot_waits_as_long_as_the_response_asks() -> None:
     policy = RetryPolicy(slot_timeout=1000.0, slot_delay=10.0)
 
     assert run(policy, no_slot(90.0)) == (None, [90.0])
 
 
-def test_looks_for_a_slot_are_not_attempts() -> None:
+def test_tries_for_a_slot_are_not_attempts() -> None:
     policy = RetryPolicy(max_attempts=2, slot_timeout=1000.0, slot_delay=10.0)
     last = throttle()
 
@@ -358,7 +358,7 @@ def test_looks_for_a_slot_are_not_attempts() -> None:
     assert last.attempts == 2
 
 
-def test_looks_for_a_slot_do_not_lengthen_the_waits_between_attempts() -> None:
+def test_tries_for_a_slot_do_not_lengthen_the_waits_between_attempts() -> None:
     policy = RetryPolicy(base_delay=1.0, slot_timeout=1000.0, slot_delay=10.0)
 
     _, sleeps = run(policy, no_slot(), no_slot(), throttle(), no_slot(), throttle())
@@ -370,7 +370,7 @@ def test_looks_for_a_slot_do_not_lengthen_the_waits_between_attempts() -> None:
     ("script", "raised", "expected"),
     [
         # timeout 10, base delay 1 (waits 1, 2, 4); slot timeout 50, slot delay 20.
-        # An hour of looking does not use up the timeout of the attempts.
+        # Waiting for a slot does not use up the timeout of the attempts.
         ([(40.0, no_slot), (1.0, throttle)], None, [10.0, 1.0]),
         # Nor does an attempt's time use up that of the slots: 20, then 20 more, then the rest.
         (
@@ -383,7 +383,7 @@ def test_looks_for_a_slot_do_not_lengthen_the_waits_between_attempts() -> None:
             4,
             [20.0, 1.0, 20.0, 10.0],
         ),
-        # What is left of the timeout is what the attempts before the looks have left.
+        # The attempts before the tries for a slot have used some of the timeout.
         ([(5.0, throttle), (30.0, no_slot), (2.0, throttle)], None, [1.0, 20.0, 2.0]),
         ([(5.0, throttle), (30.0, no_slot), (3.0, throttle)], 2, [1.0, 20.0]),
     ],
@@ -410,7 +410,7 @@ def test_neither_timeout_counts_the_time_of_the_other(
     assert time.sleeps == expected
 
 
-# --- What is known of the call as a whole ---------------------------------------------------------
+# --- What is known about the whole call -----------------------------------------------------------
 
 
 def test_an_outcome_that_became_unknown_stays_so() -> None:
@@ -470,7 +470,7 @@ def test_an_interruption_of_a_wait_passes_through_at_once(
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_error_that_is_not_of_a_call_passes_through_at_once(before: int) -> None:
+def test_any_other_error_passes_through_at_once(before: int) -> None:
     time = Time()
     bug = ZeroDivisionError("a bug of somebody")
     attempts = Attempts(time, [*[(0.0, throttle())] * before, (0.0, bug)])
@@ -552,7 +552,7 @@ def test_for_any_policy_and_errors_every_bound_holds(
 
 @settings(deadline=None)
 @given(policy=policies, lasting=st.floats(0, 10), data=st.data())
-def test_for_any_policy_the_last_look_for_a_slot_falls_on_the_slot_timeout(
+def test_for_any_policy_the_last_try_for_a_slot_happens_at_the_slot_timeout(
     policy: RetryPolicy, lasting: float, data: st.DataObject
 ) -> None:
     time = Time()
@@ -566,7 +566,7 @@ def test_for_any_policy_the_last_look_for_a_slot_falls_on_the_slot_timeout(
 
     last_look = attempts.starts[-1] - attempts.starts[0]
     if time.sleeps:
-        # A look that is still going on when the time is up is the last one.
+        # A try that is in progress at the timeout is the last one.
         assert last_look == pytest.approx(policy.slot_timeout, abs=lasting + 1e-6)
         assert last_look <= policy.slot_timeout + 1e-6
     else:
@@ -575,10 +575,10 @@ def test_for_any_policy_the_last_look_for_a_slot_falls_on_the_slot_timeout(
 
 @settings(deadline=None)
 @given(slot_timeout=st.floats(1, 500), slot_delay=st.floats(1, 500), lasting=st.floats(0, 1))
-def test_no_two_looks_for_a_slot_fall_on_the_same_moment(
+def test_no_two_tries_for_a_slot_happen_at_the_same_moment(
     slot_timeout: float, slot_delay: float, lasting: float
 ) -> None:
-    # A rest of time that only rounding has left is none.
+    # A rest that is only left by rounding must not cause another try.
     time = Time()
     policy = RetryPolicy(slot_timeout=slot_timeout, slot_delay=slot_delay)
     attempts = Attempts(time, ((lasting, no_slot()) for _ in itertools.count()))
