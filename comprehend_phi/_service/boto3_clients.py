@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import TransportError
 from . import advice
-from .checks import check_config
+from .checks import check_resolved_settings
 from .phases import Trace
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def build_client(
         max_pool_connections: how many connections the client keeps; None is botocore's default.
 
     Raises:
-        TransportError: boto3 cannot build the client.
+        TransportError: boto3 cannot build the client, or its endpoint is not a valid URL.
         RequestValidationError: an option of the session's own `Config` is wrong.
     """
 
@@ -69,7 +69,7 @@ def build_client(
         )
 
     client = build_with_boto3(build, f"the client for {service}")
-    check_config(client.meta.config)
+    check_resolved_settings(client)
     return client
 
 
@@ -106,6 +106,10 @@ def _advice_on_settings(cause: Exception) -> str:
         return advice.CONFIG_FILES
     if isinstance(cause, (BaseEndpointResolverError, InvalidRegionError)):
         return advice.ENDPOINT
+    if trace.ran(("botocore.endpoint", "_get_verify_value")):
+        return advice.PEM_FILES
+    if trace.ran(("botocore.httpsession", "__init__")):
+        return advice.CONFIG
     if trace.ran(("botocore.endpoint", "create_endpoint")):
         return advice.ENDPOINT
     if trace.ran(("threading", "_register_atexit")):  # which fails once the main thread has ended

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .._shapes import InstanceShape, IntegerShape, NumberShape, StringShape, check_argument
-from ..errors import DoubleRetryWarning
+from ..errors import DoubleRetryWarning, TransportError
+from . import advice
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -62,12 +64,41 @@ def check_config(config: Any) -> None:
         check_argument("Config", "proxies", _PROXY, proxy, optional=True)
 
 
+def check_resolved_settings(client: BaseClient) -> None:
+    """Check the endpoint and the config that a boto3 client has resolved from all settings.
+
+    Raises:
+        TransportError: the endpoint is not a valid URL. boto3 checks its host only.
+        RequestValidationError: an option of the client's `Config` is wrong.
+    """
+    check_config(client.meta.config)
+    if (problem := _endpoint_problem(client.meta.endpoint_url)) is not None:
+        raise TransportError(
+            operation="PHIClient",
+            reason=f"the URL of the endpoint {problem}",
+            advice=advice.ENDPOINT,
+            outcome_unknown=False,
+            retryable=False,
+        )
+
+
+def _endpoint_problem(url: str) -> str | None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        return "must begin with http:// or https://"
+    try:
+        _ = parts.port
+    except ValueError:
+        return "has an invalid port"
+    return None
+
+
 def check_client(client: BaseClient, endpoint_url: str | None) -> None:
     """Check a client for Comprehend Medical, and warn if it retries.
 
     Raises:
         TypeError: it is not such a client, or there is an `endpoint_url` beside it.
-        RequestValidationError: an option of its `Config` is wrong.
+        TransportError, RequestValidationError: as `check_resolved_settings` raises.
     """
     if endpoint_url is not None:
         raise TypeError(
@@ -75,7 +106,7 @@ def check_client(client: BaseClient, endpoint_url: str | None) -> None:
         )
     if not hasattr(client, "start_phi_detection_job"):
         raise TypeError("client= must be a boto3 client for comprehendmedical")
-    check_config(client.meta.config)
+    check_resolved_settings(client)
     _warn_of_retries("client", client)
 
 
@@ -84,11 +115,11 @@ def check_s3_client(client: BaseClient) -> None:
 
     Raises:
         TypeError: it is not such a client.
-        RequestValidationError: an option of its `Config` is wrong.
+        TransportError, RequestValidationError: as `check_resolved_settings` raises.
     """
     if not hasattr(client, "list_objects_v2"):  # boto3 resources do not have this method either
         raise TypeError("s3_client= must be a boto3 client for S3, such as boto3.client('s3')")
-    check_config(client.meta.config)
+    check_resolved_settings(client)
     _warn_of_retries("s3_client", client)
 
 

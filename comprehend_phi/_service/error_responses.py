@@ -109,7 +109,7 @@ def error_from_response(
     call = {
         **call,
         "status_code": status,
-        "request_id": metadata.get("RequestId"),
+        "request_id": metadata.get("RequestId") or None,  # botocore puts "" if there is none
         "retry_after": _retry_after(metadata.get("HTTPHeaders", {})),
     }
     error = response.get("Error", {})

@@ -23,6 +23,9 @@ _PARSING = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 # The scheme, host and port of a URL. The other parts of a URL may be a key or a password.
 _ORIGIN = re.compile(r"(https?://)(?:[^/?#@]*@)?([\w.-]+|\[[\w:.]+\])(:\d+)?(?=[/?#]|$)", re.ASCII)
 
+# What botocore makes of a proxy's URL that begins with another scheme.
+_WRONG_SCHEME = re.compile(r"http://[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
+
 _REFUSED_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
@@ -68,7 +71,11 @@ def _unbuilt(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Transpo
 
 def _unsigned(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> TransportError:
     """Return the error for a request that could not be signed, usually for lack of credentials."""
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import (
+        ClientError,
+        UnknownSignatureVersionError,
+        UnsupportedSignatureVersionError,
+    )
 
     to_check, retryable, retry_after = advice.CREDENTIALS, False, None
     fetch = trace.within(phases.FETCH_CREDENTIALS)
@@ -83,6 +90,9 @@ def _unsigned(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Transp
         to_check, retryable = failed.advice or to_check, failed.retryable
     else:
         reason = f"the request cannot be signed ({type(cause).__name__})"
+        unknown = (UnknownSignatureVersionError, UnsupportedSignatureVersionError)
+        if isinstance(cause, unknown) or trace.ran(phases.CHOOSE_SIGNATURE):
+            to_check = advice.SIGNATURE
     return TransportError(
         reason=reason,
         advice=to_check,
@@ -110,8 +120,10 @@ def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Tra
 
     closed = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     refusal = next(filter(None, map(_REFUSED_TUNNEL.search, map(str, trace.errors))), None)
-    if trace.ran(phases.READ_PROXY_SETTINGS):
+    if trace.ran(*phases.READ_PROXY_SETTINGS):
         reason, to_check = f"the proxy settings are not valid ({kind})", advice.PROXY
+    elif _WRONG_SCHEME.match(str(getattr(cause, "kwargs", {}).get("proxy_url") or "")):
+        reason = f"the URL of the proxy must begin with http:// or https:// ({kind})"
     elif trace.has_error(ssl.SSLCertVerificationError) or trace.ran(phases.MATCH_HOST_NAME):
         reason, to_check = f"the certificate of {peer} is not trusted ({kind})", advice.TRUST
     elif trace.ran(phases.READ_CERTIFICATES) and not trace.ran(phases.DO_HANDSHAKE):
@@ -123,7 +135,7 @@ def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Tra
         reason = f"{peer} refused the connection (HTTP {refusal[1]})"
         retryable = int(refusal[1]) >= HTTPStatus.INTERNAL_SERVER_ERROR
     elif trace.has_error(ValueError, InvalidURL):
-        reason = f"the host name of the endpoint or of the proxy is not valid ({kind})"
+        reason = f"the URL of the endpoint or of the proxy is not valid ({kind})"
         to_check = f"{advice.ENDPOINT} {advice.PROXY}"
     else:
         step = "resolve the host name of" if trace.has_error(socket.gaierror) else "connect to"

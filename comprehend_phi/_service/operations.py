@@ -68,7 +68,7 @@ class Operation(Generic[_Request, _Response]):
             response = self.decode(received)
             if not self.matches(request, response):
                 raise codec.InvalidResponse("it is about another job")
-            return response, received.get("ResponseMetadata", {}).get("RequestId")
+            return response, received.get("ResponseMetadata", {}).get("RequestId") or None
 
         response, request_id = run_attempt(send, self.name, params)
         log(

@@ -42,15 +42,27 @@ _BUILD_REQUEST = frozenset(
 )
 _SIGN_REQUEST: Function = ("botocore.endpoint", "create_request")
 FETCH_CREDENTIALS: Function = ("botocore.signers", "sign")
+CHOOSE_SIGNATURE: Function = ("botocore.signers", "_choose_signer")
 _EXCHANGE: Function = ("botocore.endpoint", "_do_get_response")  # sends, and reads the response
 _SEND: Function = ("botocore.endpoint", "_send")
-READ_PROXY_SETTINGS: Function = ("botocore.httpsession", "_get_connection_manager")
-WRITE_HEADERS = frozenset({("http.client", "putrequest"), ("http.client", "putheader")})
-_CONNECT = frozenset(
+READ_PROXY_SETTINGS = frozenset(
     {
-        READ_PROXY_SETTINGS,
+        ("botocore.httpsession", "proxy_url_for"),
+        ("botocore.httpsession", "_get_connection_manager"),
+    }
+)
+WRITE_HEADERS = frozenset({("http.client", "putrequest"), ("http.client", "putheader")})
+# What runs within `_SEND` before a connection gets the request.
+_CONNECT = READ_PROXY_SETTINGS | frozenset(
+    {
+        ("urllib3.poolmanager", "connection_from_url"),
         ("botocore.httpsession", "_setup_ssl_cert"),
+        ("botocore.httpsession", "_get_request_target"),
+        ("botocore.httpsession", "_get_request_timeout"),
+        ("botocore.httpsession", "_chunked"),
+        ("urllib3.connectionpool", "_get_timeout"),
         ("urllib3.connectionpool", "_get_conn"),
+        ("urllib3.connectionpool", "_prepare_proxy"),
         ("urllib3.connection", "connect"),
     }
 )

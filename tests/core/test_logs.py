@@ -124,9 +124,12 @@ def test_describe_and_list_are_logged_at_debug(
     assert listed.getMessage().startswith(f"{LIST}: succeeded (request_id=")
 
 
-def test_a_response_without_a_request_id_is_logged_without_one(log: Log) -> None:
-    def stop(**_members: Any) -> dict[str, str]:
-        return {"JobId": JOB_ID}
+@pytest.mark.parametrize("metadata", [{}, {"ResponseMetadata": {"RequestId": ""}}])
+def test_a_response_without_a_request_id_is_logged_without_one(
+    metadata: dict[str, Any], log: Log
+) -> None:
+    def stop(**_members: Any) -> dict[str, Any]:
+        return {"JobId": JOB_ID, **metadata}
 
     client = SimpleNamespace(stop_phi_detection_job=stop)
     operations.STOP.attempt(client, StopPHIDetectionJobRequest(job_id=JOB_ID))

@@ -762,6 +762,94 @@ def test_an_invalid_endpoint_is_not_quoted(url: str) -> None:
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
+BAD_URLS = (
+    "htps://comprehendmedical.us-east-1.amazonaws.com",
+    "ftp://quellwasser.example",
+    "//quellwasser.example",
+    "http://quellwasser.example:99999",
+    "http://quellwasser.example:x",
+)
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+@pytest.mark.parametrize(
+    "setting", ["endpoint_url", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_COMPREHENDMEDICAL", "client"]
+)
+def test_an_endpoint_with_a_wrong_scheme_or_port_is_refused_wherever_it_was_set(
+    setting: str,
+    url: str,
+    each_client_class: MakeClient,
+    make_boto3_client: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = {"session": boto3.Session()}
+    if setting == "client":
+        options["client"] = make_boto3_client(
+            endpoint_url=url, config=Config(retries={"total_max_attempts": 1})
+        )
+    elif setting == "endpoint_url":
+        options["endpoint_url"] = url
+    else:
+        monkeypatch.setenv(setting, url)
+
+    with pytest.raises(TransportError) as caught:
+        each_client_class(**options)
+
+    error = caught.value
+    assert re.fullmatch("the URL of the endpoint (must begin with|has an invalid) .*", error.reason)
+    for name in ("endpoint_url", "AWS_ENDPOINT_URL_COMPREHENDMEDICAL", "AWS_ENDPOINT_URL)"):
+        assert name in error.advice
+    assert (error.retryable, error.outcome_unknown) == (False, False)
+    assert "quellwasser" not in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_an_endpoint_of_s3_with_a_wrong_scheme_or_port_is_refused_when_s3_is_needed(
+    url: str, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    connection = connect()
+
+    with pytest.raises(TransportError, match=r"the URL of the endpoint .* AWS_ENDPOINT_URL_S3"):
+        _ = connection.s3_client
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_an_s3_client_of_the_user_with_a_wrong_scheme_or_port_is_refused(
+    url: str, connect: Callable[..., Connection], make_boto3_client: Callable[..., Any]
+) -> None:
+    with pytest.raises(TransportError, match=r"the URL of the endpoint .* AWS_ENDPOINT_URL_S3"):
+        connect(s3_client=make_boto3_client("s3", endpoint_url=url))
+
+
+def test_an_endpoint_in_capitals_is_accepted(
+    recorder: Recorder, request_: StartPHIDetectionJobRequest
+) -> None:
+    with PHIClient(endpoint_url=recorder.url.replace("http", "HTTP")) as client:
+        assert client.start_phi_detection_job(request_).job_id == JOB_ID
+
+
+@pytest.mark.parametrize(
+    ("config", "variables", "expected"),
+    [
+        (Config(client_cert=("one.pem",)), {}, "config="),  # type: ignore[arg-type]
+        (None, {"AWS_CA_BUNDLE": " "}, "AWS_CA_BUNDLE"),
+    ],
+)
+def test_a_setting_that_keeps_boto3_from_building_a_client_is_named(
+    config: Any, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(TransportError) as caught:
+        PHIClient(session=boto3.Session(), config=config)
+
+    assert expected in caught.value.advice
+    assert "endpoint" not in caught.value.advice
+
+
 @pytest.mark.parametrize("region", ["Zinnia Quellwasser", "us_east_1!", "-"])
 def test_an_invalid_region_is_not_quoted(region: str) -> None:
     with pytest.raises(TransportError, match="region_name") as caught:

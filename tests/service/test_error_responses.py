@@ -103,6 +103,17 @@ def test_the_error_code_alone_decides_the_class(code: str, status: int) -> None:
     assert (error.client_request_token, error.attempts) == ("token-1", 1)
 
 
+@pytest.mark.parametrize("code", ["InvalidRequestException", "503"])
+def test_an_empty_request_id_is_none(code: str) -> None:
+    cause = client_error(code, "no coffee", 503)
+    cause.response["ResponseMetadata"]["RequestId"] = ""
+
+    error = start_error(cause)
+
+    assert isinstance(error, (ServiceError, MalformedResponseError))
+    assert error.request_id is None
+
+
 @pytest.mark.parametrize("status", [400, 429])
 def test_taken_job_slots_are_distinguished_from_a_rate_limit(status: int) -> None:
     error = start_error(client_error("TooManyRequestsException", SLOTS, status))

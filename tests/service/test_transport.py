@@ -624,6 +624,11 @@ def with_an_invalid_bundle(site: Site) -> str:
     return site.service(tls=site.tls)
 
 
+def without_a_bundle_for_requests(site: Site) -> str:
+    site.env(REQUESTS_CA_BUNDLE=str(site.folder / f"{PASSWORD}.pem"))
+    return site.service(tls=site.tls)
+
+
 def without_tls(site: Site) -> str:
     return site.serve(sends(http("400 Bad Request")), reads=False).replace("http:", "https:")
 
@@ -660,6 +665,16 @@ def with_an_invalid_proxy_url(site: Site) -> str:
 
 def with_an_invalid_proxy_host_name(site: Site) -> str:
     site.env(HTTPS_PROXY=f"http://zinnia..{PASSWORD}:3128")
+    return "https://clinic.example"
+
+
+def behind_a_proxy_of_another_kind(site: Site) -> str:
+    site.env(HTTPS_PROXY=f"socks5://zinnia:{PASSWORD}@proxy.example:1080")
+    return "https://clinic.example"
+
+
+def behind_a_proxy_with_a_mistyped_scheme(site: Site) -> str:
+    site.env(HTTPS_PROXY="htps://proxy.example:3128")
     return "https://clinic.example"
 
 
@@ -743,6 +758,10 @@ def sts_that_is_not_there(site: Site) -> str:
     return sts(site, site.refused())
 
 
+def sts_with_a_mistyped_scheme(site: Site) -> str:
+    return sts(site, f"htps://{PASSWORD}.example")
+
+
 def sts_that_hangs_up(site: Site) -> str:
     return sts(site, site.serve())
 
@@ -788,6 +807,9 @@ UNSENT = (
     ),
     Unsent(with_a_missing_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
     Unsent(with_an_invalid_bundle, ("the CA bundle", "AWS_CA_BUNDLE", "verify=")),
+    Unsent(
+        without_a_bundle_for_requests, ("the CA bundle", "cannot be read", "REQUESTS_CA_BUNDLE")
+    ),
     Unsent(without_tls, ("the TLS handshake with https://127.0.0.1:", "endpoint_url")),
     Unsent(with_a_cut_handshake, ("could not connect to https://127.0.0.1:",), retried=True),
     Unsent(
@@ -811,7 +833,12 @@ UNSENT = (
         retried=True,
     ),
     Unsent(with_an_invalid_proxy_url, ("the proxy", "not ", "HTTPS_PROXY")),
-    Unsent(with_an_invalid_proxy_host_name, ("the host name", "HTTPS_PROXY")),
+    Unsent(with_an_invalid_proxy_host_name, ("the URL", "not valid", "HTTPS_PROXY")),
+    Unsent(behind_a_proxy_of_another_kind, ("the proxy must begin with http:// or", "HTTPS_PROXY")),
+    Unsent(
+        behind_a_proxy_with_a_mistyped_scheme,
+        ("the proxy must begin with http:// or https://", "HTTPS_PROXY"),
+    ),
     Unsent(
         behind_a_proxy_that_wants_a_password,
         ("the proxy http://127.0.0.1:", "HTTP 407", "HTTPS_PROXY"),
@@ -836,6 +863,7 @@ UNSENT = (
         ("no credentials", "could not connect to http://127.0.0.1:"),
         retried=True,
     ),
+    Unsent(sts_with_a_mistyped_scheme, ("no credentials", "the URL of the endpoint", "not valid")),
     Unsent(sts_that_hangs_up, ("no credentials", "the network failed", "AWS_PROFILE"), True),
     Unsent(sts_with_an_unusable_response, ("no credentials", "cannot be decoded"), retried=True),
     Unsent(
@@ -911,13 +939,58 @@ def test_the_error_says_that_nothing_was_sent_and_what_to_check(
     assert not error.outcome_unknown
     assert error.retryable is case.retried
     assert error.attempts == (2 if case.retried else 1)
-    assert "may have been started" not in str(error)
+    assert "may have started" not in str(error)
     assert error.client_request_token == request_.client_request_token
     for words in case.says:
         assert words in str(error)
     assert (error.__cause__, error.__context__) == (None, None)
     assert PASSWORD not in f"{error} {error!r} {error.__dict__}".lower()
     assert PASSWORD.encode() not in pickle.dumps(error).lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"signature_version": "x"}, "Config(signature_version=...)"),
+        ({"signature_version": 5}, "Config(signature_version=...)"),
+        ({"user_agent": "x\ny"}, "Config(user_agent=..., user_agent_extra=...)"),
+        ({"user_agent_extra": "x\ny"}, "Config(user_agent=..., user_agent_extra=...)"),
+    ],
+)
+def test_the_error_names_the_option_of_the_config_that_keeps_a_request_from_being_sent(
+    options: dict[str, Any], advice: str, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    url = site.service()
+    with (
+        client_of_ours(url, config=Config(**options), clock=FakeClock()) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert [server.requests for server in site.requests] == [0]
+    assert (caught.value.outcome_unknown, caught.value.attempts) == (False, 1)
+    assert advice in caught.value.advice
+    assert "AWS_SECRET_ACCESS_KEY" not in caught.value.advice
+
+
+@pytest.mark.parametrize("url", ["htps://clinic.example", "ftp://clinic.example", "http://a..b"])
+def test_a_request_that_fails_before_it_has_a_connection_was_never_sent(
+    url: str, site: Site, request_: StartPHIDetectionJobRequest
+) -> None:
+    def change(request: Any, **_: Any) -> None:
+        request.url = url
+
+    session = fresh_session()
+    session.events.register("before-send.comprehendmedical", change)
+    with (
+        PHIClient(session=session, endpoint_url=site.service(), clock=FakeClock()) as client,
+        pytest.raises(TransportError) as caught,
+    ):
+        client.start_phi_detection_job(request_)
+
+    assert [server.requests for server in site.requests] == [0]
+    assert (caught.value.outcome_unknown, caught.value.attempts) == (False, 1)
+    assert "the URL of the endpoint" in str(caught.value)
 
 
 def test_a_request_that_boto3_refuses_to_build_was_never_sent(
