@@ -223,10 +223,11 @@ class PHIClient:
             JobNotEndedError: the job has not ended.
             ServiceError, TransportError: the job's properties could not be fetched.
         """
+        from ._results.listing import Listing
         from ._results.streams import JobResults
 
         job = self.describe_phi_detection_job(job_id)
-        return JobResults(job, self._storage.get())
+        return JobResults(Listing(job, self._storage.get()))
 
     def _call(
         self, operation: operations.Operation[_Request, _Response], request: _Request

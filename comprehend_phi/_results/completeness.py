@@ -57,18 +57,20 @@ def _is_outage(error: ReadError) -> bool:
     return isinstance(error, (ServiceError, TransportError))
 
 
-def check_completeness(listing: Listing, failed: FailedNotes, *, operation: str) -> None:
+def check_completeness(
+    listing: Listing, listed: int, failed: FailedNotes, *, operation: str
+) -> None:
     """Log that reading has ended, and raise an error unless the results are complete.
 
     Args:
         listing: what the job's manifest and lists promise.
+        listed: the number of processed files that were to be read.
         failed: the notes that were not delivered.
         operation: the name of the reading in the log.
 
     Raises:
         IncompleteResultsError: notes failed, or the manifest's counts do not match the lists.
     """
-    listed = len(listing.files)
     delivered = listed - failed.count
     log(
         logging.WARNING if failed.count else logging.INFO,

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from .._redaction import redact
+from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
 from ..errors import ResultsError
 from ..models import JobProperties
@@ -20,6 +21,9 @@ from .reader import Reader
 from .storage import Storage
 
 _T = TypeVar("_T")
+
+_ALL = slice(0, None, 1)
+_COUNT = IntegerShape("count", 1)
 
 
 class JobResults:
@@ -48,13 +52,14 @@ class JobResults:
             retried. Raised at once.
     """
 
-    def __init__(self, job: JobProperties, storage: Storage) -> None:
-        self.job = job
-        self._listing = Listing(job, storage)
-        self._reader = Reader(self._listing)
+    def __init__(self, listing: Listing, part: slice = _ALL) -> None:
+        self.job = listing.job
+        self._listing = listing
+        self._reader = Reader(listing)
+        self._part = part
 
     def __repr__(self) -> str:
-        return f"JobResults({self.job.job_id!r})"
+        return f"JobResults({self.job.job_id!r}){_shown(self._part)}"
 
     @property
     def manifest(self) -> Manifest:
@@ -64,7 +69,26 @@ class JobResults:
     @property
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, each with the reason."""
-        return self._listing.unprocessed
+        return self._listing.unprocessed[self._part]
+
+    def part(self, index: int, count: int) -> JobResults:
+        """Return one of `count` parts of these results, for example for one of many machines.
+
+        The part has every `count`-th file, beginning with the file at `index`, and every `count`-th
+        unprocessed file. It checks its own files and the counts of the whole job. So if every part
+        is complete, the job is.
+
+        Every machine opens the results itself: send it `(job_id, index, count)`, and let it call
+        `client.results(job_id).part(index, count)`.
+
+        Args:
+            index: which part, from 0 to `count` - 1.
+            count: how many parts there are.
+
+        Raises:
+            RequestValidationError: `index` or `count` is not such an integer.
+        """
+        return JobResults(self._listing, _part_of(self._part, "JobResults.part", index, count))
 
     def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
         return self._read(self._reader.document)
@@ -101,11 +125,12 @@ class JobResults:
     ) -> Generator[_T, None, None]:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
+        files = listing.files[self._part]
         with (
             Pool(storage.connections) as pool,
-            closing(map_in_order(pool, read, listing.files)) as calls,
+            closing(map_in_order(pool, read, files)) as calls,
         ):
-            for file, call in zip(listing.files, calls, strict=True):
+            for file, call in zip(files, calls, strict=True):
                 try:
                     result = call.result()
                 except READ_ERRORS as error:
@@ -116,7 +141,7 @@ class JobResults:
                     failed.record_success()
                     yield result
                     storage.check_open()
-        check_completeness(listing, failed, operation=operation)
+        check_completeness(listing, len(files), failed, operation=operation)
 
 
 class AsyncJobResults:
@@ -130,15 +155,22 @@ class AsyncJobResults:
         job: the job's properties when these results were opened.
     """
 
-    def __init__(self, listing: Listing, pool: Pool, listing_error: ResultsError | None) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        pool: Pool,
+        listing_error: ResultsError | None,
+        part: slice = _ALL,
+    ) -> None:
         self.job = listing.job
         self._listing = listing
         self._reader = Reader(listing)
         self._pool = pool
         self._listing_error = listing_error
+        self._part = part
 
     def __repr__(self) -> str:
-        return f"AsyncJobResults({self.job.job_id!r})"
+        return f"AsyncJobResults({self.job.job_id!r}){_shown(self._part)}"
 
     @property
     def manifest(self) -> Manifest:
@@ -154,7 +186,12 @@ class AsyncJobResults:
         """
         if self._listing_error is not None:
             raise copy(self._listing_error)  # a copy, so that each has its own traceback
-        return self._listing.unprocessed
+        return self._listing.unprocessed[self._part]
+
+    def part(self, index: int, count: int) -> AsyncJobResults:
+        """Return one of `count` parts of these results; see `JobResults.part`."""
+        part = _part_of(self._part, "AsyncJobResults.part", index, count)
+        return AsyncJobResults(self._listing, self._pool, self._listing_error, part)
 
     def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
         return self._read(self._reader.document)
@@ -174,7 +211,7 @@ class AsyncJobResults:
     ) -> AsyncGenerator[_T, None]:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
-        files = await run_in_thread(self._pool, lambda: listing.files)
+        files = await run_in_thread(self._pool, lambda: listing.files[self._part])
         with closing(map_in_order(self._pool, read, files)) as calls:
             for file, call in zip(files, calls, strict=True):
                 try:
@@ -187,7 +224,7 @@ class AsyncJobResults:
                     failed.record_success()
                     yield result
                     storage.check_open()
-        check = partial(check_completeness, listing, failed, operation=operation)
+        check = partial(check_completeness, listing, len(files), failed, operation=operation)
         await run_in_thread(self._pool, check)
 
 
@@ -215,3 +252,14 @@ def _redacted(
     # Check the arguments now, not after the first file was read.
     redact("", (), min_score=min_score, replacement=replacement)
     return partial(reader.redacted, min_score=min_score, replacement=replacement)
+
+
+def _part_of(whole: slice, owner: str, index: int, count: int) -> slice:
+    """Return the files of one of `count` parts of `whole`."""
+    check_argument(owner, "count", _COUNT, count)
+    check_argument(owner, "index", IntegerShape("index", 0, count - 1), index)
+    return slice(whole.start + index * whole.step, None, whole.step * count)
+
+
+def _shown(part: slice) -> str:
+    return "" if part.step == 1 else f".part({part.start}, {part.step})"

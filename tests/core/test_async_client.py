@@ -169,6 +169,10 @@ def test_a_job_is_submitted_waited_for_and_read(
             assert source[document.entities[0].begin_offset :].startswith("Ada Example")
             assert [each.job_id async for each in client.list_phi_detection_jobs()] == [job.job_id]
             assert repr(results) == f"AsyncJobResults({job.job_id!r})"
+            parts = [results.part(index, 2) for index in range(2)]
+            keys = [[d.input_key async for d in part] for part in parts]
+            assert keys == [["notes/note.txt"], []]
+            assert repr(parts[1]) == f"AsyncJobResults({job.job_id!r}).part(1, 2)"
 
     run(main())
 

@@ -37,6 +37,7 @@ from comprehend_phi import (
     TransportError,
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
+from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.storage import MissingObject, StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
@@ -680,15 +681,17 @@ def test_readers_of_two_jobs_do_not_wait_for_each_other() -> None:
     storage = WaitsForBoth()
     readers = [
         JobResults(
-            JobProperties(
-                job_id=job_id,
-                job_status=JobStatus.COMPLETED,
-                input_data_config=InputDataConfig(s3_bucket="notes"),
-                output_data_config=OutputDataConfig(
-                    s3_bucket="results", s3_key=f"1-PHIDetection-{job_id}/"
+            Listing(
+                JobProperties(
+                    job_id=job_id,
+                    job_status=JobStatus.COMPLETED,
+                    input_data_config=InputDataConfig(s3_bucket="notes"),
+                    output_data_config=OutputDataConfig(
+                        s3_bucket="results", s3_key=f"1-PHIDetection-{job_id}/"
+                    ),
                 ),
-            ),
-            storage,
+                storage,
+            )
         )
         for job_id in ("0" * 32, "1" * 32)
     ]

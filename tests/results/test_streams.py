@@ -48,6 +48,7 @@ from comprehend_phi import (
     entity_counts,
 )
 from comprehend_phi._results.layout import folder_key
+from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.storage import MissingObject, StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
@@ -826,7 +827,7 @@ def test_a_note_is_never_paired_with_the_entities_of_another_note(
     yielded: list[tuple[Document, str]] = []
     error = None
     try:
-        yielded.extend(JobResults(job, MemoryStorage(objects)).with_text())
+        yielded.extend(JobResults(Listing(job, MemoryStorage(objects))).with_text())
     except ResultsError as caught:
         error = caught
     for document, text in yielded:
@@ -2130,3 +2131,76 @@ def test_two_iterators_do_not_disturb_each_other(stored: StoredJob) -> None:
     keys = [f"notes/{path}" for path in paths]
     pairs = [(one.input_key, two.input_key) for one, two in zip(results, results, strict=True)]
     assert pairs == [(key, key) for key in keys]
+
+
+# --- Parts ----------------------------------------------------------------------------------------
+
+
+def test_each_part_has_every_nth_file(stored: StoredJob) -> None:
+    stored.store(*(f"{number}.txt" for number in range(7)), unprocessed=["x", "y", "z"])
+    parts = [stored.results().part(index, 3) for index in range(3)]
+    assert [inputs(part) for part in parts] == [
+        ["notes/0.txt", "notes/3.txt", "notes/6.txt"],
+        ["notes/1.txt", "notes/4.txt"],
+        ["notes/2.txt", "notes/5.txt"],
+    ]
+    assert [[file.input_key for file in part.unprocessed] for part in parts] == [
+        ["notes/x"],
+        ["notes/y"],
+        ["notes/z"],
+    ]
+
+
+@pytest.mark.parametrize("read", [JobResults.with_text, JobResults.redacted])
+def test_a_part_has_its_notes_only(stored: StoredJob, read: Callable[..., Iterator[Any]]) -> None:
+    stored.store("a.txt", "b.txt", "c.txt")
+    for path in ("a.txt", "b.txt", "c.txt"):
+        stored.put(f"notes/{path}", NOTE.encode())
+    assert keys_of(list(read(stored.results().part(1, 2)))) == ["notes/b.txt"]
+
+
+def test_a_part_of_a_part_is_a_part(stored: StoredJob) -> None:
+    stored.store(*(f"{number:02}.txt" for number in range(20)))
+    results = stored.results()
+    part = results.part(1, 2).part(2, 3)
+    assert inputs(part) == inputs(results.part(5, 6)) == [f"notes/{n:02}.txt" for n in (5, 11, 17)]
+    assert repr(part) == f"JobResults({stored.job_id!r}).part(5, 6)"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(files=st.integers(0, 12), count=st.integers(1, 15))
+def test_all_parts_together_have_each_file_once(stored: StoredJob, files: int, count: int) -> None:
+    stored.store(*(f"{number:02}.txt" for number in range(files)))
+    results = stored.results()
+    together = [key for index in range(count) for key in inputs(results.part(index, count))]
+    assert sorted(together) == inputs(results)
+
+
+def test_only_the_part_with_a_missing_file_is_incomplete(stored: StoredJob) -> None:
+    stored.store("a.txt", "b.txt", "c.txt", "d.txt")
+    stored.document("b.txt", b"not JSON")
+    assert inputs(stored.results().part(0, 2)) == ["notes/a.txt", "notes/c.txt"]
+    yielded, error = until_incomplete(iter(stored.results().part(1, 2)))
+    assert [document.input_key for document in yielded] == ["notes/d.txt"]
+    assert error.reason == "1 of 2 documents could not be delivered"
+    assert error.failed.keys() == {"notes/b.txt"}
+
+
+def test_every_part_of_a_job_with_wrong_counts_is_incomplete(stored: StoredJob) -> None:
+    stored.store("a.txt", "b.txt", SuccessFilesCount=3, InputFileCount=3)
+    for index in range(2):
+        yielded, error = until_incomplete(iter(stored.results().part(index, 2)))
+        assert len(yielded) == 1
+        assert "the manifest counts 3 processed files, but there are 2" in error.reason
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "field"),
+    [(0, 0, "count"), (0, -1, "count"), (0, "2", "count"), (2, 2, "index"), (-1, 2, "index")],
+)
+def test_a_part_that_cannot_exist_is_refused(
+    stored: StoredJob, index: int, count: int, field: str
+) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        stored.results().part(index, count)
+    assert (caught.value.owner, caught.value.field) == ("JobResults.part", field)

@@ -183,6 +183,7 @@ def results(job: Job) -> None:
     assert_type(found.job, JobProperties)
     assert_type(found.manifest, Manifest)
     assert_type(found.unprocessed, tuple[UnprocessedFile, ...])
+    assert_type(found.part(0, 4), JobResults)
     for document in found:
         assert_type(document, Document)
         for entity in document.entities:
