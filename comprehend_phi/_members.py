@@ -32,11 +32,14 @@ def _member_name(field: str) -> str:
 def encode(request: object) -> dict[str, Any]:
     """Return the members of a request, an attrs object. Fields that are None have no member."""
     cls = cast("type[AttrsInstance]", type(request))
-    return {
-        member: _encode_value(value)
-        for member, field in _fields_by_member(cls).items()
-        if (value := getattr(request, field)) is not None
-    }
+    members: dict[str, Any] = {}
+    for member, field in _fields_by_member(cls).items():
+        value = getattr(request, field)
+        if type(value) is str:
+            members[member] = value
+        elif value is not None:
+            members[member] = _encode_value(value)
+    return members
 
 
 def _encode_value(value: object) -> object:
