@@ -9,7 +9,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .._logs import log
-from .._service.codec import InvalidResponse
 from ..errors import TransportError
 from .boto3_storage import Boto3Storage
 from .obstore_setup import LastExchange, build_store
@@ -59,12 +58,13 @@ class ObstoreStorage(Boto3Storage):
     """Reads S3 objects through obstore if it does exactly what boto3 does, otherwise through boto3.
 
     boto3 reads the first object of each bucket, and the keys that obstore would change. If obstore
-    fails, boto3 makes the next attempts, so errors are the same with and without obstore.
+    fails, boto3 reads the object at once, as part of the same attempt. So errors are the same with
+    and without obstore.
 
     Args:
         connect: returns a client that this package built, so that nobody changes it; see
             `Boto3Storage`.
-        policy: a policy with at least two attempts, because boto3's come after obstore's.
+        policy: how boto3's calls are retried.
         clock: measures the waits between attempts.
         session: the session that built the client.
         required: raise `TransportError` if obstore cannot be used, instead of logging it.
@@ -105,18 +105,13 @@ class ObstoreStorage(Boto3Storage):
             if bucket not in self._stores:
                 self._stores[bucket] = self._build_store(bucket, key)
             return found
-        tried = False
-
-        def attempt(client: Any) -> StoredObject:
-            nonlocal tried
-            if not tried:
-                tried = True
-                return self._get_through_obstore(store, key)
-            found = self._get(client, bucket, key)
-            self._count_repair()
-            return found
-
-        return self._call("GetObject", attempt, bucket, key)
+        self._connect("GetObject")  # refuses if the client was closed
+        through_obstore = self._get_through_obstore(store, key)
+        if through_obstore is not None:
+            return through_obstore
+        found = super().read(bucket, key)
+        self._count_repair()
+        return found
 
     def _build_store(self, bucket: str, key: str) -> S3Store | None:
         """Return a store that sends what boto3 has just sent for `key`, or None."""
@@ -133,19 +128,22 @@ class ObstoreStorage(Boto3Storage):
         if self._required or not logged:
             skip_obstore(reason, required=self._required, operation="GetObject")
 
-    def _get_through_obstore(self, store: S3Store, key: str) -> StoredObject:
+    def _get_through_obstore(self, store: S3Store, key: str) -> StoredObject | None:
+        """Fetch one object, or return None if obstore cannot."""
         import obstore
 
         try:
             answer = obstore.get(store, key)
             found = StoredObject(bytes(answer.bytes()), answer.meta["last_modified"])
-        # obstore's messages quote keys and responses. boto3's next attempt finds the cause.
+        # obstore's messages quote keys and responses. boto3 finds the cause.
         except Exception as cause:  # noqa: BLE001 - boto3 takes over, whatever failed
-            reason = f"obstore cannot read it ({type(cause).__name__})"
+            reason = type(cause).__name__
         else:
             self._repairs = 0
             return found
-        raise InvalidResponse(reason)
+        text = "obstore cannot read an object (%s), so boto3 reads it"
+        log(logging.INFO, text, reason, operation="GetObject", reason=reason)
+        return None
 
     def _count_repair(self) -> None:
         with self._lock:

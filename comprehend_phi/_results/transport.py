@@ -55,5 +55,5 @@ def _obstacle(policy: RetryPolicy, session: Session | None) -> str | None:
     if inherited("obstore"):
         return FORKED
     if policy.max_attempts == 1:
-        return "RetryPolicy(max_attempts=1) leaves boto3 no attempt after obstore's"
+        return "RetryPolicy(max_attempts=1) allows one request, and a failure of obstore needs two"
     return None

@@ -11,7 +11,7 @@ import socketserver
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -368,7 +368,7 @@ def test_which_keys_obstore_sends_unchanged(key: str, exact: bool) -> None:
 
 
 @pytest.mark.parametrize("attempts", [2, 3, 8])
-def test_both_transports_together_make_as_many_attempts_as_the_policy_allows(
+def test_boto3_repeats_a_read_of_obstore_within_the_first_attempt(
     s3: S3, clock: FakeClock, open_s3: Open, attempts: int
 ) -> None:
     storage = open_s3(RetryPolicy(max_attempts=attempts))
@@ -376,7 +376,7 @@ def test_both_transports_together_make_as_many_attempts_as_the_policy_allows(
     s3.busy[PLAIN] = 99
     with pytest.raises(ThrottlingException) as caught:
         storage.read(BUCKET, PLAIN)
-    assert s3.agents(PLAIN) == ["obstore"] + ["boto3"] * (attempts - 1)
+    assert s3.agents(PLAIN) == ["obstore"] + ["boto3"] * attempts
     assert len(clock.sleeps) == attempts - 1
     assert caught.value.attempts == attempts
     assert (caught.value.operation, caught.value.key) == ("GetObject", PLAIN)
@@ -388,7 +388,31 @@ def test_boto3_makes_the_other_attempts_if_obstore_fails(
     s3.busy[PLAIN] = 2
     assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
     assert s3.agents(PLAIN) == ["obstore", "boto3", "boto3"]
-    assert len(clock.sleeps) == 2
+    assert len(clock.sleeps) == 1
+
+
+def test_boto3_repeats_a_read_of_obstore_at_once_and_outside_the_timeout(
+    s3: S3, open_s3: Open, clock: FakeClock
+) -> None:
+    storage = open_s3(RetryPolicy(timeout=0.0, base_delay=9.0))
+    storage.read(BUCKET, "notes/a")
+    s3.cut.add(PLAIN)
+    assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
+    with pytest.raises(MissingObject):
+        storage.read(BUCKET, "nowhere")
+    assert clock.sleeps == []
+
+
+def test_what_obstore_cannot_read_is_logged_as_a_fallback(
+    s3: S3, storage: ObstoreStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "comprehend_phi")
+    with pytest.raises(MissingObject):
+        storage.read(BUCKET, "nowhere")
+    assert caplog.messages == [
+        "GetObject: obstore cannot read an object (FileNotFoundError), so boto3 reads it"
+    ]
+    assert vars(caplog.records[0])["attempt"] is None
 
 
 def test_a_body_that_was_cut_off_is_fetched_again(s3: S3, storage: ObstoreStorage) -> None:
@@ -397,16 +421,12 @@ def test_a_body_that_was_cut_off_is_fetched_again(s3: S3, storage: ObstoreStorag
     assert s3.agents(PLAIN) == ["obstore", "boto3"]
 
 
-def test_an_error_of_obstore_is_neither_raised_nor_chained(s3: S3, open_s3: Open) -> None:
-    # The timeout leaves no time for another attempt.
-    storage = open_s3(RetryPolicy(max_attempts=3, timeout=0.0, base_delay=9.0))
-    storage.read(BUCKET, "notes/a")
-    s3.cut.add(PLAIN)
+def test_an_error_of_obstore_is_neither_raised_nor_chained(s3: S3, storage: ObstoreStorage) -> None:
+    s3.denied.add(PLAIN)
     with pytest.raises(ResultsError) as caught:
         storage.read(BUCKET, PLAIN)
-    assert (
-        caught.value.reason == "the response is not usable: obstore cannot read it (GenericError)"
-    )
+    assert s3.agents(PLAIN) == ["obstore", "boto3"]
+    assert "access denied" in caught.value.reason
     assert (caught.value.bucket, caught.value.key) == (BUCKET, PLAIN)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -1102,7 +1122,10 @@ def test_only_the_policy_decides_how_often_an_object_is_requested(
     [reason] = caught.value.failed.values()
     assert reason.startswith("ThrottlingException: ")
     assert ("1 attempt)" if attempts == 1 else f"{attempts} attempts)") in reason
-    assert len(s3.agents(PLAIN)) == attempts
+    # obstore's request and boto3's repetition are one attempt.
+    assert s3.agents(PLAIN).count("boto3") == attempts
+    repeated = transport == "auto" and attempts > 1
+    assert len(s3.agents(PLAIN)) == attempts + repeated
 
 
 @pytest.mark.parametrize("transport", ["auto", "boto3"])
@@ -1169,6 +1192,40 @@ def test_both_transports_raise_the_same_errors(
     assert outcome(lambda: read_results(retry=policy, s3_transport="boto3")) == expected
     assert expected[0] == kind
     assert words in expected[1]
+
+
+def failures(read: Callable[[], object]) -> tuple[str, Mapping[str, str], tuple[str, ...], str]:
+    """Return the class and the notes of an `IncompleteResultsError`, and its message."""
+    with pytest.raises(IncompleteResultsError) as caught:
+        read()
+    error = caught.value
+    return type(error).__name__, error.failed, error.missing, str(error)
+
+
+def test_a_backoff_that_the_timeout_cannot_hold_changes_no_error(
+    ended: str, s3: S3, clock: FakeClock
+) -> None:
+    """The policy leaves no time for a second attempt, and boto3 needs none after obstore."""
+    del s3.objects[PLAIN], s3.objects["notes/deep/er/note.txt"]
+    s3.denied.add(f"{FOLDER}a b.txt.out")
+    policy = RetryPolicy(timeout=0.05, base_delay=10.0)
+
+    def read(transport: S3Transport) -> None:
+        client = PHIClient(endpoint_url=ended, clock=clock, retry=policy, s3_transport=transport)
+        with client:
+            list(client.job(JOB_ID).results().redacted())
+
+    auto, boto3_alone = failures(lambda: read("auto")), failures(lambda: read("boto3"))
+
+    assert auto == boto3_alone
+    _, failed, missing, _ = auto
+    assert missing == (PLAIN,)
+    assert {key: reason.partition(":")[0] for key, reason in failed.items()} == {
+        "notes/plain.txt": "MissingObject",
+        "notes/deep/er/note.txt": "SourceChangedError",
+        "notes/a b.txt": "UnreadableObjectError",
+    }
+    assert "obstore" in {agent for _, agent, _ in s3.asked}
 
 
 def test_missing_credentials_are_the_same_error_with_each_transport(
