@@ -25,8 +25,8 @@ class Rule(NamedTuple):
 
 
 # Every pattern begins at the edge of a word, and its repetitions are bounded or can end in only one
-# place. So no text makes it backtrack over the same part again and again. \d would match the digits
-# of every script.
+# place. So no text makes it backtrack over the same part again and again. No pattern uses \d, which
+# matches the digits of every script.
 
 _DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
 _NTH = _DAY + r"(?:st|nd|rd|th)?"
@@ -69,7 +69,7 @@ _KIN = r"(?:brother|daughter|father|husband|mother|partner|sister|son|wife)"
 _STREET = (
     r"(?:(?:Avenue|Boulevard|Close|Court|Crescent|Drive|Highway|Lane|Parkway|Place|Quay|Road|Row"
     r"|Square|Street|Terrace|Way)(?!\w)"
-    # "Dr" ends a street only where no doctor's name comes next.
+    # "Dr" only ends a street if no doctor's name follows.
     rf"|(?:Ave|Blvd|Ct|Hwy|Ln|Pl|Rd|St|Dr(?!\.? {_CAPITAL}))(?!\w)\.?)"
 )
 _STREET_NAME = rf"(?:(?:{_WORD}\.?|[0-9]{{1,3}}(?:st|nd|rd|th)) ){{1,4}}"

@@ -89,7 +89,7 @@ def passes() -> Fault:
 
 
 def throttle(headers: Mapping[str, str] | None = None) -> Fault:
-    """Exceed the rate limit, as seen at Amazon Comprehend (boto/botocore issue 1946)."""
+    """Send the error of the rate limit, as seen at Amazon Comprehend (boto/botocore issue 1946)."""
     return error("ThrottlingException", "Rate exceeded", 429, headers)
 
 
@@ -99,7 +99,7 @@ def too_many_requests() -> Fault:
 
 
 def job_limit(limit: int = 10) -> Fault:
-    """Find all job slots taken, as seen at Amazon Comprehend (boto/botocore issue 1946)."""
+    """Send the error of the job limit, as seen at Amazon Comprehend (boto/botocore issue 1946)."""
     return error(
         "TooManyRequestsException",
         f"ACTIVE_JOB_COUNT_LIMIT_EXCEEDED: Active job limit for this account is {limit}.",
@@ -127,7 +127,7 @@ def reset_after() -> Fault:
 
 
 def cut(keep: float = 0.5) -> Fault:
-    """Process the request, send this share of the response, and close the connection."""
+    """Process the request, but close the connection after a share of the response, from 0 to 1."""
     return Fault(works=True, alter=lambda real: evolve(real, sent_share=keep))
 
 

@@ -17,8 +17,7 @@ def _choice(*options: str) -> Any:
 class Rules:
     """What nobody outside AWS knows. Each default is our guess; the other values are alternatives.
 
-    Run your tests under other rules to find out whether your program depends on a guess. This
-    package keeps its promises under all of them.
+    Run your tests under other rules to find out whether your program depends on a guess.
 
     Attributes:
         input_key: "folder": the input key names a folder or one object. "prefix": it selects all

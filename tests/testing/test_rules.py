@@ -1,6 +1,7 @@
-"""No promise of this package depends on a rule of the service that nobody outside AWS knows.
+"""The promises of this package under every rule that nobody outside AWS knows.
 
-Each test takes the SDK through one of its main flows under every alternative rule.
+Each test takes the SDK through one of its main flows under every alternative. No promise depends on
+a rule, except that a repeated start needs a token that the service still remembers.
 """
 
 from __future__ import annotations
@@ -213,6 +214,25 @@ def test_a_token_never_starts_a_second_job_while_the_first_one_runs(
         else:
             assert again.job_id == job.job_id
         assert server.service.job_ids == (job.job_id,)
+
+
+@pytest.mark.parametrize(
+    ("rules", "jobs"),
+    [(Rules(), 1), (Rules(remember_tokens="until-job-ends"), 2)],
+    ids=["remembered", "forgotten"],
+)
+def test_only_a_token_that_the_service_remembers_prevents_a_second_job(
+    rules: Rules, jobs: int, clock: FakeClock
+) -> None:
+    # The one promise that depends on a rule: nobody outside AWS knows how long tokens are valid.
+    # The job can still be found by its name.
+    with serving(rules, clock) as (server, connect):
+        client, start = connect(), request(job_name="nightly-2031-02")
+        client.submit(start).wait()
+        (found,) = client.list_phi_detection_jobs(JobFilter(job_name="nightly-2031-02"))
+        assert server.service.job_ids == (found.job_id,)
+        client.submit(start)
+        assert len(server.service.job_ids) == jobs
 
 
 @every_rule
