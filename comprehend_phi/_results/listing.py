@@ -69,7 +69,7 @@ class Listing:
                 job_id=job.job_id,
             )
         self.job = job
-        self.storage = JobStorage(storage, job.job_id)
+        self.storage: JobStorage = JobStorage(storage, job.job_id)
         self.input_bucket: str = job.input_data_config.s3_bucket
         self.output_bucket: str = job.output_data_config.s3_bucket
         self._input_key = job.input_data_config.s3_key or ""

@@ -99,7 +99,7 @@ class JobStorage:
     """A storage that adds a job's id to its log records."""
 
     def __init__(self, storage: Storage, job_id: str) -> None:
-        self.connections = storage.connections
+        self.connections: int = storage.connections
         self._storage = storage
         self._job_id = job_id
 

@@ -53,7 +53,7 @@ class JobResults:
     """
 
     def __init__(self, listing: Listing, part: slice = _ALL) -> None:
-        self.job = listing.job
+        self.job: JobProperties = listing.job
         self._listing = listing
         self._reader = Reader(listing)
         self._part = part
@@ -162,7 +162,7 @@ class AsyncJobResults:
         listing_error: ResultsError | None,
         part: slice = _ALL,
     ) -> None:
-        self.job = listing.job
+        self.job: JobProperties = listing.job
         self._listing = listing
         self._reader = Reader(listing)
         self._pool = pool

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -21,7 +21,16 @@ from .files import local_path
 from .targets import Service, StartOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_Decorator = Callable[[_Function], _Function]
+
+
+class Option(Protocol):
+    """A decorator that adds options to a command."""
+
+    def __call__(self, command: _Function, /) -> _Function:
+        """Return the command with its options."""
+        ...
+
+
 _Location = TypeVar("_Location", InputDataConfig, OutputDataConfig)
 
 # --- Checking values ------------------------------------------------------------------------------
@@ -72,7 +81,7 @@ def _utc(text: str) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-utc_time = checked(_utc, "must be a date or a time such as 2031-02-03T04:05:06")
+utc_time: Callable[..., Any] = checked(_utc, "must be a date or a time such as 2031-02-03T04:05:06")
 
 
 def s3_location(config: type[_Location], argument: str, text: str, hint: str = "") -> _Location:
@@ -119,16 +128,14 @@ REVIEW_PAGE = _local("file", "must be a local file: the page is written only to 
 # --- Options --------------------------------------------------------------------------------------
 
 
-def _combined(
-    name: str, build: Callable[..., object], *options: _Decorator[Any]
-) -> _Decorator[Any]:
+def _combined(name: str, build: Callable[..., object], *options: Option) -> Option:
     """Return a decorator that adds options to a command.
 
     The command gets one argument for them all, `name`: what `build` returns for their values.
     """
     fields = inspect.signature(build).parameters
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Any, /) -> Any:
         @wraps(command)
         def with_one_argument(**values: Any) -> Any:
             given = {field: values.pop(field) for field in fields}
@@ -141,7 +148,7 @@ def _combined(
     return decorate
 
 
-service_options = _combined(
+service_options: Option = _combined(
     "service",
     Service,
     click.option(
@@ -162,7 +169,7 @@ service_options = _combined(
 )
 
 # These have the names of the request's fields, so that an error of a field can name its option.
-start_options = _combined(
+start_options: Option = _combined(
     "start",
     StartOptions,
     click.option(
@@ -196,7 +203,7 @@ start_options = _combined(
 
 _DOLLARS = "must be a number of US dollars, such as 0.0014"
 
-check_options = _combined(
+check_options: Option = _combined(
     "checks",
     Checks,
     click.option(
@@ -211,26 +218,26 @@ check_options = _combined(
         help="Start no job if it may cost more than this number of US dollars at list price.",
     ),
 )
-price_option = click.option(
+price_option: Option = click.option(
     "--price",
     metavar="USD",
     callback=checked(us_dollars, _DOLLARS),
     help="The price of 100 characters in US dollars. Without it, the list price: 0.0014.",
 )
-timeout_option = click.option(
+timeout_option: Option = click.option(
     "--timeout",
     type=float,
     metavar="SECONDS",
     help="How long to wait. Without it, wait until the job has ended.",
 )
-poll_seconds_option = click.option(
+poll_seconds_option: Option = click.option(
     "--poll-seconds",
     "delay",
     type=float,
     metavar="SECONDS",
     help="The time between two polls. Without it, the time grows from 10 to 60 seconds.",
 )
-slot_timeout_option = click.option(
+slot_timeout_option: Option = click.option(
     "--slot-timeout",
     type=float,
     default=0.0,
@@ -238,9 +245,9 @@ slot_timeout_option = click.option(
     metavar="SECONDS",
     help="How long to wait for a free job slot if all are taken.",
 )
-show_names_option = click.option(
+show_names_option: Option = click.option(
     "--show-names", is_flag=True, help="Show job names and keys, which may name people."
 )
-json_option = click.option(
+json_option: Option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object per line."
 )

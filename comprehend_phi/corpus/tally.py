@@ -61,7 +61,7 @@ class Tally:
         limits: ServiceLimits,
         on_problem: Callable[[InputProblem], object] | None,
     ) -> None:
-        self.file_count = 0
+        self.file_count: int = 0
         self._total_bytes = 0
         self._characters = 0
         self._min_characters = 0

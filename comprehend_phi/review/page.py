@@ -26,11 +26,11 @@ from ..errors import RedactionError
 
 try:
     from jinja2 import Environment, StrictUndefined
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ImportError(
-        f"the review page needs the module {error.name}, which the extra `cli` of comprehend_phi"
-        " installs",
-        name=error.name,
+        f"the review page needs the module {_missing.name}, which the extra `cli` of"
+        " comprehend_phi installs",
+        name=_missing.name,
     ) from None
 
 if TYPE_CHECKING:
