@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._service import advice
 from ..errors import (
     AccessDeniedException,
     MalformedResponseError,
@@ -39,6 +40,17 @@ _REFUSES_ALL = frozenset(
     }
 )
 
+# Those of them that mean another region or another endpoint.
+_ELSEWHERE = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "PermanentRedirect",
+        "Redirect",
+        "TemporaryRedirect",
+    }
+)
+
 _ADVICE = {
     "AccessDenied": (
         "access denied: the caller needs s3:GetObject and, if KMS encrypts the object, kms:Decrypt;"
@@ -71,6 +83,8 @@ def translate(
             return MissingBucket("the bucket does not exist", bucket=bucket)
         if error.code not in _REFUSES_ALL:
             return _refusal(error, bucket, key)
+        if error.code in _ELSEWHERE:
+            error.advice = f"The bucket needs another region or endpoint. {advice.ENDPOINT}"
     if error.retryable:
         error.bucket, error.key = bucket, key
     return error
@@ -83,10 +97,10 @@ def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
     if isinstance(error, AccessDeniedException):
         code = "AccessDenied"
     if code == "AccessDenied" and error.operation == "ListObjectsV2":
-        advice = "access denied: the caller needs s3:ListBucket"
+        hint = "access denied: the caller needs s3:ListBucket"
     elif code.startswith("KMS."):
-        advice = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
+        hint = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
     else:
-        advice = _ADVICE.get(code, "S3 refuses to return this object")
+        hint = _ADVICE.get(code, "S3 refuses to return this object")
     details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
-    return UnreadableObjectError(f"{advice} ({details})", bucket=bucket, key=key, code=error.code)
+    return UnreadableObjectError(f"{hint} ({details})", bucket=bucket, key=key, code=error.code)

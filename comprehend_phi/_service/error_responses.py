@@ -125,7 +125,7 @@ def error_from_response(
     if cls is None and status == HTTPStatus.TOO_MANY_REQUESTS:
         cls = ThrottlingException
     timed_out = status == HTTPStatus.REQUEST_TIMEOUT or code in _TIMED_OUT
-    if cls is None and (timed_out or not _is_client_error(status)):
+    if cls is None and (timed_out or not _is_refusal(status, has_code)):
         reason = f"error {code}" if has_code else "an error without a code"
         return MalformedResponseError(reason=f"the service returned {reason}", **call)
     cls = cls or ServiceError
@@ -141,10 +141,10 @@ def error_from_response(
     return service_error
 
 
-def _is_client_error(status: int | None) -> bool:
-    return (
-        status is not None and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+def _is_refusal(status: int | None, has_code: bool) -> bool:
+    # S3 redirects with an error code. A redirect without one did not come from AWS.
+    lowest = HTTPStatus.MULTIPLE_CHOICES if has_code else HTTPStatus.BAD_REQUEST
+    return status is not None and lowest <= status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

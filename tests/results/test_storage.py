@@ -277,6 +277,30 @@ def test_a_refusal_of_the_caller_is_a_service_error_without_a_key(
     assert len(s3.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (301, "PermanentRedirect"),
+        (307, "TemporaryRedirect"),
+        (307, "Redirect"),
+        (400, "AuthorizationHeaderMalformed"),
+        (400, "IllegalLocationConstraintException"),
+    ],
+)
+def test_a_bucket_elsewhere_is_a_service_error_without_a_key_that_names_the_settings(
+    s3: S3, storage: Boto3Storage, clock: FakeClock, status: int, code: str
+) -> None:
+    # boto3 asks for the bucket's region, and gets no answer that helps.
+    s3.script(Answer(error(status, code).data, "close"), Answer(answer(404, b""), "close"))
+    with pytest.raises(ServiceError) as caught:
+        storage.read(BUCKET, KEY)
+    assert (caught.value.operation, caught.value.code) == ("GetObject", code)
+    assert (caught.value.bucket, caught.value.key) == (None, None)
+    assert WHERE not in str(caught.value)
+    assert "AWS_ENDPOINT_URL_S3" in caught.value.advice
+    assert clock.sleeps == []
+
+
 @pytest.mark.parametrize("key", ["", "notes/\ud800.txt"])
 def test_a_key_that_s3_cannot_have_is_a_missing_object(
     s3: S3, storage: Boto3Storage, key: str
