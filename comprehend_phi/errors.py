@@ -22,6 +22,8 @@
     │   └── WaitTimeout (also TimeoutError)
     ├── ResultsError                               results are missing or unreadable
     │   ├── JobNotEndedError                       the job has no results yet
+    │   ├── MissingBucketError                     there is no such bucket
+    │   ├── MissingObjectError                     a file is missing
     │   ├── MissingManifestError                   the job has no manifest
     │   ├── IncompleteResultsError                 some files or notes could not be read
     │   │   └── LostManifestError (also MissingManifestError)   a completed job has no manifest
@@ -407,6 +409,14 @@ class ResultsError(ComprehendPHIError):
 
 class JobNotEndedError(ResultsError):
     """The job has not ended, so it has no results yet. Wait for it first."""
+
+
+class MissingBucketError(ResultsError):
+    """The bucket does not exist."""
+
+
+class MissingObjectError(ResultsError):
+    """The bucket has no object with this key."""
 
 
 class MissingManifestError(ResultsError):

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from .._retry import Retrier, RetryPolicy
 from .._service.attempts import run_attempt
 from .._service.codec import InvalidResponse
-from ..errors import ServiceError, TransportError
+from ..errors import (
+    MissingBucketError,
+    MissingObjectError,
+    ServiceError,
+    TransportError,
+)
 from .s3_errors import translate
 from .s3_listing import objects_in
-from .storage import MissingBucket, MissingObject, Page, StoredObject
+from .storage import Page, StoredObject
 
 if TYPE_CHECKING:
     from .._clock import Clock
@@ -48,7 +53,7 @@ class Boto3Storage:
         """Fetch one object."""
         if not key or _SURROGATE.search(key):
             # boto3's error for such a key would look like a configuration error.
-            raise MissingObject(
+            raise MissingObjectError(
                 "S3 has no keys that are empty or not UTF-8", bucket=bucket, key=key
             )
         return self._call("GetObject", lambda client: self._get(client, bucket, key), bucket, key)
@@ -74,7 +79,7 @@ class Boto3Storage:
             token: the `next_token` of the previous page; None for the first page.
 
         Raises:
-            MissingBucket: the bucket does not exist.
+            MissingBucketError: the bucket does not exist.
             ResultsError, ServiceError, TransportError: raised as by `read`. The `key` is `prefix`.
         """
         members = {"Bucket": bucket, "Prefix": prefix}
@@ -102,12 +107,12 @@ class Boto3Storage:
         """Return the region of a bucket; None if S3 does not say.
 
         Raises:
-            MissingBucket: the bucket does not exist.
+            MissingBucketError: the bucket does not exist.
             ServiceError, TransportError: all attempts failed.
         """
         status, region = self._call("HeadBucket", partial(_head, bucket), bucket, "")
         if status == HTTPStatus.NOT_FOUND:
-            raise MissingBucket("the bucket does not exist", bucket=bucket)
+            raise MissingBucketError("the bucket does not exist", bucket=bucket)
         return region
 
     def _pages(self, bucket: str, prefix: str, *, folders: bool = False) -> Iterator[Page]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 
 from .._logs import log
-from ..errors import RedactionError, ResultsError, ServiceError, TransportError
+from ..errors import (
+    MissingObjectError,
+    RedactionError,
+    ResultsError,
+    ServiceError,
+    TransportError,
+)
 from .listing import File, Listing
-from .storage import MissingObject
 
 # The errors in which reading one note can end.
 ReadError = RedactionError | ResultsError | ServiceError | TransportError
@@ -44,7 +49,7 @@ class FailedNotes:
         """Record that a note failed."""
         self._in_a_row = self._in_a_row + 1 if _is_outage(error) else 0
         self.count += 1
-        if isinstance(error, MissingObject):
+        if isinstance(error, MissingObjectError):
             self.missing.append(file.output_key)
         self.reasons[file.input_key] = f"{type(error).__name__}: {error}"
 

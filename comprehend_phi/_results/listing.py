@@ -12,13 +12,14 @@ from ..errors import (
     JobNotEndedError,
     LostManifestError,
     MissingManifestError,
+    MissingObjectError,
     ResultsError,
 )
 from ..models import JobProperties, JobStatus
 from .decoding import ListEntry, decode_list, decode_manifest
 from .documents import Manifest, UnprocessedFile
 from .layout import Layout, find_folder, folder_key
-from .storage import JobStorage, MissingObject, Storage
+from .storage import JobStorage, Storage
 
 # A job in one of these states has a manifest, and it processed or skipped every input file.
 _ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
@@ -220,7 +221,7 @@ class Listing:
     def _read_first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
         """Return key and body of the first of these objects that exists."""
         for key in keys:
-            with suppress(MissingObject):
+            with suppress(MissingObjectError):
                 return key, self.storage.read(self.output_bucket, key).body
         return None
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from .._redaction import check_entities, redact
-from ..errors import RedactionError, SourceChangedError, UnreadableObjectError
+from ..errors import (
+    MissingObjectError,
+    RedactionError,
+    SourceChangedError,
+    UnreadableObjectError,
+)
 from .decoding import decode_output
 from .documents import Document
 from .listing import File, Listing
-from .storage import MissingObject, StoredObject
+from .storage import StoredObject
 
 _LEFT_OUT = (
     "The note was left out because it is not the text that the job read. Start another job for the"
@@ -28,7 +33,7 @@ class Reader:
         self._output_bucket = listing.output_bucket
 
     def document(self, file: File) -> Document:
-        """Return the document of one file. Raise `MissingObject` if it does not exist."""
+        """Return the document of one file. Raise `MissingObjectError` if it does not exist."""
         if file.is_ambiguous:
             raise UnreadableObjectError(
                 "the list of processed files has several entries for this document or its note, so"
@@ -67,7 +72,7 @@ class Reader:
         try:
             note = self._storage.read(bucket, key)
             text = note.body.decode("utf-8")
-        except MissingObject:
+        except MissingObjectError:
             reason = "the note no longer exists"
         except UnicodeDecodeError as error:
             reason = f"the note is not UTF-8 (byte {error.start})"

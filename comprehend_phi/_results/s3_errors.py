@@ -6,12 +6,13 @@ from .._service import advice
 from ..errors import (
     AccessDeniedException,
     MalformedResponseError,
+    MissingBucketError,
+    MissingObjectError,
     ResultsError,
     ServiceError,
     TransportError,
     UnreadableObjectError,
 )
-from .storage import MissingBucket, MissingObject
 
 # With these codes, S3 refuses the caller or the bucket, so no other object can be read either.
 # They come from the list of error codes in the Amazon S3 API Reference, as far as reads can
@@ -80,7 +81,7 @@ def translate(
         return UnreadableObjectError(error.reason, bucket=bucket, key=key)
     if isinstance(error, ServiceError) and not error.retryable:
         if error.code == "NoSuchBucket":
-            return MissingBucket("the bucket does not exist", bucket=bucket)
+            return MissingBucketError("the bucket does not exist", bucket=bucket)
         if error.code not in _REFUSES_ALL:
             return _refusal(error, bucket, key)
         if error.code in _ELSEWHERE:
@@ -93,7 +94,7 @@ def translate(
 def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
     code = error.code
     if code == "NoSuchKey":
-        return MissingObject("the key does not exist", bucket=bucket, key=key)
+        return MissingObjectError("the key does not exist", bucket=bucket, key=key)
     if isinstance(error, AccessDeniedException):
         code = "AccessDenied"
     if code == "AccessDenied" and error.operation == "ListObjectsV2":

@@ -9,15 +9,6 @@ from typing import NamedTuple, Protocol
 from attrs import field, frozen
 
 from .._logs import job_context
-from ..errors import ResultsError
-
-
-class MissingBucket(ResultsError):
-    """The bucket does not exist."""
-
-
-class MissingObject(ResultsError):
-    """The bucket has no such key. `Reader` decides what that means for the results."""
 
 
 @frozen
@@ -74,10 +65,10 @@ class Storage(Protocol):
         """Fetch one object.
 
         Raises:
-            MissingObject: the bucket has no such key.
+            MissingObjectError: the bucket has no such key.
             UnreadableObjectError: S3 refuses to return the object, or its body was cut off on
                 every attempt.
-            MissingBucket: the bucket does not exist.
+            MissingBucketError: the bucket does not exist.
             ServiceError, TransportError: all attempts failed. If the error has a `key`, other
                 objects may still be readable. Otherwise no object can be read.
         """

@@ -46,7 +46,7 @@ class JobResults:
         MissingManifestError: the job left no manifest. Raised at once.
         UnreadableObjectError: the manifest or a list is broken, or S3 refuses to return it. Raised
             at once.
-        ResultsError: the bucket does not exist. Raised at once.
+        MissingBucketError: the bucket does not exist. Raised at once.
         ServiceError, TransportError: nothing more can be read: the credentials have expired, the
             client was closed, or S3 failed for 100 documents in a row although each request was
             retried. Raised at once.

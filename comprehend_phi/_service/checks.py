@@ -60,7 +60,8 @@ def check_config(config: Any) -> None:
     for name in ("connect_timeout", "read_timeout"):
         check_argument("Config", name, _SOCKET_TIMEOUT, getattr(config, name), optional=True)
     check_argument("Config", "proxies", _PROXIES, config.proxies, optional=True)
-    for proxy in (config.proxies or {}).values():
+    proxies: Mapping[str, object] = config.proxies or {}
+    for proxy in proxies.values():
         check_argument("Config", "proxies", _PROXY, proxy, optional=True)
 
 

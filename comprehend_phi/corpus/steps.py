@@ -16,9 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from .._results.layout import folder_key
-from .._results.storage import ListedObject, MissingBucket, Page
+from .._results.storage import ListedObject, Page
 from .._threads import Pool, map_in_order
-from ..errors import ResultsError, ServiceError, TransportError, UnreadableObjectError
+from ..errors import (
+    MissingBucketError,
+    ResultsError,
+    ServiceError,
+    TransportError,
+    UnreadableObjectError,
+)
 from .report import IncompleteCheckError, InputReport, ProblemCode
 from .tally import NoteContent, Tally
 
@@ -106,7 +112,8 @@ class InputCheck:
         if has_files:
             try:
                 yield from self._check_files(pool)
-            except MissingBucket:  # S3 did not say so at first, or somebody has deleted the bucket
+            except MissingBucketError:
+                # S3 did not say so at first, or somebody has deleted the bucket.
                 self._add_missing_bucket("input bucket")
                 has_files = False
         if self._unread.count:
@@ -127,7 +134,7 @@ class InputCheck:
         for bucket, role in roles.items():
             try:
                 region = yield pool.submit(partial(self._storage.region, bucket))
-            except MissingBucket:
+            except MissingBucketError:
                 self._add_missing_bucket(role)
                 has_input = has_input and bucket != self._bucket
             else:

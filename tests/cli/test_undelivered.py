@@ -77,7 +77,7 @@ def test_redact_writes_all_other_copies_and_names_every_failed_note(
         "02": "SourceChangedError",
         "03": "SourceChangedError",
         "04": "UnreadableObjectError",
-        "05": "MissingObject",
+        "05": "MissingObjectError",
     }.items():
         assert done.failed[f"damaged/{number}.txt"].startswith(f"{reason}: s3://")
     assert done.error == "25 notes could not be delivered"

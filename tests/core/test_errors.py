@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import pickle
+import pkgutil
 import re
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comprehend_phi import InputDataConfig, JobProperties, JobStatus, OutputDataConfig, errors
+import comprehend_phi
+from comprehend_phi import (
+    InputDataConfig,
+    JobProperties,
+    JobStatus,
+    OutputDataConfig,
+    _results,
+    _service,
+    errors,
+)
 from comprehend_phi.errors import (
     AccessDeniedException,
     ActiveJobLimitExceeded,
@@ -30,7 +41,9 @@ from comprehend_phi.errors import (
     JobStopped,
     LostManifestError,
     MalformedResponseError,
+    MissingBucketError,
     MissingManifestError,
+    MissingObjectError,
     RedactionError,
     RequestValidationError,
     ResourceNotFoundException,
@@ -90,6 +103,8 @@ def a_service_error(cls: type[ServiceError] = ServiceError, **fields: Any) -> Se
 RESULTS_ERRORS = (
     ResultsError,
     JobNotEndedError,
+    MissingBucketError,
+    MissingObjectError,
     MissingManifestError,
     UnreadableObjectError,
     SourceChangedError,
@@ -223,6 +238,24 @@ def test_reading_the_drawing_finds_depth_and_second_bases() -> None:
         "C": {"Root"},
         "D": {"C", "OSError"},
     }
+
+
+def all_subclasses(cls: type[BaseException]) -> set[type[BaseException]]:
+    return {cls}.union(*(all_subclasses(below) for below in cls.__subclasses__()))
+
+
+def test_every_error_that_a_call_or_results_can_raise_is_public() -> None:
+    for package in (_results, _service):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+    private = {
+        cls.__qualname__
+        for cls in all_subclasses(ComprehendPHIError)
+        if cls.__module__.startswith(("comprehend_phi.errors", "comprehend_phi._"))
+        and getattr(comprehend_phi, cls.__name__, None) is not cls
+    }
+    assert private == {"_CallError"}  # the base class of ServiceError and TransportError
 
 
 def test_every_class_has_an_example() -> None:

@@ -39,6 +39,7 @@ from comprehend_phi import (
     ComprehendPHIError,
     IncompleteResultsError,
     InputDataConfig,
+    MissingObjectError,
     OutputDataConfig,
     PHIClient,
     RequestValidationError,
@@ -51,7 +52,6 @@ from comprehend_phi import (
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.obstore_setup import LastExchange, build_store
 from comprehend_phi._results.obstore_storage import ObstoreStorage, is_sent_unchanged
-from comprehend_phi._results.storage import MissingObject
 from comprehend_phi._results.transport import open_storage
 from comprehend_phi._service.connection import Connection, S3Transport
 from comprehend_phi.testing import FakeClock, LocalServer, faults, local_service
@@ -280,7 +280,7 @@ def test_boto3_reads_the_first_object_of_a_bucket_and_obstore_the_others(
 
 def test_a_failed_read_of_boto3_does_not_set_obstore_up(s3: S3, open_s3: Open) -> None:
     storage = open_s3()
-    with pytest.raises(MissingObject):
+    with pytest.raises(MissingObjectError):
         storage.read(BUCKET, "nowhere")
     storage.read(BUCKET, PLAIN)
     assert s3.agents(PLAIN) == ["boto3"]
@@ -398,7 +398,7 @@ def test_boto3_repeats_a_read_of_obstore_at_once_and_outside_the_timeout(
     storage.read(BUCKET, "notes/a")
     s3.cut.add(PLAIN)
     assert storage.read(BUCKET, PLAIN).body == s3.objects[PLAIN]
-    with pytest.raises(MissingObject):
+    with pytest.raises(MissingObjectError):
         storage.read(BUCKET, "nowhere")
     assert clock.sleeps == []
 
@@ -407,7 +407,7 @@ def test_what_obstore_cannot_read_is_logged_as_a_fallback(
     s3: S3, storage: ObstoreStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "comprehend_phi")
-    with pytest.raises(MissingObject):
+    with pytest.raises(MissingObjectError):
         storage.read(BUCKET, "nowhere")
     assert caplog.messages == [
         "GetObject: obstore cannot read an object (FileNotFoundError), so boto3 reads it"
@@ -452,7 +452,7 @@ def test_obstore_is_no_longer_used_after_boto3_repaired_three_failures_in_a_row(
 
 def test_obstore_stays_in_use_if_boto3_fails_too(s3: S3, storage: ObstoreStorage) -> None:
     for _ in range(5):
-        with pytest.raises(MissingObject):
+        with pytest.raises(MissingObjectError):
             storage.read(BUCKET, "nowhere")
     assert s3.agents("nowhere") == ["obstore", "boto3"] * 5
 
@@ -1221,7 +1221,7 @@ def test_a_backoff_that_the_timeout_cannot_hold_changes_no_error(
     _, failed, missing, _ = auto
     assert missing == (PLAIN,)
     assert {key: reason.partition(":")[0] for key, reason in failed.items()} == {
-        "notes/plain.txt": "MissingObject",
+        "notes/plain.txt": "MissingObjectError",
         "notes/deep/er/note.txt": "SourceChangedError",
         "notes/a b.txt": "UnreadableObjectError",
     }

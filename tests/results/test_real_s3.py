@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from comprehend_phi import (
     InputDataConfig,
+    MissingObjectError,
     OutputDataConfig,
     PHIClient,
     ResultsError,
@@ -31,7 +32,6 @@ from comprehend_phi import (
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.obstore_storage import ObstoreStorage, is_sent_unchanged
-from comprehend_phi._results.storage import MissingObject
 from comprehend_phi._service.connection import S3Transport
 from comprehend_phi.testing import FakeClock, LocalServer
 
@@ -138,7 +138,7 @@ def test_a_final_slash_of_a_key_is_kept(s3: Any, bucket: str, storages: Storages
     s3.put_object(Bucket=bucket, Key="smith/", Body=b"")
     s3.put_object(Bucket=bucket, Key="smith/note.txt", Body=b"note")
     assert storages.obstore.read(bucket, "smith/").body == b""
-    with pytest.raises(MissingObject):
+    with pytest.raises(MissingObjectError):
         storages.obstore.read(bucket, "smith/note.txt/")
 
 
@@ -224,7 +224,7 @@ def test_folders_are_listed_without_what_is_in_them(
 
 def test_the_error_for_a_missing_object_has_its_key(bucket: str, storages: Storages) -> None:
     for storage in (storages.boto3, storages.obstore):
-        with pytest.raises(MissingObject) as caught:
+        with pytest.raises(MissingObjectError) as caught:
             storage.read(bucket, "nowhere")
         assert (caught.value.bucket, caught.value.key) == (bucket, "nowhere")
 

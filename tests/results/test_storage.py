@@ -28,6 +28,7 @@ from comprehend_phi import (
     JobProperties,
     JobResults,
     JobStatus,
+    MissingObjectError,
     OutputDataConfig,
     PHIClient,
     ResultsError,
@@ -38,7 +39,7 @@ from comprehend_phi import (
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.listing import Listing
-from comprehend_phi._results.storage import MissingObject, StoredObject
+from comprehend_phi._results.storage import StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 BUCKET, KEY = "a-bucket", "notes/a b.txt.out"
@@ -220,7 +221,7 @@ def test_the_repr_of_an_object_does_not_contain_its_bytes() -> None:
 
 def test_a_missing_key_has_its_own_error(s3: S3, storage: Boto3Storage) -> None:
     s3.script(error(404, "NoSuchKey"))
-    with pytest.raises(MissingObject) as caught:
+    with pytest.raises(MissingObjectError) as caught:
         storage.read(BUCKET, KEY)
     assert WHERE in str(caught.value)
     assert len(s3.requests) == 1
@@ -246,7 +247,7 @@ def test_a_refusal_names_bucket_and_key_and_gives_advice(
     s3.script(error(status, code))
     with pytest.raises(ResultsError, match=words) as caught:
         storage.read(BUCKET, KEY)
-    assert not isinstance(caught.value, MissingObject)
+    assert not isinstance(caught.value, MissingObjectError)
     assert (caught.value.bucket, caught.value.key) == (BUCKET, KEY)
     assert WHERE in str(caught.value)
     assert f"({code}, HTTP {status}, request id unknown)" in str(caught.value)
@@ -305,7 +306,7 @@ def test_a_bucket_elsewhere_is_a_service_error_without_a_key_that_names_the_sett
 def test_a_key_that_s3_cannot_have_is_a_missing_object(
     s3: S3, storage: Boto3Storage, key: str
 ) -> None:
-    with pytest.raises(MissingObject) as caught:
+    with pytest.raises(MissingObjectError) as caught:
         storage.read(BUCKET, key)
     assert (caught.value.bucket, caught.value.key) == (BUCKET, key)
     assert s3.requests == []
@@ -353,7 +354,7 @@ def test_a_permanent_failure_is_raised_after_the_last_attempt(
     with pytest.raises((ResultsError, ServiceError, TransportError)) as caught:
         storage.read(BUCKET, KEY)
     assert isinstance(caught.value, (ResultsError, ServiceError, TransportError))
-    assert not isinstance(caught.value, MissingObject)
+    assert not isinstance(caught.value, MissingObjectError)
     assert len(s3.requests) == 4
     assert (caught.value.bucket, caught.value.key) == (BUCKET, KEY)
     assert WHERE in str(caught.value)

@@ -34,6 +34,7 @@ from comprehend_phi import (
     JobStatus,
     Manifest,
     MissingManifestError,
+    MissingObjectError,
     OutputDataConfig,
     OverlappingLocationsWarning,
     PHIClient,
@@ -49,7 +50,7 @@ from comprehend_phi import (
 )
 from comprehend_phi._results.layout import folder_key
 from comprehend_phi._results.listing import Listing
-from comprehend_phi._results.storage import MissingObject, StoredObject
+from comprehend_phi._results.storage import StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
@@ -771,7 +772,7 @@ class MemoryStorage:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         if key not in self._objects:
-            raise MissingObject("the key does not exist", bucket=bucket, key=key)
+            raise MissingObjectError("the key does not exist", bucket=bucket, key=key)
         return StoredObject(self._objects[key], None)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
@@ -939,7 +940,7 @@ def test_a_missing_document_is_reported_after_all_others(stored: StoredJob) -> N
     assert isinstance(error, IncompleteResultsError)
     assert error.missing == (lost,)
     assert error.failed == {
-        "notes/lost.txt": f"MissingObject: s3://{stored.bucket}/{lost}: the key does not exist"
+        "notes/lost.txt": f"MissingObjectError: s3://{stored.bucket}/{lost}: the key does not exist"
     }
     assert (error.bucket, error.job_id) == (stored.bucket, stored.job_id)
     assert lost in str(error)

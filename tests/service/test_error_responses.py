@@ -106,7 +106,8 @@ def test_the_error_code_alone_decides_the_class(code: str, status: int) -> None:
 @pytest.mark.parametrize("code", ["InvalidRequestException", "503"])
 def test_an_empty_request_id_is_none(code: str) -> None:
     cause = client_error(code, "no coffee", 503)
-    cause.response["ResponseMetadata"]["RequestId"] = ""
+    metadata: Any = cause.response.get("ResponseMetadata")
+    metadata["RequestId"] = ""
 
     error = start_error(cause)
 
