@@ -71,9 +71,11 @@ class PHIClient:
 
     Raises:
         TransportError: boto3 cannot build the client, for example because there is no region. Or
-            `s3_transport` is "obstore" and the extra `fast` is not installed.
+            the endpoint is not a valid URL. Or `s3_transport` is "obstore" and the extra `fast` is
+            not installed.
         RequestValidationError: `region_name`, `endpoint_url`, `retry` or `clock` has the wrong
-            type, or `s3_transport` is none of the three.
+            type, or `s3_transport` is none of the three. Or the `config`, or the one of `client` or
+            `s3_client`, has a number of connections, a timeout or a proxy that cannot work.
         TypeError: `session` or `config` has the wrong type, `client` or `s3_client` is a client for
             another service, `endpoint_url` was passed together with `client`, or
             `s3_transport="obstore"` together with `s3_client`.

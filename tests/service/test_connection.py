@@ -834,7 +834,12 @@ def test_an_endpoint_in_capitals_is_accepted(
     ("config", "variables", "expected"),
     [
         (Config(client_cert=("one.pem",)), {}, "config="),  # type: ignore[arg-type]
-        (None, {"AWS_CA_BUNDLE": " "}, "AWS_CA_BUNDLE"),
+        pytest.param(
+            *(None, {"AWS_CA_BUNDLE": " "}, "AWS_CA_BUNDLE"),
+            marks=pytest.mark.skipif(
+                botocore.__version__ < "1.44", reason="this botocore takes it for a path"
+            ),
+        ),
     ],
 )
 def test_a_setting_that_keeps_boto3_from_building_a_client_is_named(
