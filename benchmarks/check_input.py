@@ -205,7 +205,9 @@ def measure_time(url: str) -> None:
 class Listing:
     """What a check asks of a boto3 client, with keys that it makes up."""
 
-    meta = SimpleNamespace(config=Config(retries={"total_max_attempts": 1}))
+    meta = SimpleNamespace(
+        config=Config(retries={"total_max_attempts": 1}), endpoint_url="https://s3.example"
+    )
 
     def head_bucket(self, **_: Any) -> Any:
         """Answer that the bucket exists."""

@@ -496,7 +496,7 @@ class Listing:
 
     def __init__(self, count: int) -> None:
         config = Config(retries={"total_max_attempts": 1}, max_pool_connections=2)
-        self.meta = SimpleNamespace(config=config)
+        self.meta = SimpleNamespace(config=config, endpoint_url="https://s3.example")
         self.pages = 0
         self._count = count
 
