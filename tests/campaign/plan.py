@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Literal
 
@@ -74,6 +75,29 @@ CREDENTIALS = (LINE_BREAK, EXPIRED, NO_SOURCE)
 Change = Literal["", "note deleted", "note replaced", "note replaced, same size"]
 CHANGES: tuple[Change, ...] = ("note deleted", "note replaced", "note replaced, same size")
 
+# Alternatives to the rules of the local service, as in `comprehend_phi.testing.Rules`. Two are left
+# out: files that a prefix adds to a job are not in the plan, and a start is only recognized as a
+# repetition while the service remembers its token.
+_OTHER_RULES = {
+    "output_folder": ("appended",),
+    "described_output_key": ("requested",),
+    "other_parameters": ("same-job",),
+    "unfiltered_list": ("oldest-first",),
+    "two_filters": ("both",),
+    "stop_after_end": ("accepted",),
+    "second_stop": ("refused",),
+    "error_status": ("service-model",),
+    "manifest_path": ("uri", "absent"),
+    "list_locations": ("uri", "absent"),
+    "list_name": ("part-00000.json",),
+    "file_names": ("uri", "path"),
+    "unprocessed_files": ("names",),
+    "success_count": ("SuccessfulFilesCount",),
+    "write_test_file": ("present",),
+}
+# Results in a folder like this cannot be found under these rules, which is an error.
+_ONLY_BELOW = ("described_output_key", "list_locations")
+
 S3Reading = Literal["client handed in", "boto3", "auto", "obstore"]
 
 
@@ -141,6 +165,7 @@ class Plan:
         interrupts: the interrupt of each life, if any.
         credentials: how the credentials of each life fail, if they do.
         s3_reading: how the program reads results.
+        rules: the rules of the service that differ from the local service's defaults.
     """
 
     seed: int
@@ -157,6 +182,7 @@ class Plan:
     interrupts: tuple[Interrupt | None, ...]
     credentials: tuple[BrokenCredentials | None, ...]
     s3_reading: S3Reading
+    rules: Mapping[str, str]
 
     @property
     def bucket(self) -> str:
@@ -204,7 +230,24 @@ def draw(seed: int) -> Plan:
         interrupts=interrupts,
         credentials=tuple(_credentials(random) for _ in range(random.choice((0, 0, 1, 2)))),
         s3_reading=random.choice(readings),
+        rules=_rules(seed),
     )
+
+
+def _rules(seed: int) -> dict[str, str]:
+    """Return the rules that differ; none for half of the seeds."""
+    random = Random(f"rules {seed}")  # a generator of its own leaves the rest of the plan unchanged
+    if random.random() < 0.5:
+        return {}
+    rules = {
+        name: random.choice(options)
+        for name, options in _OTHER_RULES.items()
+        if random.random() < 0.5
+    }
+    if "output_folder" in rules:
+        for name in _ONLY_BELOW:
+            rules.pop(name, None)
+    return rules
 
 
 def _interrupt(random: Random) -> Interrupt | None:

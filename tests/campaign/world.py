@@ -73,7 +73,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
 
     A received plan begins a schedule. None ends the schedule and requests the ledger.
     """
-    from comprehend_phi.testing import Limits, LocalServer, faults
+    from comprehend_phi.testing import Limits, LocalServer, Rules, faults
     from comprehend_phi.testing.faults import Fault, Response
     from comprehend_phi.testing.http_server import ConnectionReset
     from comprehend_phi.testing.s3 import account_id
@@ -130,6 +130,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 clock=clock,
                 job_seconds=_JOB_SECONDS,
                 limits=Limits(active_jobs=plan.active_jobs, file_bytes=FILE_BYTES),
+                rules=Rules(**dict[str, Any](plan.rules)),
             )
             for operation, kind in plan.faults:
                 self.service.script(self.counted(kind, made[kind]()), operation=operation)

@@ -57,7 +57,7 @@ def alternatives() -> list[Rules]:
         *({name: value} for name, options in values().items() for value in options[1:]),
     ]
     draw = random.Random(17)
-    while len(changes) < 40:
+    while len(changes) < 30:
         mixture = {name: draw.choice(options) for name, options in values().items()}
         if not any(mixture.items() >= unreadable.items() for unreadable in UNREADABLE):
             changes.append(mixture)
