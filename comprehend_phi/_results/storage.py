@@ -31,6 +31,9 @@ class ListedObject(NamedTuple):
     size: int  # bytes
     storage_class: str | None
 
+    def __repr__(self) -> str:
+        return f"ListedObject(size={self.size}, storage_class={self.storage_class!r})"
+
 
 @frozen
 class Page:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, assert_type
 
 import attrs
@@ -47,6 +48,16 @@ from comprehend_phi import (
     WaitTimeout,
     redact,
     request_token,
+)
+from comprehend_phi.corpus import (
+    CostEstimate,
+    InputProblem,
+    InputReport,
+    ProblemCode,
+    ServiceLimits,
+    check_input,
+    check_input_async,
+    check_objects,
 )
 from comprehend_phi.testing import FakeClock
 
@@ -111,6 +122,25 @@ def clients() -> None:
         assert_type(client.submit(REQUEST), Job)
         assert_type(client.job("0"), Job)
     PHIClient(clock=FakeClock())
+
+
+async def checks(client: PHIClient, async_client: AsyncPHIClient) -> None:
+    limits = ServiceLimits(max_file_bytes=40_960, starts_per_second=2)
+
+    def note(problem: InputProblem) -> None:
+        assert_type(problem.code, ProblemCode)
+        assert_type(problem.key, "str | None")
+
+    report = check_input(client, REQUEST, read_notes=True, limits=limits, on_problem=note)
+    assert_type(report, InputReport)
+    assert_type(await check_input_async(async_client, REQUEST, on_progress=print), InputReport)
+    assert_type(check_objects(iter([("in/note.txt", 3_500)]), REQUEST), InputReport)
+    assert_type(report.problems, tuple[InputProblem, ...])
+    assert_type(report.problem_counts["TOO_LARGE"], int)
+    assert_type(report.problem_counts[ProblemCode.TOO_LARGE], int)
+    assert_type(report.estimate_cost(0.001), CostEstimate)
+    assert_type(report.estimate_cost().maximum, Decimal)
+    report.raise_for_problems(ignore={ProblemCode.EMPTY, "NO_FILES"})
 
 
 def jobs(job: Job) -> None:
@@ -304,6 +334,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     job.wait(30.0)  # type: ignore[arg-type]  # timeout=30.0
     job.wait(timeout="30")  # type: ignore[arg-type]  # a string
     PHIClient(clock=datetime)  # type: ignore[arg-type]  # no clock
+    check_objects(["in/note.txt"], REQUEST)  # type: ignore[list-item]  # no sizes
 
 
 def wrong_callbacks(job: Job) -> None:
