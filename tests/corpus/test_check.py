@@ -11,6 +11,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -118,6 +119,11 @@ def test_a_cost_is_exact(price: Decimal | float) -> None:
 def test_the_default_price_is_the_one_that_aws_lists() -> None:
     report = check_objects([("notes/a", 100)], a_request())
     assert report.estimate_cost().maximum == Decimal("0.0014")
+
+
+def test_a_price_may_be_zero() -> None:
+    report = check_objects([("notes/a", 100)], a_request())
+    assert report.estimate_cost(0) == CostEstimate(minimum=Decimal(0), maximum=Decimal(0))
 
 
 @pytest.mark.parametrize("price", ["0.0014", None, True, -1, float("nan"), Decimal("Infinity")])
@@ -416,8 +422,28 @@ def test_a_check_only_lists_and_asks_for_regions(
     s3: Any, check: Check, three: StartPHIDetectionJobRequest
 ) -> None:
     fake = Fake(s3)
-    check(three, client={"s3_client": fake})
+    report = check(three, client={"s3_client": fake})
     assert fake.calls == {"head_bucket": 1, "list_objects_v2": 2}
+    assert report.characters is None
+
+
+def test_a_slash_at_the_end_of_the_input_key_changes_nothing(
+    bucket: str, check: Check, three: StartPHIDetectionJobRequest, make_request: Any
+) -> None:
+    config = InputDataConfig(s3_bucket=bucket, s3_key="three/")
+    report = check(make_request(input_data_config=config), read_notes=True)
+    assert report == check(three, read_notes=True)
+    assert (report.file_count, report.characters) == (3, 3 * len(NOTE))
+
+
+def test_an_archived_note_that_was_restored_can_be_read(
+    s3: Any, bucket: str, check: Check, request_: StartPHIDetectionJobRequest
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/old", Body=b"old", StorageClass="GLACIER")
+    assert check(request_, read_notes=True).problem_counts == {"ARCHIVED": 1}
+    s3.restore_object(Bucket=bucket, Key="notes/old", RestoreRequest={"Days": 1})
+    report = check(request_, read_notes=True)
+    assert (report.problem_counts, report.characters) == ({}, len(NOTE) + 3)
 
 
 def test_reading_gets_only_what_the_service_would_process(
@@ -548,6 +574,23 @@ def test_the_error_names_a_thousand_unread_notes_and_counts_all(check: Check, co
     assert str(error).startswith(f"{count} notes of s3://hospital-notes could not be read: Unread")
     assert str(error).endswith(f"; and {count - 20} more")
     assert len(str(error)) < 10_000
+
+
+class EveryOther(Listing):
+    """Every other note cannot be read for now."""
+
+    def get_object(self, **members: Any) -> Any:
+        if int(members["Key"][-6]) % 2:
+            refusal("SlowDown", 503)()
+        return {"ContentLength": 1, "Body": BytesIO(b"a")}
+
+
+def test_a_note_that_is_read_shows_that_s3_works(check: Check) -> None:
+    options = {"s3_client": EveryOther(400), "retry": RetryPolicy(max_attempts=1)}
+    with pytest.raises(IncompleteCheckError) as caught:
+        check(a_request(), read_notes=True, client=options)
+    assert caught.value.failed_count == 200
+    assert caught.value.report.max_units == 200 + 200 * 35  # of the sizes of those not read
 
 
 def test_closing_the_client_ends_the_check() -> None:
