@@ -12,9 +12,9 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from botocore.config import Config
 from hypothesis import HealthCheck, given, settings
@@ -522,7 +522,7 @@ class Listing:
 
     def __init__(self, count: int) -> None:
         config = Config(retries={"total_max_attempts": 1}, max_pool_connections=2)
-        self.meta = SimpleNamespace(config=config, endpoint_url="https://s3.example")
+        self.meta = boto3.client("s3", config=config).meta
         self.pages = 0
         self._count = count
 
