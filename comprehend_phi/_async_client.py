@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
+from ._adoption import find_job, name_filter
 from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
@@ -178,6 +179,20 @@ class AsyncPHIClient:
         operations.check_start("submit", request)
         response = await self._call(operations.START, request)
         return AsyncJob(response.job_id, self, self._clock)
+
+    async def find_or_submit(self, request: StartPHIDetectionJobRequest) -> AsyncJob:
+        """Return the job with the request's `job_name`. Start it if there is none.
+
+        Follows the same rules, raises the same errors and issues the same warnings as
+        `PHIClient.find_or_submit`.
+        """
+        operations.check_start("find_or_submit", request)
+        jobs = self.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
+        found = find_job(request, [job async for job in jobs])
+        if isinstance(found, StartPHIDetectionJobRequest):
+            response = await self._call(operations.START, found)
+            return AsyncJob(response.job_id, self, self._clock)
+        return AsyncJob(found.job_id, self, self._clock)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return the job with this id, which any process may have started. Send nothing.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
+from ._adoption import find_job, name_filter
 from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import Job
 from ._logs import job_context
@@ -208,6 +209,39 @@ class PHIClient:
         """
         operations.check_start("submit", request)
         return Job(self._call(operations.START, request).job_id, self, self._clock)
+
+    def find_or_submit(self, request: StartPHIDetectionJobRequest) -> Job:
+        """Return the job with the request's `job_name`. Start it if there is none.
+
+        Use this method in programs that keep no state. Run again, they find their job. The newest
+        job of this name counts that has not failed and was not stopped. A job that is still being
+        stopped counts, too.
+
+        If all jobs of this name have failed or were stopped, the job is started again. The new
+        start has a token made from the request's token and the ids of these jobs. So two processes
+        that call this method at the same time start one job. For this, both need the same token:
+        make it with `request_token`.
+
+        The service forgets a job 120 days after its submission. Do not use this method to find
+        older jobs, because it would start them again.
+
+        Raises:
+            RequestValidationError: `request` is not a request, or has no `job_name`. Nothing was
+                sent.
+            JobMismatchError: the job of this name has other parameters. Nothing was started. A
+                location is the same with and without a slash at its end. A KMS key is the same if
+                the service shows its ARN and the request has the id or alias at its end.
+            ServiceError, TransportError: the jobs could not be listed, or see
+                `start_phi_detection_job`.
+
+        Warns: see `start_phi_detection_job`.
+        """
+        operations.check_start("find_or_submit", request)
+        jobs = self.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
+        found = find_job(request, list(jobs))
+        if isinstance(found, StartPHIDetectionJobRequest):
+            return Job(self._call(operations.START, found).job_id, self, self._clock)
+        return Job(found.job_id, self, self._clock)
 
     def job(self, job_id: str) -> Job:
         """Return the job with this id, which any process may have started. Send nothing.

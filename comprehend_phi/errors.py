@@ -19,6 +19,7 @@
     ├── JobError                                   a job did not complete, or not in time
     │   ├── JobFailed
     │   ├── JobStopped
+    │   ├── JobMismatchError                       a job of this name is not the one of the request
     │   └── WaitTimeout (also TimeoutError)
     ├── ResultsError                               results are missing or unreadable
     │   ├── JobNotEndedError                       the job has no results yet
@@ -358,6 +359,26 @@ class JobStopped(JobError):
     """The job ended as STOPPED, because somebody asked the service to stop it."""
 
     _outcome = "was stopped before it was complete"
+
+
+class JobMismatchError(JobError):
+    """A job with the request's name has other parameters than the request. Nothing was started.
+
+    Attributes:
+        job: the properties of that job.
+        differences: the names of the request's fields that differ, such as `kms_key`.
+    """
+
+    def __init__(self, job: JobProperties, *, differences: Sequence[str]) -> None:
+        super().__init__(job)
+        self.differences = tuple(differences)
+
+    def __str__(self) -> str:
+        return (
+            f"Job {self.job.job_id} has the job_name of this request but differs in"
+            f" {', '.join(self.differences)}. To start another job, change the request's job_name."
+            " To use this job, correct the request."
+        )
 
 
 class WaitTimeout(JobError, TimeoutError):

@@ -220,6 +220,9 @@ class Awaited:
     def submit(self, request: StartPHIDetectionJobRequest) -> AwaitedJob:
         return AwaitedJob(self, self.result_of(self._client.submit(request)))
 
+    def find_or_submit(self, request: StartPHIDetectionJobRequest) -> AwaitedJob:
+        return AwaitedJob(self, self.result_of(self._client.find_or_submit(request)))
+
     def job(self, job_id: str) -> AwaitedJob:
         return AwaitedJob(self, self._client.job(job_id))
 

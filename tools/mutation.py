@@ -57,6 +57,7 @@ TESTS = {
     "corpus/steps": "corpus/test_check corpus/test_problems",
     "corpus/tally": "corpus/test_check corpus/test_problems",
     "errors": "core/test_errors",
+    "_adoption": "core/test_find_or_submit",
     "_jobs": "core/test_jobs",
     "models": "core/test_models core/test_shapes",
     "_entities": "core/test_entities",

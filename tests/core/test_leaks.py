@@ -26,6 +26,7 @@ from comprehend_phi import (
     InvalidRequestException,
     JobFailed,
     JobFilter,
+    JobMismatchError,
     JobProperties,
     JobStatus,
     OutputDataConfig,
@@ -231,6 +232,7 @@ def test_no_model_shows_a_name_or_a_key(model: object) -> None:
     [
         JobFailed(job_with_canary(JobStatus.FAILED)),
         WaitTimeout(job_with_canary(JobStatus.IN_PROGRESS), timeout=3.0),
+        JobMismatchError(job_with_canary(JobStatus.COMPLETED), differences=("job_name",)),
     ],
     ids=lambda error: type(error).__name__,
 )

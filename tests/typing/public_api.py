@@ -120,6 +120,7 @@ def clients() -> None:
         assert_type(next(client.list_phi_detection_jobs(filter=JobFilter())), JobProperties)
         assert_type(client.stop_phi_detection_job("0"), str)
         assert_type(client.submit(REQUEST), Job)
+        assert_type(client.find_or_submit(REQUEST), Job)
         assert_type(client.job("0"), Job)
     PHIClient(clock=FakeClock())
 
@@ -169,6 +170,7 @@ async def asynchronous_clients() -> None:
         assert_type([job async for job in client.list_phi_detection_jobs()], list[JobProperties])
         assert_type(await client.stop_phi_detection_job("0"), str)
         assert_type(await client.submit(REQUEST), AsyncJob)
+        assert_type(await client.find_or_submit(REQUEST), AsyncJob)
         assert_type(client.job("0"), AsyncJob)
         await client.close()
 
