@@ -1,10 +1,11 @@
 """The commands. `comprehend-phi --help` says what they do.
 
-A command returns its exit code or raises. `exits.run` prints one line for what it raises.
+A command returns its exit code or raises. `program.run` prints one line for what it raises.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,7 +27,7 @@ from ..models import (
 )
 from .checking import Checks, check
 from .delivery import Delivery, require_page
-from .exits import COMPLETE_VARIABLE, DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit, run
+from .exits import DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit
 from .files import require_separate, require_writable
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
@@ -59,6 +60,7 @@ from .output import (
     show_unprocessed,
     unprocessed_members,
 )
+from .program import COMPLETE_VARIABLE, run
 from .progress import WatchedClock
 from .targets import Service, StartOptions, at_aws
 
@@ -68,6 +70,14 @@ class _Command(click.Command):
 
     def __init__(self, name: str | None, **options: Any) -> None:
         super().__init__(name, epilog=EXIT_CODES, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Unlike click's own error, ours does not quote them."""
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise Exit(USAGE, "Too many arguments. Try --help.")
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -88,15 +98,27 @@ class _Group(click.Group):
         """Return the commands in the order in which they are declared."""
         return list(self.commands)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. An unknown name is only quoted if it looks like one of a command."""
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            name = f" '{args[0]}'" if re.fullmatch("[a-z-]+", args[0]) else ""
+            raise Exit(USAGE, f"No such command{name}. Try --help.")
+        return super().resolve_command(ctx, args)
 
-@click.group(cls=_Group, epilog=EXIT_CODES, no_args_is_help=False)
+
+@click.group(cls=_Group, epilog=EXIT_CODES, invoke_without_command=True)
 @click.version_option(package_name="comprehend_phi", message=f"{PROGRAM} %(version)s")
-def app() -> None:
+@click.pass_context
+def app(context: click.Context) -> None:
     """Find and redact protected health information with Amazon Comprehend Medical.
 
     Results go to stdout. Progress and messages go to stderr. Only `results --show-text` and the
     page of `review` show the detected text.
     """
+    if context.invoked_subcommand is None:
+        raise Exit(USAGE, "Missing command. Try --help.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -145,7 +145,8 @@ def test_an_interrupt_ends_reading_even_if_s3_does_not_answer(
 IMPATIENT = """
 import os, signal, time
 import click
-from comprehend_phi.cli.exits import interrupted, run
+from comprehend_phi.cli.exits import interrupted
+from comprehend_phi.cli.program import run
 
 app = click.Group()
 

@@ -6,7 +6,10 @@ import os
 import re
 from pathlib import Path
 
+import click
 import pytest
+
+from comprehend_phi.cli import program
 
 from ..conftest import CANARY, ROLE
 from .conftest import Run, Shell
@@ -21,12 +24,18 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
     ("arguments", "says"),
     [
         ((), "Missing command."),
-        (("detcet",), "No such command 'detcet'."),
+        (("detcet",), "No such command 'detcet'. Try --help."),
+        (("Zinnia",), "No such command. Try --help."),
+        (("Patient Zinnia",), "No such command. Try --help."),
+        (("--Zinnia",), "No such option. Try --help."),
         (("detect",), "Missing argument 'SOURCE'."),
         (("wait", "1", "--bogus"), "No such option"),
         (("wait", "1", "--timeout", "Zinnia"), "Invalid value for '--timeout': "),
         (("wait", "1", "--timeout=Zinnia"), "Invalid value for '--timeout': "),
-        (("wait", "1", "Zinnia"), "Got unexpected extra argument"),
+        (("wait", "1", "Zinnia"), "Too many arguments. Try --help."),
+        (("wait", "1", "--json=Zinnia"), "Option '--json' does not take a value. Try --help."),
+        (("wait", "1", "--region"), "Option '--region' requires an argument. Try --help."),
+        (("completion", "Zinnia"), "Invalid value for 'SHELL': it must be one of bash, zsh, fish."),
         (("wait", "1", "--timeout", "-1"), "--timeout (seconds) must be at least 0"),
         (("wait", "1", "--timeout", "nan"), "--timeout (seconds) must be at least 0"),
         (("wait", "1", "--poll-seconds", "0"), "--poll-seconds (seconds) must be at least 0.001"),
@@ -121,6 +130,50 @@ def test_an_unknown_option_is_named_without_its_value(run: Run) -> None:
 
     # The wording is click's and differs between its versions.
     assert re.fullmatch(r"No such option:? '?--bogus'?\. Try --help\.", done.error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("Ann Li",),
+        ("Ann",),
+        ("-Ann",),
+        ("--Ann",),
+        ("wait", "1", "Ann", "Li"),
+        ("wait", "1", "-Ann"),
+        ("wait", "1", "--Ann"),
+        ("wait", "1", "--bogus=Ann"),
+        ("wait", "1", "--json=Ann"),
+        ("wait", "1", "--timeout", "Ann"),
+        ("wait", "Ann;"),
+        ("wait", "1", "--profile", "Ann"),
+        ("wait", "1", "--region", "Ann Li"),
+        ("wait", "1", "--endpoint-url", "Ann"),
+        ("start", "s3://Ann", "Ann"),
+        ("start", *WITH_ROLE, "--max-cost", "Ann"),
+        ("start", *WITH_ROLE, "--job-name", "Ann;"),
+        ("list", "--status", "Ann"),
+        ("list", "--before", "Ann"),
+        ("redact", "1", "s3://Ann/Li"),
+        ("completion", "Ann"),
+    ],
+)
+def test_no_error_of_wrong_usage_quotes_a_name_of_three_letters(
+    arguments: tuple[str, ...], run: Run
+) -> None:
+    done = run(*arguments)
+
+    assert done.code == 2
+    assert not re.search(r"\bAnn|\bLi\b|-A\b", done.out + done.err)
+
+
+def test_an_unknown_error_of_click_is_not_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    def command() -> None:
+        raise click.UsageError("Zinnia")
+
+    assert program.run(click.Group(commands={"command": command}), ["command"]) == 2
+    assert capsys.readouterr().err == "comprehend-phi: Wrong usage. Try --help.\n"
 
 
 def test_wrong_usage_of_a_process_exits_with_2(shell: Shell) -> None:
