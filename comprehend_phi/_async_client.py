@@ -15,6 +15,9 @@ from ._clock import ClientClock, Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
 from ._process import PerProcess, import_before_threads
+from ._results.listing import Listing
+from ._results.output_folder import job_id_at, properties_at
+from ._results.storage import Storage
 from ._results.streams import AsyncJobResults, load
 from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
@@ -26,6 +29,7 @@ from .models import (
     JobFilter,
     JobProperties,
     ListPHIDetectionJobsRequest,
+    S3Location,
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
     StopPHIDetectionJobRequest,
@@ -216,11 +220,26 @@ class AsyncPHIClient:
             ServiceError, TransportError: the job's properties or the manifest could not be fetched.
         """
         job = await self.describe_phi_detection_job(job_id)
+        storage, fetches = await self._reading()
+        return await load(Listing(job, storage), fetches)
+
+    async def results_at(self, location: S3Location) -> AsyncJobResults:
+        """Return the results in a job's output folder, without asking the service about the job.
+
+        Takes the same argument and raises the same errors as `PHIClient.results_at`.
+        """
+        job_id_at(location)
+        storage, fetches = await self._reading()
+        job = await run_in_thread(fetches, partial(properties_at, location, storage))
+        return await load(Listing(job, storage, is_described=False), fetches)
+
+    async def _reading(self) -> tuple[Storage, Pool]:
+        """Return what reads results: S3, and the threads that fetch objects."""
         storage = await run_in_thread(self._calls, self._storage.get)
         self._connection.check("results")
         if self._fetches is None:
             self._fetches = Pool(storage.connections)
-        return await load(job, storage, self._fetches)
+        return storage, self._fetches
 
     async def _call(
         self, operation: operations.Operation[_Request, _Response], request: _Request

@@ -20,6 +20,7 @@ from .models import (
     JobFilter,
     JobProperties,
     ListPHIDetectionJobsRequest,
+    S3Location,
     StartPHIDetectionJobRequest,
     StartPHIDetectionJobResponse,
     StopPHIDetectionJobRequest,
@@ -264,6 +265,33 @@ class PHIClient:
 
         job = self.describe_phi_detection_job(job_id)
         return JobResults(Listing(job, self._storage.get()))
+
+    def results_at(self, location: S3Location) -> JobResults:
+        """Return the results in a job's output folder, without asking the service about the job.
+
+        Use it for jobs that the service has forgotten. The manifest is read at once, because it
+        names the input location. `JobResults.job` has only what the manifest says. The time of the
+        submission is unknown, so a note counts as replaced if it was written after its document.
+
+        Args:
+            location: the output folder of one job, whose name is `<account>-PHIDetection-<job id>`.
+
+        Raises:
+            RequestValidationError: `location` is not such a location.
+            MissingManifestError: the folder has no manifest.
+            UnreadableObjectError: the manifest is broken, does not name the input location, or S3
+                refuses to return it.
+            ResultsError: the bucket does not exist.
+            ServiceError, TransportError: S3 failed.
+        """
+        from ._results.listing import Listing
+        from ._results.output_folder import job_id_at, properties_at
+        from ._results.streams import JobResults
+
+        job_id_at(location)
+        storage = self._storage.get()
+        job = properties_at(location, storage)
+        return JobResults(Listing(job, storage, is_described=False))
 
     def _call(
         self, operation: operations.Operation[_Request, _Response], request: _Request

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from attrs import Attribute, field, frozen
@@ -121,6 +121,17 @@ class _S3Location(UncheckedLocation):
     def uri(self) -> str:
         """The location as `from_uri` takes it. It contains the key, which may name people."""
         return _join_uri(self.s3_bucket, self.s3_key)
+
+
+_Location = TypeVar("_Location", bound=_S3Location)
+
+
+def unchecked_location(cls: type[_Location], bucket: str | None, key: str | None) -> _Location:
+    """Return a location that AWS wrote, without checking it."""
+    # The base class sets the same fields as `cls`, but does not check them.
+    location = cls.__new__(cls)
+    UncheckedLocation.__init__(location, s3_bucket=bucket, s3_key=key)
+    return location
 
 
 @frozen(kw_only=True)

@@ -23,6 +23,21 @@ class _ManifestFile(msgspec.Struct, rename="pascal"):
     summary: _Summary
 
 
+class InputLocation(msgspec.Struct, rename="pascal"):
+    """The input location in a manifest."""
+
+    bucket: str
+    path: str = ""
+
+
+class _InputSummary(msgspec.Struct, rename="pascal"):
+    input_data_configuration: InputLocation
+
+
+class _InputFile(msgspec.Struct, rename="pascal"):
+    summary: _InputSummary
+
+
 class ListEntry(msgspec.Struct, rename="pascal"):
     """An entry of a list of processed or unprocessed files."""
 
@@ -53,6 +68,11 @@ def decode_manifest(body: bytes, *, bucket: str, key: str) -> Manifest:
     return Manifest(**members)
 
 
+def decode_input_location(body: bytes, *, bucket: str, key: str) -> InputLocation:
+    """Return the input location in a manifest. Raise `UnreadableObjectError` if there is none."""
+    return _decode(_input_file, body, bucket, key).summary.input_data_configuration
+
+
 def decode_list(body: bytes, *, bucket: str, key: str) -> list[ListEntry]:
     """Return the entries of a list. Raise `UnreadableObjectError` if it is broken."""
     files = _decode(_list_file, body, bucket, key).files
@@ -70,6 +90,7 @@ def decode_output(body: bytes, *, bucket: str, key: str) -> OutputFile:
 
 
 _manifest_file = msgspec.json.Decoder(_ManifestFile)
+_input_file = msgspec.json.Decoder(_InputFile)
 _list_file = msgspec.json.Decoder(_ListFile)
 _output_file = msgspec.json.Decoder(OutputFile)
 

@@ -10,7 +10,16 @@ path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+
+_FOLDER_NAME = re.compile(r"[^/]*-PHIDetection-([^/]{1,32})")
+
+
+def job_id_of(folder: str) -> str | None:
+    """Return the id of the job whose output folder has this key, or None for any other key."""
+    match = _FOLDER_NAME.fullmatch(folder.removesuffix("/").rpartition("/")[2])
+    return match[1] if match else None
 
 
 def find_folder(

@@ -52,12 +52,14 @@ class Listing:
 
     Attributes:
         job: the job's properties.
+        is_described: whether the properties come from the service. If not, the time of the
+            submission is unknown.
         storage: reads the files. Its log records contain the job's id.
         input_bucket: the bucket of the notes.
         output_bucket: the bucket of the results.
     """
 
-    def __init__(self, job: JobProperties, storage: Storage) -> None:
+    def __init__(self, job: JobProperties, storage: Storage, *, is_described: bool = True) -> None:
         if not job.job_status.is_terminal:
             raise JobNotEndedError(
                 f"job {job.job_id} is {job.job_status} and has no results yet; wait until it"
@@ -70,6 +72,7 @@ class Listing:
                 job_id=job.job_id,
             )
         self.job = job
+        self.is_described: bool = is_described
         self.storage: JobStorage = JobStorage(storage, job.job_id)
         self.input_bucket: str = job.input_data_config.s3_bucket
         self.output_bucket: str = job.output_data_config.s3_bucket

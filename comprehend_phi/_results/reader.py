@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from .._redaction import check_entities, redact
 from ..errors import (
     MissingObjectError,
@@ -28,12 +30,17 @@ class Reader:
 
     def __init__(self, listing: Listing) -> None:
         self._job = listing.job
+        self._is_described = listing.is_described
         self._storage = listing.storage
         self._input_bucket = listing.input_bucket
         self._output_bucket = listing.output_bucket
 
     def document(self, file: File) -> Document:
         """Return the document of one file. Raise `MissingObjectError` if it does not exist."""
+        return self._document(file)[0]
+
+    def _document(self, file: File) -> tuple[Document, datetime | None]:
+        """Return the document of one file, and when it was written."""
         if file.is_ambiguous:
             raise UnreadableObjectError(
                 "the list of processed files has several entries for this document or its note, so"
@@ -41,18 +48,20 @@ class Reader:
                 bucket=self._output_bucket,
                 key=file.output_key,
             )
-        body = self._storage.read(self._output_bucket, file.output_key).body
-        content = decode_output(body, bucket=self._output_bucket, key=file.output_key)
-        return Document(
+        stored = self._storage.read(self._output_bucket, file.output_key)
+        content = decode_output(stored.body, bucket=self._output_bucket, key=file.output_key)
+        document = Document(
             input_key=file.input_key,
             output_key=file.output_key,
             entities=content.entities,
             model_version=content.model_version,
         )
+        return document, stored.last_modified
 
     def with_text(self, file: File) -> tuple[Document, str]:
         """Return the document and the note of one file. Raise an error if they do not match."""
-        document, text = self.document(file), self._text(file)
+        document, written = self._document(file)
+        text = self._text(file, written)
         try:
             check_entities(text, document.entities, consequence=_LEFT_OUT)
         except RedactionError as error:
@@ -67,7 +76,7 @@ class Reader:
         redacted = redact(text, document.entities, min_score=min_score, replacement=replacement)
         return file.input_key, redacted
 
-    def _text(self, file: File) -> str:
+    def _text(self, file: File, document_written: datetime | None) -> str:
         bucket, key = self._input_bucket, file.input_key
         try:
             note = self._storage.read(bucket, key)
@@ -77,26 +86,32 @@ class Reader:
         except UnicodeDecodeError as error:
             reason = f"the note is not UTF-8 (byte {error.start})"
         else:
-            change = self._change(note, file.size)
+            change = self._change(note, file.size, document_written)
             if change is None:
                 return text
             reason = f"{change}. {_LEFT_OUT}"
         raise SourceChangedError(reason, bucket=bucket, key=key, job_id=self._job.job_id)
 
-    def _change(self, note: StoredObject, size: int | None) -> str | None:
+    def _change(
+        self, note: StoredObject, size: int | None, document_written: datetime | None
+    ) -> str | None:
         """Return why the note cannot be the one that the job read, or None.
 
         A document without entities fits every text, so only size and time can tell.
         """
         if size is not None and len(note.body) != size:
             return f"the note has {len(note.body)} bytes, but the job read {size}"
-        written, submitted = note.last_modified, self._job.submit_time
+        written = note.last_modified
+        if self._is_described:
+            latest, event = self._job.submit_time, "the job was submitted"
+        else:
+            latest, event = document_written, "its document was written"
         # S3 rounds times down to whole seconds, so a note that was written in the second of the
         # submission passes. Nobody outside AWS knows whether the job reads a note that is written
         # later. Our rule refuses such a note.
-        if written is not None and submitted is not None and written > submitted:
+        if written is not None and latest is not None and written > latest:
             return (
-                f"the note was written at {written.isoformat()}, after the job was submitted at"
-                f" {submitted.isoformat()}"
+                f"the note was written at {written.isoformat()}, after {event} at"
+                f" {latest.isoformat()}"
             )
         return None

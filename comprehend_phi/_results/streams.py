@@ -18,7 +18,6 @@ from .completeness import READ_ERRORS, FailedNotes, check_completeness
 from .documents import Document, Manifest, UnprocessedFile
 from .listing import File, Listing
 from .reader import Reader
-from .storage import Storage
 
 _T = TypeVar("_T")
 
@@ -228,12 +227,11 @@ class AsyncJobResults:
         await run_in_thread(self._pool, check)
 
 
-async def load(job: JobProperties, storage: Storage, pool: Pool) -> AsyncJobResults:
+async def load(listing: Listing, pool: Pool) -> AsyncJobResults:
     """Return the results of a job, with manifest and list of unprocessed files loaded.
 
     Raise what `JobResults.manifest` raises.
     """
-    listing = Listing(job, storage)
 
     def read() -> ResultsError | None:
         _ = listing.manifest

@@ -17,7 +17,7 @@ from ..models import (
     JobStatus,
     OutputDataConfig,
     StartPHIDetectionJobResponse,
-    UncheckedLocation,
+    unchecked_location,
 )
 
 Params = Mapping[str, Any]  # of a request
@@ -77,12 +77,9 @@ def _location(structure: _Structure, name: str, cls: type[_Location]) -> _Locati
     members = _structure(structure, name)
     if members is None:
         return None
-    # The base class sets the same fields as `cls`, but does not check them.
-    location = cls.__new__(cls)
-    UncheckedLocation.__init__(
-        location, s3_bucket=_member(members, "S3Bucket", str), s3_key=_member(members, "S3Key", str)
+    return unchecked_location(
+        cls, _member(members, "S3Bucket", str), _member(members, "S3Key", str)
     )
-    return location
 
 
 def _job_properties(structure: _Structure) -> JobProperties:

@@ -122,6 +122,7 @@ def clients() -> None:
         assert_type(client.submit(REQUEST), Job)
         assert_type(client.find_or_submit(REQUEST), Job)
         assert_type(client.job("0"), Job)
+        assert_type(client.results_at(S3Location("results.example", "job")), JobResults)
     PHIClient(clock=FakeClock())
 
 
