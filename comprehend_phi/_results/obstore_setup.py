@@ -39,6 +39,8 @@ _PLAIN_HEADERS = frozenset(
 # minute. botocore renews its own at least ten minutes before they expire.
 _CREDENTIALS_LAST = timedelta(minutes=6)
 
+_VISIBLE = re.compile(r"[\x21-\x7e]*")
+
 _UNLIMITED = timedelta(days=1)
 
 
@@ -131,6 +133,9 @@ def _build(last: LastExchange, bucket: str, key: str, config: Any, session: Any)
 
     def current() -> S3Credential:
         frozen = credentials.get_frozen_credentials()
+        if not all(map(_VISIBLE.fullmatch, (frozen.access_key, frozen.token or ""))):
+            # obstore would panic. boto3 sends the request instead and raises an error of ours.
+            raise ValueError("the credentials contain a character that no HTTP header may contain")
         return {
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,

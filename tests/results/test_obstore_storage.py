@@ -306,6 +306,28 @@ def test_obstore_uses_the_credentials_of_the_session(s3: S3, open_s3: Open) -> N
     assert [access_key for _, _, access_key in s3.asked] == ["testing", "testing"]
 
 
+@pytest.mark.parametrize("name", ["access_key", "token"])
+def test_a_line_break_in_the_credentials_is_an_error_of_ours(
+    storage: ObstoreStorage, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    session = storage._session  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(session.get_credentials(), name, "quell\nwasser")
+    with pytest.raises(TransportError) as caught:
+        storage.read(BUCKET, "notes/a")
+    assert caught.value.outcome_unknown is False
+    assert "wasser" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["access_key", "token"])
+def test_boto3_reads_with_credentials_that_obstore_cannot_send(
+    s3: S3, storage: ObstoreStorage, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    session = storage._session  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(session.get_credentials(), name, "not-ascii-\N{SNOWMAN}")
+    storage.read(BUCKET, "notes/a")
+    assert s3.agents("notes/a") == ["boto3"]
+
+
 # --- Keys -----------------------------------------------------------------------------------------
 
 # Many slashes, dots and percent signs, which obstore might change.
