@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata, requires
@@ -153,6 +154,14 @@ def test_the_reference_has_every_public_name(module: ModuleType) -> None:
     described |= {"__version__", "faults", "Fault"}  # faults: shown as a whole module
 
     assert [name for name in module.__all__ if name not in described] == []
+
+
+def test_the_design_page_shows_the_layers_that_are_checked() -> None:
+    design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+
+    assert "```text\n" + "\n".join(layers) + "\n```" in design
 
 
 def test_the_design_page_names_every_module() -> None:
