@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY, dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -56,6 +55,9 @@ _QUOTED_VALUE = r"(?s)\b([Vv]alue) '(?:.*(?=' at '[\w.\[\]]+' failed)|.*)"
 
 # Shorter values are masked only where AWS quotes them. They occur in half of all sentences.
 _SHORTEST_MASKED = 4
+
+# So many keys appear in a message.
+_SHOWN = 20
 
 
 def mask(text: str, values: Iterable[str | None] = ()) -> str:
@@ -126,7 +128,35 @@ class RequestValidationError(ComprehendPHIError, ValueError):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class _CallError(ComprehendPHIError):
+class _ReadingError(ComprehendPHIError):
+    """An error that can end the reading of results before all documents were delivered."""
+
+    undelivered: int | None = field(default=None, init=False)
+    failed: Mapping[str, str] = field(default_factory=dict[str, str], init=False)
+
+    def _undelivered(self) -> str:
+        """Return what the message says about the documents that were not delivered."""
+        if self.undelivered is None:
+            return ""
+        were = "document was" if self.undelivered == 1 else "documents were"
+        text = f" Reading ended early: {self.undelivered} {were} not delivered."
+        if self.failed:
+            text += f" {len(self.failed)} of them failed before: {_listed(_reasons(self.failed))}"
+        return text
+
+
+def _reasons(failed: Mapping[str, str]) -> list[str]:
+    return [f"{key} ({reason})" for key, reason in failed.items()]
+
+
+def _listed(items: Sequence[str]) -> str:
+    """Return the first items and how many more there are."""
+    more = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class _CallError(_ReadingError):
     """An error of a call to AWS."""
 
     operation: str
@@ -145,7 +175,8 @@ class _CallError(ComprehendPHIError):
         attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
         details = ", ".join(filter(None, (*circumstances, attempts)))
         where = "" if self.key is None else f" of s3://{self.bucket}/{self.key}"
-        return f"{self.operation}{where}: {problem} ({details}).{self._next_step()}"
+        call = f"{self.operation}{where}: {problem} ({details})."
+        return f"{call}{self._next_step()}{self._undelivered()}"
 
     def _next_step(self) -> str:
         advice = f" {self.advice}" if self.advice else ""
@@ -175,6 +206,9 @@ class ServiceError(_CallError):
         retry_after: how long the service asked to wait, in seconds, or None.
         bucket, key: the S3 object, if the error may concern only this object. Otherwise None.
         advice: what to do about the error. Empty if there is nothing to say.
+        undelivered: if the error ended the reading of results, how many documents were not
+            delivered. Otherwise None.
+        failed: why each of these documents failed that had failed before, by its input key.
     """
 
     code: str
@@ -278,6 +312,9 @@ class TransportError(_CallError):
         bucket, key: the S3 object, if the error may concern only this object. Otherwise None.
         advice: what to do about the error. Empty if there is nothing to say. It names settings, but
             never their values.
+        undelivered: if the error ended the reading of results, how many documents were not
+            delivered. Otherwise None.
+        failed: why each of these documents failed that had failed before, by its input key.
     """
 
     reason: str
@@ -405,7 +442,7 @@ class WaitTimeout(JobError, TimeoutError):
 
 
 @dataclass(eq=False, repr=False)
-class ResultsError(ComprehendPHIError):
+class ResultsError(_ReadingError):
     """The results of a job are missing or unreadable.
 
     Attributes:
@@ -414,6 +451,9 @@ class ResultsError(ComprehendPHIError):
         key: the key, or None if the error does not concern one object. The message contains the
             key, because you need it to fix the problem.
         job_id: the job that the results belong to. None if the error only concerns an object.
+        undelivered: if the error ended the reading of results, how many documents were not
+            delivered. Otherwise None.
+        failed: why each of these documents failed that had failed before, by its input key.
     """
 
     reason: str
@@ -425,7 +465,8 @@ class ResultsError(ComprehendPHIError):
     def __str__(self) -> str:
         path = "" if self.key is None else f"/{self.key}"
         where = f"s3://{self.bucket}{path}: " if self.bucket is not None else ""
-        return f"{where}{self.reason}"
+        ended_early = self._undelivered()
+        return f"{where}{self.reason}{'.' if ended_early else ''}{ended_early}"
 
 
 class JobNotEndedError(ResultsError):
@@ -473,8 +514,6 @@ class IncompleteResultsError(ResultsError):
             file is listed here too.
     """
 
-    _SHOWN = 20
-
     def __init__(
         self,
         reason: str,
@@ -486,14 +525,11 @@ class IncompleteResultsError(ResultsError):
     ) -> None:
         super().__init__(reason, bucket=bucket, job_id=job_id)
         self.missing: tuple[str, ...] = tuple(missing)
-        self.failed: Mapping[str, str] = dict(failed or {})
+        self.failed = dict(failed or {})
 
     def __str__(self) -> str:
-        failed = (f"{key} ({reason})" for key, reason in self.failed.items())
-        shown = ", ".join(islice(failed if self.failed else self.missing, self._SHOWN))
-        more = len(self.failed or self.missing) - self._SHOWN
-        keys = f": {shown}" + (f" and {more} more" if more > 0 else "") if shown else ""
-        return f"s3://{self.bucket}: {self.reason}{keys}"
+        keys = _listed(_reasons(self.failed) if self.failed else self.missing)
+        return f"s3://{self.bucket}: {self.reason}{f': {keys}' if keys else ''}"
 
 
 class LostManifestError(IncompleteResultsError, MissingManifestError):

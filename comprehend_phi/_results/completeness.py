@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from .._logs import log
 from ..errors import (
@@ -27,12 +29,14 @@ class FailedNotes:
     """The notes that could not be delivered. Reading goes on without them.
 
     Attributes:
+        delivered: the number of notes that were delivered.
         count: the number of failed notes.
         missing: the keys of their documents that do not exist.
         reasons: why each note failed, by its input key.
     """
 
     def __init__(self) -> None:
+        self.delivered: int = 0
         self.count: int = 0
         self.missing: list[str] = []
         self.reasons: dict[str, str] = {}
@@ -55,11 +59,23 @@ class FailedNotes:
 
     def record_success(self) -> None:
         """Record that a note was delivered."""
+        self.delivered += 1
         self._in_a_row = 0
 
 
 def _is_outage(error: ReadError) -> bool:
     return isinstance(error, (ServiceError, TransportError))
+
+
+@contextmanager
+def count_undelivered(listed: int, failed: FailedNotes) -> Generator[None, None, None]:
+    """Write on an error that ends reading what was not delivered of `listed` documents."""
+    try:
+        yield
+    except (ResultsError, ServiceError, TransportError) as error:
+        error.undelivered = listed - failed.delivered
+        error.failed = dict(failed.reasons)
+        raise
 
 
 def check_completeness(

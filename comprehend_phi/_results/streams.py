@@ -14,7 +14,7 @@ from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
 from ..errors import ResultsError
 from ..models import JobProperties
-from .completeness import READ_ERRORS, FailedNotes, check_completeness
+from .completeness import READ_ERRORS, FailedNotes, check_completeness, count_undelivered
 from .documents import Document, Manifest, UnprocessedFile
 from .listing import File, Listing
 from .reader import Reader
@@ -48,7 +48,8 @@ class JobResults:
         MissingBucketError: the bucket does not exist. Raised at once.
         ServiceError, TransportError: nothing more can be read: the credentials have expired, the
             client was closed, or S3 failed for 100 documents in a row although each request was
-            retried. Raised at once.
+            retried. Raised at once. `undelivered` is the number of documents that were not
+            delivered, and `failed` says which of them had failed before, and why.
     """
 
     def __init__(self, listing: Listing, part: slice = _ALL) -> None:
@@ -125,22 +126,23 @@ class JobResults:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
         files = listing.files[self._part]
-        with (
-            Pool(storage.connections) as pool,
-            closing(map_in_order(pool, read, files)) as calls,
-        ):
-            for file, call in zip(files, calls, strict=True):
-                try:
-                    result = call.result()
-                except READ_ERRORS as error:
-                    if failed.must_stop(error):
-                        raise
-                    failed.record(file, error)
-                else:
-                    failed.record_success()
-                    yield result
-                    storage.check_open()
-        check_completeness(listing, len(files), failed, operation=operation)
+        with count_undelivered(len(files), failed):
+            with (
+                Pool(storage.connections) as pool,
+                closing(map_in_order(pool, read, files)) as calls,
+            ):
+                for file, call in zip(files, calls, strict=True):
+                    try:
+                        result = call.result()
+                    except READ_ERRORS as error:
+                        if failed.must_stop(error):
+                            raise
+                        failed.record(file, error)
+                    else:
+                        failed.record_success()
+                        yield result
+                        storage.check_open()
+            check_completeness(listing, len(files), failed, operation=operation)
 
 
 class AsyncJobResults:
@@ -211,20 +213,21 @@ class AsyncJobResults:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
         files = await run_in_thread(self._pool, lambda: listing.files[self._part])
-        with closing(map_in_order(self._pool, read, files)) as calls:
-            for file, call in zip(files, calls, strict=True):
-                try:
-                    result = await asyncio.wrap_future(call)
-                except READ_ERRORS as error:
-                    if failed.must_stop(error):
-                        raise
-                    failed.record(file, error)
-                else:
-                    failed.record_success()
-                    yield result
-                    storage.check_open()
-        check = partial(check_completeness, listing, len(files), failed, operation=operation)
-        await run_in_thread(self._pool, check)
+        with count_undelivered(len(files), failed):
+            with closing(map_in_order(self._pool, read, files)) as calls:
+                for file, call in zip(files, calls, strict=True):
+                    try:
+                        result = await asyncio.wrap_future(call)
+                    except READ_ERRORS as error:
+                        if failed.must_stop(error):
+                            raise
+                        failed.record(file, error)
+                    else:
+                        failed.record_success()
+                        yield result
+                        storage.check_open()
+            check = partial(check_completeness, listing, len(files), failed, operation=operation)
+            await run_in_thread(self._pool, check)
 
 
 async def load(listing: Listing, pool: Pool) -> AsyncJobResults:

@@ -797,6 +797,8 @@ def test_notes_that_cannot_be_delivered_are_left_out_and_reported(
 def test_an_error_that_concerns_all_notes_ends_the_reading(
     connect: Connect,
     many: int,
+    s3: Any,
+    bucket: str,
     refuse: Callable[..., None],
     request_: StartPHIDetectionJobRequest,
 ) -> None:
@@ -805,16 +807,20 @@ def test_an_error_that_concerns_all_notes_ends_the_reading(
             job = await client.submit(request_)
             await job.wait()
             results = await job.results()
-            refuse("notes/7.txt", status=400, code="ExpiredToken")
+            first, *_, last = [document.input_key async for document in results]
+            s3.delete_object(Bucket=bucket, Key=first)
+            refuse(last, status=400, code="ExpiredToken")
             read: list[str] = []
 
             async def reading() -> None:
                 async for key, _ in results.redacted():
                     read.append(key)
 
-            with pytest.raises(ExpiredTokenException):
+            with pytest.raises(ExpiredTokenException) as caught:
                 await reading()
-            assert len(read) < many - 1
+            assert len(read) == many - 2
+            assert caught.value.undelivered == 2
+            assert caught.value.failed.keys() == {first}
 
     run(main())
 

@@ -262,7 +262,8 @@ def test_every_error_that_a_call_or_results_can_raise_is_public() -> None:
         if cls.__module__.startswith(("comprehend_phi.errors", "comprehend_phi._"))
         and getattr(comprehend_phi, cls.__name__, None) is not cls
     }
-    assert private == {"_CallError"}  # the base class of ServiceError and TransportError
+    # The base classes of ServiceError, TransportError and ResultsError.
+    assert private == {"_CallError", "_ReadingError"}
 
 
 def test_every_class_has_an_example() -> None:

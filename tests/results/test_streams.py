@@ -1889,6 +1889,75 @@ def test_an_error_about_all_notes_stops_reading(
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (400, "ExpiredToken", ExpiredTokenException),
+        (403, "InvalidAccessKeyId", ServiceError),
+        (404, "NoSuchBucket", ResultsError),
+    ],
+)
+@each_reading_of_text
+def test_an_error_that_ends_reading_counts_what_is_undelivered_and_names_what_failed_before(
+    stored: StoredJob,
+    refuse: Callable[..., None],
+    read: Callable[[JobResults], Iterator[Any]],
+    status: int,
+    code: str,
+    error: type[Exception],
+) -> None:
+    for path in "abcde":
+        stored.put(f"notes/{path}", NOTE.encode())
+    stored.store(*"abcde")
+    stored.put("notes/b", b"another")
+    refuse("notes/d", status=status, code=code)
+    yielded: list[Any] = []
+
+    with pytest.raises(error) as caught:
+        yielded.extend(read(stored.results()))
+
+    ended: Any = caught.value
+    assert keys_of(yielded) == ["notes/a", "notes/c"]
+    assert ended.undelivered == 3
+    assert ended.failed.keys() == {"notes/b"}
+    assert ended.failed["notes/b"].startswith("RedactionError: ")
+    assert str(ended).endswith(
+        " Reading ended early: 3 documents were not delivered. 1 of them failed before: notes/b"
+        f" ({ended.failed['notes/b']})"
+    )
+    assert_keeps_quiet(ended)
+    assert "Patient" not in str(ended)
+
+
+def test_an_error_that_ends_reading_at_the_last_note_counts_one_document(
+    stored: StoredJob, refuse: Callable[..., None]
+) -> None:
+    stored.store("a", "b")
+    refuse(f"{stored.folder}b.out", status=404, code="NoSuchBucket")
+
+    with pytest.raises(ResultsError) as caught:
+        list(stored.results())
+
+    assert (caught.value.undelivered, caught.value.failed) == (1, {})
+    assert str(caught.value) == (
+        f"s3://{stored.bucket}: the bucket does not exist. Reading ended early: 1 document was not"
+        " delivered."
+    )
+
+
+def test_an_error_before_reading_has_no_count(
+    stored: StoredJob, refuse: Callable[..., None]
+) -> None:
+    refuse(f"{stored.folder}Manifest", status=400, code="ExpiredToken")
+    stored.store("a")
+
+    with pytest.raises(ExpiredTokenException) as caught:
+        list(stored.results())
+
+    assert (caught.value.undelivered, caught.value.failed) == (None, {})
+    assert "Reading" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("failing", "comes"),
     [
         pytest.param(range(10, 109), True, id="99 in a row"),
@@ -1913,7 +1982,10 @@ def test_an_outage_stops_reading(
     else:
         assert isinstance(caught.value, ThrottlingException)
         assert caught.value.key == f"{stored.folder}109.txt.out"
+        assert caught.value.failed.keys() == {f"notes/{number:03}.txt" for number in failing[:99]}
+        assert str(caught.value).endswith(" and 79 more")
         assert len(yielded) == 10
+    assert caught.value.undelivered == 140 - len(yielded)
 
 
 def test_errors_about_single_notes_never_stop_reading(stored: StoredJob) -> None:
