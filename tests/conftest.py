@@ -46,6 +46,10 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("gate", deadline=None, derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "local")
 
+# Programs that tests start must import the package that the tests import. Without this variable,
+# `python -c` and `python -m` would import a package in the working directory, such as the checkout.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
 

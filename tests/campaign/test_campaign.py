@@ -6,6 +6,7 @@ The seeds are fixed. `make campaign` runs 2,000 schedules. CONTRIBUTING.md expla
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parents[1]
+# The campaign is a package in HERE, which contains no other package.
+IMPORTS_FROM_HERE = {**os.environ, "PYTHONSAFEPATH": ""}
 
 
 def campaign(directory: Path, *options: str) -> tuple[int, Any, str]:
@@ -22,6 +25,7 @@ def campaign(directory: Path, *options: str) -> tuple[int, Any, str]:
     done = subprocess.run(
         [sys.executable, "-m", "campaign", "--json", figures, *options],
         cwd=HERE,
+        env=IMPORTS_FROM_HERE,
         capture_output=True,
         text=True,
         check=False,
@@ -33,7 +37,9 @@ def campaign(directory: Path, *options: str) -> tuple[int, Any, str]:
 def printed(code: str, *arguments: object) -> str:
     """Run a program that can import the campaign and return its output."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=HERE, env=IMPORTS_FROM_HERE, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 

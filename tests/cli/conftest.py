@@ -98,6 +98,7 @@ class Shell:
         variables = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
+            "PYTHONSAFEPATH": os.environ["PYTHONSAFEPATH"],
             **CREDENTIALS,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -30,7 +30,11 @@ printf '%s\\n' "${COMPREPLY[@]}"
 def environment() -> dict[str, str]:
     """An environment with the script on its path, and without AWS credentials."""
     scripts = Path(sys.executable).parent
-    return {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    return {
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONSAFEPATH": os.environ["PYTHONSAFEPATH"],
+        "LC_ALL": "C.UTF-8",
+    }
 
 
 @needs_bash

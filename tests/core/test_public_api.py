@@ -144,6 +144,15 @@ def run(code: str, directory: Path) -> str:
     return done.stdout
 
 
+def test_programs_that_tests_start_import_the_package_that_is_tested(tmp_path: Path) -> None:
+    (tmp_path / "comprehend_phi").mkdir()
+    (tmp_path / "comprehend_phi" / "__init__.py").touch()
+
+    printed = run("import comprehend_phi; print(comprehend_phi.__file__)", tmp_path)
+
+    assert printed.strip() == comprehend_phi.__file__
+
+
 HEAVY = {"boto3", "botocore", "tenacity", "msgspec", "moto", "asyncio", "flask", "obstore"}
 LOADED = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
 
