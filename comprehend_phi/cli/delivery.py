@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import IncompleteResultsError, ResultsError
+from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus
 from .exits import DONE, FAILED, PARTIAL, USAGE, Exit
 from .files import Folder, name_of_copy, replaceable, require_writable, write_private
@@ -134,11 +134,19 @@ class Delivery:
                 self._collect(error)
                 if failed is not None:
                     failed.update(error.failed)
+            except (ResultsError, ServiceError, TransportError) as error:
+                self._name(error.failed)
+                error.failed = {}  # so that the message does not name them again
+                raise
 
     def _collect(self, error: IncompleteResultsError) -> None:
         if not error.failed:
             self._incomplete.append(error)
-        for key, reason in error.failed.items():
+        self._name(error.failed)
+
+    def _name(self, failed: Mapping[str, str]) -> None:
+        """Print which notes failed, and why."""
+        for key, reason in failed.items():
             if key in self._failed:
                 continue
             self._failed[key] = reason

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from comprehend_phi import ExpiredTokenException
+from comprehend_phi.cli.delivery import Delivery
 from comprehend_phi.testing import FakeClock, LocalServer
 
 from .conftest import NOTE, Run, Shell, shell_on
@@ -117,6 +122,38 @@ def test_results_prints_all_other_documents_and_names_every_failed_note(
     assert len(done.lines) == 24
     assert done.failed.keys() == {"damaged/04.txt", "damaged/05.txt"}
     assert done.error == "2 notes could not be delivered"
+
+
+@pytest.fixture
+def s3(shell: Shell) -> Any:
+    """The S3 that the fixture `refuse` changes."""
+    return shell.s3
+
+
+@pytest.mark.parametrize("write", [Delivery.write_copies, Delivery.write_page])
+def test_notes_that_failed_are_named_even_if_reading_ends_early(
+    write: Callable[[Delivery, Path], object],
+    shell: Shell,
+    refuse: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prefix = f"expires-{uuid4().hex}"
+    for number in range(4):
+        shell.put(f"{prefix}/{number}.txt")
+    results = shell.client.results(shell.ended_job(prefix))
+    shell.put(f"{prefix}/0.txt", b"\xff")
+    refuse(f"{prefix}/2.txt", status=400, code="ExpiredToken")
+
+    with pytest.raises(ExpiredTokenException) as caught:
+        write(Delivery(results, as_json=True), tmp_path / "out")
+
+    out, err = capsys.readouterr()
+    assert err.startswith(f"Failed: {prefix}/0.txt (SourceChangedError: ")
+    [failed] = [each["failed"] for each in map(json.loads, out.splitlines()) if "failed" in each]
+    assert failed["input_key"] == f"{prefix}/0.txt"
+    # The lines above name the note, so the message does not.
+    assert str(caught.value).endswith(" Reading ended early: 3 documents were not delivered.")
 
 
 def test_a_wrong_count_in_the_manifest_fails_after_everything_was_written(
