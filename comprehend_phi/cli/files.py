@@ -29,15 +29,17 @@ _ERRORS_OF_ONE_PATH = {
 }
 
 
-# More than one letter, because a Windows path begins with a letter and a colon.
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+# A scheme of more than one letter, because a Windows path begins with a letter and a colon. The
+# slashes may have been forgotten.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def local_path(text: str) -> Path:
     """Return the path that a user typed for a local file or folder.
 
     Raises:
-        ValueError: `text` is empty or a URI.
+        ValueError: `text` is empty, or begins like a URI. `./` before a name with a colon makes it
+            a path.
     """
     if not text or _URI.match(text):
         raise ValueError

@@ -122,8 +122,16 @@ def _local(kind: Literal["dir", "file"], rule: str) -> dict[str, Any]:
 
 
 # For arguments and options that are paths.
-FOLDER_OF_COPIES = _local("dir", "must be a local folder: copies are written only to this machine")
-REVIEW_PAGE = _local("file", "must be a local file: the page is written only to this machine")
+FOLDER_OF_COPIES = _local(
+    "dir",
+    "must be a local folder: copies are written only to this machine (write ./ before a name with"
+    " a colon)",
+)
+REVIEW_PAGE = _local(
+    "file",
+    "must be a local file: the page is written only to this machine (write ./ before a name with"
+    " a colon)",
+)
 
 # --- Options --------------------------------------------------------------------------------------
 
