@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+import cbor2
 from attrs import frozen
 
 _SERVICE = "ComprehendMedical_20181030"
@@ -60,8 +61,6 @@ class RPCv2CBOR:
 
     def decode(self, body: bytes) -> Any:
         """Return the content of a request. Raise `ValueError` if it cannot be decoded."""
-        import cbor2
-
         try:
             return cbor2.loads(body) if body else {}
         except cbor2.CBORError as error:
@@ -69,8 +68,6 @@ class RPCv2CBOR:
 
     def encode(self, members: Mapping[str, Any]) -> bytes:
         """Return the body of a response. The members of an error include `__type`."""
-        import cbor2
-
         if code := members.get("__type"):
             members = {**members, "__type": f"{_NAMESPACE}#{code}"}
         body: bytes = cbor2.dumps(members, datetime_as_timestamp=True)
