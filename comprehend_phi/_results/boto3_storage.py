@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -20,14 +20,19 @@ from ..errors import (
 )
 from .s3_errors import translate
 from .s3_listing import objects_in
-from .storage import Page, StoredObject
+from .storage import Page, Sink, StoredObject
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .._clock import Clock
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _Result = TypeVar("_Result")
+_Fed = TypeVar("_Fed", bound=Sink)
+
+_PIECE_BYTES = 256 * 1024
 
 
 class Boto3Storage:
@@ -51,12 +56,20 @@ class Boto3Storage:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
-        if not key or _SURROGATE.search(key):
-            # boto3's error for such a key would look like a configuration error.
-            raise MissingObjectError(
-                "S3 has no keys that are empty or not UTF-8", bucket=bucket, key=key
-            )
+        _check_key(bucket, key)
         return self._call("GetObject", lambda client: self._get(client, bucket, key), bucket, key)
+
+    def feed(self, bucket: str, key: str, start: Callable[[], _Fed]) -> _Fed:
+        """Fetch one object piece by piece, so that it is never in memory as a whole."""
+        _check_key(bucket, key)
+
+        def get(client: Any) -> _Fed:
+            sink = start()
+            for piece in _pieces(client, bucket, key):
+                sink.add(piece)
+            return sink
+
+        return self._call("GetObject", get, bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`, in S3's order."""
@@ -125,22 +138,8 @@ class Boto3Storage:
 
     def _get(self, client: Any, bucket: str, key: str) -> StoredObject:
         """Send one GetObject request and read the whole body."""
-        from botocore.exceptions import BotoCoreError
-        from urllib3.exceptions import HTTPError
-
-        answer = client.get_object(Bucket=bucket, Key=key)
-        with closing(answer["Body"]) as body:
-            # Without a length, a body that was cut off would look complete.
-            if "ContentLength" not in answer:
-                raise InvalidResponse("it has no Content-Length")
-            try:
-                content = StoredObject(body.read(), answer.get("LastModified"))
-            # botocore wraps some errors of urllib3 and ssl, but not all.
-            except (BotoCoreError, HTTPError, OSError) as cause:
-                reason = f"its body cannot be read ({type(cause).__name__})"
-            else:
-                return content
-        raise InvalidResponse(reason)
+        with _body_of(client, bucket, key) as (body, last_modified):
+            return StoredObject(body.read(), last_modified)
 
     def _call(
         self, operation: str, call: Callable[[Any], _Result], bucket: str, key: str
@@ -154,6 +153,43 @@ class Boto3Storage:
         except (ServiceError, TransportError) as error:
             failed = error
         raise translate(failed, bucket, key)
+
+
+def _check_key(bucket: str, key: str) -> None:
+    """Raise `MissingObjectError` for a key for which boto3's error would be misleading."""
+    if not key or _SURROGATE.search(key):
+        raise MissingObjectError(
+            "S3 has no keys that are empty or not UTF-8", bucket=bucket, key=key
+        )
+
+
+@contextmanager
+def _body_of(
+    client: Any, bucket: str, key: str
+) -> Generator[tuple[Any, datetime | None], None, None]:
+    """Send one GetObject request. Enter with the body and the time at which it was written."""
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
+    answer = client.get_object(Bucket=bucket, Key=key)
+    with closing(answer["Body"]) as body:
+        # Without a length, a body that was cut off would look complete.
+        if "ContentLength" not in answer:
+            raise InvalidResponse("it has no Content-Length")
+        try:
+            yield body, answer.get("LastModified")
+        # botocore wraps some errors of urllib3 and ssl, but not all.
+        except (BotoCoreError, HTTPError, OSError) as cause:
+            reason = f"its body cannot be read ({type(cause).__name__})"
+        else:
+            return
+    raise InvalidResponse(reason)
+
+
+def _pieces(client: Any, bucket: str, key: str) -> Iterator[bytes]:
+    """Send one GetObject request, and yield the body in pieces."""
+    with _body_of(client, bucket, key) as (body, _):
+        yield from body.iter_chunks(_PIECE_BYTES)
 
 
 # What S3 answers to HeadBucket if the caller may not use the bucket, or not from this region. The

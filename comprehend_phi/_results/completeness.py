@@ -14,7 +14,8 @@ from ..errors import (
     ServiceError,
     TransportError,
 )
-from .listing import File, Listing
+from .file_list import File
+from .listing import Listing
 
 # The errors in which reading one note can end.
 ReadError = RedactionError | ResultsError | ServiceError | TransportError

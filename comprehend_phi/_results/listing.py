@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TypeVar
 
 from ..errors import (
     IncompleteResultsError,
@@ -18,27 +17,15 @@ from ..errors import (
 from ..models import JobProperties, JobStatus
 from .decoding import ListEntry, decode_list, decode_manifest
 from .documents import Manifest, UnprocessedFile
+from .file_list import Entry, File, FileList, PackedList, entries_of, pack
 from .layout import Layout, find_folder, folder_key
 from .storage import JobStorage, Storage
 
+_Item = TypeVar("_Item")
+_Read = TypeVar("_Read")
+
 # A job in one of these states has a manifest, and it processed or skipped every input file.
 _ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
-
-
-class File(NamedTuple):
-    """A file that the job processed.
-
-    Attributes:
-        input_key: the key of the note in the input bucket.
-        output_key: the key of the document in the output bucket.
-        size: how many bytes the job read; None if the list does not say.
-        is_ambiguous: whether the list gives one of the two keys to another file, too.
-    """
-
-    input_key: str
-    output_key: str
-    size: int | None = None
-    is_ambiguous: bool = False
 
 
 class Listing:
@@ -81,7 +68,7 @@ class Listing:
         self._known_layout: Layout | None = None
         self._known_keys: dict[str, None] | None = None
         self._known_manifest: Manifest | None = None
-        self._known_files: tuple[File, ...] | None = None
+        self._known_files: FileList | None = None
         self._known_unprocessed: tuple[UnprocessedFile, ...] | None = None
 
     @property
@@ -113,7 +100,7 @@ class Listing:
         return self._known_unprocessed
 
     @property
-    def files(self) -> tuple[File, ...]:
+    def files(self) -> FileList:
         """The processed files, each once, in the order of the list."""
         if self._known_files is None:
             self._known_files = self._read_files()
@@ -151,9 +138,8 @@ class Listing:
         layout, path = self._layout, self.job.manifest_file_path
         named = layout.keys_of(path) if path else []
         candidates = list(dict.fromkeys([f"{layout.folder}Manifest", *named]))
-        if (found := self._read_first(candidates)) is not None:
-            key, body = found
-            return decode_manifest(body, bucket=self.output_bucket, key=key)
+        if (manifest := self._read_first(candidates, self._decode_manifest)) is not None:
+            return manifest
         if self.job.job_status in _ENDED_WELL:
             raise LostManifestError(
                 f"job {self.job.job_id} is {self.job.job_status}, but its manifest is missing",
@@ -166,9 +152,17 @@ class Listing:
             job_id=self.job.job_id,
         )
 
+    def _decode_manifest(self, key: str) -> Manifest:
+        body = self.storage.read(self.output_bucket, key).body
+        return decode_manifest(body, bucket=self.output_bucket, key=key)
+
     def _read_unprocessed(self) -> tuple[UnprocessedFile, ...]:
         location = self.manifest.unprocessed_files_list_location
-        entries = self._read_list("unprocessed", "failed", location) or []
+        entries = [
+            entry
+            for candidates in self._lists("failed", location)
+            for entry in self._read_list("unprocessed", candidates, self._decode)
+        ]
         return tuple(
             UnprocessedFile(
                 input_key=self._layout.input_keys_of(entry.input, only=self._has_one_input)[0],
@@ -178,54 +172,64 @@ class Listing:
             for entry in entries
         )
 
-    def _read_files(self) -> tuple[File, ...]:
-        layout, location = self._layout, self.manifest.successful_files_list_location
-        listed = self._read_list("processed", "success", location)
-        if listed is None:
-            return tuple(
-                File(layout.input_key_of(key, only=self._has_one_input), key)
-                for key in self._keys
-                if layout.is_output(key)
-            )
-        # Equal entries are one file. Entries of different files are never equal.
-        entries = dict.fromkeys((entry.input, entry.output, entry.input_size) for entry in listed)
-        return _mark_ambiguous([self._file(*entry) for entry in entries])
+    def _read_files(self) -> FileList:
+        lists = self._lists("success", self.manifest.successful_files_list_location)
+        blocks: list[bytes] = []
+        for candidates in lists:
+            blocks += self._read_list("processed", candidates, self._pack)
+        if not lists:
+            blocks = pack((None, key, None) for key in self._keys if self._layout.is_output(key))
+        return FileList(blocks, self._file)
 
-    def _file(self, input_name: str, output_name: str | None, size: int | None) -> File:
-        pairs = self._layout.pairs_of(input_name, output_name, only=self._has_one_input)
+    def _file(self, entry: Entry) -> File:
+        input_name, output_name, size = entry
+        only = self._has_one_input
+        if input_name is None:  # there is no list, only the document
+            key = output_name or ""
+            return File(self._layout.input_key_of(key, only=only), key)
+        pairs = self._layout.pairs_of(input_name, output_name, only=only)
         if len({output_key for _, output_key in pairs}) > 1:
             # The list allows several readings. The documents that exist decide.
             pairs = [pair for pair in pairs if pair[1] in self._keys] or pairs
         return File(*pairs[0], size)
 
-    def _read_list(self, kind: str, folder: str, location: str | None) -> list[ListEntry] | None:
-        """Return the entries of a list, or None if there is no list.
+    def _pack(self, key: str) -> list[bytes]:
+        """Read a list of processed files, and return its packed entries."""
+        packed = self.storage.feed(self.output_bucket, key, PackedList)
+        packed.end()
+        return pack(entries_of(self._decode(key))) if packed.is_unusual else packed.blocks
+
+    def _decode(self, key: str) -> list[ListEntry]:
+        """Read a list as a whole, and return its entries."""
+        body = self.storage.read(self.output_bucket, key).body
+        return decode_list(body, bucket=self.output_bucket, key=key)
+
+    def _lists(self, folder: str, location: str | None) -> list[list[str]]:
+        """Return for each list of one kind the keys that it may have.
 
         Args:
-            kind: the kind of files in the list, in words.
-            folder: the name of the list's folder.
+            folder: the name of the lists' folder.
             location: where the list is, according to the manifest.
         """
         if location:
-            lists = [self._layout.keys_of(location)]
-        else:
-            prefix = f"{self._layout.lists_folder}{folder}/"
-            lists = [[key] for key in self._keys if key.startswith(prefix)]
-            if not lists:
-                return None
-        entries: list[ListEntry] = []
-        for candidates in lists:
-            if (found := self._read_first(candidates)) is None:
-                raise self.incomplete(f"the list of {kind} files is missing", candidates)
-            key, body = found
-            entries += decode_list(body, bucket=self.output_bucket, key=key)
-        return entries
+            return [self._layout.keys_of(location)]
+        prefix = f"{self._layout.lists_folder}{folder}/"
+        return [[key] for key in self._keys if key.startswith(prefix)]
 
-    def _read_first(self, keys: Sequence[str]) -> tuple[str, bytes] | None:
-        """Return key and body of the first of these objects that exists."""
+    def _read_list(
+        self, kind: str, candidates: Sequence[str], read: Callable[[str], list[_Item]]
+    ) -> list[_Item]:
+        """Read the first of these keys that exists, a list of this kind of files."""
+        found = self._read_first(candidates, read)
+        if found is None:
+            raise self.incomplete(f"the list of {kind} files is missing", candidates)
+        return found
+
+    def _read_first(self, keys: Sequence[str], read: Callable[[str], _Read]) -> _Read | None:
+        """Return what `read` returns for the first of these keys that exists."""
         for key in keys:
             with suppress(MissingObjectError):
-                return key, self.storage.read(self.output_bucket, key).body
+                return read(key)
         return None
 
     @property
@@ -260,18 +264,3 @@ class Listing:
                 job_id=self.job.job_id,
             )
         return Layout(folder, input_bucket=self.input_bucket, input_key=self._input_key)
-
-
-def _mark_ambiguous(files: Sequence[File]) -> tuple[File, ...]:
-    """Mark each file that shares its note or its document with another one."""
-    # Sets first, because they are smaller than Counters and hardly any list has such files.
-    notes = len({file.input_key for file in files})
-    documents = len({file.output_key for file in files})
-    if notes == documents == len(files):
-        return tuple(files)
-    by_note = Counter(file.input_key for file in files)
-    by_document = Counter(file.output_key for file in files)
-    return tuple(
-        file._replace(is_ambiguous=by_note[file.input_key] > 1 or by_document[file.output_key] > 1)
-        for file in files
-    )

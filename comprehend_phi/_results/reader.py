@@ -13,7 +13,8 @@ from ..errors import (
 )
 from .decoding import decode_output
 from .documents import Document
-from .listing import File, Listing
+from .file_list import File
+from .listing import Listing
 from .storage import StoredObject
 
 _LEFT_OUT = (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -51,6 +51,17 @@ class Page:
     next_token: str | None = field(repr=False)
 
 
+class Sink(Protocol):
+    """Takes an object piece by piece."""
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes. Must not raise."""
+        ...
+
+
+_Sink = TypeVar("_Sink", bound=Sink)
+
+
 class Storage(Protocol):
     """Reads S3 objects. Threads may share a storage.
 
@@ -74,6 +85,14 @@ class Storage(Protocol):
             MissingBucketError: the bucket does not exist.
             ServiceError, TransportError: all attempts failed. If the error has a `key`, other
                 objects may still be readable. Otherwise no object can be read.
+        """
+        ...
+
+    def feed(self, bucket: str, key: str, start: Callable[[], _Sink]) -> _Sink:
+        """Fetch one object piece by piece, so that it is never in memory as a whole.
+
+        Call `start` for each attempt, and `add` for each piece. Return what took all pieces. Raise
+        what `read` raises.
         """
         ...
 
@@ -105,6 +124,11 @@ class JobStorage:
         """Fetch one object."""
         with job_context(self._job_id):
             return self._storage.read(bucket, key)
+
+    def feed(self, bucket: str, key: str, start: Callable[[], _Sink]) -> _Sink:
+        """Fetch one object piece by piece."""
+        with job_context(self._job_id):
+            return self._storage.feed(bucket, key, start)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import closing
 from copy import copy
 from functools import partial
+from itertools import tee
 from typing import TypeVar
 
 from .._redaction import redact
@@ -16,12 +17,12 @@ from ..errors import ResultsError
 from ..models import JobProperties
 from .completeness import READ_ERRORS, FailedNotes, check_completeness, count_undelivered
 from .documents import Document, Manifest, UnprocessedFile
-from .listing import File, Listing
+from .file_list import ALL, File
+from .listing import Listing
 from .reader import Reader
 
 _T = TypeVar("_T")
 
-_ALL = slice(0, None, 1)
 _COUNT = IntegerShape("count", 1)
 
 
@@ -52,7 +53,7 @@ class JobResults:
             delivered, and `failed` says which of them had failed before, and why.
     """
 
-    def __init__(self, listing: Listing, part: slice = _ALL) -> None:
+    def __init__(self, listing: Listing, part: slice = ALL) -> None:
         self.job: JobProperties = listing.job
         self._listing = listing
         self._reader = Reader(listing)
@@ -125,13 +126,14 @@ class JobResults:
     ) -> Generator[_T, None, None]:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
-        files = listing.files[self._part]
+        files = listing.files.part(self._part)
+        ahead, behind = tee(files)
         with count_undelivered(len(files), failed):
             with (
                 Pool(storage.connections) as pool,
-                closing(map_in_order(pool, read, files)) as calls,
+                closing(map_in_order(pool, read, ahead)) as calls,
             ):
-                for file, call in zip(files, calls, strict=True):
+                for file, call in zip(behind, calls, strict=True):
                     try:
                         result = call.result()
                     except READ_ERRORS as error:
@@ -161,7 +163,7 @@ class AsyncJobResults:
         listing: Listing,
         pool: Pool,
         listing_error: ResultsError | None,
-        part: slice = _ALL,
+        part: slice = ALL,
     ) -> None:
         self.job: JobProperties = listing.job
         self._listing = listing
@@ -212,10 +214,11 @@ class AsyncJobResults:
     ) -> AsyncGenerator[_T, None]:
         listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
         storage.check_open()
-        files = await run_in_thread(self._pool, lambda: listing.files[self._part])
+        files = await run_in_thread(self._pool, lambda: listing.files.part(self._part))
+        ahead, behind = tee(files)
         with count_undelivered(len(files), failed):
-            with closing(map_in_order(self._pool, read, files)) as calls:
-                for file, call in zip(files, calls, strict=True):
+            with closing(map_in_order(self._pool, read, ahead)) as calls:
+                for file, call in zip(behind, calls, strict=True):
                     try:
                         result = await asyncio.wrap_future(call)
                     except READ_ERRORS as error:

@@ -698,6 +698,9 @@ class WaitsForBoth:
     def keys(self, bucket: str, prefix: str) -> list[str]:
         return []
 
+    def feed(self, bucket: str, key: str, start: Callable[[], Any]) -> Any:
+        raise AssertionError("no list is read")
+
     def folders(self, bucket: str, prefix: str) -> list[str]:
         return []
 

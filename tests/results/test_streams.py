@@ -775,6 +775,11 @@ class MemoryStorage:
             raise MissingObjectError("the key does not exist", bucket=bucket, key=key)
         return StoredObject(self._objects[key], None)
 
+    def feed(self, bucket: str, key: str, start: Callable[[], Any]) -> Any:
+        sink = start()
+        sink.add(self.read(bucket, key).body)
+        return sink
+
     def keys(self, bucket: str, prefix: str) -> list[str]:
         return sorted(key for key in self._objects if key.startswith(prefix))
 
