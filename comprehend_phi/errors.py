@@ -408,7 +408,7 @@ class JobMismatchError(JobError):
 
     def __init__(self, job: JobProperties, *, differences: Sequence[str]) -> None:
         super().__init__(job)
-        self.differences = tuple(differences)
+        self.differences: tuple[str, ...] = tuple(differences)
 
     def __str__(self) -> str:
         return (
@@ -525,7 +525,7 @@ class IncompleteResultsError(ResultsError):
     ) -> None:
         super().__init__(reason, bucket=bucket, job_id=job_id)
         self.missing: tuple[str, ...] = tuple(missing)
-        self.failed = dict(failed or {})
+        self.failed: Mapping[str, str] = dict(failed or {})
 
     def __str__(self) -> str:
         keys = _listed(_reasons(self.failed) if self.failed else self.missing)
