@@ -62,18 +62,18 @@ class Folder:
         self._folder_mode, self._file_mode = (0o700, 0o600) if private else (0o777, 0o666)
         self._written: set[tuple[int, int]] = set()
         self._left_out: list[str] = []
+        self._last: tuple[str, Path] | None = None  # the last folder: its name and its path
         root.parent.mkdir(parents=True, exist_ok=True)
         root.mkdir(self._folder_mode, exist_ok=True)
 
     def write(self, key: str, name: str, content: bytes) -> Path | None:
         """Write the file `name` for a key. Return its path, or None if the key was left out."""
         try:
-            path = path_below(self._root, name)
+            path = self._path(name)
             if path is None:
                 reason: str | None = "its key has no path inside the folder"
             elif not (reason := self._obstacle(path)):
-                _write_file(path, content, mode=self._file_mode)
-                self._written.add(_identity(path))
+                self._written.add(_write_file(path, content, mode=self._file_mode))
                 return path
         except UnicodeEncodeError:
             reason = "no file can have this name"
@@ -84,14 +84,30 @@ class Folder:
         self._left_out.append(f"{key} ({reason})")
         return None
 
+    def _path(self, name: str) -> Path | None:
+        """Create the folders of the file `name`, and return its path, or None if it is outside."""
+        folder, _, last = name.rpartition("/")
+        # Checking a folder takes longer than writing a file, and most files follow others in the
+        # same folder.
+        if self._last is not None and folder == self._last[0]:
+            return self._last[1] / last if _is_file_name(last) else None
+        path = path_below(self._root, name)
+        if path is not None:
+            for parent in reversed(path.relative_to(self._root).parents):
+                (self._root / parent).mkdir(self._folder_mode, exist_ok=True)
+            self._last = folder, path.parent
+        return path
+
     def _obstacle(self, path: Path) -> str | None:
-        """Create the folders of `path`, and return why no file may be written there, if so."""
-        for parent in reversed(path.relative_to(self._root).parents):
-            (self._root / parent).mkdir(self._folder_mode, exist_ok=True)
-        if not replaceable(path):
+        """Return why no file may be written at `path`, or None."""
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
             return "its path is not a regular file"
         # Different names may be one file, for example if the file system ignores case.
-        if path.exists() and _identity(path) in self._written:
+        if _identity(status) in self._written:
             return "another key has the same path"
         return None
 
@@ -106,8 +122,7 @@ class Folder:
         )
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.lstat()
+def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
@@ -116,15 +131,17 @@ def path_below(folder: Path, name: str) -> Path | None:
     parts = name.split("/")
     path = folder.joinpath(*parts)
     if (
-        not {"", ".", ".."}.isdisjoint(parts)
-        # On Windows, a part may contain a drive or backslashes.
-        or any(Path(part).name != part for part in parts)
-        or "\0" in name
+        not all(map(_is_file_name, parts))
         # A folder on the way may be a link.
         or not _real_path(path.parent).is_relative_to(_real_path(folder))
     ):
         return None
     return path
+
+
+def _is_file_name(part: str) -> bool:
+    # On Windows, a part may contain a drive or backslashes.
+    return part not in ("", ".", "..") and "\0" not in part and Path(part).name == part
 
 
 def _real_path(path: Path) -> Path:
@@ -148,17 +165,23 @@ def write_private(path: Path, text: str) -> None:
     _write_file(path, text.encode(), mode=0o600)
 
 
-def _write_file(path: Path, content: bytes, *, mode: int) -> None:
-    """Write a whole file with this mode. If that fails, what was at `path` stays as it was."""
+def _write_file(path: Path, content: bytes, *, mode: int) -> tuple[int, int]:
+    """Write a whole file with this mode, and return what identifies it in the file system.
+
+    If that fails, what was at `path` stays as it was.
+    """
     part = path.with_name(f".comprehend-phi-{token_hex(8)}")
     try:
         # A new file, because an existing one would keep its permissions.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
+            identity = _identity(os.fstat(descriptor))
             file.write(content)
         part.replace(path)
-    finally:
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+    return identity
 
 
 def replaceable(path: Path) -> bool:

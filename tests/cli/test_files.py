@@ -77,6 +77,28 @@ def test_redact_writes_what_it_can_and_names_the_keys_that_it_left_out(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "x", "z.txt"]
 
 
+@pytest.mark.parametrize("last", ["", ".", "..", "a\0b"])
+def test_a_file_that_follows_another_one_in_its_folder_is_checked_too(
+    last: str, tmp_path: Path
+) -> None:
+    folder = Folder(tmp_path / "copies", private=False)
+    assert folder.write("one", "ward/one.txt", b"") is not None
+    assert folder.write("two", f"ward/{last}", b"") is None
+    assert "two (its key has no path inside the folder)" in str(folder.problem)
+    assert folder.write("three", "ward/three.txt", b"3") == tmp_path / "copies/ward/three.txt"
+
+
+def test_a_link_between_two_files_is_not_followed(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "copies", private=False)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "copies/linked").symlink_to(tmp_path / "outside")
+
+    assert folder.write("one", "ward/one.txt", b"") is not None
+    assert folder.write("two", "linked/two.txt", b"") is None
+    assert folder.write("three", "ward/three.txt", b"") is not None
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
 def test_no_path_is_written_twice_and_20_keys_are_named(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "copies", private=False)
     for number in range(24):
