@@ -1,4 +1,4 @@
-"""A typed SDK for Amazon Comprehend Medical's PHI detection jobs.
+"""A typed SDK for the PHI detection of Amazon Comprehend Medical.
 
 Nothing is started twice, nothing is lost, nothing leaks.
 """
@@ -18,6 +18,7 @@ from .errors import (
     ExpiredTokenException,
     IncompleteResultsError,
     InternalServerException,
+    InvalidEncodingException,
     InvalidRequestException,
     JobError,
     JobFailed,
@@ -38,6 +39,7 @@ from .errors import (
     ServiceError,
     ServiceUnavailableException,
     SourceChangedError,
+    TextSizeLimitExceededException,
     ThrottlingException,
     TooManyRequestsException,
     TransportError,
@@ -59,7 +61,7 @@ from .models import (
 
 if TYPE_CHECKING:
     from ._async_client import AsyncPHIClient
-    from ._entities import Entity, EntityType, Trait
+    from ._entities import DetectPHIResponse, Entity, EntityType, Trait
     from ._quiet_botocore import quiet_botocore
     from ._redaction import redact
     from ._results.documents import Document, Manifest, UnprocessedFile, entity_counts
@@ -76,6 +78,7 @@ __all__ = [
     "ClientClosedError",
     "Clock",
     "ComprehendPHIError",
+    "DetectPHIResponse",
     "Document",
     "DoubleRetryWarning",
     "Entity",
@@ -84,6 +87,7 @@ __all__ = [
     "IncompleteResultsError",
     "InputDataConfig",
     "InternalServerException",
+    "InvalidEncodingException",
     "InvalidRequestException",
     "Job",
     "JobError",
@@ -117,6 +121,7 @@ __all__ = [
     "StartPHIDetectionJobRequest",
     "StartPHIDetectionJobResponse",
     "SystemClock",
+    "TextSizeLimitExceededException",
     "ThrottlingException",
     "TooManyRequestsException",
     "Trait",
@@ -139,6 +144,7 @@ if not TYPE_CHECKING:
     _LAZY = {
         "AsyncJobResults": "_results.streams",
         "AsyncPHIClient": "_async_client",
+        "DetectPHIResponse": "_entities",
         "Document": "_results.documents",
         "Entity": "_entities",
         "EntityType": "_entities",

@@ -6,6 +6,7 @@ sleeps, which need no thread.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
@@ -23,9 +24,11 @@ from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
+from ._splitting import Piece, merge, split
 from ._threads import Pool, join_pools, run_in_thread
 from .models import (
     DescribePHIDetectionJobRequest,
+    DetectPHIRequest,
     JobFilter,
     JobProperties,
     ListPHIDetectionJobsRequest,
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from botocore.client import BaseClient
     from botocore.config import Config
+
+    from ._entities import DetectPHIResponse
 
 __all__ = ["AsyncJob", "AsyncPHIClient"]
 
@@ -174,6 +179,39 @@ class AsyncPHIClient:
         Raises the same errors as `PHIClient.stop_phi_detection_job`.
         """
         return await self._call(operations.STOP, StopPHIDetectionJobRequest(job_id=job_id))
+
+    async def detect_phi(self, text: str) -> DetectPHIResponse:
+        """Detect PHI in one text, and return it at once.
+
+        Takes the same text and raises the same errors as `PHIClient.detect_phi`.
+        """
+        return await self._call(operations.DETECT, DetectPHIRequest(text))
+
+    async def detect_phi_in_document(
+        self, text: str, *, max_bytes: int = 20_000, overlap: int = 1_000
+    ) -> DetectPHIResponse:
+        """Detect PHI in a text of any length, piece by piece.
+
+        Takes the same arguments and raises the same errors as `PHIClient.detect_phi_in_document`,
+        but sends pieces at the same time: as many as the client has connections. If a piece fails,
+        the others are cancelled.
+        """
+        pieces = await run_in_thread(self._calls, partial(split, text, max_bytes, overlap))
+        # A piece keeps its turn between its attempts, so throttling slows down all of them.
+        turns = asyncio.Semaphore(self._calls.threads)
+
+        async def detect(piece: Piece) -> DetectPHIResponse:
+            async with turns:
+                return await self.detect_phi(text[piece.begin : piece.end])
+
+        tasks = [asyncio.create_task(detect(piece)) for piece in pieces]
+        try:
+            responses = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return await run_in_thread(self._calls, partial(merge, pieces, responses))
 
     async def submit(self, request: StartPHIDetectionJobRequest) -> AsyncJob:
         """Start the job of `request`, and return it as an `AsyncJob`.

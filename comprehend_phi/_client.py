@@ -17,6 +17,7 @@ from ._service import operations
 from ._service.connection import Connection
 from .models import (
     DescribePHIDetectionJobRequest,
+    DetectPHIRequest,
     JobFilter,
     JobProperties,
     ListPHIDetectionJobsRequest,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
     from botocore.config import Config
 
+    from ._entities import DetectPHIResponse
     from ._results.streams import JobResults
 
 _Request = TypeVar("_Request")
@@ -43,7 +45,7 @@ _SYSTEM_CLOCK = SystemClock()
 
 
 class PHIClient:
-    """Starts, follows, lists and stops PHI detection jobs.
+    """Starts, follows, lists and stops PHI detection jobs, and detects PHI in single texts.
 
     Threads can share a client, and so can forked processes: each process builds its own boto3
     clients. A `client` or `s3_client` that you pass belongs to the process that built it, so in a
@@ -202,6 +204,58 @@ class PHIClient:
             ServiceError, TransportError: the call failed in another way.
         """
         return self._call(operations.STOP, StopPHIDetectionJobRequest(job_id=job_id))
+
+    def detect_phi(self, text: str) -> DetectPHIResponse:
+        """Detect PHI in one text, and return it at once.
+
+        To redact the text, pass it and the entities to `redact`. The service bills each call by the
+        characters of the text.
+
+        Args:
+            text: 1 to 20,000 code points and at most 20,000 bytes in UTF-8.
+                `detect_phi_in_document` takes longer text.
+
+        Raises:
+            RequestValidationError: `text` is empty or too long, or UTF-8 cannot encode it. Nothing
+                was sent.
+            TextSizeLimitExceededException, InvalidEncodingException: the service rejected the text.
+            MalformedResponseError: some entities are missing from the response, or one does not
+                match the text. Such a response is not retried, because every attempt is billed.
+            ServiceError, TransportError: the call failed in another way.
+        """
+        return self._call(operations.DETECT, DetectPHIRequest(text))
+
+    def detect_phi_in_document(
+        self, text: str, *, max_bytes: int = 20_000, overlap: int = 1_000
+    ) -> DetectPHIResponse:
+        """Detect PHI in a text of any length, piece by piece.
+
+        The text is split where a paragraph, a line, a sentence or a word ends, and the pieces are
+        sent one after the other. Neighboring pieces share at least `overlap` bytes, which the
+        service bills twice. An entity is found as in the whole text if it fits into half of
+        `overlap` together with the context that the service needs to recognize it.
+
+        If two pieces disagree about what they share, no detected text is lost: both entities are in
+        the response, except that one within a longer one of the same type is left out. Ids are
+        renumbered in the order of the text. If pieces were processed by different versions of the
+        model, `model_version` lists them, separated by commas.
+
+        If a piece fails, there is no response. The pieces before it have been billed.
+
+        Args:
+            text: the text. For an empty text, nothing is sent.
+            max_bytes: the largest size of a piece, from 64 to 20,000 bytes of UTF-8.
+            overlap: how much neighboring pieces share, from 0 to half of `max_bytes`.
+
+        Raises:
+            RequestValidationError: an argument is invalid, or UTF-8 cannot encode the text. Nothing
+                was sent.
+            ServiceError, TransportError: `detect_phi` failed for a piece.
+        """
+        from ._splitting import merge, split
+
+        pieces = split(text, max_bytes, overlap)
+        return merge(pieces, [self.detect_phi(text[p.begin : p.end]) for p in pieces])
 
     def submit(self, request: StartPHIDetectionJobRequest) -> Job:
         """Start the job of `request`, and return it as a `Job`.

@@ -101,4 +101,34 @@ class Entity(PrivateStruct, frozen=True, kw_only=True, gc=False, rename="pascal"
         )
 
 
+class DetectPHIResponse(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What the service detected in one text.
+
+    The repr shows the entities without their text.
+
+    Attributes:
+        entities: the entities. Each one matches the text at its offsets.
+        model_version: the version of the model that detected them; None if there is none.
+    """
+
+    entities: tuple[Entity, ...]
+    model_version: str | None = None
+
+
+def mismatch(text: str, entity: Entity) -> str | None:
+    """Return why the entity does not match the text, without any part of the text, or None."""
+    begin, end = entity.begin_offset, entity.end_offset
+    if begin < 0:
+        return "begins before the text"
+    if end < begin:
+        return "ends before it begins"
+    if end == begin:
+        return "is empty"
+    if end > len(text):
+        return f"ends after the end of the text, which has {len(text)} code points"
+    if text[begin:end] != entity.text:
+        return "does not match the text at these offsets"
+    return None
+
+
 _MEMBERS = InstanceShape(Mapping, "pass an item of Entities from a response of boto3, for example")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import cast
 
-from ._entities import Entity
+from ._entities import Entity, mismatch
 from ._shapes import InstanceShape, NumberShape, StringShape, check_argument
 from .errors import RedactionError, RequestValidationError
 
@@ -90,27 +90,11 @@ _ENTITIES = InstanceShape(Iterable, "pass the entities of a Document, for exampl
 def check_entities(text: str, entities: Iterable[Entity], *, consequence: str) -> None:
     """Raise `RedactionError` if an entity does not match the text. `consequence` ends it."""
     for entity in entities:
-        if problem := _mismatch(text, entity):
+        if problem := mismatch(text, entity):
             raise RedactionError(
                 f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
                 f" {problem}. {consequence}"
             )
-
-
-def _mismatch(text: str, entity: Entity) -> str | None:
-    """Return why the entity does not match the text, without any part of the text, or None."""
-    begin, end = entity.begin_offset, entity.end_offset
-    if begin < 0:
-        return "begins before the text"
-    if end < begin:
-        return "ends before it begins"
-    if end == begin:
-        return "is empty"
-    if end > len(text):
-        return f"ends after the end of the text, which has {len(text)} code points"
-    if text[begin:end] != entity.text:
-        return "does not match the text at these offsets"
-    return None
 
 
 def usable_score(entity: Entity) -> float:

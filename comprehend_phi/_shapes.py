@@ -1,8 +1,8 @@
 """The shapes of request members and arguments. Each shape is one rule, and an attrs validator.
 
 The limits and patterns are those of the service model in botocore (`service-2.json`, 2018-10-30).
-`tests/service/test_contract.py` compares them. One rule goes beyond the model: AWS's guidelines for
-batch jobs exclude `//` from S3 keys.
+`tests/service/test_contract.py` compares them. Two rules go beyond the model: AWS's guidelines for
+batch jobs exclude `//` from S3 keys, and its quotas limit a text in bytes.
 """
 
 from __future__ import annotations
@@ -94,6 +94,20 @@ def _s3_key_problem(value: str) -> str | None:
 
 def _s3_uri_problem(value: str) -> str | None:
     return None if value.startswith("s3://") else "must be like s3://bucket/key"
+
+
+MAX_TEXT_BYTES = 20_000  # of DetectPHI
+
+
+def _text_size_problem(value: str) -> str | None:
+    """Check the size of a text. Bytes are in AWS's quotas, but not in the service model."""
+    size = len(value.encode("utf-8", "surrogatepass"))
+    if size <= MAX_TEXT_BYTES:
+        return None
+    return (
+        f"must have at most {MAX_TEXT_BYTES} bytes in UTF-8, not {size};"
+        " detect_phi_in_document splits longer text"
+    )
 
 
 _SURROGATE = re.compile(r"[\uD800-\uDFFF]")
@@ -257,6 +271,7 @@ CLIENT_REQUEST_TOKEN = StringShape(
     r"^[a-zA-Z0-9-]+$",
     rule=partial(_character_problem, re.compile("[^a-zA-Z0-9-]"), "a-z, A-Z, 0-9 and -"),
 )
+PHI_TEXT = StringShape("BoundedLengthString", 1, 20_000, rule=_text_size_problem)
 LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))
 MAX_RESULTS = IntegerShape("MaxResultsInteger", 1, 500)
 

@@ -366,6 +366,17 @@ class StopPHIDetectionJobRequest:
     job_id: str = field(validator=_shapes.JOB_ID)
 
 
+@frozen
+class DetectPHIRequest:
+    """The request to detect PHI in one text.
+
+    Attributes:
+        text: 1 to 20,000 code points and at most 20,000 bytes in UTF-8. Not in the repr.
+    """
+
+    text: str = field(repr=False, validator=_shapes.PHI_TEXT)
+
+
 @frozen(kw_only=True)
 class JobFilter:
     """Which jobs to list. The service takes at most one of the four filters.

@@ -27,6 +27,7 @@ from hypothesis import settings
 from comprehend_phi import (
     AsyncJob,
     AsyncPHIClient,
+    DetectPHIResponse,
     InputDataConfig,
     JobProperties,
     OutputDataConfig,
@@ -226,6 +227,12 @@ class Awaited:
 
     def find_or_submit(self, request: StartPHIDetectionJobRequest) -> AwaitedJob:
         return AwaitedJob(self, self.result_of(self._client.find_or_submit(request)))
+
+    def detect_phi(self, text: str) -> DetectPHIResponse:
+        return self.result_of(self._client.detect_phi(text))
+
+    def detect_phi_in_document(self, text: str, **options: Any) -> DetectPHIResponse:
+        return self.result_of(self._client.detect_phi_in_document(text, **options))
 
     def job(self, job_id: str) -> AwaitedJob:
         return AwaitedJob(self, self._client.job(job_id))

@@ -63,6 +63,7 @@ TESTS = {
     "_entities": "core/test_entities",
     "_members": "core/test_models service/test_codec",
     "_structs": "results/test_streams",
+    "_splitting": "core/test_splitting core/test_detect_phi",
     "_redaction": "core/test_redaction",
     "_results/streams": "results/test_streams core/test_async_client",
     "_results/transport": "results/test_obstore_storage",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..models import (
     InputDataConfig,
@@ -19,6 +19,9 @@ from ..models import (
     StartPHIDetectionJobResponse,
     unchecked_location,
 )
+
+if TYPE_CHECKING:
+    from .._entities import DetectPHIResponse
 
 Params = Mapping[str, Any]  # of a request
 _Structure = Mapping[str, Any]  # a response, or a structure in it
@@ -31,6 +34,11 @@ _Location = TypeVar("_Location", InputDataConfig, OutputDataConfig)
 def token_of(params: Params) -> str | None:
     """Return the client request token of a request, if it has one."""
     return cast("str | None", params.get("ClientRequestToken"))
+
+
+def text_of(params: Params) -> str:
+    """Return the text of a request, if it has one. No message may show any word of it."""
+    return cast("str", params.get("Text", ""))
 
 
 def private_values(params: Params) -> tuple[str | None, ...]:
@@ -47,7 +55,16 @@ def private_values(params: Params) -> tuple[str | None, ...]:
 
 
 class InvalidResponse(Exception):
-    """A response lacks something it must have. The argument says what, without any value."""
+    """A response cannot be used.
+
+    Args:
+        reason: what is wrong with it, without any value.
+        retryable: whether the same request may get a usable response.
+    """
+
+    def __init__(self, reason: str, *, retryable: bool = True) -> None:
+        super().__init__(reason)
+        self.retryable = retryable
 
 
 def _member(structure: _Structure, name: str, kind: type[_T]) -> _T | None:
@@ -137,3 +154,29 @@ def decode_list(response: _Structure) -> JobPage:
 def decode_stop(response: _Structure) -> str:
     """Decode a StopPHIDetectionJob response, a job id. Raise `InvalidResponse` if it has none."""
     return _required(response, "JobId", str)
+
+
+def decode_detect(response: _Structure) -> DetectPHIResponse:
+    """Decode a DetectPHI response.
+
+    Raise `InvalidResponse` if it cannot be used. The call is only retried if the list of entities
+    is missing, as in a response that was cut. Otherwise the service would bill the same text again
+    and send the same response.
+    """
+    import msgspec  # lazily, like everything that programs that only start jobs do not need
+
+    from .._entities import DetectPHIResponse
+
+    if response.get("Entities") is None:
+        raise InvalidResponse("it has no Entities")
+    if response.get("PaginationToken"):
+        raise InvalidResponse(
+            "it has a PaginationToken, so entities are missing; send shorter texts, such as with"
+            " detect_phi_in_document(max_bytes=10_000)",
+            retryable=False,
+        )
+    try:
+        return msgspec.convert(response, DetectPHIResponse)
+    except msgspec.ValidationError as error:
+        reason = str(error)  # names members and types, never a value
+    raise InvalidResponse(reason, retryable=False)

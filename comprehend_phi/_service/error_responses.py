@@ -16,27 +16,32 @@ from ..errors import (
     ActiveJobLimitExceeded,
     ExpiredTokenException,
     InternalServerException,
+    InvalidEncodingException,
     InvalidRequestException,
     MalformedResponseError,
     ResourceNotFoundException,
     ServiceError,
     ServiceUnavailableException,
+    TextSizeLimitExceededException,
     ThrottlingException,
     TooManyRequestsException,
     TransportError,
     ValidationException,
     mask,
+    mask_words,
 )
 from . import advice
-from .codec import Params, private_values
+from .codec import Params, private_values, text_of
 
 ERRORS: dict[str, type[ServiceError]] = {
     "InternalServerException": InternalServerException,
+    "InvalidEncodingException": InvalidEncodingException,
     "InvalidRequestException": InvalidRequestException,
     "ResourceNotFoundException": ResourceNotFoundException,
     "TooManyRequestsException": TooManyRequestsException,
     "ValidationException": ValidationException,
     "ServiceUnavailableException": ServiceUnavailableException,
+    "TextSizeLimitExceededException": TextSizeLimitExceededException,
     "AccessDeniedException": AccessDeniedException,
     "ExpiredTokenException": ExpiredTokenException,
     # Any AWS service can return these (AWS General Reference, common errors).
@@ -131,7 +136,7 @@ def error_from_response(
     cls = cls or ServiceError
     service_error = cls(
         code=code if has_code else str(status),
-        message=mask(message, private_values(params)),
+        message=mask_words(mask(message, private_values(params)), text_of(params)),
         # A server can fail after it has done the work.
         outcome_unknown=cls in (InternalServerException, ServiceUnavailableException),
         **call,

@@ -38,7 +38,9 @@ def error_from(cause: Exception, operation: str, params: Params) -> ServiceError
 
     call: dict[str, Any] = {"operation": operation, "client_request_token": token_of(params)}
     if isinstance(cause, InvalidResponse):
-        return MalformedResponseError(reason=f"the response is not usable: {cause}", **call)
+        return MalformedResponseError(
+            reason=f"the response is not usable: {cause}", retryable=cause.retryable, **call
+        )
     trace = Trace.of(cause)
     if trace.phase is Phase.SIGNING:
         return _unsigned(cause, trace, call)

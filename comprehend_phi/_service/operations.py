@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import evolve, frozen
 
@@ -19,6 +19,7 @@ from ..errors import MalformedResponseError, OverlappingLocationsWarning, Plaint
 from ..models import (
     START_REQUEST,
     DescribePHIDetectionJobRequest,
+    DetectPHIRequest,
     JobPage,
     JobProperties,
     ListPHIDetectionJobsRequest,
@@ -28,6 +29,9 @@ from ..models import (
 )
 from . import codec
 from .attempts import run_attempt
+
+if TYPE_CHECKING:
+    from .._entities import DetectPHIResponse
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -41,15 +45,16 @@ class Operation(Generic[_Request, _Response]):
         name: the service's name of the operation.
         method: the name of the method of a boto3 client.
         decode: translates what the method returns.
-        matches: whether a response can be the one to a request. After a fork, or on a connection
-            that two threads share, a request can get the response to another one.
+        check: raises `codec.InvalidResponse` if a response cannot be the one to a request. After a
+            fork, or on a connection that two threads share, a request can get the response to
+            another one.
         log_message, log_level: what to log after a response, and at which level.
     """
 
     name: str
     method: str
     decode: Callable[[Mapping[str, Any]], _Response]
-    matches: Callable[[_Request, _Response], bool] = lambda _request, _response: True
+    check: Callable[[_Request, _Response], None] = lambda _request, _response: None
     log_message: str = "succeeded"
     log_level: int = logging.DEBUG
 
@@ -66,8 +71,7 @@ class Operation(Generic[_Request, _Response]):
         def send() -> tuple[_Response, str | None]:
             received = method(**params)
             response = self.decode(received)
-            if not self.matches(request, response):
-                raise codec.InvalidResponse("it is about another job")
+            self.check(request, response)
             return response, received.get("ResponseMetadata", {}).get("RequestId") or None
 
         response, request_id = run_attempt(send, self.name, params)
@@ -82,6 +86,25 @@ class Operation(Generic[_Request, _Response]):
         return response
 
 
+def _check_job_id(
+    request: DescribePHIDetectionJobRequest | StopPHIDetectionJobRequest, job_id: str
+) -> None:
+    if job_id != request.job_id:
+        raise codec.InvalidResponse("it is about another job")
+
+
+def _check_entities(request: DetectPHIRequest, response: DetectPHIResponse) -> None:
+    from .._entities import mismatch
+
+    for entity in response.entities:
+        if problem := mismatch(request.text, entity):
+            raise codec.InvalidResponse(
+                f"entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
+                f" {problem}",
+                retryable=False,  # each attempt is billed
+            )
+
+
 START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Operation(
     name="StartPHIDetectionJob",
     method="start_phi_detection_job",
@@ -93,7 +116,7 @@ DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
     name="DescribePHIDetectionJob",
     method="describe_phi_detection_job",
     decode=codec.decode_describe,
-    matches=lambda request, job: job.job_id == request.job_id,
+    check=lambda request, job: _check_job_id(request, job.job_id),
 )
 LIST: Operation[ListPHIDetectionJobsRequest, JobPage] = Operation(
     name="ListPHIDetectionJobs",
@@ -104,9 +127,15 @@ STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
     name="StopPHIDetectionJob",
     method="stop_phi_detection_job",
     decode=codec.decode_stop,
-    matches=lambda request, job_id: job_id == request.job_id,
+    check=_check_job_id,
     log_message="stop requested",
     log_level=logging.INFO,
+)
+DETECT: Operation[DetectPHIRequest, DetectPHIResponse] = Operation(
+    name="DetectPHI",
+    method="detect_phi",
+    decode=codec.decode_detect,
+    check=_check_entities,
 )
 
 

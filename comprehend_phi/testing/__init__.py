@@ -1,4 +1,4 @@
-"""A local Amazon Comprehend Medical for PHI detection jobs, for tests and demos without AWS.
+"""A local Amazon Comprehend Medical for PHI detection, for tests and demos without AWS.
 
     from comprehend_phi import PHIClient
     from comprehend_phi.testing import FakeClock, faults, local_service

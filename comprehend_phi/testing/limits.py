@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from .._shapes import MAX_TEXT_BYTES
 from ..corpus.limits import ServiceLimits
 
 _PUBLISHED = ServiceLimits()
@@ -24,6 +25,7 @@ class Limits:
         starts_per_second: the rate of StartPHIDetectionJob calls in one region, repeated calls
             included. Calls beyond it get a ThrottlingException. None means no limit.
             `ServiceLimits().starts_per_second` is AWS's quota.
+        text_bytes: the largest size of a text for DetectPHI, in bytes of UTF-8.
     """
 
     active_jobs: int = _PUBLISHED.max_active_jobs
@@ -31,3 +33,4 @@ class Limits:
     files: int = _PUBLISHED.max_job_files
     total_bytes: int = _PUBLISHED.max_job_bytes
     starts_per_second: float | None = None
+    text_bytes: int = MAX_TEXT_BYTES

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m comprehend_phi.testing.server",
-        description="A local Comprehend Medical (PHI detection jobs) and S3. Not for real notes.",
+        description="A local Comprehend Medical (PHI detection) and S3. Not for real notes.",
     )
     port, one = _number(int, 0, 65_535), _number(int, 1)
     add, shown = parser.add_argument, " (default: %(default)s)"

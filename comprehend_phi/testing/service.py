@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from attrs import evolve, field, frozen
 
 from .._service import operations
@@ -22,7 +23,7 @@ from ..models import JobStatus
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
 from .faults import Fault, random_faults
-from .jobs import Job, Outcome
+from .jobs import MODEL_VERSION, Job, Outcome
 from .journal import StartRecord
 from .limits import Limits
 from .object_store import ObjectStore
@@ -34,6 +35,7 @@ from .validation import (
     LIST_CONSTRAINTS,
     START_CONSTRAINTS,
     RequestRefused,
+    check_text,
     seconds,
     validate,
     without_nulls,
@@ -43,6 +45,7 @@ START = operations.START.name
 DESCRIBE = operations.DESCRIBE.name
 LIST = operations.LIST.name
 STOP = operations.STOP.name
+DETECT = operations.DETECT.name
 
 # The API reference says 400, as for all other errors.
 _MODEL_STATUSES = {"TooManyRequestsException": 429, "ResourceNotFoundException": 404}
@@ -57,7 +60,7 @@ class Received:
 
 
 class LocalService:
-    """Comprehend Medical for PHI detection jobs. Threads can share it.
+    """Comprehend Medical for PHI detection. Threads can share it.
 
     Each request moves the jobs on to the current time of the clock. A job is SUBMITTED for the
     first fifth of `job_seconds`, then IN_PROGRESS, then it ends. Stopping a job takes a fifth of
@@ -183,6 +186,8 @@ class LocalService:
             LIST: self._list,
             STOP: self._stop,
         }
+        if operation == DETECT:  # concerns no job, so it needs no lock
+            return self._detect(without_nulls(members))
         if operation not in operations:
             raise RequestRefused("UnknownOperationException", f"This service has no {operation}.")
         with self._lock:
@@ -304,6 +309,11 @@ class LocalService:
         elif self._rules.stop_after_end == "refused":
             raise RequestRefused("InvalidRequestException", f"The job has ended as {job.status}.")
         return {"JobId": job.job_id}
+
+    def _detect(self, members: Mapping[str, Any]) -> dict[str, Any]:
+        check_text(members, self._limits.text_bytes)
+        entities = self._detector(members["Text"])
+        return {"Entities": msgspec.to_builtins(list(entities)), "ModelVersion": MODEL_VERSION}
 
     def _find(self, members: Mapping[str, Any], region: str) -> Job:
         validate(JOB_ID_CONSTRAINTS, members, "InvalidRequestException")

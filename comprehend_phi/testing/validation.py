@@ -59,6 +59,11 @@ LIST_CONSTRAINTS: tuple[_Constraint, ...] = (
     ("Filter.SubmitTimeAfter", Timestamp(), False),
 )
 
+# Without the maximum, which has an error of its own.
+_TEXT_CONSTRAINTS: tuple[_Constraint, ...] = (
+    ("Text", StringShape(_shapes.PHI_TEXT.name, _shapes.PHI_TEXT.min_length), True),
+)
+
 _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     StringShape: ((str,), "a String"),
     IntegerShape: ((int,), "an Integer"),
@@ -90,6 +95,26 @@ def validate(constraints: Sequence[_Constraint], members: Mapping[str, Any], cod
                 f"1 validation error detected: Value {shown} at '{at}' failed to satisfy"
                 f" constraint: Member {problem}",
             )
+
+
+def check_text(members: Mapping[str, Any], max_bytes: int) -> None:
+    """Check the members of a DetectPHI request.
+
+    AWS documents the error codes. Their messages are our rule.
+
+    Raises:
+        RequestRefused: the text is missing or empty, is not text, or is too large.
+    """
+    text = members.get("Text")
+    # JSON can escape half of a surrogate pair, which UTF-8 cannot encode.
+    if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+        raise RequestRefused("InvalidEncodingException", "The text is not valid UTF-8.")
+    validate(_TEXT_CONSTRAINTS, members, "InvalidRequestException")
+    if (size := len(members["Text"].encode())) > max_bytes:
+        raise RequestRefused(
+            "TextSizeLimitExceededException",
+            f"The text has {size} bytes in UTF-8; the limit is {max_bytes}.",
+        )
 
 
 def _member(members: Mapping[str, Any], path: str) -> Any:

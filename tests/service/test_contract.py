@@ -21,6 +21,7 @@ from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from comprehend_phi import (
+    DetectPHIResponse,
     InputDataConfig,
     JobFilter,
     JobProperties,
@@ -40,8 +41,8 @@ from comprehend_phi._shapes import IntegerShape, StringShape
 
 Model = dict[str, Any]
 
-# The model's structures and our classes. Three responses have no class: `decode_describe`,
-# `decode_list` and `decode_stop` return their members.
+# The model's structures and our attrs classes. Three responses have no class: `decode_describe`,
+# `decode_list` and `decode_stop` return their members. The one of DetectPHI is a msgspec struct.
 CLASSES: dict[str, type] = {
     "InputDataConfig": InputDataConfig,
     "OutputDataConfig": OutputDataConfig,
@@ -50,6 +51,7 @@ CLASSES: dict[str, type] = {
     "DescribePHIDetectionJobRequest": models.DescribePHIDetectionJobRequest,
     "ListPHIDetectionJobsRequest": models.ListPHIDetectionJobsRequest,
     "StopPHIDetectionJobRequest": models.StopPHIDetectionJobRequest,
+    "DetectPHIRequest": models.DetectPHIRequest,
     "ComprehendMedicalAsyncJobFilter": JobFilter,
     "ComprehendMedicalAsyncJobProperties": JobProperties,
 }
@@ -57,6 +59,10 @@ RESPONSES_WITHOUT_CLASS = {
     "DescribePHIDetectionJobResponse": {"ComprehendMedicalAsyncJobProperties"},
     "ListPHIDetectionJobsResponse": {"ComprehendMedicalAsyncJobPropertiesList", "NextToken"},
     "StopPHIDetectionJobResponse": {"JobId"},
+    "DetectPHIResponse": {
+        *DetectPHIResponse.__struct_encode_fields__,
+        "PaginationToken",  # an error
+    },
 }
 REQUESTS = (
     "InputDataConfig",
@@ -65,6 +71,7 @@ REQUESTS = (
     "DescribePHIDetectionJobRequest",
     "ListPHIDetectionJobsRequest",
     "StopPHIDetectionJobRequest",
+    "DetectPHIRequest",
     "ComprehendMedicalAsyncJobFilter",
 )
 # The service's own string, which we return unchanged. No rule of ours may reject it.
@@ -161,10 +168,10 @@ def _error_differences(model: Model) -> list[str]:
 def differences(model: Model) -> list[str]:
     """Describe all differences between `model` and this package."""
     found: list[str] = []
-    phi_jobs = {name for name in model["operations"] if "PHIDetectionJob" in name}
-    if phi_jobs != OPERATIONS.keys():
-        found.append(f"operations: {sorted(phi_jobs)}, not {sorted(OPERATIONS)}")
-    for name in phi_jobs & OPERATIONS.keys():
+    for_phi = {name for name in model["operations"] if "PHI" in name}
+    if for_phi != OPERATIONS.keys():
+        found.append(f"operations: {sorted(for_phi)}, not {sorted(OPERATIONS)}")
+    for name in for_phi & OPERATIONS.keys():
         for direction in ("input", "output"):
             structure = model["operations"][name][direction]["shape"]
             if structure not in CLASSES and structure not in RESPONSES_WITHOUT_CLASS:
@@ -230,6 +237,7 @@ START_MEMBERS = ("InputDataConfig", "OutputDataConfig", "DataAccessRoleArn", "La
 
 CHANGES: dict[str, tuple[Callable[[Model], None], str]] = {
     "a longer maximum": (_shape("JobName", max=257), "JobName:"),
+    "a longer text": (_shape("BoundedLengthString", max=40_000), "BoundedLengthString:"),
     "a shorter minimum": (_shape("IamRoleArn", min=19), "IamRoleArn:"),
     "a new minimum": (_shape("S3Key", min=1), "S3Key:"),
     "no maximum": (_without("KMSKey", "max"), "KMSKey:"),
@@ -334,6 +342,7 @@ SENT: dict[str, list[Any]] = {
         )
     ],
     "StopPHIDetectionJob": [models.StopPHIDetectionJobRequest(job_id="0")],
+    "DetectPHI": [models.DetectPHIRequest("Seen by Dr. Ada Example")],
 }
 
 

@@ -24,6 +24,7 @@ from comprehend_phi import (
     RetryPolicy,
     StartPHIDetectionJobRequest,
     ThrottlingException,
+    redact,
 )
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults, local_service
 
@@ -306,6 +307,16 @@ def test_a_start_survives_faults_in_both_protocols(
     job = client_for(protocol).submit(request_)
     assert server.service.job_ids == (job.job_id,)
     assert server.service.attempts(START) == 3
+
+
+@both
+def test_phi_in_one_text_is_detected_in_both_protocols(
+    client_for: Callable[..., PHIClient], protocol: str
+) -> None:
+    text = "\U0001f642 Patient: Ada Example"
+    response = client_for(protocol).detect_phi(text)
+    assert redact(text, response.entities) == "\U0001f642 Patient: [NAME]"
+    assert response.model_version
 
 
 @both

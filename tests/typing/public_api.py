@@ -23,6 +23,7 @@ from comprehend_phi import (
     AsyncJobResults,
     AsyncPHIClient,
     ComprehendPHIError,
+    DetectPHIResponse,
     Document,
     Entity,
     EntityType,
@@ -123,6 +124,8 @@ def clients() -> None:
         assert_type(client.find_or_submit(REQUEST), Job)
         assert_type(client.job("0"), Job)
         assert_type(client.results_at(S3Location("results.example", "job")), JobResults)
+        assert_type(client.detect_phi("text"), DetectPHIResponse)
+        assert_type(client.detect_phi_in_document("text", overlap=0).entities, tuple[Entity, ...])
     PHIClient(clock=FakeClock())
 
 
