@@ -34,6 +34,7 @@ from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
     FOLDER_OF_COPIES,
     REVIEW_PAGE,
+    TEXT_FILE,
     check_options,
     complete_local_folder,
     complete_status,
@@ -63,6 +64,7 @@ from .output import (
 from .program import COMPLETE_VARIABLE, run
 from .progress import WatchedClock
 from .targets import Service, StartOptions, at_aws
+from .texts import print_response, read_text
 
 
 class _Command(click.Command):
@@ -298,6 +300,27 @@ def check_notes(
     results = destination and s3_location(OutputDataConfig, "DESTINATION", destination)
     with service.client() as client:
         return check(client, notes, results or None, read=read, price=price, as_json=as_json)
+
+
+# --- A command without a job ----------------------------------------------------------------------
+
+
+@app.command("detect-text")
+@click.argument("file", default="-", **TEXT_FILE)
+@click.option("--redact", is_flag=True, help="Print the redacted text.")
+@service_options
+@json_option
+def detect_text(file: Path, redact: bool, service: Service, as_json: bool) -> int:
+    """Detect PHI in one text at once, and count what was found.
+
+    FILE is a local file in UTF-8. Without it, or with -, the text is read from standard input. No
+    job is started. The service bills the text by its characters.
+    """
+    text = read_text(file)
+    with service.client() as client:
+        response = client.detect_phi_in_document(text)
+    print_response(text, response, redacted=redact, as_json=as_json)
+    return DONE
 
 
 # --- Commands for a job's state -------------------------------------------------------------------

@@ -133,6 +133,8 @@ REVIEW_PAGE = _local(
     " a colon)",
 )
 
+TEXT_FILE = _local("file", "must be a local file, or - for standard input")
+
 # --- Options --------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from attrs import asdict
 from ..errors import mask
 
 if TYPE_CHECKING:
+    from .._entities import Entity
     from .._results.documents import Document, UnprocessedFile
     from ..models import JobProperties
 
@@ -32,6 +33,11 @@ def emit(text: str) -> None:
     _print(text, err=False)
 
 
+def emit_exactly(text: str) -> None:
+    """Print a text to stdout as it is: in UTF-8, and with its own line ends only."""
+    _print(text.encode(), err=False)
+
+
 def emit_json(value: object) -> None:
     """Print one line of JSON to stdout, in ASCII, so that it survives any encoding of stdout."""
     _print(json.dumps(value), err=False)
@@ -42,10 +48,10 @@ def inform(text: str) -> None:
     _print(printable(text), err=True)
 
 
-def _print(text: str, *, err: bool) -> None:
+def _print(text: str | bytes, *, err: bool) -> None:
     error: Exception
     try:
-        click.echo(text, err=err)
+        click.echo(text, err=err, nl=isinstance(text, str))
     except BrokenPipeError:
         error = ClosedPipe()
     except OSError as cause:  # such as a full disk
@@ -145,24 +151,26 @@ def show_jobs(jobs: Iterable[JobProperties], *, show_names: bool) -> None:
 # --- Documents and files --------------------------------------------------------------------------
 
 
+def entity_members(entity: Entity, *, show_text: bool) -> dict[str, Any]:
+    """Return an entity for JSON; its text only with `show_text`."""
+    return {
+        "id": entity.id,
+        "begin_offset": entity.begin_offset,
+        "end_offset": entity.end_offset,
+        "score": entity.score,
+        **({"text": entity.text} if show_text else {}),
+        "category": entity.category,
+        "type": entity.type,
+        "traits": [{"name": trait.name, "score": trait.score} for trait in entity.traits],
+    }
+
+
 def document_members(document: Document, *, show_text: bool) -> dict[str, Any]:
     """Return a document for JSON; the text of its entities only with `show_text`."""
     return {
         "input_key": document.input_key,
         "model_version": document.model_version,
-        "entities": [
-            {
-                "id": entity.id,
-                "begin_offset": entity.begin_offset,
-                "end_offset": entity.end_offset,
-                "score": entity.score,
-                **({"text": entity.text} if show_text else {}),
-                "category": entity.category,
-                "type": entity.type,
-                "traits": [{"name": trait.name, "score": trait.score} for trait in entity.traits],
-            }
-            for entity in document.entities
-        ],
+        "entities": [entity_members(entity, show_text=show_text) for entity in document.entities],
     }
 
 

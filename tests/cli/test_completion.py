@@ -59,6 +59,7 @@ def environment() -> dict[str, str]:
         (["detect", "a", "b", "--review", "p"], ["<default>"]),
         (["redact", "1", "c"], ["<dirnames>"]),
         (["review", "1", "p"], ["<default>"]),
+        (["detect-text", "n"], ["<default>"]),
     ],
 )
 def test_tab_completes_in_bash(
