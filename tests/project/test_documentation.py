@@ -29,7 +29,7 @@ from comprehend_phi import (
     corpus,
     testing,
 )
-from comprehend_phi.testing import LocalServer, LocalService, faults, local_service
+from comprehend_phi.testing import Fault, LocalServer, LocalService, faults, local_service
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -95,14 +95,15 @@ def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
 def test_the_readme_prints_what_it_says(
     service: LocalService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quickstart, details, mistake = python_blocks("README.md")
+    quickstart, details, one_text, mistake = python_blocks("README.md")
 
     names: dict[str, Any] = {}
-    for block in (quickstart, details, mistake):
+    for block in (quickstart, details, one_text, mistake):
         exec(compile(block, "README.md", "exec"), names)
 
-    seen, patient, _, counts, unprocessed, refusal = capsys.readouterr().out.splitlines()
-    assert seen == "Seen by Dr. [NAME] on [DATE]."
+    printed = capsys.readouterr().out.splitlines()
+    seen, patient, _, counts, unprocessed, at_once, refusal = printed
+    assert seen == at_once == "Seen by Dr. [NAME] on [DATE]."
     assert patient == "Patient: [NAME], phone [PHONE_OR_FAX]"
     assert counts == "Counter({'NAME': 2, 'DATE': 1, 'PHONE_OR_FAX': 1})"
     assert unprocessed == "2031/02/no text.txt INVALID_ENCODING"
@@ -293,6 +294,53 @@ def test_the_web_service_asks_to_come_back_when_all_slots_are_taken(
 @pytest.mark.parametrize("job_id", ["0123456789abcdef0123456789abcdef", "no!id"])
 def test_the_web_service_knows_no_other_jobs(web_service: TestClient, job_id: str) -> None:
     assert web_service.get(f"/jobs/{job_id}").status_code == 404
+
+
+@pytest.fixture
+def redacting_service(service: LocalService) -> Iterator[TestClient]:
+    """The web service in docs/one-text.md, within this process."""
+    names: dict[str, Any] = {}
+    for block in python_blocks("docs/one-text.md"):
+        if "Starlette(" in block:
+            exec(compile(block, "docs/one-text.md", "exec"), names)
+    with TestClient(names["app"]) as http:
+        yield http
+
+
+def test_the_redacting_service_redacts_a_note_while_the_user_waits(
+    redacting_service: TestClient,
+) -> None:
+    answer = redacting_service.post("/redact", content=NOTE * 500)
+
+    assert answer.status_code == 200
+    line_ends = "Seen by Dr. [NAME] on [DATE].\r\nPatient: [NAME], phone [PHONE_OR_FAX]\r\n"
+    assert answer.text == line_ends * 500
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (faults.error("AccessDeniedException", "Iris Example"), 503),
+        (faults.answer(200, b'{"Entities": [], "PaginationToken": "Iris"}'), 503),
+    ],
+)
+def test_the_redacting_service_returns_no_text_if_the_call_fails(
+    redacting_service: TestClient, service: LocalService, fault: Fault, status: int
+) -> None:
+    service.script(fault)
+    answer = redacting_service.post("/redact", content=NOTE)
+
+    assert answer.status_code == status
+    assert "Iris" not in answer.text
+
+
+def test_the_redacting_service_refuses_what_is_not_utf8(
+    redacting_service: TestClient, service: LocalService
+) -> None:
+    answer = redacting_service.post("/redact", content=b"Iris \xff")
+
+    assert (answer.status_code, service.attempts("DetectPHI")) == (422, 0)
+    assert "Iris" not in answer.text
 
 
 # --- The list of dependencies ---------------------------------------------------------------------
