@@ -34,7 +34,8 @@
     │   └── SourceChangedError                     a note has changed since the job read it
     ├── RedactionError                             the entities do not match the text
     ├── corpus.InputCheckError                     the input of a job has errors
-    └── corpus.IncompleteCheckError                a check could not read some notes
+    ├── corpus.IncompleteCheckError                a check could not read some notes
+    └── corpus.PlanError                           a corpus cannot be planned as asked
 
 You can pickle every error. No error contains a request, a response or a document, and none has a
 cause or context that does.

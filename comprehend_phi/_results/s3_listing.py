@@ -35,7 +35,7 @@ def objects_in(response: Mapping[str, Any]) -> list[ListedObject]:
     if taken is not None:
         return taken
     return [
-        ListedObject(entry["Key"], entry["Size"], entry.get("StorageClass"))
+        ListedObject(entry["Key"], entry["Size"], entry.get("StorageClass"), entry.get("ETag"))
         for entry in response.get("Contents", [])
     ]
 
@@ -73,7 +73,11 @@ def _parsed(contents: bytes, *, is_encoded: bool) -> list[ListedObject] | None:
             # S3 encodes only some characters, and most keys have none of them.
             if is_encoded and ("%" in key or "+" in key):
                 key = unquote_plus(key)
-            objects.append(ListedObject(key, int(size), element.findtext("StorageClass")))
+            objects.append(
+                ListedObject(
+                    key, int(size), element.findtext("StorageClass"), element.findtext("ETag")
+                )
+            )
     except (ElementTree.ParseError, ValueError):
         return None
     return objects

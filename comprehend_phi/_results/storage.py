@@ -25,11 +25,12 @@ class StoredObject:
 
 
 class ListedObject(NamedTuple):
-    """One object in a listing. `storage_class` is None if S3 does not say."""
+    """One object in a listing. `storage_class` and `etag` are None if S3 does not say."""
 
     key: str
     size: int  # bytes
     storage_class: str | None
+    etag: str | None = None  # with its quotation marks
 
     def __repr__(self) -> str:
         return f"ListedObject(size={self.size}, storage_class={self.storage_class!r})"

@@ -12,6 +12,8 @@ Importing this package does not import boto3.
 from ..models import S3Location
 from .check import check_input, check_input_async, check_objects
 from .limits import ServiceLimits
+from .plan import JobPlan, PlanError, PlannedJob
+from .planning import plan_jobs, plan_keys
 from .report import (
     PRICE_PER_UNIT,
     CostEstimate,
@@ -29,10 +31,15 @@ __all__ = [
     "InputCheckError",
     "InputProblem",
     "InputReport",
+    "JobPlan",
+    "PlanError",
+    "PlannedJob",
     "ProblemCode",
     "S3Location",
     "ServiceLimits",
     "check_input",
     "check_input_async",
     "check_objects",
+    "plan_jobs",
+    "plan_keys",
 ]

@@ -11,7 +11,7 @@ from .._shapes import CALLABLE, InstanceShape, check_argument
 from .._threads import Pool, run_in_thread
 from ..errors import RequestValidationError
 from ..models import START_REQUEST, StartPHIDetectionJobRequest
-from .limits import ServiceLimits
+from .limits import LIMITS_SHAPE, ServiceLimits
 from .report import InputProblem, InputReport
 from .s3 import region_of, s3_of
 from .steps import InputCheck, run, run_async
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .._async_client import AsyncPHIClient
 
 _LIMITS = ServiceLimits()
-_LIMITS_SHAPE = InstanceShape(ServiceLimits, "such as ServiceLimits(max_file_bytes=40_960)")
 _CLIENT = InstanceShape(PHIClient, "for an AsyncPHIClient, call check_input_async")
 _BOOL = InstanceShape(bool)
 
@@ -152,7 +151,7 @@ def _require_arguments(
 ) -> None:
     check_argument(owner, "request", START_REQUEST, request)
     check_argument(owner, "read_notes", _BOOL, read_notes)
-    check_argument(owner, "limits", _LIMITS_SHAPE, limits)
+    check_argument(owner, "limits", LIMITS_SHAPE, limits)
     check_argument(owner, "on_problem", CALLABLE, on_problem, optional=True)
     check_argument(owner, "on_progress", CALLABLE, on_progress, optional=True)
 

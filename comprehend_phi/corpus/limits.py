@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from .._shapes import IntegerShape, NumberShape
+from .._shapes import InstanceShape, IntegerShape, NumberShape
 
 _AT_LEAST_ONE = IntegerShape("limit", 1)
 _RATE = NumberShape("calls per second", 0.001)
@@ -37,3 +37,6 @@ class ServiceLimits:
     max_job_files: int = field(default=5_000_000, validator=_AT_LEAST_ONE)
     max_active_jobs: int = field(default=10, validator=_AT_LEAST_ONE)
     starts_per_second: float = field(default=5.0, validator=_RATE)
+
+
+LIMITS_SHAPE = InstanceShape(ServiceLimits, "such as ServiceLimits(max_file_bytes=40_960)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 from attrs import field, frozen
 
@@ -174,6 +174,18 @@ class InputReport:
                 for problem in self.problems
             ],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the report from what `to_dict` returned."""
+        arguments = dict(values)
+        arguments["problems"] = tuple(
+            InputProblem(
+                code=ProblemCode(problem["code"]), key=problem["key"], detail=problem["detail"]
+            )
+            for problem in values["problems"]
+        )
+        return cls(**arguments)
 
 
 class InputCheckError(ComprehendPHIError):

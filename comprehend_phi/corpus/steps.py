@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._results.layout import folder_key
 from .._results.storage import ListedObject, Page
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..models import StartPHIDetectionJobRequest
 
 Steps = Generator[Future[Any], Any, InputReport]
+_Result = TypeVar("_Result")
 
 _MOST_FAILED = 1_000  # unread notes that the error names
 _OUTAGE = 100  # our rule: S3 failed for so many notes in a row, although each request was retried
@@ -41,15 +42,15 @@ _ARCHIVED = "InvalidObjectState"  # S3's code for archived objects
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def run(steps: Steps) -> InputReport:
-    """Run the steps and block until they have ended."""
+def run(steps: Generator[Future[Any], Any, _Result]) -> _Result:
+    """Run the steps, block until they have ended, and return their result."""
     result: Any = None
     error: Exception | None = None
     while True:
         try:
             call = steps.send(result) if error is None else steps.throw(error)
         except StopIteration as end:
-            return cast("InputReport", end.value)
+            return cast("_Result", end.value)
         result = error = None
         # Thrown later, outside this block: otherwise it would be the context of other errors.
         try:
@@ -84,6 +85,8 @@ class InputCheck:
         tally: takes files and problems.
         read_notes: whether to read the notes.
         on_progress: called with the number of files so far, after each page.
+        on_file: called with each file of the listing, and with whether AWS would process it. Not
+            called for folder markers.
     """
 
     def __init__(
@@ -95,12 +98,14 @@ class InputCheck:
         *,
         read_notes: bool,
         on_progress: Callable[[int], object] | None,
+        on_file: Callable[[ListedObject, bool], object] | None = None,
     ) -> None:
         self._storage = storage
         self._region = region
         self._tally = tally
         self._reads = read_notes
         self._on_progress = on_progress
+        self._on_file = on_file
         self._bucket = request.input_data_config.s3_bucket
         self._input_key = request.input_data_config.s3_key or ""
         self._output_bucket = request.output_data_config.s3_bucket
@@ -108,7 +113,7 @@ class InputCheck:
 
     def steps(self, pool: Pool) -> Steps:
         """Check the buckets and the files, and return the report. `pool` makes the calls."""
-        has_files = yield from self._check_buckets(pool)
+        has_files = yield from self.check_buckets(pool)
         if has_files:
             try:
                 yield from self._check_files(pool)
@@ -125,7 +130,7 @@ class InputCheck:
             )
         return self._tally.report(was_listed=has_files, has_characters=self._reads and has_files)
 
-    def _check_buckets(self, pool: Pool) -> Generator[Future[str | None], str | None, bool]:
+    def check_buckets(self, pool: Pool) -> Generator[Future[str | None], str | None, bool]:
         """Add the problems of the buckets. Return whether the input bucket exists."""
         roles = {self._bucket: "input bucket", self._output_bucket: "output bucket"}
         if len(roles) == 1:
@@ -164,15 +169,18 @@ class InputCheck:
             )
             to_read: list[ListedObject] = []
             for listed in page.objects:
-                key, size, storage_class = listed
+                key, size, storage_class, _ = listed
                 if not tally.is_input(key):
                     tally.add_sibling(key)
+                    continue
                 # Reading shows whether an archived file was restored.
-                elif tally.add_file(key, size, None if self._reads else storage_class):
-                    if self._reads and size:
-                        to_read.append(listed)
-                    else:
-                        tally.add_price(size)
+                is_usable = tally.add_file(key, size, None if self._reads else storage_class)
+                if is_usable and self._reads and size:
+                    to_read.append(listed)
+                elif is_usable:
+                    tally.add_price(size)
+                if self._on_file is not None and not key.endswith("/"):
+                    self._on_file(listed, is_usable)
             for name in page.folders:
                 if not tally.is_input(name):
                     tally.add_sibling(name)

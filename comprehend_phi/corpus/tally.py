@@ -16,7 +16,7 @@ from .report import InputProblem, InputReport, ProblemCode
 CHARACTERS_PER_UNIT = 100
 _MOST_KEPT = 1_000  # problems of one code
 
-_MAX_KEY_BYTES = 1_024  # Amazon S3 User Guide, "Naming Amazon S3 objects"
+MAX_KEY_BYTES = 1_024  # Amazon S3 User Guide, "Naming Amazon S3 objects"
 # `<account>-PHIDetection-<jobid>/` and `.out`, which the service adds to a key.
 _ADDED_BYTES = len(f"{12 * '0'}-PHIDetection-{32 * '0'}/.out")
 
@@ -75,7 +75,7 @@ class Tally:
         self._input_key = request.input_data_config.s3_key or ""
         self._folder = folder_key(self._input_key)
         output_folder = folder_key(request.output_data_config.s3_key or "")
-        self._max_path_bytes = _MAX_KEY_BYTES - _ADDED_BYTES - len(output_folder.encode())
+        self._max_path_bytes = MAX_KEY_BYTES - _ADDED_BYTES - len(output_folder.encode())
         source, target = request.input_data_config, request.output_data_config
         if source.s3_bucket == target.s3_bucket and output_folder.startswith(self._folder):
             self.add_problem(
@@ -118,7 +118,7 @@ class Tally:
         if len(path) * _MAX_BYTES_PER_CHARACTER > self._max_path_bytes:
             length = len(path.encode(errors="surrogatepass"))
             if (excess := length - self._max_path_bytes) > 0:
-                detail = f"the output key would have {_MAX_KEY_BYTES + excess} bytes"
+                detail = f"the output key would have {MAX_KEY_BYTES + excess} bytes"
                 self.add_problem(ProblemCode.OUTPUT_KEY_TOO_LONG, key, detail)
         return is_processed
 

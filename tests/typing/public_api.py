@@ -54,11 +54,15 @@ from comprehend_phi.corpus import (
     CostEstimate,
     InputProblem,
     InputReport,
+    JobPlan,
+    PlannedJob,
     ProblemCode,
     ServiceLimits,
     check_input,
     check_input_async,
     check_objects,
+    plan_jobs,
+    plan_keys,
 )
 from comprehend_phi.testing import FakeClock
 
@@ -146,6 +150,18 @@ async def checks(client: PHIClient, async_client: AsyncPHIClient) -> None:
     assert_type(report.estimate_cost(0.001), CostEstimate)
     assert_type(report.estimate_cost().maximum, Decimal)
     report.raise_for_problems(ignore={ProblemCode.EMPTY, "NO_FILES"})
+
+
+def plans(client: PHIClient, unprocessed: list[UnprocessedFile]) -> None:
+    staging = S3Location("staging.example")
+    plan = plan_jobs(client, REQUEST, name="monday", staging=staging, max_jobs=50)
+    assert_type(plan, JobPlan)
+    assert_type(plan.jobs, tuple[PlannedJob, ...])
+    assert_type(plan.jobs[0].request, StartPHIDetectionJobRequest)
+    assert_type(JobPlan.from_json(plan.to_json()), JobPlan)
+    skipped = (file.input_key for file in unprocessed)
+    again = plan_keys(client, REQUEST, skipped, name="again", staging=staging)
+    assert_type(again.keys, "tuple[str, ...] | None")
 
 
 def jobs(job: Job) -> None:
@@ -341,6 +357,8 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     job.wait(timeout="30")  # type: ignore[arg-type]  # a string
     PHIClient(clock=datetime)  # type: ignore[arg-type]  # no clock
     check_objects(["in/note.txt"], REQUEST)  # type: ignore[list-item]  # no sizes
+    plan_jobs(client, REQUEST, name="monday", staging="s3://b/k")  # type: ignore[arg-type]  # no S3Location
+    plan_keys(client, REQUEST, [], name="monday")  # type: ignore[call-arg]  # no staging
 
 
 def wrong_callbacks(job: Job) -> None:

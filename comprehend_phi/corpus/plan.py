@@ -1,0 +1,201 @@
+"""A plan: the jobs that together read every note of a corpus once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+from attrs import field, frozen
+
+from .._shapes import TEXT, check_argument
+from ..errors import ComprehendPHIError, RequestValidationError
+from ..models import StartPHIDetectionJobRequest
+from .limits import ServiceLimits
+from .report import InputReport
+
+if TYPE_CHECKING:
+    from .._results.storage import ListedObject
+
+_VERSION = 1  # of the JSON
+_HASH_BYTES = 16
+_SUM_RANGE = 1 << 8 * _HASH_BYTES
+
+
+def hash_key(key: str) -> int:
+    """Return a 128-bit hash of a key. A `key_sum` adds these up."""
+    return _hash(key)
+
+
+def hash_file(file: ListedObject) -> int:
+    """Return a 128-bit hash of a key, its size and its ETag. A `listing_sum` adds these up."""
+    return _hash(f"{file.key}\0{file.size}\0{file.etag or ''}")
+
+
+def add_hashes(one: int, other: int) -> int:
+    """Return the sum of two sums of hashes. The order of the hashes does not matter."""
+    return (one + other) % _SUM_RANGE
+
+
+def _hash(text: str) -> int:
+    encoded = text.encode(errors="surrogatepass")
+    return int.from_bytes(blake2b(encoded, digest_size=_HASH_BYTES).digest())
+
+
+class PlanError(ComprehendPHIError):
+    """The corpus cannot be planned as asked. Nothing was written or started.
+
+    The message names up to 20 folders or keys, because somebody has to fix them.
+
+    Attributes:
+        folders: folders that cannot become a job although they contain files of their own; at most
+            1,000.
+        keys: keys that do not exist, or that would be too long; at most 1,000.
+        job_count: the number of jobs that the corpus would need; None if that is not the problem.
+    """
+
+    _SHOWN = 20
+    _KEPT = 1_000
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        folders: Sequence[str] = (),
+        keys: Sequence[str] = (),
+        job_count: int | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.folders: tuple[str, ...] = tuple(folders[: self._KEPT])
+        self.keys: tuple[str, ...] = tuple(keys[: self._KEPT])
+        self.job_count = job_count
+
+    def __str__(self) -> str:
+        names = self.folders or self.keys
+        more = f" and {len(names) - self._SHOWN} more" if len(names) > self._SHOWN else ""
+        shown = f": {', '.join(names[: self._SHOWN])}{more}" if names else ""
+        return f"{self.args[0]}{shown}"
+
+
+@frozen(kw_only=True)
+class PlannedJob:
+    """One job of a plan.
+
+    Attributes:
+        index: the place of the job in the plan, from 0.
+        request: the request that starts the job. Its token and its job name depend on the plan's
+            name, on the planned request and on the files of this job, so the same files get the
+            same token.
+        file_count: number of files.
+        total_bytes: size of these files, in bytes.
+        first_key, last_key: the first and the last key in the order of S3. Not in the repr.
+        staged: whether the files have to be copied to the request's input location first. They are
+            then all files from `first_key` to `last_key` that AWS would not skip, or those of
+            `JobPlan.keys`. Otherwise, they are all files in the folder that the request names.
+        listing_sum: the sum of 128-bit hashes of all keys with their sizes and ETags.
+        key_sum: the sum of 128-bit hashes of all keys.
+    """
+
+    index: int
+    request: StartPHIDetectionJobRequest
+    file_count: int
+    total_bytes: int
+    first_key: str = field(repr=False)
+    last_key: str = field(repr=False)
+    staged: bool
+    listing_sum: int
+    key_sum: int
+
+
+@frozen(kw_only=True)
+class JobPlan:
+    """The jobs that together read every note of a corpus once. `plan_jobs` makes a plan.
+
+    Attributes:
+        name: the name of the plan, with which all job names begin. Not in the repr.
+        request: the planned request: the corpus as if it were one job.
+        limits: the quotas that the jobs keep.
+        jobs: the jobs, in the order of their keys.
+        report: what the corpus contains. It lists the files that AWS would skip.
+        keys: the planned keys in ascending order if `plan_keys` made the plan, otherwise None. Not
+            in the repr.
+    """
+
+    name: str = field(repr=False)
+    request: StartPHIDetectionJobRequest
+    limits: ServiceLimits
+    jobs: tuple[PlannedJob, ...]
+    report: InputReport
+    keys: tuple[str, ...] | None = field(default=None, repr=False)
+
+    def to_json(self) -> str:
+        """Return the plan as JSON, for a file. It contains keys and names, which may name people.
+
+        Its size depends on the number of jobs, and not on the number of files, except for the keys
+        that you passed to `plan_keys`.
+        """
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "name": self.name,
+                "request": self.request.to_dict(),
+                "limits": attrs.asdict(self.limits),
+                "jobs": [_job_to_dict(job) for job in self.jobs],
+                "report": self.report.to_dict(),
+                "keys": self.keys,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Build the plan from what `to_json` returned, here or on another machine.
+
+        Raises:
+            RequestValidationError: `text` is not a plan that this version of the package can read.
+        """
+        owner = f"{cls.__name__}.from_json"
+        check_argument(owner, "text", TEXT, text)
+        try:
+            members = json.loads(text)
+            if members["version"] == _VERSION:
+                return cls(
+                    name=members["name"],
+                    request=StartPHIDetectionJobRequest.from_dict(members["request"]),
+                    limits=ServiceLimits(**members["limits"]),
+                    jobs=tuple(map(_job_from_dict, members["jobs"])),
+                    report=InputReport.from_dict(members["report"]),
+                    keys=None if members["keys"] is None else tuple(members["keys"]),
+                )
+        except (KeyError, TypeError, ValueError):
+            pass  # raised below: the cause may quote the text
+        raise RequestValidationError(
+            owner=owner,
+            field="text",
+            shape="JSON",
+            reason="must be what to_json returned, in this version of the package; plan again",
+        )
+
+
+def _job_to_dict(job: PlannedJob) -> dict[str, Any]:
+    return {
+        "index": job.index,
+        "request": job.request.to_dict(),
+        "file_count": job.file_count,
+        "total_bytes": job.total_bytes,
+        "first_key": job.first_key,
+        "last_key": job.last_key,
+        "staged": job.staged,
+        # Many readers of JSON round large integers.
+        "listing_sum": f"{job.listing_sum:032x}",
+        "key_sum": f"{job.key_sum:032x}",
+    }
+
+
+def _job_from_dict(members: Mapping[str, Any]) -> PlannedJob:
+    values = dict(members)
+    values["request"] = StartPHIDetectionJobRequest.from_dict(values["request"])
+    for name in ("listing_sum", "key_sum"):
+        values[name] = int(values[name], 16)
+    return PlannedJob(**values)
