@@ -103,14 +103,16 @@ class Retrier:
         }
         self._retrying = Retrying(sleep=clock.sleep, **self._hooks)
 
-    def call(self, attempt: Callable[[], _T]) -> _T:
+    def call(self, attempt: Callable[[], _T], *, attempts_before: int = 0) -> _T:
         """Return what `attempt` returns, calling it as often as the policy allows.
+
+        `attempts_before` attempts were made already, in another way.
 
         If no attempt succeeds, raise the last error itself. It then says how many attempts there
         were, and whether any of them may have been carried out. Any error that is neither a
         `ServiceError` nor a `TransportError` ends the call at once.
         """
-        usage = _Usage(self._clock.monotonic())
+        usage = _Usage(self._clock.monotonic(), attempts_before)
         attempts = iter(self._retrying)
         while True:
             state = next(attempts).retry_state  # waits first, or raises the last error
@@ -190,9 +192,9 @@ class _Usage:
         wait: the last wait, in seconds.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, attempts: int = 0) -> None:
         self.error: ServiceError | TransportError
-        self.attempts = 0
+        self.attempts = attempts
         self.attempt_seconds = self.slot_seconds = 0.0
         self.wait = 0.0
         self._counted_at = now

@@ -56,8 +56,7 @@ class Boto3Storage:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
-        _check_key(bucket, key)
-        return self._call("GetObject", lambda client: self._get(client, bucket, key), bucket, key)
+        return self._read(bucket, key)
 
     def feed(self, bucket: str, key: str, start: Callable[[], _Fed]) -> _Fed:
         """Fetch one object piece by piece, so that it is never in memory as a whole."""
@@ -141,15 +140,28 @@ class Boto3Storage:
         with _body_of(client, bucket, key) as (body, last_modified):
             return StoredObject(body.read(), last_modified)
 
+    def _read(self, bucket: str, key: str, *, attempts_before: int = 0) -> StoredObject:
+        _check_key(bucket, key)
+
+        def get(client: Any) -> StoredObject:
+            return self._get(client, bucket, key)
+
+        return self._call("GetObject", get, bucket, key, attempts_before)
+
     def _call(
-        self, operation: str, call: Callable[[Any], _Result], bucket: str, key: str
+        self,
+        operation: str,
+        call: Callable[[Any], _Result],
+        bucket: str,
+        key: str,
+        attempts_before: int = 0,
     ) -> _Result:
         def attempt() -> _Result:
             client = self._connect(operation)
             return run_attempt(lambda: call(client), operation, {})
 
         try:
-            return self._retrier.call(attempt)
+            return self._retrier.call(attempt, attempts_before=attempts_before)
         except (ServiceError, TransportError) as error:
             failed = error
         raise translate(failed, bucket, key)

@@ -58,8 +58,7 @@ class ObstoreStorage(Boto3Storage):
     """Reads S3 objects through obstore if it does exactly what boto3 does, otherwise through boto3.
 
     boto3 reads the first object of each bucket, and the keys that obstore would change. If obstore
-    fails, boto3 reads the object at once, as part of the same attempt. So errors are the same with
-    and without obstore.
+    fails, boto3 makes the second attempt at once. So errors are the same with and without obstore.
 
     Args:
         connect: returns a client that this package built, so that nobody changes it; see
@@ -109,7 +108,7 @@ class ObstoreStorage(Boto3Storage):
         through_obstore = self._get_through_obstore(store, key)
         if through_obstore is not None:
             return through_obstore
-        found = super().read(bucket, key)
+        found = self._read(bucket, key, attempts_before=1)
         self._count_repair()
         return found
 
