@@ -18,7 +18,14 @@ import msgspec
 from attrs import evolve, field, frozen
 
 from .._service import operations
-from .._shapes import CLIENT_REQUEST_TOKEN
+from .._shapes import (
+    CLIENT_REQUEST_TOKEN,
+    CallableShape,
+    InstanceShape,
+    NumberShape,
+    StringShape,
+    check_argument,
+)
 from ..models import JobStatus
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
@@ -46,6 +53,11 @@ DESCRIBE = operations.DESCRIBE.name
 LIST = operations.LIST.name
 STOP = operations.STOP.name
 DETECT = operations.DETECT.name
+
+_OPERATION = StringShape("operation", enum=(START, DESCRIBE, LIST, STOP))
+_FAULT = InstanceShape(Fault, "comprehend_phi.testing.faults has functions that return one")
+_SECONDS = NumberShape("seconds", 0)
+_SHARE = NumberShape("share", 0, 1)
 
 # The API reference says 400, as for all other errors.
 _MODEL_STATUSES = {"TooManyRequestsException": 429, "ResourceNotFoundException": 404}
@@ -93,6 +105,12 @@ class LocalService:
         on_start: Callable[[StartRecord], object] | None = None,
         account_id: str = "123456789012",
     ) -> None:
+        owner = "LocalService"
+        check_argument(owner, "detector", CallableShape(), detector)
+        check_argument(owner, "job_seconds", _SECONDS, job_seconds)
+        check_argument(owner, "limits", InstanceShape(Limits), limits, optional=True)
+        check_argument(owner, "rules", InstanceShape(Rules), rules, optional=True)
+        check_argument(owner, "on_start", CallableShape(), on_start, optional=True)
         self.clock: ServiceClock = clock or WallClock()
         self.received: deque[Received] = deque(maxlen=10_000)
         self._storage = storage
@@ -124,7 +142,14 @@ class LocalService:
         Args:
             faults: the faults, from `comprehend_phi.testing.faults`.
             operation: the operation whose calls meet these faults; None means any operation.
+
+        Raises:
+            RequestValidationError: the service has no such operation, so the faults would never
+                happen, or a fault is not a `Fault`.
         """
+        check_argument("LocalService.script", "operation", _OPERATION, operation, optional=True)
+        for fault in faults:
+            check_argument("LocalService.script", "faults", _FAULT, fault)
         with self._lock:
             self._faults.extend((operation, fault) for fault in faults)
 
@@ -135,11 +160,13 @@ class LocalService:
             seed: determines the faults: the same seed gives the same sequence.
             share: the share of these calls that meet a fault, from 0 to 1.
         """
+        check_argument("LocalService.fail_randomly", "share", _SHARE, share)
         with self._lock:
             self._random_faults = random_faults(seed, share)
 
     def attempts(self, operation: str) -> int:
         """Return how many requests for an operation have arrived."""
+        check_argument("LocalService.attempts", "operation", _OPERATION, operation)
         return Counter(request.operation for request in list(self.received))[operation]
 
     def reset(self) -> None:
