@@ -53,7 +53,9 @@ def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: An
             owner="JobFilter",
             field=given[1],
             shape="ComprehendMedicalAsyncJobFilter",
-            reason=f"cannot be set together with {given[0]}: the service takes one at a time",
+            reason=(
+                f"cannot be combined with {given[0]}: the service accepts one filter at a time"
+            ),
         )
 
 

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from .._client import PHIClient
 from ..models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
-from .exits import COSTS_MORE, DONE, FAILED, INPUT_ERRORS, Exit
+from .exits import Exit, ExitCode
 from .output import amount, emit, emit_json, inform, table
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def check(
     else:
         _show(report, price)
     if unread is not None:
-        raise Exit(FAILED, unread)
-    return INPUT_ERRORS if _errors(report) else DONE
+        raise Exit(ExitCode.FAILED, unread)
+    return ExitCode.INPUT_ERRORS if _errors(report) else ExitCode.DONE
 
 
 @frozen
@@ -95,14 +95,14 @@ class Checks:
         inform(_cost_line(report, PRICE_PER_UNIT))
         if self.check and (errors := _errors(report)):
             raise Exit(
-                INPUT_ERRORS,
+                ExitCode.INPUT_ERRORS,
                 f"No job was started, because the input has errors: {', '.join(errors)}.",
                 "Fix them, or start the job without --check.",
             )
         maximum = report.estimate_cost().maximum
         if self.max_cost is not None and maximum > self.max_cost:
             raise Exit(
-                COSTS_MORE,
+                ExitCode.COSTS_MORE,
                 f"No job was started, because it may cost {_dollars(maximum)}, which is more than"
                 f" --max-cost {_dollars(self.max_cost)}.",
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..models import (
 )
 from .checking import Checks, check
 from .delivery import Delivery, require_page
-from .exits import DONE, EXIT_CODES, PARTIAL, PROGRAM, USAGE, Exit
+from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
 from .files import require_separate, require_writable
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
@@ -66,19 +66,36 @@ from .progress import WatchedClock
 from .targets import Service, StartOptions, at_aws
 from .texts import print_response, read_text
 
+_COMMON_CODES = (
+    ExitCode.DONE,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.INTERRUPTED,
+    ExitCode.CLOSED_PIPE,
+)
+
 
 class _Command(click.Command):
     """A command whose errors name its own options instead of the fields of a request."""
 
-    def __init__(self, name: str | None, **options: Any) -> None:
-        super().__init__(name, epilog=EXIT_CODES, **options)
+    def __init__(
+        self, name: str | None, *, exit_codes: Iterable[ExitCode] = (), **options: Any
+    ) -> None:
+        """Describe a command.
+
+        Args:
+            name: what a user types.
+            exit_codes: those that not every command has.
+            options: what click takes.
+        """
+        super().__init__(name, epilog=exit_codes_help({*_COMMON_CODES, *exit_codes}), **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments. Unlike click's own error, ours does not quote them."""
         ctx.allow_extra_args = True
         rest = super().parse_args(ctx, args)
         if rest and not ctx.resilient_parsing:
-            raise Exit(USAGE, "Too many arguments. Try --help.")
+            raise Exit(ExitCode.USAGE, "Too many arguments. Try --help.")
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -86,11 +103,8 @@ class _Command(click.Command):
             return super().invoke(ctx)
         except RequestValidationError as error:
             labels = {parameter.name: label(parameter) for parameter in self.params}
-            reason = error.reason
-            for field, option in labels.items():
-                reason = reason.replace(f"together with {field}:", f"together with {option}:")
-            message = f"{labels.get(error.field, error.field)} ({error.shape}) {reason}"
-        raise Exit(USAGE, message)
+            message = f"{labels.get(error.field, error.field)} ({error.shape}) {error.reason}"
+        raise Exit(ExitCode.USAGE, message)
 
 
 class _Group(click.Group):
@@ -106,11 +120,11 @@ class _Group(click.Group):
         """Find the command. An unknown name is only quoted if it looks like one of a command."""
         if args[0] not in self.commands and not ctx.resilient_parsing:
             name = f" '{args[0]}'" if re.fullmatch("[a-z-]+", args[0]) else ""
-            raise Exit(USAGE, f"No such command{name}. Try --help.")
+            raise Exit(ExitCode.USAGE, f"No such command{name}. Try --help.")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Group, epilog=EXIT_CODES, invoke_without_command=True)
+@click.group(cls=_Group, epilog=exit_codes_help(ExitCode), invoke_without_command=True)
 @click.version_option(package_name="comprehend_phi", message=f"{PROGRAM} %(version)s")
 @click.pass_context
 def app(context: click.Context) -> None:
@@ -120,7 +134,7 @@ def app(context: click.Context) -> None:
     page of `review` show the detected text.
     """
     if context.invoked_subcommand is None:
-        raise Exit(USAGE, "Missing command. Try --help.")
+        raise Exit(ExitCode.USAGE, "Missing command. Try --help.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,7 +145,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- Commands that start a job --------------------------------------------------------------------
 
 
-@app.command()
+@app.command(
+    exit_codes=(
+        ExitCode.PARTIAL,
+        ExitCode.TIMED_OUT,
+        ExitCode.INPUT_ERRORS,
+        ExitCode.COSTS_MORE,
+    )
+)
 @click.argument("source", shell_complete=complete_local_folder)
 @click.argument("destination", shell_complete=complete_local_folder)
 @start_options
@@ -188,10 +209,11 @@ def detect(
     if local:
         if service != Service():
             raise Exit(
-                USAGE, "--local cannot be combined with --region, --profile or --endpoint-url"
+                ExitCode.USAGE,
+                "--local cannot be combined with --region, --profile or --endpoint-url",
             )
         if start.allow_overlap:
-            raise Exit(USAGE, "--local cannot be combined with --allow-overlap")
+            raise Exit(ExitCode.USAGE, "--local cannot be combined with --allow-overlap")
         notes, folder = local_folders(source, destination, files)
         policy = _wait_policy(timeout, LOCAL_POLL_SECONDS if delay is None else delay)
         target = at_local_service(notes, folder, start, clock)
@@ -239,7 +261,7 @@ def detect(
     return delivery.end()
 
 
-@app.command("start")
+@app.command("start", exit_codes=(ExitCode.INPUT_ERRORS, ExitCode.COSTS_MORE))
 @click.argument("source")
 @click.argument("destination")
 @start_options
@@ -269,10 +291,14 @@ def start_job(
         emit_json({"job_id": job_id, "client_request_token": request.client_request_token})
     else:
         emit(job_id)
-    return DONE
+    return ExitCode.DONE
 
 
-@app.command("check")
+@app.command(
+    "check",
+    short_help="Check the notes of a job, and estimate its cost.",
+    exit_codes=(ExitCode.INPUT_ERRORS,),
+)
 @click.argument("source")
 @click.argument("destination", required=False)
 @click.option(
@@ -342,7 +368,7 @@ def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> in
         emit_json(job_members(properties, show_names=show_names))
     else:
         show_job(properties, show_names=show_names)
-    return DONE
+    return ExitCode.DONE
 
 
 # The options of the filter have the names of its fields.
@@ -386,6 +412,19 @@ def list_jobs(
     The service accepts one filter at a time. TIME is a date or a time such as 2031-02-03T04:05:06,
     in UTC unless it has an offset.
     """
+    filters = {
+        "--name": job_name,
+        "--status": job_status,
+        "--before": submit_time_before,
+        "--after": submit_time_after,
+    }
+    match [option for option, value in filters.items() if value is not None]:
+        case [first, second, *_]:
+            raise Exit(
+                ExitCode.USAGE,
+                f"{second} cannot be combined with {first}: the service accepts one filter at a"
+                " time",
+            )
     filter = JobFilter(
         job_name=job_name,
         job_status=None if job_status is None else JobStatus(job_status.upper()),
@@ -399,10 +438,10 @@ def list_jobs(
                 emit_json(job_members(job, show_names=show_names))
         else:
             show_jobs(jobs, show_names=show_names)
-    return DONE
+    return ExitCode.DONE
 
 
-@app.command("wait")
+@app.command("wait", exit_codes=(ExitCode.PARTIAL, ExitCode.TIMED_OUT))
 @click.argument("job_id")
 @timeout_option
 @poll_seconds_option
@@ -421,7 +460,7 @@ def wait_for_job(
         emit_json(job_members(properties))
     else:
         emit(str(properties.job_status))
-    return PARTIAL if properties.job_status is JobStatus.PARTIAL_SUCCESS else DONE
+    return ExitCode.PARTIAL if properties.job_status is JobStatus.PARTIAL_SUCCESS else ExitCode.DONE
 
 
 @app.command()
@@ -439,13 +478,13 @@ def stop(job_id: str, service: Service, as_json: bool) -> int:
         emit_json({"job_id": stopped})
     else:
         emit(stopped)
-    return DONE
+    return ExitCode.DONE
 
 
 # --- Commands for a job's results -----------------------------------------------------------------
 
 
-@app.command("results")
+@app.command("results", exit_codes=(ExitCode.PARTIAL,))
 @click.argument("job_id")
 @click.option("--show-text", is_flag=True, help="Show the detected text, which is PHI.")
 @service_options
@@ -462,7 +501,7 @@ def print_results(job_id: str, show_text: bool, service: Service, as_json: bool)
     return delivery.end()
 
 
-@app.command()
+@app.command(exit_codes=(ExitCode.PARTIAL,))
 @click.argument("job_id")
 @click.argument("folder", **FOLDER_OF_COPIES)
 @click.option(
@@ -500,7 +539,7 @@ def redact(
     return delivery.end()
 
 
-@app.command()
+@app.command(exit_codes=(ExitCode.PARTIAL,))
 @click.argument("job_id")
 @click.argument("file", **REVIEW_PAGE)
 @service_options

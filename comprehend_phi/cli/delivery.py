@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus
-from .exits import DONE, FAILED, PARTIAL, USAGE, Exit
+from .exits import Exit, ExitCode
 from .files import Folder, name_of_copy, replaceable, require_writable, write_private
 from .output import amount, document_members, emit_json, inform, unprocessed_members
 
@@ -116,9 +116,9 @@ class Delivery:
             lines.append(f"{amount(len(self._failed), 'note', 'notes')} could not be delivered")
         lines.extend(str(error) for error in self._incomplete)
         if lines:
-            raise Exit(FAILED, *dict.fromkeys(lines))
+            raise Exit(ExitCode.FAILED, *dict.fromkeys(lines))
         ended_early = self._results.manifest.status in (JobStatus.FAILED, JobStatus.STOPPED)
-        return PARTIAL if self._results.unprocessed or ended_early else DONE
+        return ExitCode.PARTIAL if self._results.unprocessed or ended_early else ExitCode.DONE
 
     def _deliver(
         self, stream: Generator[_Item, None, None], failed: dict[str, str] | None = None
@@ -163,11 +163,11 @@ def require_page(argument: str, file: Path) -> None:
     """
     require_writable(argument, file.parent)
     if not replaceable(file):
-        raise Exit(USAGE, f"{argument} must be a new file or an existing regular file")
+        raise Exit(ExitCode.USAGE, f"{argument} must be a new file or an existing regular file")
     try:
         from ..review import page as _  # noqa: F401 - imports what the page needs
     except ImportError as error:
         reason = str(error)
     else:
         return
-    raise Exit(USAGE, reason)
+    raise Exit(ExitCode.USAGE, reason)

@@ -4,34 +4,53 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import Self
 
 from .output import inform
 
-DONE, FAILED, USAGE, PARTIAL, TIMED_OUT, INPUT_ERRORS, COSTS_MORE = range(7)
-INTERRUPTED, CLOSED_PIPE = 130, 141
-
-# For help texts. A backspace alone on its line keeps click from filling the paragraph.
-EXIT_CODES = """\b
-Exit codes:
-    0  done
-    1  failed
-    2  wrong usage
-    3  partial success: some files were not processed
-    4  timed out
-    5  the input has errors; nothing was started
-    6  the job may cost more than --max-cost; nothing was started
-  130  interrupted
-  141  the reader of the output has closed it
-"""
-
 PROGRAM = "comprehend-phi"
+
+
+class ExitCode(IntEnum):
+    """How a command ended.
+
+    Attributes:
+        meaning: the description in the help texts.
+    """
+
+    meaning: str
+
+    DONE = 0, "done"
+    FAILED = 1, "failed"
+    USAGE = 2, "wrong usage"
+    PARTIAL = 3, "partial success: some files were not processed"
+    TIMED_OUT = 4, "timed out"
+    INPUT_ERRORS = 5, "the input has errors; nothing was started"
+    COSTS_MORE = 6, "the job may cost more than --max-cost; nothing was started"
+    INTERRUPTED = 130, "interrupted"
+    CLOSED_PIPE = 141, "the program reading the output closed the pipe, as `head -1` does"
+
+    def __new__(cls, value: int, meaning: str) -> Self:
+        """Build a member from its value and its meaning."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+
+def exit_codes_help(codes: Iterable[ExitCode]) -> str:
+    """Return the end of a help text: the exit codes and what they mean."""
+    # A backspace alone on its line keeps click from filling the paragraph.
+    lines = (f"{code:5}  {code.meaning}\n" for code in sorted(codes))
+    return "\b\nExit codes:\n" + "".join(lines)
 
 
 class Exit(Exception):
     """Ends the command with an exit code and lines for stderr."""
 
-    def __init__(self, code: int, *lines: str) -> None:
+    def __init__(self, code: ExitCode, *lines: str) -> None:
         super().__init__(code, *lines)
         self.code = code
         self.lines = lines
@@ -42,7 +61,7 @@ def interrupted(*lines: str) -> Exit:
     print_ending(lines)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return Exit(INTERRUPTED)
+    return Exit(ExitCode.INTERRUPTED)
 
 
 def os_problem(error: OSError) -> str:

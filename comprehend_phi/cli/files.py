@@ -13,7 +13,7 @@ from secrets import token_hex
 
 from .._results.layout import folder_key
 from ..errors import ResultsError
-from .exits import FAILED, USAGE, Exit
+from .exits import Exit, ExitCode
 from .output import amount, first_20
 
 # Errors that concern one path, so that other files can still be written. A full disk is not one.
@@ -209,7 +209,7 @@ def require_separate(paths: Mapping[str, Path | None]) -> None:
             problem = f"{inner} must not be in {outer}"
         else:
             continue
-        raise Exit(USAGE, f"{problem}. Choose paths of which none is inside another.")
+        raise Exit(ExitCode.USAGE, f"{problem}. Choose paths of which none is inside another.")
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -223,7 +223,7 @@ def _same(one: Path, other: Path) -> bool:
 def require_writable(argument: str, folder: Path) -> None:
     """Raise `Exit` if no file can be created in `folder`, which need not exist yet."""
     if reason := _obstacle_to(folder):
-        raise Exit(FAILED, f"{argument} cannot be written. {folder}: {reason}")
+        raise Exit(ExitCode.FAILED, f"{argument} cannot be written. {folder}: {reason}")
 
 
 def _obstacle_to(folder: Path) -> str | None:

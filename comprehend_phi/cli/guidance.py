@@ -16,7 +16,7 @@ from ..errors import (
     WaitTimeout,
 )
 from ..models import JobProperties, StartPHIDetectionJobRequest
-from .exits import FAILED, TIMED_OUT, Exit, interrupted, os_problem
+from .exits import Exit, ExitCode, interrupted, os_problem
 from .output import emit_json, inform, job_members
 from .progress import Progress, WatchedClock
 
@@ -39,12 +39,15 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
         end = interrupted("Interrupted. The job may have been started.", again)
     except ActiveJobLimitExceeded as error:
         end = Exit(
-            FAILED, str(error), "To wait for a free slot, add --slot-timeout SECONDS.", again
+            ExitCode.FAILED,
+            str(error),
+            "To wait for a free slot, add --slot-timeout SECONDS.",
+            again,
         )
     except (ServiceError, TransportError) as error:
         if not error.outcome_unknown:
             raise
-        end = Exit(FAILED, str(error), again)
+        end = Exit(ExitCode.FAILED, str(error), again)
     else:
         return job
     raise end
@@ -65,7 +68,7 @@ def wait(
     except WaitTimeout as error:
         failed_poll = error.last_poll_error
         end = Exit(
-            TIMED_OUT,
+            ExitCode.TIMED_OUT,
             f"Job {job.job_id} was still {error.job.job_status} after {error.timeout:g} seconds."
             + (f" The last poll failed: {failed_poll}" if failed_poll else ""),
             how_to_wait,
@@ -79,7 +82,7 @@ def wait(
     except (ServiceError, TransportError) as error:
         # The job's state is unknown, unless the service does not know the job.
         advice = () if isinstance(error, ResourceNotFoundException) else (how_to_wait,)
-        end = Exit(FAILED, str(error), *advice)
+        end = Exit(ExitCode.FAILED, str(error), *advice)
         if as_json:
             emit_json({"job_id": job.job_id, "job_status": None})
     raise end
@@ -95,9 +98,9 @@ def reading(job_id: str, how_to_read: str) -> Generator[None, None, None]:
     except ResourceNotFoundException:
         raise
     except (ServiceError, TransportError) as error:
-        end = Exit(FAILED, str(error), how_to_read)
+        end = Exit(ExitCode.FAILED, str(error), how_to_read)
     except OSError as error:
-        end = Exit(FAILED, os_problem(error), how_to_read)
+        end = Exit(ExitCode.FAILED, os_problem(error), how_to_read)
     else:
         return
     raise end

@@ -17,7 +17,7 @@ from .._client import PHIClient
 from .._service.boto3_clients import build_with_boto3
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig
-from .exits import USAGE, Exit
+from .exits import Exit, ExitCode
 from .files import Folder, local_path, require_separate, require_writable
 from .notes import find_notes, read_note
 from .targets import StartOptions, Target
@@ -49,7 +49,7 @@ def local_folders(
     """
     notes, output = _local_folder("SOURCE", source), _local_folder("DESTINATION", destination)
     if not notes.is_dir():
-        raise Exit(USAGE, "SOURCE must be an existing folder if you use --local")
+        raise Exit(ExitCode.USAGE, "SOURCE must be an existing folder if you use --local")
     outputs = {**files, "DESTINATION": output}
     require_separate({**outputs, "SOURCE": notes})
     require_writable("DESTINATION", output)
@@ -65,7 +65,7 @@ def _local_folder(argument: str, text: str) -> Path:
         return local_path(text)
     except ValueError:
         pass
-    raise Exit(USAGE, f"{argument} must be a local folder if you use --local")
+    raise Exit(ExitCode.USAGE, f"{argument} must be a local folder if you use --local")
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def _local_server() -> Any:
     else:
         return LocalServer
     raise Exit(
-        USAGE,
+        ExitCode.USAGE,
         f"--local needs the module {missing}, which the extra `testing` of comprehend_phi installs",
     )
 

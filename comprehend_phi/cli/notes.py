@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from .exits import FAILED, Exit
+from .exits import Exit, ExitCode
 from .output import amount, first_20
 
 _MOST_BYTES = 1024  # of a key in S3 (Amazon S3 User Guide, "Naming Amazon S3 objects")
@@ -66,7 +66,7 @@ def read_note(path: Path) -> bytes:
 
 def _refusal(problems: list[str]) -> Exit:
     return Exit(
-        FAILED,
+        ExitCode.FAILED,
         f"No job was started. {amount(len(problems), 'path', 'paths')} in SOURCE cannot be read as"
         f" a note: {first_20(sorted(problems))}",
         "Make every path a file that you can read, or remove it from SOURCE.",

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from ..errors import RequestValidationError
 from ..models import InputDataConfig, JobStatus, OutputDataConfig
 from .checking import Checks, us_dollars
-from .exits import USAGE, Exit
+from .exits import Exit, ExitCode
 from .files import local_path
 from .targets import Service, StartOptions
 
@@ -49,7 +49,7 @@ def checked(parse: Callable[[str], Any], rule: str) -> Callable[..., Any]:
             return parse(text)
         except (ValueError, OverflowError):
             pass
-        raise Exit(USAGE, f"{label(parameter)} {rule}")
+        raise Exit(ExitCode.USAGE, f"{label(parameter)} {rule}")
 
     return callback
 
@@ -92,7 +92,7 @@ def s3_location(config: type[_Location], argument: str, text: str, hint: str = "
         rule = f"({error.shape}) {error.reason}"
     if not text.startswith("s3://"):
         rule = f"must be a URI such as s3://bucket/prefix{hint}"
-    raise Exit(USAGE, f"{argument} {rule}")
+    raise Exit(ExitCode.USAGE, f"{argument} {rule}")
 
 
 # --- Shell completion -----------------------------------------------------------------------------

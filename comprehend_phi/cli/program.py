@@ -18,16 +18,7 @@ import click
 from click.shell_completion import shell_complete
 
 from ..errors import ComprehendPHIError, OverlappingLocationsWarning, PlaintextOutputWarning
-from .exits import (
-    CLOSED_PIPE,
-    FAILED,
-    INTERRUPTED,
-    PROGRAM,
-    USAGE,
-    Exit,
-    os_problem,
-    print_ending,
-)
+from .exits import PROGRAM, Exit, ExitCode, os_problem, print_ending
 from .options import label
 from .output import ClosedPipe, inform
 from .progress import retries_shown
@@ -52,7 +43,7 @@ def run(app: click.Group, arguments: Sequence[str]) -> int:
             code, lines = _run(app, arguments)
             return _end(code, lines)
     except KeyboardInterrupt:  # while the ending was printed
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
@@ -70,22 +61,24 @@ def _run(app: click.Group, arguments: Sequence[str]) -> tuple[int, Sequence[str]
     except click.exceptions.Exit as end:  # --help and --version
         return end.exit_code, ()
     except click.ClickException as error:
-        return USAGE, (f"{_wrong_usage(error)} Try --help.",)
+        return ExitCode.USAGE, (f"{_wrong_usage(error)} Try --help.",)
     except (ClosedPipe, BrokenPipeError):  # click itself prints --help
         for stream in (sys.stdout, sys.stderr):
             _discard(stream)
-        return CLOSED_PIPE, ()
+        return ExitCode.CLOSED_PIPE, ()
     except PlaintextOutputWarning:
-        return FAILED, (f"No job was started. {_PLAINTEXT}",)
+        return ExitCode.FAILED, (f"No job was started. {_PLAINTEXT}",)
     except ComprehendPHIError as error:
-        return FAILED, (str(error),)
+        return ExitCode.FAILED, (str(error),)
     except KeyboardInterrupt:
-        return INTERRUPTED, ("Interrupted",)
+        return ExitCode.INTERRUPTED, ("Interrupted",)
     except OSError as error:
-        return FAILED, (os_problem(error),)
+        return ExitCode.FAILED, (os_problem(error),)
     # Python would print anything else with its traceback and its message.
     except Exception as error:  # noqa: BLE001 - either may quote a note
-        return FAILED, (f"Unexpected {type(error).__name__}. This is a bug; please report it.",)
+        return ExitCode.FAILED, (
+            f"Unexpected {type(error).__name__}. This is a bug; please report it.",
+        )
 
 
 def _wrong_usage(error: click.ClickException) -> str:
@@ -125,16 +118,16 @@ def _end(code: int, lines: Sequence[str]) -> int:
     try:
         print_ending(lines)
     except ClosedPipe:
-        code = CLOSED_PIPE
+        code = ExitCode.CLOSED_PIPE
     except OSError:  # stderr cannot be written either: only the exit code is left
         pass
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BrokenPipeError:
-            code = CLOSED_PIPE
+            code = ExitCode.CLOSED_PIPE
         except OSError:
-            code = code or FAILED
+            code = code or ExitCode.FAILED
         else:
             continue
         _discard(stream)

@@ -15,7 +15,7 @@ from .._retry import RetryPolicy
 from .._service.boto3_clients import build_with_boto3
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
-from .exits import PROGRAM, USAGE, Exit
+from .exits import PROGRAM, Exit, ExitCode
 
 _SYSTEM_CLOCK = SystemClock()
 
@@ -52,7 +52,9 @@ class Service:
 
         session = build_with_boto3(build, "a session for --profile")
         if session is None:
-            raise Exit(USAGE, "--profile: the AWS settings of this machine have no such profile")
+            raise Exit(
+                ExitCode.USAGE, "--profile: the AWS settings of this machine have no such profile"
+            )
         return session
 
     def how_to_wait(self, job_id: str) -> str:
@@ -92,7 +94,9 @@ class StartOptions:
             Exit: the role is missing, or the locations overlap without `allow_overlap`.
         """
         if self.data_access_role_arn is None:
-            raise Exit(USAGE, "--role-arn is missing: add it, or set COMPREHEND_PHI_ROLE_ARN")
+            raise Exit(
+                ExitCode.USAGE, "--role-arn is missing: add it, or set COMPREHEND_PHI_ROLE_ARN"
+            )
         token = self.client_request_token
         request = StartPHIDetectionJobRequest(
             input_data_config=source,
@@ -104,7 +108,7 @@ class StartOptions:
         )
         if request.locations_overlap and not self.allow_overlap:
             raise Exit(
-                USAGE,
+                ExitCode.USAGE,
                 "SOURCE and DESTINATION overlap, so a later job could read the results as notes.",
                 "Use two buckets or two separate prefixes, or accept this with --allow-overlap.",
             )

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from comprehend_phi.cli.exits import ExitCode
+
 from .conftest import Run, Shell
+
+ROOT = Path(__file__).parents[2]
 
 CODES = {
     "done": 0,
@@ -17,12 +21,42 @@ CODES = {
     "wrong usage": 2,
     "partial success": 3,
     "timed out": 4,
+    "the input has errors": 5,
+    "the job may cost more than --max-cost": 6,
     "interrupted": 130,
-    "the reader of the output has closed it": 141,
+    "the program reading the output closed the pipe": 141,
 }
 
+# The commands, and the exit codes that not every command has.
+COMMANDS = {
+    "detect": {3, 4, 5, 6},
+    "start": {5, 6},
+    "check": {5},
+    "status": set[int](),
+    "list": set[int](),
+    "wait": {3, 4},
+    "stop": set[int](),
+    "results": {3},
+    "redact": {3},
+    "review": {3},
+}
+COMMON = {0, 1, 2, 130, 141}
 
-COMMANDS = ("detect", "start", "status", "list", "wait", "stop", "results", "redact", "review")
+
+def codes_in(help_text: str) -> set[int]:
+    """Return the exit codes that a help text lists."""
+    return {int(code) for code in re.findall(r"^ +(\d+)  ", help_text, re.MULTILINE)}
+
+
+def test_the_documentation_lists_every_exit_code_with_its_meaning() -> None:
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    table = {int(code): text for code, text in re.findall(r"^\| (\d+) \| (.*) \|$", page, re.M)}
+
+    assert list(table) == list(ExitCode)
+    meanings = {code.value: code.meaning for code in ExitCode}
+    for meaning, code in CODES.items():
+        assert meanings[code].startswith(meaning)
+        assert table[code].startswith(meaning.replace("--max-cost", "`--max-cost`"))
 
 
 def test_help_names_every_command_and_every_exit_code(shell: Shell) -> None:
@@ -30,6 +64,7 @@ def test_help_names_every_command_and_every_exit_code(shell: Shell) -> None:
 
     assert (done.code, done.err) == (0, "")
     assert [name for name in COMMANDS if f"\n  {name} " not in done.out] == []
+    assert codes_in(done.out) == set(CODES.values()) == set(ExitCode)
     for meaning, code in CODES.items():
         assert re.search(rf"\n +{code}  {meaning}", done.out)
 
@@ -41,7 +76,7 @@ def test_the_help_of_every_command_lists_its_options_and_exit_codes(command: str
     assert done.code == 0
     for option in ("--json", "--region", "--profile", "--endpoint-url"):
         assert f"\n  {option} " in done.out
-    assert "timed out" in done.out
+    assert codes_in(done.out) == COMMON | COMMANDS[command]
     # Braces would look like a choice.
     assert not set("{}") & set(done.out.splitlines()[0])
 

@@ -108,10 +108,13 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         (("review", "1", "."), "FILE must be a new file or an existing regular file"),
         (("detect", "--local", ".", "out"), "DESTINATION must not be in SOURCE"),
         (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
-        (("list", "--name", "a", "--status", "FAILED"), "--status (Comprehend"),
+        (
+            ("list", "--name", "a", "--status", "FAILED"),
+            "--status cannot be combined with --name: the service accepts one filter at a time",
+        ),
         (
             ("list", "--before", "2031-02-03", "--after", "2031-02-03"),
-            "--after (ComprehendMedicalAsyncJobFilter) cannot be set together with --before:",
+            "--after cannot be combined with --before: the service accepts one filter at a time",
         ),
         (("list", "--before", "Zinnia"), "--before must be a date"),
         (("list", "--before", "2031-02-30"), "--before must be a date"),
