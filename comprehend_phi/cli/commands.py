@@ -418,13 +418,10 @@ def list_jobs(
         "--before": submit_time_before,
         "--after": submit_time_after,
     }
-    match [option for option, value in filters.items() if value is not None]:
-        case [first, second, *_]:
-            raise Exit(
-                ExitCode.USAGE,
-                f"{second} cannot be combined with {first}: the service accepts one filter at a"
-                " time",
-            )
+    given = [option for option, value in filters.items() if value is not None]
+    if len(given) > 1:
+        rule = "the service accepts one filter at a time"
+        raise Exit(ExitCode.USAGE, f"{given[1]} cannot be combined with {given[0]}: {rule}")
     filter = JobFilter(
         job_name=job_name,
         job_status=None if job_status is None else JobStatus(job_status.upper()),
@@ -492,7 +489,7 @@ def stop(job_id: str, service: Service, as_json: bool) -> int:
 def print_results(job_id: str, show_text: bool, service: Service, as_json: bool) -> int:
     """Print what a job found, as one JSON object per document.
 
-    With --json, files that were not processed or cannot be read get an object, too.
+    With --json, also print an object for each file that was not processed or could not be read.
     """
     with service.client() as client, reading(job_id, SAME_COMMAND):
         delivery = Delivery(client.results(job_id), as_json=as_json)

@@ -188,8 +188,8 @@ start_options: Option = _combined(
         metavar="ARN",
         envvar="COMPREHEND_PHI_ROLE_ARN",
         show_envvar=True,
-        help="The role with which the service reads the notes and writes the results. Required"
-        " at AWS.",
+        help="The role with which the service reads the notes and writes the results. Required,"
+        " except by `detect --local`.",
     ),
     click.option(
         "--kms-key",
@@ -211,7 +211,7 @@ start_options: Option = _combined(
     ),
 )
 
-_DOLLARS = "must be a number of US dollars, such as 0.0014"
+_DOLLARS = "must be a number of US dollars, such as 500"
 
 check_options: Option = _combined(
     "checks",
@@ -232,7 +232,7 @@ price_option: Option = click.option(
     "--price",
     metavar="USD",
     callback=checked(us_dollars, _DOLLARS),
-    help="The price of 100 characters in US dollars. Without it, the list price: 0.0014.",
+    help="The price of 100 characters in US dollars. Without it, AWS's list price.",
 )
 timeout_option: Option = click.option(
     "--timeout",
@@ -245,7 +245,7 @@ poll_seconds_option: Option = click.option(
     "delay",
     type=float,
     metavar="SECONDS",
-    help="The time between two polls. Without it, the time grows from 10 to 60 seconds.",
+    help="The time between two polls. Without it, the interval grows from 10 to 60 seconds.",
 )
 slot_timeout_option: Option = click.option(
     "--slot-timeout",

@@ -53,7 +53,7 @@ class Service:
         session = build_with_boto3(build, "a session for --profile")
         if session is None:
             raise Exit(
-                ExitCode.USAGE, "--profile: the AWS settings of this machine have no such profile"
+                ExitCode.USAGE, "--profile: there is no such profile in this machine's AWS settings"
             )
         return session
 

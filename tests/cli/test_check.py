@@ -163,7 +163,7 @@ def test_what_is_no_price_is_wrong_usage(
     done = run(*(check if option == "--price" else start), option, value, *endpoint)
 
     assert (done.code, done.out) == (2, "")
-    assert done.error == f"{option} must be a number of US dollars, such as 0.0014"
+    assert done.error == f"{option} must be a number of US dollars, such as 500"
 
 
 def test_a_price_may_be_zero() -> None:
