@@ -796,7 +796,7 @@ def test_more_than_one_filter_is_rejected(names: tuple[str, ...]) -> None:
 
     error = caught.value
     assert (error.owner, error.shape) == ("JobFilter", "ComprehendMedicalAsyncJobFilter")
-    assert "one at a time" in error.reason
+    assert "one filter at a time" in error.reason
     # The message names at least two of the given filters, and no others.
     assert {name for name in CRITERIA if name in str(error)} <= set(names)
     assert sum(name in str(error) for name in CRITERIA) >= 2
