@@ -131,4 +131,4 @@ def mismatch(text: str, entity: Entity) -> str | None:
     return None
 
 
-_MEMBERS = InstanceShape(Mapping, "pass an item of Entities from a response of boto3, for example")
+_MEMBERS = InstanceShape(Mapping, "for example, pass an item of `Entities` from a boto3 response")

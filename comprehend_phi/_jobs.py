@@ -33,7 +33,7 @@ from .models import JobProperties, JobStatus
 if TYPE_CHECKING:
     from ._results.streams import AsyncJobResults, JobResults
 
-# What a poll brings.
+# What a poll returned.
 _Poll = JobProperties | ServiceError | TransportError
 
 # Our rule. If one refresh of the credentials fails, the next usually succeeds within minutes.
@@ -109,7 +109,7 @@ class Wait:
         """Return the seconds until the next poll, or None if the wait ends.
 
         Args:
-            poll: what the last poll brought: the job's properties, or its error.
+            poll: what the last poll returned: the job's properties, or its error.
         """
         self._polls += 1
         now = self._clock.monotonic()
@@ -274,9 +274,9 @@ class Job:
 
         - If no poll has succeeded yet, the wait ends with the error. A wrong region, endpoint or
           certificate does not fix itself.
-        - If the error is `retryable`, the wait goes on, because such an error says nothing about
+        - If the error is `retryable`, the wait continues, because such an error says nothing about
           the job. Only a timeout limits how long this can last; without one, nothing does.
-        - If the request could not be sent, or the credentials have expired, the wait goes on,
+        - If the request could not be sent, or the credentials have expired, the wait continues,
           because the next refresh of the credentials may succeed. It ends with the error once every
           poll has failed like that for an hour (our rule).
         - If the service refused the poll, or the client is closed, the wait ends with the error.
@@ -284,7 +284,7 @@ class Job:
         Args:
             policy: how often to poll, and for how long.
             on_poll: called with the job's properties after each successful poll.
-            on_poll_error: called with the error of each failed poll after which the wait goes on.
+            on_poll_error: called with the error of each failed poll after which the wait continues.
             timeout: how long to wait, in seconds, instead of the policy's `timeout`. None means
                 that the policy decides.
 
@@ -379,7 +379,7 @@ class AsyncJob:
             policy: how often to poll, and for how long.
             on_poll: called with the job's properties after each successful poll. If it returns an
                 awaitable, `wait` awaits it.
-            on_poll_error: called with the error of each failed poll after which the wait goes on.
+            on_poll_error: called with the error of each failed poll after which the wait continues.
                 If it returns an awaitable, `wait` awaits it.
             timeout: how long to wait, in seconds, instead of the policy's `timeout`. None means
                 that the policy decides.

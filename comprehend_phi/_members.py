@@ -72,7 +72,8 @@ def decode(cls: type[AttrsInstance], members: Any, *, owner: str, field: str) ->
         reason = f"must contain {', '.join(missing)}"
     elif unknown := len(members.keys() - names.keys()):
         # The names of unknown members may be values in the wrong place, so nothing shows them.
-        reason = f"must contain no other members than {', '.join(names)}; {unknown} must go"
+        members_are = "members" if unknown > 1 else "member"
+        reason = f"contains {unknown} unknown {members_are}; the known ones are {', '.join(names)}"
     else:
         return {names[member]: value for member, value in members.items()}
     raise RequestValidationError(owner=owner, field=field, shape=_MEMBERS.name, reason=reason)

@@ -59,7 +59,7 @@ def _character_problem(others: re.Pattern[str], allowed: str, value: str) -> str
     """Check a pattern that repeats one class of characters. `others` finds any other character."""
     if (found := others.search(value)) is None:
         return None
-    return f"must consist of {allowed}; {_describe(value, found.start())}"
+    return f"may only contain {allowed}; {_describe(value, found.start())}"
 
 
 _ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
@@ -74,7 +74,7 @@ def _name_problem(value: str) -> str | None:
         # \p{L}, \p{Z} and \p{N} are the general categories that begin with these letters.
         if unicodedata.category(character)[0] not in "LZN" and character not in _NAME_PUNCTUATION:
             return (
-                "must consist of Unicode letters, separators and numbers and _.:/=+-%@;"
+                "may only contain Unicode letters, separators and numbers and _.:/=+-%@;"
                 f" {_describe(value, index)}"
             )
     return None
@@ -93,7 +93,7 @@ def _s3_key_problem(value: str) -> str | None:
 
 
 def _s3_uri_problem(value: str) -> str | None:
-    return None if value.startswith("s3://") else "must be like s3://bucket/key"
+    return None if value.startswith("s3://") else "must look like s3://bucket/key"
 
 
 MAX_TEXT_BYTES = 20_000  # of DetectPHI
@@ -249,7 +249,9 @@ S3_BUCKET = StringShape(
     3,
     63,
     _BUCKET_PATTERN,
-    rule=partial(_character_problem, re.compile(r"[^0-9a-z.\-_]"), "0-9, a-z and .-_"),
+    rule=partial(
+        _character_problem, re.compile(r"[^0-9a-z.\-_]"), "a-z, 0-9, dots, hyphens and underscores"
+    ),
 )
 S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
 TEXT = StringShape("str")

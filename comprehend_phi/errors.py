@@ -379,7 +379,7 @@ class TransportError(_CallError):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MalformedResponseError(TransportError):
-    """The response is cut, cannot be decoded, or lacks something it must contain.
+    """The response is truncated, cannot be decoded, or lacks something it must contain.
 
     Attributes, in addition to those of `TransportError`:
         status_code: the HTTP status of the response, or None.
@@ -470,7 +470,7 @@ class JobMismatchError(JobError):
 
 
 class WaitTimeout(JobError, TimeoutError):
-    """The job had not ended when the wait's timeout ran out. The job goes on.
+    """The job had not ended when the wait's timeout ran out. The job is still running.
 
     Attributes, in addition to `job`:
         timeout: the timeout, in seconds.
@@ -488,7 +488,8 @@ class WaitTimeout(JobError, TimeoutError):
         failure = f" The last poll failed: {self.last_poll_error}" if self.last_poll_error else ""
         return (
             f"Job {self.job.job_id} was still {self.job.job_status} after {self.timeout:g} seconds."
-            f" It goes on; call client.job({self.job.job_id!r}).wait() to wait longer.{failure}"
+            f" The job is still running; call client.job({self.job.job_id!r}).wait() to keep"
+            f" waiting.{failure}"
         )
 
 

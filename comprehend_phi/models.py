@@ -209,7 +209,7 @@ def _folder(key: str | None) -> str:
 
 
 def request_token(*parts: str) -> str:
-    """Return the `client_request_token` that stands for these parts: always the same 64 hex digits.
+    """Return a token for these parts. The same parts always give the same 64 hex digits.
 
     Use it in a program that keeps no state but must not start its job twice when you run it again.
     The same parts mean the same job, so include everything that distinguishes two jobs:
@@ -258,7 +258,7 @@ class StartPHIDetectionJobRequest:
 
         attrs.evolve(request, job_name="again", client_request_token=str(uuid.uuid4()))
 
-    `request_token` makes a token that a later process can make again.
+    `request_token` makes a token that a later process can compute again.
 
     Attributes:
         input_data_config: the location of the notes.

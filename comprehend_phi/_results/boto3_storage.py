@@ -104,7 +104,7 @@ class Boto3Storage:
             answer: Mapping[str, Any] = client.list_objects_v2(**members)
             objects = objects_in(answer)
             below = [entry["Prefix"] for entry in answer.get("CommonPrefixes", [])]
-            # Without this check, a response that was cut off, or that S3 did not send, would look
+            # Without this check, a truncated response, or that S3 did not send, would look
             # like an empty folder.
             if answer.get("KeyCount") != len(objects) + len(below):
                 raise InvalidResponse("its KeyCount does not match its keys")
@@ -185,7 +185,7 @@ def _body_of(
 
     answer = client.get_object(Bucket=bucket, Key=key)
     with closing(answer["Body"]) as body:
-        # Without a length, a body that was cut off would look complete.
+        # Without a length, a truncated body would look complete.
         if "ContentLength" not in answer:
             raise InvalidResponse("it has no Content-Length")
         try:

@@ -27,7 +27,7 @@ _MAX_FAILURES_IN_A_ROW = 100
 
 
 class FailedNotes:
-    """The notes that could not be delivered. Reading goes on without them.
+    """The notes that could not be delivered. Reading continues without them.
 
     Attributes:
         delivered: the number of notes that were delivered.

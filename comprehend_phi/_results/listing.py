@@ -258,7 +258,8 @@ class Listing:
         )
         if folder is None:
             raise MissingManifestError(
-                f"job {self.job.job_id} is {self.job.job_status} and has no output folder here",
+                f"job {self.job.job_id} is {self.job.job_status}: there is no output folder for it"
+                " here",
                 bucket=self.output_bucket,
                 key=folder_key(self._output_key),
                 job_id=self.job.job_id,

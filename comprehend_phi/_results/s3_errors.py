@@ -1,4 +1,4 @@
-"""What an error of S3 says about the results: one object, the bucket or the caller is to blame."""
+"""Classify an S3 error: the object, the bucket or the caller is at fault."""
 
 from __future__ import annotations
 

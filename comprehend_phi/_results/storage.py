@@ -81,7 +81,7 @@ class Storage(Protocol):
 
         Raises:
             MissingObjectError: the bucket has no such key.
-            UnreadableObjectError: S3 refuses to return the object, or its body was cut off on
+            UnreadableObjectError: S3 refuses to return the object, or its body was truncated on
                 every attempt.
             MissingBucketError: the bucket does not exist.
             ServiceError, TransportError: all attempts failed. If the error has a `key`, other

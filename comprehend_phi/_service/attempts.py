@@ -62,7 +62,7 @@ def run_attempt(send: Callable[[], _T], operation: str, params: Params) -> _T:
 
 
 def track_tries(client: BaseClient) -> None:
-    """Let `run_attempt` know about every request of a boto3 client that may retry on its own."""
+    """Report every request of a self-retrying boto3 client to `run_attempt`."""
     client.meta.events.register(
         "response-received.comprehendmedical", _note_try, unique_id="comprehend_phi"
     )

@@ -138,8 +138,8 @@ def decode_describe(response: _Structure) -> JobProperties:
 def decode_list(response: _Structure) -> JobPage:
     """Decode a ListPHIDetectionJobs response.
 
-    Raise `InvalidResponse` if the list is missing. An empty list is valid. From a response that was
-    cut, botocore makes an empty map, which would otherwise read as "no jobs".
+    Raise `InvalidResponse` if the list is missing. An empty list is valid. From a truncated
+    response, botocore makes an empty map, which would otherwise read as "no jobs".
     """
     name = "ComprehendMedicalAsyncJobPropertiesList"
     jobs = cast("list[_Structure] | None", _member(response, name, list))

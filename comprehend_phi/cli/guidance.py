@@ -1,4 +1,4 @@
-"""Starting, awaiting and reading a job, with advice on how to continue if that ends early."""
+"""Starting, waiting for and reading a job, with advice on how to continue if that ends early."""
 
 from __future__ import annotations
 

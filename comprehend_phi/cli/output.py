@@ -1,8 +1,8 @@
 """What the command line prints, and on which stream.
 
 Results go to stdout. Everything else goes to stderr. A stream that is not a terminal gets plain
-lines, which are never cut or wrapped. Text from the service or from S3 is printed with its control
-characters escaped: they could steer the terminal, and an error is one line.
+lines, which are never truncated or wrapped. Text from the service or from S3 is printed with its
+control characters escaped: they could steer the terminal, and an error is one line.
 """
 
 from __future__ import annotations

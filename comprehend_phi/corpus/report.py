@@ -216,7 +216,7 @@ class InputCheckError(ComprehendPHIError):
 class IncompleteCheckError(ComprehendPHIError):
     """Some notes could not be read, so the report does not cover their content.
 
-    The message names up to 20 of them by bucket and key, because somebody has to fix them.
+    The message names up to 20 of them by bucket and key, so that you can find and fix them.
 
     Attributes:
         report: everything that is known. `characters` is None, and the units of unread notes are
@@ -243,7 +243,7 @@ class IncompleteCheckError(ComprehendPHIError):
         more = self.failed_count - len(reasons)
         shown = "; ".join(reasons) + (f"; and {more} more" if more > 0 else "")
         files = "1 note" if self.failed_count == 1 else f"{self.failed_count} notes"
-        return f"{files} of s3://{self.bucket} could not be read: {shown}"
+        return f"{files} in s3://{self.bucket} could not be read: {shown}"
 
 
 def _price(value: object) -> Decimal:
@@ -253,7 +253,7 @@ def _price(value: object) -> Decimal:
             return price
         reason = "must be finite and not negative"
     else:
-        reason = f"must be a Decimal, not {type(value).__name__}"
+        reason = f"must be a number, not {type(value).__name__}"
     raise RequestValidationError(
         owner="estimate_cost", field="price_per_unit", shape="US dollars", reason=reason
     )

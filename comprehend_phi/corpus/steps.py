@@ -1,7 +1,7 @@
 """The steps of a check, and two ways to run them: blocking, and in an event loop.
 
 The steps are a generator, which submits calls to a pool of threads and yields their futures.
-Whoever runs the steps waits for each future and sends back the result, or throws what the call
+The caller waits for each future and sends back the result, or throws what the call
 raised.
 """
 
@@ -36,7 +36,7 @@ Steps = Generator[Future[Any], Any, InputReport]
 _Result = TypeVar("_Result")
 
 _MOST_FAILED = 1_000  # unread notes that the error names
-_OUTAGE = 100  # our rule: S3 failed for so many notes in a row, although each request was retried
+_OUTAGE = 100  # our rule: S3 failed for this many notes in a row, although each request was retried
 
 _ARCHIVED = "InvalidObjectState"  # S3's code for archived objects
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -144,12 +144,12 @@ class InputCheck:
                 has_input = has_input and bucket != self._bucket
             else:
                 if region not in (None, self._region):
-                    detail = f"the {role} is in {region}, and the client uses {self._region}"
+                    detail = f"the {role} is in {region}, but the client uses {self._region}"
                     self._tally.add_problem(ProblemCode.WRONG_REGION, None, detail)
         return has_input
 
     def _add_missing_bucket(self, role: str) -> None:
-        self._tally.add_problem(ProblemCode.NO_SUCH_BUCKET, None, f"there is no such {role}")
+        self._tally.add_problem(ProblemCode.NO_SUCH_BUCKET, None, f"the {role} does not exist")
 
     def _check_files(self, pool: Pool) -> Generator[Future[Any], Any, None]:
         """List the input location and what is beside it, page by page."""
@@ -259,5 +259,10 @@ def _content(storage: Boto3Storage, bucket: str, file: ListedObject) -> NoteCont
     if text.startswith("\ufeff"):
         problems.append((ProblemCode.BYTE_ORDER_MARK, "the text begins with U+FEFF"))
     if nuls := text.count("\0"):
-        problems.append((ProblemCode.NUL_CHARACTER, f"{nuls} times U+0000"))
+        problems.append(
+            (
+                ProblemCode.NUL_CHARACTER,
+                f"U+0000 occurs {nuls} times" if nuls > 1 else "U+0000 occurs once",
+            )
+        )
     return NoteContent(len(text), tuple(problems))

@@ -77,7 +77,7 @@ def _read(job: Job, store: ObjectStore, limits: Limits) -> Iterator[tuple[str, s
         total += len(body)
         if total > limits.total_bytes:
             raise JobFailure(
-                f"The job's files are larger than {limits.total_bytes} bytes together."
+                f"Together, the job's files are larger than {limits.total_bytes} bytes."
             )
         if name == key:
             path = name.rpartition("/")[2]

@@ -170,7 +170,7 @@ class LocalService:
         return Counter(request.operation for request in list(self.received))[operation]
 
     def reset(self) -> None:
-        """Forget all jobs, tokens, scheduled faults and received requests. Random faults go on."""
+        """Forget jobs, tokens, scheduled faults and received requests. Random faults continue."""
         with self._lock:
             self.received.clear()
             self._jobs.clear()

@@ -92,7 +92,7 @@ def test_check_reports_what_it_can_if_a_note_cannot_be_read(
         "1 file, 70 bytes",
         "The job would cost $0.0014 to $0.0014: 1 to 1 units at $0.0014 each",
     ]
-    assert done.error.startswith("1 note of s3://hospital-notes could not be read: Unreadable")
+    assert done.error.startswith("1 note in s3://hospital-notes could not be read: Unreadable")
     assert "notes/one.txt" in done.error
 
 
@@ -156,7 +156,7 @@ def test_more_keys_than_a_line_shows_are_counted(
 
 @pytest.mark.parametrize("option", ["--price", "--max-cost"])
 @pytest.mark.parametrize("value", ["-1", "1.x", "nan", "inf", ""])
-def test_what_is_no_price_is_wrong_usage(
+def test_an_invalid_price_is_wrong_usage(
     run: Run, shell: Shell, endpoint: Endpoint, option: str, value: str
 ) -> None:
     check, start = ("check", f"s3://{shell.bucket}/good"), ("start", *shell.start("good"))

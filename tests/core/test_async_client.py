@@ -325,7 +325,7 @@ def test_the_event_loop_runs_on_while_all_threads_wait_for_the_service(
     async def main() -> None:
         async with AsyncPHIClient(endpoint_url=gated.endpoint_url) as client:
             calls = [asyncio.create_task(describe(client)) for _ in range(50)]
-            # Were a call to block the loop, this would never come to an end.
+            # If a call blocked the loop, this would never end.
             await gate.holding(25)
             assert not any(call.done() for call in calls)
             gate.open.set()
@@ -362,7 +362,7 @@ def test_the_default_threads_of_the_loop_are_not_used(
 ) -> None:
     async def main() -> None:
         blocked = threading.Event()
-        # More than the default executor has: whoever needs it, waits for ever.
+        # These take all threads of the default executor, so a client that needed one would hang.
         taken = [asyncio.create_task(asyncio.to_thread(blocked.wait, 60)) for _ in range(40)]
         async with connect() as client:
             job = await client.submit(request_)
@@ -451,7 +451,7 @@ def test_a_start_that_backs_off_while_the_client_is_closed_says_what_is_known(
         client = connect(clock=clock)
         start = asyncio.create_task(client.start_phi_detection_job(request_))
         await clock.asleep.acquire()
-        await client.close()  # which does not wait for the backoff to end, and ends it
+        await client.close()  # ends the backoff instead of waiting for it
         with pytest.raises(ClientClosedError, match="this client is closed") as caught:
             await start
         assert caught.value.outcome_unknown
@@ -954,7 +954,7 @@ def test_results_are_returned_with_their_manifest_loaded(
             await job.wait()
             results = await job.results()
             before = len(asked)
-            # Properties: were they to ask S3, the event loop would stand still meanwhile.
+            # These are properties. If they asked S3, they would block the event loop.
             assert results.manifest.unprocessed_files_count == 1
             assert [file.input_key for file in results.unprocessed] == ["notes/bad.txt"]
             assert len(asked) == before
@@ -995,7 +995,7 @@ def test_a_missing_list_of_unprocessed_files_raises_when_it_is_used(
             body = s3.get_object(Bucket=bucket, Key=lost)["Body"].read()
             s3.delete_object(Bucket=bucket, Key=lost)
             results = await job.results()
-            # Results say what was there when they were loaded, however often they are asked.
+            # Results do not change after they were loaded, even if S3 does.
             s3.put_object(Bucket=bucket, Key=lost, Body=body)
             for _ in range(2):
                 with pytest.raises(IncompleteResultsError):

@@ -144,8 +144,8 @@ def test_from_dict_rejects_other_objects_than_mappings(wrong: Any) -> None:
         Entity.from_dict(wrong)
 
     assert str(caught.value) == (
-        f"Entity.from_dict.members (Mapping) must be a Mapping, not {type(wrong).__name__}; pass an"
-        " item of Entities from a response of boto3, for example"
+        f"Entity.from_dict.members (Mapping) must be a Mapping, not {type(wrong).__name__}; for"
+        " example, pass an item of `Entities` from a boto3 response"
     )
 
 

@@ -615,7 +615,7 @@ def test_a_timeout_shows_the_state_the_time_and_the_next_step() -> None:
     shown = str(WaitTimeout(a_job("IN_PROGRESS"), timeout=90.0))
 
     assert "was still IN_PROGRESS after 90 seconds." in shown
-    assert shown.endswith(f"client.job('{'0' * 32}').wait() to wait longer.")
+    assert shown.endswith(f"client.job('{'0' * 32}').wait() to keep waiting.")
 
 
 def test_a_timeout_shows_why_the_last_poll_failed() -> None:

@@ -308,8 +308,8 @@ def test_a_wait_timeout_names_the_last_status_and_how_to_continue(
     assert (error.job.job_id, error.job.job_status) == (job.job_id, JobStatus.IN_PROGRESS)
     assert error.last_poll_error is None
     assert str(error) == (
-        f"Job {job.job_id} was still IN_PROGRESS after 100 seconds. It goes on; call"
-        f" client.job('{job.job_id}').wait() to wait longer."
+        f"Job {job.job_id} was still IN_PROGRESS after 100 seconds. The job is still running; call"
+        f" client.job('{job.job_id}').wait() to keep waiting."
     )
 
 

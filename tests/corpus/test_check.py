@@ -127,7 +127,7 @@ def test_a_price_may_be_zero() -> None:
 
 
 @pytest.mark.parametrize("price", ["0.0014", None, True, -1, float("nan"), Decimal("Infinity")])
-def test_a_price_that_is_none_is_refused(price: Any) -> None:
+def test_anything_but_a_valid_price_is_refused(price: Any) -> None:
     report = check_objects([], a_request())
     with pytest.raises(RequestValidationError, match=r"estimate_cost\.price_per_unit"):
         report.estimate_cost(price)
@@ -207,7 +207,7 @@ def test_an_error_that_is_ignored_raises_nothing() -> None:
 
 
 @pytest.mark.parametrize("ignore", ["TOO_LARGE", ["TO_LARGE"], None, [1]])
-def test_what_is_no_collection_of_codes_cannot_be_ignored(ignore: Any) -> None:
+def test_ignore_rejects_anything_but_codes(ignore: Any) -> None:
     with pytest.raises(RequestValidationError, match=r"raise_for_problems\.ignore"):
         report_with("TOO_LARGE").raise_for_problems(ignore)
 
@@ -233,7 +233,7 @@ def test_the_dict_of_a_report_is_json() -> None:
     }
 
 
-def test_a_report_keeps_a_thousand_problems_of_each_code_and_hands_on_all() -> None:
+def test_a_report_keeps_a_thousand_problems_of_each_code_and_passes_on_all() -> None:
     seen: list[InputProblem] = []
     objects = [(f"notes/{number}.pdf", 0) for number in range(1_500)]
     report = check_objects(objects, a_request(), on_problem=seen.append)
@@ -276,7 +276,7 @@ def test_a_key_that_utf_8_cannot_encode_is_checked() -> None:
     "objects",
     [["notes/a"], [("notes/a",)], [("notes/a", "1")], [("notes/a", -1)], [(b"notes/a", 1)]],
 )
-def test_what_is_no_object_is_refused(objects: Any) -> None:
+def test_check_objects_rejects_anything_but_keys_with_sizes(objects: Any) -> None:
     with pytest.raises(RequestValidationError, match=r"check_objects\.objects"):
         check_objects(objects, a_request())
 
@@ -571,7 +571,7 @@ def test_the_error_names_a_thousand_unread_notes_and_counts_all(check: Check, co
         check(a_request(), read_notes=True, client={"s3_client": Listing(count)})
     error = caught.value
     assert (error.failed_count, len(error.failed)) == (count, 1_000)
-    assert str(error).startswith(f"{count} notes of s3://hospital-notes could not be read: Unread")
+    assert str(error).startswith(f"{count} notes in s3://hospital-notes could not be read: Unread")
     assert str(error).endswith(f"; and {count - 20} more")
     assert len(str(error)) < 10_000
 
@@ -605,7 +605,7 @@ def test_closing_the_client_ends_the_check() -> None:
     assert listing.pages == 1
 
 
-def test_progress_is_told_after_each_page(check: Check) -> None:
+def test_progress_is_reported_after_each_page(check: Check) -> None:
     told: list[int] = []
     check(a_request(), client={"s3_client": Listing(2_500)}, on_progress=told.append)
     assert told == [1_000, 2_000, 2_500, 2_500]
@@ -709,7 +709,7 @@ def test_a_report_and_its_errors_pickle() -> None:
     assert (error.report, error.codes) == (report, ("TOO_LARGE",))
     incomplete = IncompleteCheckError(report, bucket="b", failed={"k": "why"}, failed_count=30)
     assert str(pickle.loads(pickle.dumps(incomplete))) == str(incomplete)
-    assert str(incomplete) == "30 notes of s3://b could not be read: why; and 29 more"
+    assert str(incomplete) == "30 notes in s3://b could not be read: why; and 29 more"
 
 
 def test_importing_the_package_imports_no_boto3() -> None:

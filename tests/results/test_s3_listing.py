@@ -134,9 +134,20 @@ def test_both_parsers_find_the_same_objects(
         page(contents("").replace("<Key></Key>", "")),
         page(contents("a") + "</Contents>"),
     ],
-    ids=range(10),
+    ids=[
+        "empty body",
+        "another root element",
+        "truncated",
+        "Size not closed",
+        "folder between objects",
+        "Size in words",
+        "empty Size",
+        "no Size",
+        "no Key",
+        "surplus closing tag",
+    ],
 )
-def test_what_is_unusual_is_left_to_botocore(listings: Listings, body: bytes) -> None:
+def test_an_unusual_listing_is_left_to_botocore(listings: Listings, body: bytes) -> None:
     listings.body = body
     theirs, ours = listings.outcomes()
     assert ours == theirs

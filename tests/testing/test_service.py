@@ -663,7 +663,7 @@ def test_a_job_whose_files_are_too_large_together_fails(clock: FakeClock) -> Non
     service = LocalService(storage, clock=clock, job_seconds=300, limits=limits)
     job = finished(service, clock)
     assert job["JobStatus"] == "FAILED"
-    assert job["Message"] == "The job's files are larger than 3 bytes together."
+    assert job["Message"] == "Together, the job's files are larger than 3 bytes."
 
 
 def test_there_are_ten_job_slots(service: LocalService, clock: FakeClock) -> None:
