@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._adoption import find_job, name_filter
-from ._clock import ClientClock, Clock, SystemClock
+from ._client_clock import ClientClock
+from ._clock import Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
 from ._process import PerProcess, import_before_threads
@@ -24,6 +25,8 @@ from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
+from ._service.pages import Pages
+from ._service.start_check import check_start
 from ._splitting import Piece, merge, split
 from ._threads import Pool, join_pools, run_in_thread
 from .models import (
@@ -141,7 +144,7 @@ class AsyncPHIClient:
 
         Raises the same errors and issues the same warnings as `PHIClient.start_phi_detection_job`.
         """
-        operations.check_start("start_phi_detection_job", request)
+        check_start("start_phi_detection_job", request)
         return await self._call(operations.START, request)
 
     async def describe_phi_detection_job(self, job_id: str) -> JobProperties:
@@ -165,7 +168,7 @@ class AsyncPHIClient:
     async def _pages(
         self, request: ListPHIDetectionJobsRequest | None
     ) -> AsyncGenerator[JobProperties, None]:
-        pages = operations.Pages()
+        pages = Pages()
         while request is not None:
             page = await self._call(operations.LIST, request)
             for job in page.jobs:
@@ -218,7 +221,7 @@ class AsyncPHIClient:
 
         Raises the same errors and issues the same warnings as `start_phi_detection_job`.
         """
-        operations.check_start("submit", request)
+        check_start("submit", request)
         response = await self._call(operations.START, request)
         return AsyncJob(response.job_id, self, self._clock)
 
@@ -228,7 +231,7 @@ class AsyncPHIClient:
         Follows the same rules, raises the same errors and issues the same warnings as
         `PHIClient.find_or_submit`.
         """
-        operations.check_start("find_or_submit", request)
+        check_start("find_or_submit", request)
         jobs = self.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
         found = find_job(request, [job async for job in jobs])
         if isinstance(found, StartPHIDetectionJobRequest):

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._adoption import find_job, name_filter
-from ._clock import ClientClock, Clock, SystemClock
+from ._client_clock import ClientClock
+from ._clock import Clock, SystemClock
 from ._jobs import Job
 from ._logs import job_context
 from ._process import PerProcess
@@ -15,6 +16,8 @@ from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
+from ._service.pages import Pages
+from ._service.start_check import check_start
 from .models import (
     DescribePHIDetectionJobRequest,
     DetectPHIRequest,
@@ -154,7 +157,7 @@ class PHIClient:
             PlaintextOutputWarning: the request has no `kms_key`.
             OverlappingLocationsWarning: one of the request's locations is inside the other.
         """
-        operations.check_start("start_phi_detection_job", request)
+        check_start("start_phi_detection_job", request)
         return self._call(operations.START, request)
 
     def describe_phi_detection_job(self, job_id: str) -> JobProperties:
@@ -187,7 +190,7 @@ class PHIClient:
         return self._pages(first)
 
     def _pages(self, request: ListPHIDetectionJobsRequest | None) -> Iterator[JobProperties]:
-        pages = operations.Pages()
+        pages = Pages()
         while request is not None:
             page = self._call(operations.LIST, request)
             for job in page.jobs:
@@ -262,7 +265,7 @@ class PHIClient:
 
         Raises the same errors and issues the same warnings as `start_phi_detection_job`.
         """
-        operations.check_start("submit", request)
+        check_start("submit", request)
         return Job(self._call(operations.START, request).job_id, self, self._clock)
 
     def find_or_submit(self, request: StartPHIDetectionJobRequest) -> Job:
@@ -291,7 +294,7 @@ class PHIClient:
 
         Warns: see `start_phi_detection_job`.
         """
-        operations.check_start("find_or_submit", request)
+        check_start("find_or_submit", request)
         jobs = self.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
         found = find_job(request, list(jobs))
         if isinstance(found, StartPHIDetectionJobRequest):

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ._clock import this_thread
+from ._client_clock import this_thread
 from ._process import PerProcess
 from .errors import ClientClosedError
 

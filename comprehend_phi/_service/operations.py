@@ -6,18 +6,14 @@ To see what the service can do, read the table.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from .._logs import log
 from .._members import encode
-from .._shapes import check_argument
-from ..errors import MalformedResponseError, OverlappingLocationsWarning, PlaintextOutputWarning
 from ..models import (
-    START_REQUEST,
     DescribePHIDetectionJobRequest,
     DetectPHIRequest,
     JobPage,
@@ -137,65 +133,3 @@ DETECT: Operation[DetectPHIRequest, DetectPHIResponse] = Operation(
     decode=codec.decode_detect,
     check=_check_entities,
 )
-
-
-def check_start(method: str, request: StartPHIDetectionJobRequest) -> None:
-    """Check the request that a method of a client is about to send, and warn the method's caller.
-
-    Call this from the method itself, before it sends anything: then the warnings show the user's
-    line, and a warning that is an error starts no job.
-
-    Args:
-        method: the name of the client's method, for the error.
-        request: the argument of the method.
-
-    Raises:
-        RequestValidationError: `request` is not a request.
-    """
-    check_argument(method, "request", START_REQUEST, request)
-    if request.kms_key is None:
-        warnings.warn(
-            "This job has no kms_key, so the service writes its results in plain text. The results"
-            " quote protected health information. Set kms_key on the request.",
-            PlaintextOutputWarning,
-            stacklevel=3,
-        )
-    if request.locations_overlap:
-        warnings.warn(
-            "The input and output locations of this job overlap, so a later job could read its"
-            " results as notes. Use two buckets, or two folders that do not contain each other.",
-            OverlappingLocationsWarning,
-            stacklevel=3,
-        )
-
-
-class Pages:
-    """Follow the pages of one list."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def next_request(
-        self, request: ListPHIDetectionJobsRequest, page: JobPage
-    ) -> ListPHIDetectionJobsRequest | None:
-        """Return the request for the next page, or None if `page` is the last one.
-
-        Args:
-            request: the request that returned `page`.
-            page: the page.
-
-        Raises:
-            MalformedResponseError: the service repeated a NextToken, so the list would never end.
-        """
-        token = page.next_token
-        if token is None:
-            return None
-        if token in self._seen:
-            raise MalformedResponseError(
-                operation=LIST.name,
-                reason="the service repeated a NextToken, so the list would never end",
-                outcome_unknown=False,
-                retryable=False,
-            )
-        self._seen.add(token)
-        return evolve(request, next_token=token)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from comprehend_phi import ClientClosedError, SystemClock
-from comprehend_phi._clock import ClientClock
+from comprehend_phi._client_clock import ClientClock
 from comprehend_phi._threads import Call, Pool, join_pools, map_in_order, run_in_thread
 from comprehend_phi.testing import FakeClock
 

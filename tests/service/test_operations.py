@@ -35,6 +35,8 @@ from comprehend_phi._members import encode
 from comprehend_phi._service import operations
 from comprehend_phi._service.attempts import track_tries
 from comprehend_phi._service.operations import Operation
+from comprehend_phi._service.pages import Pages
+from comprehend_phi._service.start_check import check_start
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
     JobPage,
@@ -397,7 +399,7 @@ OVERLAPPING = attrs.evolve(
 
 def start(request: Any) -> None:
     """Check a request as the method of a client does."""
-    operations.check_start("start", request)
+    check_start("start", request)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +432,7 @@ def test_a_start_without_a_request_is_refused() -> None:
 
 def test_the_next_request_asks_for_the_next_page() -> None:
     first = ListPHIDetectionJobsRequest(max_results=7)
-    pages = operations.Pages()
+    pages = Pages()
 
     second = pages.next_request(first, JobPage(jobs=(), next_token="2"))
 
@@ -438,7 +440,7 @@ def test_the_next_request_asks_for_the_next_page() -> None:
 
 
 def test_there_is_no_request_after_the_last_page() -> None:
-    pages = operations.Pages()
+    pages = Pages()
 
     assert pages.next_request(ListPHIDetectionJobsRequest(), JobPage(jobs=())) is None
 
@@ -446,7 +448,7 @@ def test_there_is_no_request_after_the_last_page() -> None:
 def test_a_repeated_next_token_is_an_error() -> None:
     request = ListPHIDetectionJobsRequest()
     page = JobPage(jobs=(), next_token="2")
-    pages = operations.Pages()
+    pages = Pages()
     pages.next_request(request, page)
 
     with pytest.raises(MalformedResponseError, match="repeated a NextToken") as caught:
