@@ -28,6 +28,7 @@ TESTS = {
     "_service/connection": "service/test_connection",
     "_results/boto3_storage": "results/test_storage results/test_obstore_storage",
     "_results/completeness": "results/test_streams",
+    "_results/outages": "results/test_streams corpus/test_check",
     "_results/decoding": "results/test_streams core/test_leaks",
     "_results/documents": "results/test_streams core/test_leaks",
     "_service/failures": "service/test_failures service/test_operations service/test_transport",

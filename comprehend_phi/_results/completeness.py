@@ -1,4 +1,4 @@
-"""Whether all notes of a job were delivered, and when reading must stop early."""
+"""Whether all notes of a job were delivered."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ from ..errors import (
 )
 from .file_list import File
 from .listing import Listing
+from .outages import OutageDetector
 
 # The errors in which reading one note can end.
 ReadError = RedactionError | ResultsError | ServiceError | TransportError
 READ_ERRORS = (RedactionError, ResultsError, ServiceError, TransportError)
-
-# If S3 fails for this many notes in a row, although each request was retried, reading stops. Our
-# rule.
-_MAX_FAILURES_IN_A_ROW = 100
 
 
 class FailedNotes:
@@ -41,18 +38,15 @@ class FailedNotes:
         self.count: int = 0
         self.missing: list[str] = []
         self.reasons: dict[str, str] = {}
-        self._in_a_row = 0
+        self._outages = OutageDetector()
 
     def must_stop(self, error: ReadError) -> bool:
         """Return whether reading must stop because other notes would probably fail, too."""
-        # Without a key, the error is about the bucket, the credentials or the client.
-        if not isinstance(error, RedactionError) and error.key is None:
-            return True
-        return _is_outage(error) and self._in_a_row + 1 == _MAX_FAILURES_IN_A_ROW
+        return self._outages.must_stop(error)
 
     def record(self, file: File, error: ReadError) -> None:
         """Record that a note failed."""
-        self._in_a_row = self._in_a_row + 1 if _is_outage(error) else 0
+        self._outages.record(error)
         self.count += 1
         if isinstance(error, MissingObjectError):
             self.missing.append(file.output_key)
@@ -61,11 +55,7 @@ class FailedNotes:
     def record_success(self) -> None:
         """Record that a note was delivered."""
         self.delivered += 1
-        self._in_a_row = 0
-
-
-def _is_outage(error: ReadError) -> bool:
-    return isinstance(error, (ServiceError, TransportError))
+        self._outages.record_success()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._results.layout import folder_key
+from .._results.outages import OutageDetector
 from .._results.storage import ListedObject, Page
 from .._threads import Pool, map_in_order
 from ..errors import (
@@ -36,7 +37,6 @@ Steps = Generator[Future[Any], Any, InputReport]
 _Result = TypeVar("_Result")
 
 _MOST_FAILED = 1_000  # unread notes that the error names
-_OUTAGE = 100  # our rule: S3 failed for this many notes in a row, although each request was retried
 
 _ARCHIVED = "InvalidObjectState"  # S3's code for archived objects
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -210,7 +210,7 @@ class InputCheck:
                         raise
                     tally.add_price(file.size)
                 else:
-                    unread.in_a_row = 0
+                    unread.outages.record_success()
                     for code, detail in content.problems:
                         tally.add_problem(code, file.key, detail)
                     if content.characters is not None:
@@ -223,23 +223,19 @@ class _Unread:
     Attributes:
         count: how many there are.
         reasons: the reasons for the first of them, by key.
-        in_a_row: how many notes S3 has failed for since it last returned one.
+        outages: decides whether another note may still be readable.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.reasons: dict[str, str] = {}
-        self.in_a_row = 0
+        self.outages = OutageDetector()
 
     def add(self, key: str, error: ResultsError | ServiceError | TransportError) -> bool:
         """Add a note. Return False if no other note can be expected to be readable."""
-        # Without a key, the error concerns the bucket, the credentials or the client.
-        if error.key is None:
+        if self.outages.must_stop(error):
             return False
-        is_outage = isinstance(error, (ServiceError, TransportError))
-        self.in_a_row = self.in_a_row + 1 if is_outage else 0
-        if self.in_a_row == _OUTAGE:
-            return False
+        self.outages.record(error)
         self.count += 1
         if self.count <= _MOST_FAILED:
             self.reasons[key] = f"{type(error).__name__}: {error}"

@@ -1,0 +1,35 @@
+"""When reading notes must stop early, because S3 would probably fail for the others, too."""
+
+from __future__ import annotations
+
+from ..errors import ComprehendPHIError, ResultsError, ServiceError, TransportError
+
+# If S3 fails for this many notes in a row, although each request was retried, reading stops. Our
+# rule.
+_MAX_FAILURES_IN_A_ROW = 100
+
+
+class OutageDetector:
+    """Counts how many notes S3 has failed for since a note was last read."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def must_stop(self, error: ComprehendPHIError) -> bool:
+        """Return whether reading must stop because of this error."""
+        # Without a key, the error is about the bucket, the credentials or the client.
+        if isinstance(error, (ResultsError, ServiceError, TransportError)) and error.key is None:
+            return True
+        return _is_outage(error) and self._in_a_row + 1 == _MAX_FAILURES_IN_A_ROW
+
+    def record(self, error: ComprehendPHIError) -> None:
+        """Record that a note failed."""
+        self._in_a_row = self._in_a_row + 1 if _is_outage(error) else 0
+
+    def record_success(self) -> None:
+        """Record that a note was read."""
+        self._in_a_row = 0
+
+
+def _is_outage(error: ComprehendPHIError) -> bool:
+    return isinstance(error, (ServiceError, TransportError))
