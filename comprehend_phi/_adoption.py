@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ._results.layout import folder_key
+from ._keys import folder_key
 from ._shapes import JOB_NAME, check_argument
 from .errors import JobMismatchError
 from .models import JobFilter, JobProperties, JobStatus, request_token
@@ -71,11 +71,10 @@ def _differences(request: StartPHIDetectionJobRequest, job: JobProperties) -> tu
         "job_name": job.job_name == request.job_name,
         "input_data_config": shown_source is not None
         and shown_source.s3_bucket == source.s3_bucket
-        and folder_key(shown_source.s3_key or "") == folder_key(source.s3_key or ""),
+        and folder_key(shown_source.s3_key) == folder_key(source.s3_key),
         "output_data_config": shown_target is not None
         and shown_target.s3_bucket == target.s3_bucket
-        and _output_folder(shown_target.s3_key or "", job.job_id)
-        == folder_key(target.s3_key or ""),
+        and _output_folder(shown_target.s3_key or "", job.job_id) == folder_key(target.s3_key),
         "data_access_role_arn": job.data_access_role_arn == request.data_access_role_arn,
         "language_code": job.language_code == request.language_code,
         "kms_key": _is_same_kms_key(request.kms_key, job.kms_key),

@@ -22,6 +22,7 @@ from attrs import Attribute, field, frozen
 from attrs.validators import optional
 
 from . import _shapes
+from ._keys import folder_key
 from ._members import decode, encode
 from ._shapes import InstanceShape, StringShape, check_argument
 from .errors import RequestValidationError
@@ -203,11 +204,6 @@ def _join_uri(bucket: str, key: str | None) -> str:
     return f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
 
 
-def _folder(key: str | None) -> str:
-    """Return the key with a slash at its end, or an empty string for the whole bucket."""
-    return f"{key.removesuffix('/')}/" if key else ""
-
-
 def request_token(*parts: str) -> str:
     """Return a token for these parts. The same parts always give the same 64 hex digits.
 
@@ -334,7 +330,7 @@ class StartPHIDetectionJobRequest:
         source, target = self.input_data_config, self.output_data_config
         if source.s3_bucket != target.s3_bucket:
             return False
-        one, other = _folder(source.s3_key), _folder(target.s3_key)
+        one, other = folder_key(source.s3_key), folder_key(target.s3_key)
         return one.startswith(other) or other.startswith(one)
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from .._keys import folder_key
+
 _FOLDER_NAME = re.compile(r"[^/]*-PHIDetection-([^/]{1,32})")
 
 
@@ -41,11 +43,6 @@ def find_folder(
     if shown.endswith(ending):
         return shown
     return next((folder for folder in folders(shown) if folder.endswith(ending)), None)
-
-
-def folder_key(key: str) -> str:
-    """Return the key with a final slash. The whole bucket's key stays empty."""
-    return key if not key or key.endswith("/") else f"{key}/"
 
 
 class Layout:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from .._keys import folder_key
 from ..errors import (
     IncompleteResultsError,
     JobNotEndedError,
@@ -18,7 +19,7 @@ from ..models import JobProperties, JobStatus
 from .decoding import ListEntry, decode_list, decode_manifest
 from .documents import Manifest, UnprocessedFile
 from .file_list import Entry, File, FileList, PackedList, entries_of, pack
-from .layout import Layout, find_folder, folder_key
+from .layout import Layout, find_folder
 from .storage import JobStorage, Storage
 
 _Item = TypeVar("_Item")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._keys import folder_key
 from .._shapes import InstanceShape, check_argument
 from ..errors import MissingManifestError, MissingObjectError, RequestValidationError
 from ..models import (
@@ -13,7 +14,7 @@ from ..models import (
     unchecked_location,
 )
 from .decoding import decode_input_location, decode_manifest
-from .layout import folder_key, job_id_of
+from .layout import job_id_of
 from .storage import JobStorage, Storage
 
 _LOCATION = InstanceShape(S3Location, "such as S3Location.from_uri('s3://bucket/folder')")
@@ -48,7 +49,7 @@ def properties_at(location: S3Location, storage: Storage) -> JobProperties:
         UnreadableObjectError: the manifest is broken or does not name the input location.
         ResultsError, ServiceError, TransportError: the manifest cannot be read.
     """
-    job_id, folder = job_id_at(location), folder_key(location.key or "")
+    job_id, folder = job_id_at(location), folder_key(location.key)
     bucket, key = location.bucket, f"{folder}Manifest"
     try:
         body = JobStorage(storage, job_id).read(bucket, key).body

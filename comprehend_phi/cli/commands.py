@@ -346,7 +346,7 @@ def detect_text(file: Path, redact: bool, service: Service, as_json: bool) -> in
     with service.client() as client:
         response = client.detect_phi_in_document(text)
     print_response(text, response, redacted=redact, as_json=as_json)
-    return DONE
+    return ExitCode.DONE
 
 
 # --- Commands for a job's state -------------------------------------------------------------------

@@ -11,7 +11,7 @@ from itertools import permutations
 from pathlib import Path
 from secrets import token_hex
 
-from .._results.layout import folder_key
+from .._keys import folder_key
 from ..errors import ResultsError
 from .exits import Exit, ExitCode
 from .output import amount, first_20

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .exits import FAILED, USAGE, Exit
+from .exits import Exit, ExitCode
 from .output import emit_exactly, emit_json, entity_members, show_counts
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def read_text(file: Path) -> str:
     if file != STDIN:
         content = file.read_bytes()
     elif sys.stdin is None:
-        raise Exit(USAGE, "there is no standard input; name a file")
+        raise Exit(ExitCode.USAGE, "there is no standard input; name a file")
     else:
         content = sys.stdin.buffer.read()
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         position = error.start  # the error itself contains the text
-    raise Exit(FAILED, f"the text is not UTF-8 (byte {position})")
+    raise Exit(ExitCode.FAILED, f"the text is not UTF-8 (byte {position})")
 
 
 def print_response(

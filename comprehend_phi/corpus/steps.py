@@ -15,7 +15,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .._results.layout import folder_key
+from .._keys import folder_key
 from .._results.outages import OutageDetector
 from .._results.storage import ListedObject, Page
 from .._threads import Pool, map_in_order

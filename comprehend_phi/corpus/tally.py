@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from .._results.layout import folder_key
+from .._keys import folder_key
 from ..models import StartPHIDetectionJobRequest
 from .limits import ServiceLimits
 from .report import InputProblem, InputReport, ProblemCode
@@ -74,7 +74,7 @@ class Tally:
         self._last_sibling = ""
         self._input_key = request.input_data_config.s3_key or ""
         self._folder = folder_key(self._input_key)
-        output_folder = folder_key(request.output_data_config.s3_key or "")
+        output_folder = folder_key(request.output_data_config.s3_key)
         self._max_path_bytes = MAX_KEY_BYTES - _ADDED_BYTES - len(output_folder.encode())
         source, target = request.input_data_config, request.output_data_config
         if source.s3_bucket == target.s3_bucket and output_folder.startswith(self._folder):

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from .._results.layout import folder_key
+from .._keys import folder_key
 from ..models import JobStatus
 from .rules import Rules
 

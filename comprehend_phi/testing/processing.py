@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._results.layout import folder_key
+from .._keys import folder_key
 from ..models import JobStatus
 from .detector import Detector
 from .jobs import Job, Outcome

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from comprehend_phi._results.layout import Layout, find_folder, folder_key
+from comprehend_phi._keys import folder_key
+from comprehend_phi._results.layout import Layout, find_folder
 
 JOB_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
 NAME = f"123456789012-PHIDetection-{JOB_ID}"

@@ -48,7 +48,7 @@ from comprehend_phi import (
     UnreadableObjectError,
     entity_counts,
 )
-from comprehend_phi._results.layout import folder_key
+from comprehend_phi._keys import folder_key
 from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.storage import StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
@@ -855,7 +855,7 @@ def test_each_note_is_redacted_with_its_own_entities(
     source, target = f"source-{uuid4().hex}", f"target-{uuid4().hex}"
     for name in (source, target):
         s3.create_bucket(Bucket=name)
-    keys = [folder_key(input_key or "") + path for path in sorted(paths)]
+    keys = [folder_key(input_key) + path for path in sorted(paths)]
     for number, key in enumerate(keys):
         # Every second note has a name, so a note that is redacted with another's entities differs.
         body = f"Note {number}\nPatient: {'Jo Sample' if number % 2 else '-'}\n"
