@@ -59,7 +59,7 @@ def _character_problem(others: re.Pattern[str], allowed: str, value: str) -> str
     """Check a pattern that repeats one class of characters. `others` finds any other character."""
     if (found := others.search(value)) is None:
         return None
-    return f"may only contain {allowed}; {_describe(value, found.start())}"
+    return f"must only contain {allowed}; {_describe(value, found.start())}"
 
 
 _ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
@@ -74,7 +74,7 @@ def _name_problem(value: str) -> str | None:
         # \p{L}, \p{Z} and \p{N} are the general categories that begin with these letters.
         if unicodedata.category(character)[0] not in "LZN" and character not in _NAME_PUNCTUATION:
             return (
-                "may only contain Unicode letters, separators and numbers and _.:/=+-%@;"
+                "must only contain Unicode letters, separators and numbers and _.:/=+-%@;"
                 f" {_describe(value, index)}"
             )
     return None

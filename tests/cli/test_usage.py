@@ -41,7 +41,7 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         (("wait", "1", "--poll-seconds", "0"), "--poll-seconds (seconds) must be at least 0.001"),
         (("wait", "1", "--poll-seconds", "inf"), "--poll-seconds (seconds) must be finite"),
         (("start", *WITH_ROLE, "--slot-timeout", "-1"), "--slot-timeout (seconds) must be at le"),
-        (("wait", "Zinnia!"), "JOB_ID (JobId) may only contain"),
+        (("wait", "Zinnia!"), "JOB_ID (JobId) must only contain"),
         (("wait", "1", "--profile", "Zinnia"), "--profile: "),
         (("wait", "1", "--region", "us-east-1\n"), "--region must be a name"),
         (("wait", "1", "--region", "Zinnia east"), "--region must be a name"),
@@ -62,9 +62,9 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
             ("start", LOCATIONS[0], "s3://a-bucket/\udcff", "--role-arn", ROLE),
             "DESTINATION (S3 URI",
         ),
-        (("wait", "\udcff"), "JOB_ID (JobId) may only contain"),
+        (("wait", "\udcff"), "JOB_ID (JobId) must only contain"),
         (("start", "Zinnia", LOCATIONS[1]), "SOURCE must be a URI such as s3://"),
-        (("start", "s3://Zinnia/", LOCATIONS[1]), "SOURCE (S3Bucket) may only contain"),
+        (("start", "s3://Zinnia/", LOCATIONS[1]), "SOURCE (S3Bucket) must only contain"),
         (
             ("detect", LOCATIONS[0], "Zinnia"),
             "DESTINATION must be a URI such as s3://bucket/prefix, or a folder with --local",
@@ -120,7 +120,7 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         (("list", "--before", "2031-02-30"), "--before must be a date"),
         (("list", "--after", ""), "--after must be a date"),
         (("list", "--after", "\udcff"), "--after must be a date"),
-        (("list", "--name", "\udcff"), "--name (JobName) may only contain"),
+        (("list", "--name", "\udcff"), "--name (JobName) must only contain"),
         (("list", "--before", "9999-12-31T23:59:59-14:00"), "--before must be a date"),
     ],
 )
@@ -189,7 +189,7 @@ def test_wrong_usage_of_a_process_exits_with_2(shell: Shell) -> None:
     done = shell.run("start", *LOCATIONS, "--job-name", f"{CANARY}!", "--role-arn", ROLE)
 
     assert (done.code, done.out) == (2, "")
-    assert done.error.startswith("--job-name (JobName) may only contain Unicode letters")
+    assert done.error.startswith("--job-name (JobName) must only contain Unicode letters")
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ def test_the_error_for_a_name_has_the_index_and_unicode_name_of_the_first_bad_ch
 ) -> None:
     error = refusal(cls, field, letter * 4 + character + "," + letter)
 
-    assert "may only contain Unicode letters, separators and numbers" in error.reason
+    assert "must only contain Unicode letters, separators and numbers" in error.reason
     assert f"at index 4 is {named}" in error.reason
     assert letter not in str(error)
 
