@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from attrs import evolve
 
 from .._client import PHIClient
-from .._results.layout import folder_key
+from .._keys import folder_key
 from .._results.storage import ListedObject
 from .._shapes import JOB_NAME, InstanceShape, IntegerShape, check_argument
 from .._threads import Pool, map_in_order
@@ -197,7 +197,7 @@ class _Planning:
         limits: ServiceLimits,
     ) -> None:
         source = request.input_data_config
-        self.folder = folder_key(source.s3_key or "")
+        self.folder = folder_key(source.s3_key)
         # With the final slash, no job reads names that only begin like the folder.
         self._request = evolve(
             request, input_data_config=evolve(source, s3_key=self.folder or None)
@@ -299,7 +299,7 @@ class _Planning:
         source, target = self._request.input_data_config, self._request.output_data_config
         for role, bucket, key in (
             ("input", source.s3_bucket, self.folder),
-            ("output", target.s3_bucket, folder_key(target.s3_key or "")),
+            ("output", target.s3_bucket, folder_key(target.s3_key)),
         ):
             if bucket == staging.bucket and (folder.startswith(key) or key.startswith(folder)):
                 raise PlanError(
