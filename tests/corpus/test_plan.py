@@ -287,7 +287,7 @@ def test_a_missing_output_bucket_is_refused(
     plan: Callable[..., JobPlan], make_request: Callable[..., StartPHIDetectionJobRequest]
 ) -> None:
     target = OutputDataConfig(s3_bucket="no-such-bucket")
-    with pytest.raises(PlanError, match="there is no such output bucket"):
+    with pytest.raises(PlanError, match="the output bucket does not exist"):
         plan(make_request(output_data_config=target))
 
 
@@ -385,7 +385,7 @@ def test_keys_in_a_missing_bucket_are_refused(
     staging: S3Location,
 ) -> None:
     job = make_request(input_data_config=InputDataConfig(s3_bucket="no-such-bucket"))
-    with pytest.raises(PlanError, match="there is no such input bucket"):
+    with pytest.raises(PlanError, match="the input bucket does not exist"):
         plan_keys(client, job, ["1"], name="again", staging=staging)
 
 
