@@ -292,7 +292,7 @@ def test_a_missing_output_bucket_is_refused(
 
 
 def test_a_missing_staging_bucket_is_refused(plan: Callable[..., JobPlan]) -> None:
-    with pytest.raises(PlanError, match="there is no such bucket"):
+    with pytest.raises(PlanError, match="the bucket does not exist"):
         plan(staging=S3Location("no-such-bucket"))
 
 
@@ -301,7 +301,7 @@ def test_a_staging_bucket_in_another_region_is_refused(
 ) -> None:
     region = {"LocationConstraint": "eu-west-1"}
     s3.create_bucket(Bucket="far-away", CreateBucketConfiguration=region)
-    with pytest.raises(PlanError, match="the bucket is in eu-west-1, and the client uses us-east"):
+    with pytest.raises(PlanError, match="the bucket is in eu-west-1, but the client uses us-east"):
         plan(staging=S3Location("far-away"))
 
 
