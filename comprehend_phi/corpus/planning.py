@@ -309,11 +309,11 @@ class _Planning:
         try:
             region = self.storage.region(staging.bucket)
         except MissingBucketError:
-            problem = "there is no such bucket"
+            problem = "the bucket does not exist"
         else:
             if region in (None, self._region):
                 return
-            problem = f"the bucket is in {region}, and the client uses {self._region}"
+            problem = f"the bucket is in {region}, but the client uses {self._region}"
         raise PlanError(f"The staging location cannot be used: {problem}")
 
 
