@@ -54,7 +54,7 @@ LIST = operations.LIST.name
 STOP = operations.STOP.name
 DETECT = operations.DETECT.name
 
-_OPERATION = StringShape("operation", enum=(START, DESCRIBE, LIST, STOP))
+_OPERATION = StringShape("operation", enum=(START, DESCRIBE, LIST, STOP, DETECT))
 _FAULT = InstanceShape(Fault, "comprehend_phi.testing.faults has functions that return one")
 _SECONDS = NumberShape("seconds", 0)
 _SHARE = NumberShape("share", 0, 1)

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from comprehend_phi import RequestValidationError
+from comprehend_phi._service import operations
 from comprehend_phi.testing import LocalServer
+
+OPERATIONS = [
+    each.name for each in vars(operations).values() if isinstance(each, operations.Operation)
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +60,8 @@ def test_the_server_refuses_wrong_arguments(field: str, value: Any) -> None:
     with pytest.raises(RequestValidationError) as caught:
         LocalServer(**{field: value})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_service_accepts_every_operation(operation: str, server: LocalServer) -> None:
+    assert server.service.attempts(operation) == 0
