@@ -143,7 +143,7 @@ def by_obstore(url: str) -> Callable[[], int]:
         endpoint=url,
         region=REGION,
         access_key_id="testing",
-        secret_access_key="testing",  # noqa: S106 - of no server
+        secret_access_key="testing",  # noqa: S106 - an invented one
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
@@ -253,14 +253,14 @@ def measure_memory() -> None:
 def main() -> None:
     """Measure CPU time, then memory, each with a process beside this one."""
     command = [sys.executable, __file__]
-    with subprocess.Popen(  # noqa: S603 - this script, with no shell between
+    with subprocess.Popen(  # noqa: S603 - this script, without a shell
         [*command, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         if server.stdin is None or server.stdout is None or not (url := server.stdout.readline()):
             raise SystemExit("the server did not start")
         measure_time(url.strip())
         server.stdin.close()
-    subprocess.run([*command, "memory"], check=True)  # noqa: S603 - as above
+    subprocess.run([*command, "memory"], check=True)  # noqa: S603 - this script
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def log(level: int, text: str, *args: object, operation: str, **fields: Any) -> 
         level: the level, such as `logging.INFO`.
         text: the message, with `%` placeholders.
         args: the values for the placeholders.
-        operation: the service's name of the operation, or a name of ours, such as `redacted`.
+        operation: the service's name of the operation, or our own name, such as `redacted`.
         fields: the values of other `FIELDS`. The message ends with the ids among them.
     """
     if not _logger.isEnabledFor(level):

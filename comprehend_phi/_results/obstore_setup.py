@@ -80,7 +80,7 @@ def build_store(
     try:
         return _difference(last, key) or _build(last, bucket, key, config, session)
     # For example, an old or new urllib3 or obstore may lack an attribute that is used here.
-    except Exception as cause:  # noqa: BLE001 - boto3 reads alone, whatever failed
+    except Exception as cause:  # noqa: BLE001 - boto3 works without obstore
         return f"obstore cannot be set up like boto3 ({type(cause).__name__})"
 
 
@@ -134,7 +134,7 @@ def _build(last: LastExchange, bucket: str, key: str, config: Any, session: Any)
     def current() -> S3Credential:
         frozen = credentials.get_frozen_credentials()
         if not all(map(_VISIBLE.fullmatch, (frozen.access_key, frozen.token or ""))):
-            # obstore would panic. boto3 sends the request instead and raises an error of ours.
+            # obstore would panic. boto3 sends the request instead and raises a typed error.
             raise ValueError("the credentials contain a character that no HTTP header may contain")
         return {
             "access_key_id": frozen.access_key,

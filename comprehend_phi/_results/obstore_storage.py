@@ -135,7 +135,7 @@ class ObstoreStorage(Boto3Storage):
             answer = obstore.get(store, key)
             found = StoredObject(bytes(answer.bytes()), answer.meta["last_modified"])
         # obstore's messages quote keys and responses. boto3 finds the cause.
-        except Exception as cause:  # noqa: BLE001 - boto3 takes over, whatever failed
+        except Exception as cause:  # noqa: BLE001 - boto3 repeats any failed read
             reason = type(cause).__name__
         else:
             self._repairs = 0

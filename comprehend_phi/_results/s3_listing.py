@@ -65,7 +65,7 @@ def _parsed(contents: bytes, *, is_encoded: bool) -> list[ListedObject] | None:
 
     objects: list[ListedObject] = []
     try:
-        elements = ElementTree.fromstring(b"<r>%b</r>" % contents)  # noqa: S314 - as botocore does
+        elements = ElementTree.fromstring(b"<r>%b</r>" % contents)  # noqa: S314 - botocore's parser
         for element in elements:
             key, size = element.findtext("Key"), element.findtext("Size")
             if element.tag != "Contents" or not key or size is None:

@@ -110,7 +110,7 @@ class _Command(click.Command):
 class _Group(click.Group):
     command_class: type[click.Command] | None = _Command
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the commands in the order in which they are declared."""
         return list(self.commands)
 

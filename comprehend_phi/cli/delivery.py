@@ -165,7 +165,7 @@ def require_page(argument: str, file: Path) -> None:
     if not replaceable(file):
         raise Exit(ExitCode.USAGE, f"{argument} must be a new file or an existing regular file")
     try:
-        from ..review import page as _  # noqa: F401 - imports what the page needs
+        from ..review import page as _  # noqa: F401 - fails early without jinja2
     except ImportError as error:
         reason = str(error)
     else:

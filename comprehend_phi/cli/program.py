@@ -75,7 +75,7 @@ def _run(app: click.Group, arguments: Sequence[str]) -> tuple[int, Sequence[str]
     except OSError as error:
         return ExitCode.FAILED, (os_problem(error),)
     # Python would print anything else with its traceback and its message.
-    except Exception as error:  # noqa: BLE001 - either may quote a note
+    except Exception as error:  # noqa: BLE001 - a traceback may quote a note
         return ExitCode.FAILED, (
             f"Unexpected {type(error).__name__}. This is a bug; please report it.",
         )

@@ -59,7 +59,7 @@ _T = TypeVar("_T")
 
 
 def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end in debug mode; no thread of ours is left."""
+    """Run to the end in debug mode; none of our threads is left."""
     earlier = our_threads()  # another test's, perhaps still idle
     try:
         return asyncio.run(coroutine, debug=True)

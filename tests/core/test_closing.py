@@ -565,7 +565,7 @@ OurThreads = Callable[[], list[threading.Thread]]
 
 
 class SlowToOpen:
-    """A boto3 client for S3 whose properties can be read only later in threads of ours."""
+    """A boto3 client for S3 whose properties our threads can read only later."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

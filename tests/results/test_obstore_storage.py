@@ -307,7 +307,7 @@ def test_obstore_uses_the_credentials_of_the_session(s3: S3, open_s3: Open) -> N
 
 
 @pytest.mark.parametrize("name", ["access_key", "token"])
-def test_a_line_break_in_the_credentials_is_an_error_of_ours(
+def test_a_line_break_in_the_credentials_is_a_transport_error(
     storage: ObstoreStorage, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     session = storage._session  # pyright: ignore[reportPrivateUsage]

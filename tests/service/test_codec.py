@@ -146,7 +146,7 @@ def _location(bucket: str | None, key: str | None) -> dict[str, str | None]:
     return {"s3_bucket": bucket, "s3_key": key}
 
 
-# Values that no request of ours may contain: member, value, field, decoded value.
+# Values that our requests must not contain: member, value, field, decoded value.
 BEYOND_OUR_RULES: list[tuple[str, Any, str, Any]] = [
     ("JobId", "j" * 100, "job_id", "j" * 100),
     ("JobName", "\U0001f600\n" * 300, "job_name", "\U0001f600\n" * 300),

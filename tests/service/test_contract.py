@@ -74,7 +74,7 @@ REQUESTS = (
     "DetectPHIRequest",
     "ComprehendMedicalAsyncJobFilter",
 )
-# The service's own string, which we return unchanged. No rule of ours may reject it.
+# The service's own string, which we return unchanged. Our rules must accept it.
 UNCHECKED = {("ListPHIDetectionJobsRequest", "NextToken")}
 
 OPERATIONS: dict[str, Operation[Any, Any]] = {
