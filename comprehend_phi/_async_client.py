@@ -12,17 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._adoption import find_job, name_filter
+from ._client_base import ClientBase
 from ._client_clock import ClientClock
 from ._clock import Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
-from ._process import PerProcess, import_before_threads
+from ._process import import_before_threads
 from ._results.listing import Listing
 from ._results.output_folder import job_id_at, properties_at
 from ._results.storage import Storage
 from ._results.streams import AsyncJobResults, load
-from ._results.transport import open_storage
-from ._retry import Retrier, RetryPolicy, check_options
+from ._retry import RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
 from ._service.pages import Pages
@@ -60,7 +60,7 @@ _SYSTEM_CLOCK = SystemClock()
 _CONNECTIONS = 25
 
 
-class AsyncPHIClient:
+class AsyncPHIClient(ClientBase):
     """`PHIClient` for asynchronous programs, with the same promises, arguments and errors.
 
     Use it with `async with`, which closes its connections and ends its threads. Building a client
@@ -97,9 +97,7 @@ class AsyncPHIClient:
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         check_options("AsyncPHIClient", retry, clock)
-        self._clock = ClientClock(clock)
-        self._retrier = Retrier(retry, self._clock)
-        self._connection = Connection(
+        connection = Connection(
             region_name=region_name,
             endpoint_url=endpoint_url,
             session=session,
@@ -109,8 +107,8 @@ class AsyncPHIClient:
             s3_transport=s3_transport,
             max_pool_connections=_CONNECTIONS,
         )
-        self._storage = PerProcess(partial(open_storage, self._connection, retry, self._clock))
-        self._calls = Pool(self._connection.client.meta.config.max_pool_connections)
+        super().__init__(connection, retry, ClientClock(clock))
+        self._calls = Pool(connection.client.meta.config.max_pool_connections)
         self._fetches: Pool | None = None
         import_before_threads("boto3.s3.inject")  # building the S3 client imports it
 
@@ -276,7 +274,7 @@ class AsyncPHIClient:
 
     async def _reading(self) -> tuple[Storage, Pool]:
         """Return what reads results: S3, and the threads that fetch objects."""
-        storage = await run_in_thread(self._calls, self._storage.get)
+        storage = await run_in_thread(self._calls, self._s3.storage)
         self._connection.check("results")
         if self._fetches is None:
             self._fetches = Pool(storage.connections)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from ._adoption import find_job, name_filter
+from ._client_base import ClientBase
 from ._client_clock import ClientClock
 from ._clock import Clock, SystemClock
 from ._jobs import Job
 from ._logs import job_context
-from ._process import PerProcess
-from ._results.transport import open_storage
-from ._retry import Retrier, RetryPolicy, check_options
+from ._retry import RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
 from ._service.pages import Pages
@@ -47,7 +45,7 @@ _DEFAULT_RETRY = RetryPolicy()
 _SYSTEM_CLOCK = SystemClock()
 
 
-class PHIClient:
+class PHIClient(ClientBase):
     """Starts, follows, lists and stops PHI detection jobs, and detects PHI in single texts.
 
     Threads can share a client, and so can forked processes: each process builds its own boto3
@@ -102,9 +100,7 @@ class PHIClient:
         clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         check_options("PHIClient", retry, clock)
-        self._clock = ClientClock(clock)
-        self._retrier = Retrier(retry, self._clock)
-        self._connection = Connection(
+        connection = Connection(
             region_name=region_name,
             endpoint_url=endpoint_url,
             session=session,
@@ -113,7 +109,7 @@ class PHIClient:
             s3_client=s3_client,
             s3_transport=s3_transport,
         )
-        self._storage = PerProcess(partial(open_storage, self._connection, retry, self._clock))
+        super().__init__(connection, retry, ClientClock(clock))
 
     def __enter__(self) -> Self:
         self._connection.check("PHIClient")
@@ -321,7 +317,7 @@ class PHIClient:
         from ._results.streams import JobResults
 
         job = self.describe_phi_detection_job(job_id)
-        return JobResults(Listing(job, self._storage.get()))
+        return JobResults(Listing(job, self._s3.storage()))
 
     def results_at(self, location: S3Location) -> JobResults:
         """Return the results in a job's output folder, without asking the service about the job.
@@ -346,7 +342,7 @@ class PHIClient:
         from ._results.streams import JobResults
 
         job_id_at(location)
-        storage = self._storage.get()
+        storage = self._s3.storage()
         job = properties_at(location, storage)
         return JobResults(Listing(job, storage, is_described=False))
 

@@ -56,6 +56,7 @@ TESTS = {
     "_threads": "core/test_threads",
     "_service/codec": "service/test_codec service/test_operations",
     "_async_client": "core/test_async_client service/test_connection core/test_list core/test_jobs",
+    "_client_base": "core/test_client_base",
     "_client": "service/test_connection core/test_list core/test_jobs results/test_streams",
     "corpus/check": "corpus/test_check",
     "corpus/limits": "corpus/test_limits",

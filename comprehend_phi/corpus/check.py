@@ -7,13 +7,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from .._client import PHIClient
+from .._client_base import s3_of
 from .._shapes import CALLABLE, InstanceShape, check_argument
 from .._threads import Pool, run_in_thread
 from ..errors import RequestValidationError
 from ..models import START_REQUEST, StartPHIDetectionJobRequest
 from .limits import LIMITS_SHAPE, ServiceLimits
 from .report import InputProblem, InputReport
-from .s3 import region_of, s3_of
 from .steps import InputCheck, run, run_async
 from .tally import Tally
 
@@ -57,11 +57,11 @@ def check_input(
     """
     check_argument("check_input", "client", _CLIENT, client)
     _require_arguments("check_input", request, read_notes, limits, on_problem, on_progress)
-    storage = s3_of(client).get()
+    storage = s3_of(client).storage()
     check = InputCheck(
         storage,
         request,
-        region_of(client),
+        s3_of(client).region,
         Tally(request, limits, on_problem),
         read_notes=read_notes,
         on_progress=on_progress,
@@ -93,11 +93,11 @@ async def check_input_async(
     check_argument("check_input_async", "client", shape, client)
     _require_arguments("check_input_async", request, read_notes, limits, on_problem, on_progress)
     # Building boto3's client for S3 takes long.
-    storage = await run_in_thread(Pool(1), s3_of(client).get)
+    storage = await run_in_thread(Pool(1), s3_of(client).storage)
     check = InputCheck(
         storage,
         request,
-        region_of(client),
+        s3_of(client).region,
         Tally(request, limits, on_problem),
         read_notes=read_notes,
         on_progress=on_progress,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from attrs import evolve
 
 from .._client import PHIClient
+from .._client_base import s3_of
 from .._keys import folder_key
 from .._results.storage import ListedObject
 from .._shapes import JOB_NAME, InstanceShape, IntegerShape, check_argument
@@ -26,7 +27,6 @@ from ..models import (
 from .limits import LIMITS_SHAPE, ServiceLimits
 from .plan import JobPlan, PlanError, PlannedJob, add_hashes
 from .report import InputReport, ProblemCode
-from .s3 import region_of, s3_of
 from .split import Part, Splitter
 from .steps import InputCheck, run
 from .tally import MAX_KEY_BYTES, Tally
@@ -206,8 +206,8 @@ class _Planning:
         self._name = name
         self._staging = staging
         self._limits = limits
-        self._region = region_of(client)
-        self.storage: Boto3Storage = s3_of(client).get()
+        self._region = s3_of(client).region
+        self.storage: Boto3Storage = s3_of(client).storage()
         unlimited = evolve(limits, max_job_bytes=_UNLIMITED, max_job_files=_UNLIMITED)
         self.tally = Tally(self._request, unlimited, None)
         if staging is not None:

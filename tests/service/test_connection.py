@@ -679,13 +679,6 @@ def test_the_storage_is_obstore_if_it_was_chosen(
     assert isinstance(open_storage(connect(s3_transport="obstore"), POLICY, clock), ObstoreStorage)
 
 
-def test_a_client_has_one_storage() -> None:
-    with PHIClient() as client, ThreadPoolExecutor(8) as threads:
-        storages = [threads.submit(client._storage.get) for _ in range(8)]  # pyright: ignore[reportPrivateUsage]
-
-    assert len({id(storage.result()) for storage in storages}) == 1
-
-
 # --- Closing --------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,7 @@ from comprehend_phi import (
     ThrottlingException,
     TransportError,
 )
+from comprehend_phi._client_base import s3_of
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi.testing import FakeClock
 
@@ -1202,7 +1203,7 @@ def test_nested_calls_count_their_own_tries(
                 other.start_phi_detection_job(request_)
             others.append(caught.value.outcome_unknown)
 
-        events = client._connection.client.meta.events  # pyright: ignore[reportPrivateUsage]
+        events = s3_of(client).connection.client.meta.events
         events.register("needs-retry", call_the_other)
         with pytest.raises(ThrottlingException) as caught:
             client.start_phi_detection_job(request_)
