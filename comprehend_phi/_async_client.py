@@ -25,7 +25,7 @@ from ._results.streams import AsyncJobResults, load
 from ._retry import RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
-from ._service.pages import Pages
+from ._service.pagination import Pagination
 from ._service.start_check import check_start
 from ._splitting import Piece, merge, split
 from ._threads import Pool, join_pools, run_in_thread
@@ -166,7 +166,7 @@ class AsyncPHIClient(ClientBase):
     async def _pages(
         self, request: ListPHIDetectionJobsRequest | None
     ) -> AsyncGenerator[JobProperties, None]:
-        pages = Pages()
+        pages = Pagination()
         while request is not None:
             page = await self._call(operations.LIST, request)
             for job in page.jobs:

@@ -14,7 +14,7 @@ from ._logs import job_context
 from ._retry import RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
-from ._service.pages import Pages
+from ._service.pagination import Pagination
 from ._service.start_check import check_start
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -186,7 +186,7 @@ class PHIClient(ClientBase):
         return self._pages(first)
 
     def _pages(self, request: ListPHIDetectionJobsRequest | None) -> Iterator[JobProperties]:
-        pages = Pages()
+        pages = Pagination()
         while request is not None:
             page = self._call(operations.LIST, request)
             for job in page.jobs:

@@ -34,8 +34,8 @@ class _Work:
 
     def __init__(self) -> None:
         self.lock: threading.Condition = threading.Condition(threading.Lock())
-        self.waiting: deque[Call[Any]] = deque()
-        self.asleep: set[Call[Any]] = set()
+        self.waiting: deque[PoolCall[Any]] = deque()
+        self.asleep: set[PoolCall[Any]] = set()
         self.alive: int = 0  # threads that make calls or wait for one, without abandoned threads
         self.idle: int = 0  # threads that wait for a call
         self.joined: bool = False  # if true, threads do not wait for calls
@@ -100,10 +100,10 @@ class Pool:
         if exc_type is None or issubclass(exc_type, (Exception, GeneratorExit)):
             self.join()
 
-    def submit(self, function: Callable[[], _T]) -> Call[_T]:
+    def submit(self, function: Callable[[], _T]) -> PoolCall[_T]:
         """Return a future for `function`, which a thread calls as soon as one is free."""
         work = self._work.get()
-        call = Call(function, self, work)
+        call = PoolCall(function, self, work)
         with work.lock:
             work.waiting.append(call)
         self.start_thread()
@@ -147,7 +147,7 @@ class Pool:
             thread.join()
 
 
-class Call(Future[_T]):
+class PoolCall(Future[_T]):
     """A future for a call that a thread of a pool makes.
 
     Attributes:
@@ -233,13 +233,13 @@ def map_in_order(
     """Submit `function(item)` for each item, and yield the futures in the order of the items.
 
     At most two calls per thread of the pool run ahead of the consumer. So memory is bounded,
-    however slow the consumer is. Closing the iterator ends these calls, see `Call.end`.
+    however slow the consumer is. Closing the iterator ends these calls, see `PoolCall.end`.
 
     If the process forks, the child makes the calls that ran ahead again.
     """
-    window: deque[Call[_T]] = deque()
+    window: deque[PoolCall[_T]] = deque()
 
-    def take() -> Iterator[Call[_T]]:
+    def take() -> Iterator[PoolCall[_T]]:
         yield window[0]  # and keep it, to end it if the consumer is interrupted
         window.popleft()
         if window and window[0].process != os.getpid():

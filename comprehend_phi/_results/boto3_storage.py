@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._retry import Retrier, RetryPolicy
 from .._service.attempts import run_attempt
-from .._service.codec import InvalidResponse
+from .._service.invalid_response import InvalidResponse
 from ..errors import (
     MissingBucketError,
     MissingObjectError,
@@ -20,7 +20,7 @@ from ..errors import (
 )
 from .s3_errors import translate
 from .s3_listing import objects_in
-from .storage import Page, Sink, StoredObject
+from .storage import ListingPage, Sink, StoredObject
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,7 +81,7 @@ class Boto3Storage:
 
     def page(
         self, bucket: str, prefix: str, *, folders: bool = False, token: str | None = None
-    ) -> Page:
+    ) -> ListingPage:
         """List one page of the keys that begin with `prefix`.
 
         Args:
@@ -100,7 +100,7 @@ class Boto3Storage:
         if token is not None:
             members["ContinuationToken"] = token
 
-        def list_page(client: Any) -> Page:
+        def list_page(client: Any) -> ListingPage:
             answer: Mapping[str, Any] = client.list_objects_v2(**members)
             objects = objects_in(answer)
             below = [entry["Prefix"] for entry in answer.get("CommonPrefixes", [])]
@@ -111,7 +111,7 @@ class Boto3Storage:
             following = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
             if answer.get("IsTruncated") and following in (None, token):
                 raise InvalidResponse("it has no usable NextContinuationToken")
-            return Page(objects, below, following)
+            return ListingPage(objects, below, following)
 
         return self._call("ListObjectsV2", list_page, bucket, prefix)
 
@@ -127,7 +127,7 @@ class Boto3Storage:
             raise MissingBucketError("the bucket does not exist", bucket=bucket)
         return region
 
-    def _pages(self, bucket: str, prefix: str, *, folders: bool = False) -> Iterator[Page]:
+    def _pages(self, bucket: str, prefix: str, *, folders: bool = False) -> Iterator[ListingPage]:
         """List all pages. The retry policy applies to each page separately."""
         page = self.page(bucket, prefix, folders=folders)
         yield page

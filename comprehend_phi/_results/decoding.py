@@ -73,7 +73,7 @@ def decode_input_location(body: bytes, *, bucket: str, key: str) -> InputLocatio
     return _decode(_input_file, body, bucket, key).summary.input_data_configuration
 
 
-def decode_list(body: bytes, *, bucket: str, key: str) -> list[ListEntry]:
+def decode_file_list(body: bytes, *, bucket: str, key: str) -> list[ListEntry]:
     """Return the entries of a list. Raise `UnreadableObjectError` if it is broken."""
     files = _decode(_list_file, body, bucket, key).files
     return [file if isinstance(file, ListEntry) else ListEntry(input=file) for file in files]

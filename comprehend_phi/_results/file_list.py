@@ -16,7 +16,7 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 from ..errors import UnreadableObjectError
-from .decoding import ListEntry, decode_list
+from .decoding import ListEntry, decode_file_list
 
 # What a list says about one file: the names of the note and of the document, and the note's size.
 Entry = tuple[str | None, str | None, int | None]
@@ -92,7 +92,7 @@ class PackedList:
 
     def _decode(self, body: bytes) -> None:
         try:
-            self.blocks += pack(entries_of(decode_list(body, bucket="", key="")))
+            self.blocks += pack(entries_of(decode_file_list(body, bucket="", key="")))
         except UnreadableObjectError:  # decoding the list as a whole finds the error again
             self.is_unusual = True
 

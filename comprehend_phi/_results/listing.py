@@ -16,7 +16,7 @@ from ..errors import (
     ResultsError,
 )
 from ..models import JobProperties, JobStatus
-from .decoding import ListEntry, decode_list, decode_manifest
+from .decoding import ListEntry, decode_file_list, decode_manifest
 from .documents import Manifest, UnprocessedFile
 from .file_list import Entry, File, FileList, PackedList, entries_of, pack
 from .layout import Layout, find_folder
@@ -203,7 +203,7 @@ class Listing:
     def _decode(self, key: str) -> list[ListEntry]:
         """Read a list as a whole, and return its entries."""
         body = self.storage.read(self.output_bucket, key).body
-        return decode_list(body, bucket=self.output_bucket, key=key)
+        return decode_file_list(body, bucket=self.output_bucket, key=key)
 
     def _lists(self, folder: str, location: str | None) -> list[list[str]]:
         """Return for each list of one kind the keys that it may have.

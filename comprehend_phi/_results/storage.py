@@ -37,7 +37,7 @@ class ListedObject(NamedTuple):
 
 
 @frozen
-class Page:
+class ListingPage:
     """One page of a listing, in S3's order.
 
     Attributes:

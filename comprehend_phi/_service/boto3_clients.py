@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-Service = Literal["comprehendmedical", "s3"]
+ServiceName = Literal["comprehendmedical", "s3"]
 
 
 def build_client(
-    service: Service,
+    service: ServiceName,
     *,
     region_name: str | None,
     endpoint_url: str | None,
@@ -106,15 +106,15 @@ def _advice_on_settings(cause: Exception) -> str:
         return advice.CONFIG_FILES
     if isinstance(cause, (BaseEndpointResolverError, InvalidRegionError)):
         return advice.ENDPOINT
-    if trace.ran(("botocore.endpoint", "_get_verify_value")):
+    if trace.shows(("botocore.endpoint", "_get_verify_value")):
         return advice.PEM_FILES
-    if trace.ran(("botocore.httpsession", "__init__")):
+    if trace.shows(("botocore.httpsession", "__init__")):
         return advice.CONFIG
-    if trace.ran(("botocore.endpoint", "create_endpoint")):
+    if trace.shows(("botocore.endpoint", "create_endpoint")):
         return advice.ENDPOINT
-    if trace.ran(("threading", "_register_atexit")):  # which fails once the main thread has ended
+    if trace.shows(("threading", "_register_atexit")):  # which fails once the main thread has ended
         return advice.TOO_LATE
-    if trace.ran(("botocore.session", "get_credentials")):
+    if trace.shows(("botocore.session", "get_credentials")):
         return advice.CREDENTIALS
     return advice.CONFIG_FILES
 

@@ -19,6 +19,7 @@ from ..models import (
     StartPHIDetectionJobResponse,
     unchecked_location,
 )
+from .invalid_response import InvalidResponse
 
 if TYPE_CHECKING:
     from .._entities import DetectPHIResponse
@@ -52,19 +53,6 @@ def private_values(params: Params) -> tuple[str | None, ...]:
 
 
 # --- Responses ------------------------------------------------------------------------------------
-
-
-class InvalidResponse(Exception):
-    """A response cannot be used.
-
-    Args:
-        reason: what is wrong with it, without any value.
-        retryable: whether the same request may get a usable response.
-    """
-
-    def __init__(self, reason: str, *, retryable: bool = True) -> None:
-        super().__init__(reason)
-        self.retryable = retryable
 
 
 def _member(structure: _Structure, name: str, kind: type[_T]) -> _T | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from .._process import PerProcess, import_before_threads
 from ..errors import ClientClosedError, RequestValidationError, TransportError
 from .attempts import track_tries
-from .boto3_clients import Service, build_client, replace_credential_locks
+from .boto3_clients import ServiceName, build_client, replace_credential_locks
 from .checks import check_client, check_s3_client, check_settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class _Clients:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.by_service: dict[Service, Any] = {}
+        self.by_service: dict[ServiceName, Any] = {}
 
 
 class Connection:
@@ -135,7 +135,7 @@ class Connection:
         for client in tuple(self._clients.get().by_service.values()):
             client.close()
 
-    def _get(self, service: Service, endpoint_url: str | None) -> Any:
+    def _get(self, service: ServiceName, endpoint_url: str | None) -> Any:
         """Return the client of this process for `service`. Build it if there is none."""
         clients = self._clients.get()
         if service in clients.by_service:

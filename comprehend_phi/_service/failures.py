@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import MalformedResponseError, ServiceError, TransportError
 from . import advice, phases
-from .codec import InvalidResponse, Params, token_of
+from .codec import Params, token_of
 from .error_responses import error_from_response
+from .invalid_response import InvalidResponse
 from .phases import Phase, Trace
 
 # What decoding raises for a response that is not UTF-8, is not a map, or has impossible times.
@@ -60,7 +61,7 @@ def _without_response(cause: Exception, trace: Trace, call: Mapping[str, Any]) -
 
 def _unbuilt(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> TransportError:
     kind = type(cause).__name__
-    if trace.ran(*phases.WRITE_HEADERS):
+    if trace.shows(*phases.WRITE_HEADERS):
         reason = f"a header of the request is not valid HTTP ({kind})"
         to_check = advice.HEADERS
     else:
@@ -93,7 +94,7 @@ def _unsigned(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Transp
     else:
         reason = f"the request cannot be signed ({type(cause).__name__})"
         unknown = (UnknownSignatureVersionError, UnsupportedSignatureVersionError)
-        if isinstance(cause, unknown) or trace.ran(phases.CHOOSE_SIGNATURE):
+        if isinstance(cause, unknown) or trace.shows(phases.CHOOSE_SIGNATURE):
             to_check = advice.SIGNATURE
     return TransportError(
         reason=reason,
@@ -113,7 +114,7 @@ def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Tra
 
     kind = type(cause).__name__
     url = _origin(cause)
-    if kind == "ProxyConnectionError" or trace.ran(phases.CONNECT_TO_PROXY):
+    if kind == "ProxyConnectionError" or trace.shows(phases.CONNECT_TO_PROXY):
         peer = "the proxy" if url is None else f"the proxy {url}"
         to_check, retryable = advice.PROXY, False
     else:
@@ -122,13 +123,13 @@ def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Tra
 
     closed = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     refusal = next(filter(None, map(_REFUSED_TUNNEL.search, map(str, trace.errors))), None)
-    if trace.ran(*phases.READ_PROXY_SETTINGS):
+    if trace.shows(*phases.READ_PROXY_SETTINGS):
         reason, to_check = f"the proxy settings are not valid ({kind})", advice.PROXY
     elif _WRONG_SCHEME.match(str(getattr(cause, "kwargs", {}).get("proxy_url") or "")):
         reason = f"the URL of the proxy must begin with http:// or https:// ({kind})"
-    elif trace.has_error(ssl.SSLCertVerificationError) or trace.ran(phases.MATCH_HOST_NAME):
+    elif trace.has_error(ssl.SSLCertVerificationError) or trace.shows(phases.MATCH_HOST_NAME):
         reason, to_check = f"the certificate of {peer} is not trusted ({kind})", advice.TRUST
-    elif trace.ran(phases.READ_CERTIFICATES) and not trace.ran(phases.DO_HANDSHAKE):
+    elif trace.shows(phases.READ_CERTIFICATES) and not trace.shows(phases.DO_HANDSHAKE):
         reason = f"the CA bundle or client certificate cannot be read ({kind})"
         to_check = advice.PEM_FILES
     elif trace.has_error(ssl.SSLError) and not trace.has_error(*closed):

@@ -25,6 +25,7 @@ from ..models import (
 )
 from . import codec
 from .attempts import run_attempt
+from .invalid_response import InvalidResponse
 
 if TYPE_CHECKING:
     from .._entities import DetectPHIResponse
@@ -41,7 +42,7 @@ class Operation(Generic[_Request, _Response]):
         name: the service's name of the operation.
         method: the name of the method of a boto3 client.
         decode: translates what the method returns.
-        check: raises `codec.InvalidResponse` if a response cannot be the one to a request. After a
+        check: raises `InvalidResponse` if a response cannot be the one to a request. After a
             fork, or on a connection that two threads share, a request can get the response to
             another one.
         log_message, log_level: what to log after a response, and at which level.
@@ -86,7 +87,7 @@ def _check_job_id(
     request: DescribePHIDetectionJobRequest | StopPHIDetectionJobRequest, job_id: str
 ) -> None:
     if job_id != request.job_id:
-        raise codec.InvalidResponse("it is about another job")
+        raise InvalidResponse("it is about another job")
 
 
 def _check_entities(request: DetectPHIRequest, response: DetectPHIResponse) -> None:
@@ -94,7 +95,7 @@ def _check_entities(request: DetectPHIRequest, response: DetectPHIResponse) -> N
 
     for entity in response.entities:
         if problem := mismatch(request.text, entity):
-            raise codec.InvalidResponse(
+            raise InvalidResponse(
                 f"entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
                 f" {problem}",
                 retryable=False,  # each attempt is billed

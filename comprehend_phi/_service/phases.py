@@ -101,7 +101,7 @@ class Trace:
         functions = (function for each in errors for function in _functions(each))
         return cls(tuple(_without_retries(functions)), tuple(errors))
 
-    def ran(self, *functions: Function) -> bool:
+    def shows(self, *functions: Function) -> bool:
         """Return whether one of `functions` was running."""
         return not set(functions).isdisjoint(self.functions)
 
@@ -111,7 +111,7 @@ class Trace:
 
     def within(self, function: Function) -> Trace:
         """Return the part of the trace that `function` called; empty if it was not running."""
-        begin = self.functions.index(function) + 1 if self.ran(function) else len(self.functions)
+        begin = self.functions.index(function) + 1 if self.shows(function) else len(self.functions)
         return Trace(self.functions[begin:], self.errors)
 
     @property
@@ -134,11 +134,11 @@ class Trace:
 def _phase_of_exchange(trace: Trace) -> Phase:
     if trace.functions and trace.functions[0][0] == _EVENT_HANDLERS:
         return Phase.UNKNOWN
-    if not trace.ran(_SEND):
+    if not trace.shows(_SEND):
         return Phase.ANSWERED
-    if trace.ran(*WRITE_HEADERS):
+    if trace.shows(*WRITE_HEADERS):
         return Phase.BUILDING
-    return Phase.CONNECTING if trace.ran(*_CONNECT) else Phase.SENT
+    return Phase.CONNECTING if trace.shows(*_CONNECT) else Phase.SENT
 
 
 def _functions(error: BaseException) -> Iterator[Function]:

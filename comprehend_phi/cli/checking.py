@@ -35,7 +35,7 @@ def us_dollars(text: str) -> Decimal:
     return price
 
 
-def check(
+def print_check(
     client: PHIClient,
     source: InputDataConfig,
     destination: OutputDataConfig | None,
@@ -72,7 +72,7 @@ def check(
 
 
 @frozen
-class Checks:
+class Preconditions:
     """What has to hold before a job starts: the options `--check` and `--max-cost`."""
 
     check: bool

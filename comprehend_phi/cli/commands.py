@@ -25,7 +25,7 @@ from ..models import (
     OutputDataConfig,
     StartPHIDetectionJobRequest,
 )
-from .checking import Checks, check
+from .checking import Preconditions, print_check
 from .delivery import Delivery, require_page
 from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
 from .files import require_separate, require_writable
@@ -63,7 +63,7 @@ from .output import (
 )
 from .program import COMPLETE_VARIABLE, run
 from .progress import WatchedClock
-from .targets import Service, StartOptions, at_aws
+from .targets import ServiceOptions, StartOptions, at_aws
 from .texts import print_response, read_text
 
 _COMMON_CODES = (
@@ -184,14 +184,14 @@ def detect(
     source: str,
     destination: str,
     start: StartOptions,
-    checks: Checks,
+    preconditions: Preconditions,
     local: bool,
     redact: Path | None,
     review: Path | None,
     timeout: float | None,
     delay: float | None,
     slot_timeout: float,
-    service: Service,
+    service: ServiceOptions,
     as_json: bool,
 ) -> int:
     """Start a job, wait for it and count what it found.
@@ -207,7 +207,7 @@ def detect(
     require_separate(files)
     clock = WatchedClock()
     if local:
-        if service != Service():
+        if service != ServiceOptions():
             raise Exit(
                 ExitCode.USAGE,
                 "--local cannot be combined with --region, --profile or --endpoint-url",
@@ -222,14 +222,14 @@ def detect(
         policy = _wait_policy(timeout, delay)
         target = at_aws(service, request, clock, slot_timeout)
 
-    with target as here:
-        checks.require(here.client, here.request)
-        job = submit(here.client, here.request)
-        properties = wait(job, policy, clock, here.how_to_wait(job.job_id), as_json=as_json)
-        with reading(job.job_id, here.how_to_read(job.job_id)):
+    with target as opened:
+        preconditions.require(opened.client, opened.request)
+        job = submit(opened.client, opened.request)
+        properties = wait(job, policy, clock, opened.how_to_wait(job.job_id), as_json=as_json)
+        with reading(job.job_id, opened.how_to_read(job.job_id)):
             results = job.results()
             delivery = Delivery(results)
-            delivery.leave_out(here.fetch())
+            delivery.leave_out(opened.fetch())
             documents, counts = delivery.count()
             if redact is not None:
                 delivery.write_copies(redact)
@@ -239,7 +239,7 @@ def detect(
                 emit_json(
                     {
                         **job_members(properties),
-                        "client_request_token": here.request.client_request_token,
+                        "client_request_token": opened.request.client_request_token,
                         "destination": destination,
                         "document_count": documents,
                         "entity_counts": dict(counts.most_common()),
@@ -273,9 +273,9 @@ def start_job(
     source: str,
     destination: str,
     start: StartOptions,
-    checks: Checks,
+    preconditions: Preconditions,
     slot_timeout: float,
-    service: Service,
+    service: ServiceOptions,
     as_json: bool,
 ) -> int:
     """Start a job and print its id.
@@ -285,7 +285,7 @@ def start_job(
     """
     request = _s3_request(source, destination, start)
     with service.client(slot_timeout=slot_timeout) as client:
-        checks.require(client, request)
+        preconditions.require(client, request)
         job_id = submit(client, request).job_id
     if as_json:
         emit_json({"job_id": job_id, "client_request_token": request.client_request_token})
@@ -314,7 +314,7 @@ def check_notes(
     destination: str | None,
     read: bool,
     price: Decimal | None,
-    service: Service,
+    service: ServiceOptions,
     as_json: bool,
 ) -> int:
     """Check the notes of a job before you pay for it, and estimate its cost.
@@ -325,7 +325,7 @@ def check_notes(
     notes = s3_location(InputDataConfig, "SOURCE", source)
     results = destination and s3_location(OutputDataConfig, "DESTINATION", destination)
     with service.client() as client:
-        return check(client, notes, results or None, read=read, price=price, as_json=as_json)
+        return print_check(client, notes, results or None, read=read, price=price, as_json=as_json)
 
 
 # --- A command without a job ----------------------------------------------------------------------
@@ -336,7 +336,7 @@ def check_notes(
 @click.option("--redact", is_flag=True, help="Print the redacted text.")
 @service_options
 @json_option
-def detect_text(file: Path, redact: bool, service: Service, as_json: bool) -> int:
+def detect_text(file: Path, redact: bool, service: ServiceOptions, as_json: bool) -> int:
     """Detect PHI in one text at once, and count what was found.
 
     FILE is a local file in UTF-8. Without it, or with -, the text is read from standard input. No
@@ -357,7 +357,7 @@ def detect_text(file: Path, redact: bool, service: Service, as_json: bool) -> in
 @show_names_option
 @service_options
 @json_option
-def status(job_id: str, show_names: bool, service: Service, as_json: bool) -> int:
+def status(job_id: str, show_names: bool, service: ServiceOptions, as_json: bool) -> int:
     """Show what the service knows about a job.
 
     The exit code is 0 whatever the job's state is.
@@ -404,7 +404,7 @@ def list_jobs(
     submit_time_before: datetime | None,
     submit_time_after: datetime | None,
     show_names: bool,
-    service: Service,
+    service: ServiceOptions,
     as_json: bool,
 ) -> int:
     """List the jobs of your account in the region.
@@ -445,7 +445,7 @@ def list_jobs(
 @service_options
 @json_option
 def wait_for_job(
-    job_id: str, timeout: float | None, delay: float | None, service: Service, as_json: bool
+    job_id: str, timeout: float | None, delay: float | None, service: ServiceOptions, as_json: bool
 ) -> int:
     """Wait until a job has ended, and print how it ended."""
     policy = _wait_policy(timeout, delay)
@@ -464,7 +464,7 @@ def wait_for_job(
 @click.argument("job_id")
 @service_options
 @json_option
-def stop(job_id: str, service: Service, as_json: bool) -> int:
+def stop(job_id: str, service: ServiceOptions, as_json: bool) -> int:
     """Ask the service to stop a job.
 
     Use `wait` to see when the job has stopped.
@@ -486,7 +486,7 @@ def stop(job_id: str, service: Service, as_json: bool) -> int:
 @click.option("--show-text", is_flag=True, help="Show the detected text, which is PHI.")
 @service_options
 @json_option
-def print_results(job_id: str, show_text: bool, service: Service, as_json: bool) -> int:
+def print_results(job_id: str, show_text: bool, service: ServiceOptions, as_json: bool) -> int:
     """Print what a job found, as one JSON object per document.
 
     With --json, also print an object for each file that was not processed or could not be read.
@@ -519,7 +519,12 @@ def print_results(job_id: str, show_text: bool, service: Service, as_json: bool)
 @service_options
 @json_option
 def redact(
-    job_id: str, folder: Path, min_score: float, replacement: str, service: Service, as_json: bool
+    job_id: str,
+    folder: Path,
+    min_score: float,
+    replacement: str,
+    service: ServiceOptions,
+    as_json: bool,
 ) -> int:
     """Write redacted copies of a job's notes.
 
@@ -541,7 +546,7 @@ def redact(
 @click.argument("file", **REVIEW_PAGE)
 @service_options
 @json_option
-def review(job_id: str, file: Path, service: Service, as_json: bool) -> int:
+def review(job_id: str, file: Path, service: ServiceOptions, as_json: bool) -> int:
     """Write a page for reviewing what a job found.
 
     FILE is a local HTML file. It contains the notes in full.

@@ -25,12 +25,12 @@ def find_notes(folder: Path) -> dict[str, Path]:
     problems: list[str] = []
     folders = [folder]
     while folders:
-        here = folders.pop()
+        subfolder = folders.pop()
         try:
-            with os.scandir(here) as entries:
+            with os.scandir(subfolder) as entries:
                 found = list(entries)
         except OSError as error:
-            problems.append(f"{here} ({error.strerror})")
+            problems.append(f"{subfolder} ({error.strerror})")
             continue
         for entry in found:
             path = Path(entry.path)

@@ -15,10 +15,10 @@ from click.shell_completion import CompletionItem
 
 from ..errors import RequestValidationError
 from ..models import InputDataConfig, JobStatus, OutputDataConfig
-from .checking import Checks, us_dollars
+from .checking import Preconditions, us_dollars
 from .exits import Exit, ExitCode
 from .files import local_path
-from .targets import Service, StartOptions
+from .targets import ServiceOptions, StartOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -160,7 +160,7 @@ def _combined(name: str, build: Callable[..., object], *options: Option) -> Opti
 
 service_options: Option = _combined(
     "service",
-    Service,
+    ServiceOptions,
     click.option(
         "--region",
         metavar="NAME",
@@ -214,8 +214,8 @@ start_options: Option = _combined(
 _DOLLARS = "must be a number of US dollars, such as 500"
 
 check_options: Option = _combined(
-    "checks",
-    Checks,
+    "preconditions",
+    Preconditions,
     click.option(
         "--check",
         is_flag=True,

@@ -21,7 +21,7 @@ _SYSTEM_CLOCK = SystemClock()
 
 
 @frozen
-class Service:
+class ServiceOptions:
     """The service that --region, --profile and --endpoint-url choose."""
 
     region: str | None = None
@@ -137,7 +137,7 @@ class Target:
 
 @contextmanager
 def at_aws(
-    service: Service, request: StartPHIDetectionJobRequest, clock: Clock, slot_timeout: float
+    service: ServiceOptions, request: StartPHIDetectionJobRequest, clock: Clock, slot_timeout: float
 ) -> Generator[Target, None, None]:
     """Run the job at AWS. Its results stay where the service writes them."""
     with service.client(clock, slot_timeout) as client:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._keys import folder_key
 from .._results.outages import OutageDetector
-from .._results.storage import ListedObject, Page
+from .._results.storage import ListedObject, ListingPage
 from .._threads import Pool, map_in_order
 from ..errors import (
     MissingBucketError,
@@ -164,7 +164,7 @@ class InputCheck:
     ) -> Generator[Future[Any], Any, None]:
         tally, token = self._tally, None
         while True:
-            page: Page = yield pool.submit(
+            page: ListingPage = yield pool.submit(
                 partial(self._storage.page, self._bucket, prefix, folders=folders, token=token)
             )
             to_read: list[ListedObject] = []

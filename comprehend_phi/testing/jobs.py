@@ -33,7 +33,7 @@ class Outcome:
 
 
 @define(kw_only=True)
-class Job:
+class LocalJob:
     """One job.
 
     Attributes:
@@ -81,7 +81,7 @@ class Job:
         key = self.request["OutputDataConfig"].get("S3Key", "")
         return f"{folder_key(key) if self.rules.output_folder == 'below' else key}{self.name}/"
 
-    def advance(self, now: datetime, run: Callable[[Job], Outcome]) -> None:
+    def advance(self, now: datetime, run: Callable[[LocalJob], Outcome]) -> None:
         """Move on to the state that the job has at `now`.
 
         The job is SUBMITTED for a fifth of its duration. Stopping it takes a fifth as well.

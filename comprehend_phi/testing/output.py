@@ -20,7 +20,7 @@ from attrs import frozen
 
 from .._entities import Entity
 from ..models import JobStatus
-from .jobs import MODEL_VERSION, Job
+from .jobs import MODEL_VERSION, LocalJob
 from .object_store import ObjectStore
 
 
@@ -53,7 +53,7 @@ class Unprocessed:
 
 def write_results(
     store: ObjectStore,
-    job: Job,
+    job: LocalJob,
     status: JobStatus,
     message: str | None,
     processed: Sequence[Processed],

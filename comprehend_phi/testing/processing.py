@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from .._keys import folder_key
 from ..models import JobStatus
 from .detector import Detector
-from .jobs import Job, Outcome
+from .jobs import LocalJob, Outcome
 from .limits import Limits
 from .object_store import ObjectStore
 from .output import Processed, Unprocessed, write_results
@@ -21,7 +21,7 @@ class JobFailure(Exception):
     """The job fails as a whole."""
 
 
-def process(job: Job, store: ObjectStore, detector: Detector, limits: Limits) -> Outcome:
+def process(job: LocalJob, store: ObjectStore, detector: Detector, limits: Limits) -> Outcome:
     """Do the work of a job that has run for its whole duration."""
     source, target = job.request["InputDataConfig"], job.request["OutputDataConfig"]
     for bucket, role in ((source["S3Bucket"], "input"), (target["S3Bucket"], "output")):
@@ -56,7 +56,7 @@ def process(job: Job, store: ObjectStore, detector: Detector, limits: Limits) ->
     return Outcome(status=status, message=message, manifest=manifest)
 
 
-def _read(job: Job, store: ObjectStore, limits: Limits) -> Iterator[tuple[str, str, bytes]]:
+def _read(job: LocalJob, store: ObjectStore, limits: Limits) -> Iterator[tuple[str, str, bytes]]:
     """Yield the key, the path below the input key and the bytes of each input file."""
     source = job.request["InputDataConfig"]
     bucket, key = source["S3Bucket"], source.get("S3Key", "")

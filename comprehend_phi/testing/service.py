@@ -30,7 +30,7 @@ from ..models import JobStatus
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
 from .faults import Fault, random_faults
-from .jobs import MODEL_VERSION, Job, Outcome
+from .jobs import MODEL_VERSION, LocalJob, Outcome
 from .journal import StartRecord
 from .limits import Limits
 from .object_store import ObjectStore
@@ -121,8 +121,8 @@ class LocalService:
         self._on_start = on_start
         self._account_id = account_id
         self._lock = threading.RLock()
-        self._jobs: dict[str, Job] = {}
-        self._tokens: dict[tuple[str, str], Job] = {}
+        self._jobs: dict[str, LocalJob] = {}
+        self._tokens: dict[tuple[str, str], LocalJob] = {}
         self._started = 0
         self._start_rates: dict[str, StartRate] = {}
         self._faults: deque[tuple[str | None, Fault]] = deque()
@@ -248,7 +248,7 @@ class LocalService:
             if self._on_start:
                 self._on_start(record)
 
-    def _start_job(self, members: Mapping[str, Any], region: str) -> Job:
+    def _start_job(self, members: Mapping[str, Any], region: str) -> LocalJob:
         if (per_second := self._limits.starts_per_second) is not None:
             rate = self._start_rates.setdefault(region, StartRate(per_second))
             if not rate.allows(self.clock.now()):
@@ -274,7 +274,7 @@ class LocalService:
                 f" {self._limits.active_jobs}.",
             )
         self._started += 1
-        job = Job(
+        job = LocalJob(
             job_id=uuid4().hex,
             number=self._started,
             account_id=self._account_id,
@@ -342,12 +342,12 @@ class LocalService:
         entities = self._detector(members["Text"])
         return {"Entities": msgspec.to_builtins(list(entities)), "ModelVersion": MODEL_VERSION}
 
-    def _find(self, members: Mapping[str, Any], region: str) -> Job:
+    def _find(self, members: Mapping[str, Any], region: str) -> LocalJob:
         validate(JOB_ID_CONSTRAINTS, members, "InvalidRequestException")
         job = self._jobs.get(members["JobId"])
         if job is None or job.region != region:
             raise RequestRefused("ResourceNotFoundException", "The job was not found.")
         return job
 
-    def _run(self, job: Job) -> Outcome:
+    def _run(self, job: LocalJob) -> Outcome:
         return process(job, self._storage, self._detector, self._limits)

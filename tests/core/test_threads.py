@@ -17,7 +17,7 @@ import pytest
 
 from comprehend_phi import ClientClosedError, SystemClock
 from comprehend_phi._client_clock import ClientClock
-from comprehend_phi._threads import Call, Pool, join_pools, map_in_order, run_in_thread
+from comprehend_phi._threads import Pool, PoolCall, join_pools, map_in_order, run_in_thread
 from comprehend_phi.testing import FakeClock
 
 SOON = 30.0  # seconds; far more than a slow machine needs
@@ -442,19 +442,19 @@ def test_what_a_sleep_raises_is_raised() -> None:
 
 
 # What ends a call that sleeps: ending the call, or closing the client.
-ENDS: dict[str, Callable[[Call[Any], ClientClock], None]] = {
+ENDS: dict[str, Callable[[PoolCall[Any], ClientClock], None]] = {
     "call": lambda call, _: call.end(),
     "client": lambda _, clock: clock.close(),
 }
 
 
 @pytest.fixture(params=ENDS)
-def end(request: pytest.FixtureRequest) -> Callable[[Call[Any], ClientClock], None]:
+def end(request: pytest.FixtureRequest) -> Callable[[PoolCall[Any], ClientClock], None]:
     return ENDS[request.param]
 
 
 def test_ending_a_sleep_takes_effect_at_once_with_any_clock(
-    end: Callable[[Call[Any], ClientClock], None], stubborn: Any, our_threads: OurThreads
+    end: Callable[[PoolCall[Any], ClientClock], None], stubborn: Any, our_threads: OurThreads
 ) -> None:
     clock = ClientClock(stubborn)
     with Pool(1) as pool:
@@ -467,7 +467,7 @@ def test_ending_a_sleep_takes_effect_at_once_with_any_clock(
 
 
 def test_after_the_end_there_is_no_sleep(
-    end: Callable[[Call[Any], ClientClock], None], clock: FakeClock
+    end: Callable[[PoolCall[Any], ClientClock], None], clock: FakeClock
 ) -> None:
     ended = threading.Event()
     sleeping = ClientClock(clock)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comprehend_phi import UnreadableObjectError
-from comprehend_phi._results.decoding import decode_list
+from comprehend_phi._results.decoding import decode_file_list
 from comprehend_phi._results.file_list import (
     Entry,
     File,
@@ -67,7 +67,7 @@ def test_a_list_in_pieces_has_the_same_files_as_the_whole_list(
     taken = packed(body, sizes)
 
     assert not taken.is_unusual
-    whole = pack(entries_of(decode_list(body, bucket="", key="")))
+    whole = pack(entries_of(decode_file_list(body, bucket="", key="")))
     assert files_in(taken.blocks) == files_in(whole)
 
 
@@ -159,4 +159,4 @@ def test_a_file_takes_at_most_150_bytes_while_the_list_is_read_and_iterated() ->
 
 def test_a_broken_list_has_the_error_of_the_whole_list() -> None:
     with pytest.raises(UnreadableObjectError, match=r"\$\.Files\[1\]"):
-        decode_list(b'{"Files": ["a", 7]}', bucket="", key="")
+        decode_file_list(b'{"Files": ["a", 7]}', bucket="", key="")

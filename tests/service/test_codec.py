@@ -19,7 +19,7 @@ from comprehend_phi import (
     StartPHIDetectionJobResponse,
 )
 from comprehend_phi._service import codec
-from comprehend_phi._service.codec import InvalidResponse
+from comprehend_phi._service.invalid_response import InvalidResponse
 from comprehend_phi.models import (
     JobPage,
 )

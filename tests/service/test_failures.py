@@ -13,8 +13,8 @@ from comprehend_phi import (
     ServiceError,
     TransportError,
 )
-from comprehend_phi._service.codec import InvalidResponse
 from comprehend_phi._service.failures import error_from
+from comprehend_phi._service.invalid_response import InvalidResponse
 
 CANARY = "Zinnia Quellwasser"
 PARAMS = {"ClientRequestToken": "token-1"}

@@ -9,7 +9,7 @@ from ..models import JobPage, ListPHIDetectionJobsRequest
 from .operations import LIST
 
 
-class Pages:
+class Pagination:
     """Follow the pages of one list."""
 
     def __init__(self) -> None:
