@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from ._entities import DetectPHIResponse, Entity, EntityType, Trait
     from ._quiet_botocore import quiet_botocore
     from ._redaction import redact
+    from ._replacements import pseudonyms, same_length
     from ._results.documents import Document, Manifest, UnprocessedFile, entity_counts
     from ._results.streams import AsyncJobResults, JobResults
 
@@ -133,9 +134,11 @@ __all__ = [
     "WaitTimeout",
     "__version__",
     "entity_counts",
+    "pseudonyms",
     "quiet_botocore",
     "redact",
     "request_token",
+    "same_length",
 ]
 
 # Type checkers see the imports above; for them, a module __getattr__ would let misspelt names pass.
@@ -153,8 +156,10 @@ if not TYPE_CHECKING:
         "Trait": "_entities",
         "UnprocessedFile": "_results.documents",
         "entity_counts": "_results.documents",
+        "pseudonyms": "_replacements",
         "quiet_botocore": "_quiet_botocore",
         "redact": "_redaction",
+        "same_length": "_replacements",
     }
 
     def __getattr__(name: str) -> object:

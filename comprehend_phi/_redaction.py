@@ -7,17 +7,15 @@ an error instead of returning a text.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
+from msgspec.structs import replace
+
 from ._entities import Entity, mismatch
-from ._shapes import InstanceShape, NumberShape, StringShape, check_argument
+from ._replacements import call_replacement, check_replacement
+from ._shapes import InstanceShape, NumberShape, check_argument
 from .errors import RedactionError, RequestValidationError
-
-# Attributes, conversions and format specs are excluded: they can read objects or pad without limit.
-_ONLY_TYPE = re.compile(r"(?:[^{}]|\{\{|\}\}|\{type\})*")
-
 
 _ADVICE = "Use the entities of exactly this file, decode it as UTF-8 and keep its line ends."
 
@@ -27,7 +25,7 @@ def redact(
     entities: Iterable[Entity],
     *,
     min_score: float = 0.0,
-    replacement: str = "[{type}]",
+    replacement: str | Callable[[Entity], str] = "[{type}]",
 ) -> str:
     """Return the text with a mark in place of each entity.
 
@@ -41,19 +39,26 @@ def redact(
         entities: the entities of this document. They are iterated over once.
         min_score: entities with a lower score stay readable, but their offsets are checked too. A
             score that is not a number from 0 to 1 counts as 1.
-        replacement: the mark. `{type}` becomes the entity's type, `{{` and `}}` become braces. No
-            other format field is allowed.
+        replacement: the mark, or a function that returns it. In a mark, `{type}` becomes the
+            entity's type, and `{{` and `}}` become braces. No other format field is allowed. A
+            function gets the entity, and for entities that overlap one that combines them: the
+            entity that the mark shows, with the offsets and the text of the whole span. What the
+            function returns must not contain the text of an entity that it replaces. See also
+            `same_length` and `pseudonyms`.
 
     Returns:
         The redacted text. Everything outside the redacted entities is unchanged.
 
     Raises:
-        RedactionError: an entity does not match the text.
+        RedactionError: an entity does not match the text. Or the function raised an exception, or
+            returned something else than a str, or the text that it should replace. The error has
+            no cause or context, and contains neither the exception nor the returned text. Only
+            `KeyboardInterrupt` and `SystemExit` pass through unchanged.
         RequestValidationError: an argument has a wrong value or type.
     """
     check_argument("redact", "text", _TEXT, text)
     check_argument("redact", "min_score", _SCORE, min_score)
-    check_argument("redact", "replacement", _REPLACEMENT, replacement)
+    check_replacement("redact", replacement)
     check_argument("redact", "entities", _ENTITIES, entities)
     found = list(entities)
     if not all(isinstance(entity, Entity) for entity in cast("list[object]", found)):
@@ -68,20 +73,19 @@ def redact(
     pieces: list[str] = []
     position = 0
     for group in overlapping(entity for entity in found if usable_score(entity) >= min_score):
-        pieces.append(text[position : group[0].begin_offset])
-        pieces.append(replacement.format(type=min(group, key=rank).type))
-        position = max(entity.end_offset for entity in group)
+        begin, end = group[0].begin_offset, max(entity.end_offset for entity in group)
+        pieces.append(text[position:begin])
+        named = min(group, key=rank)
+        if isinstance(replacement, str):
+            pieces.append(replacement.format(type=named.type))
+        else:
+            whole = replace(named, begin_offset=begin, end_offset=end, text=text[begin:end])
+            pieces.append(call_replacement(replacement, whole, (entity.text for entity in group)))
+        position = end
     pieces.append(text[position:])
     return "".join(pieces)
 
 
-def _replacement_problem(value: str) -> str | None:
-    if _ONLY_TYPE.fullmatch(value):
-        return None
-    return "may only use the field {type}; write literal braces as {{ and }}"
-
-
-_REPLACEMENT = StringShape("format string", rule=_replacement_problem)
 _SCORE = NumberShape("score", 0.0, maximum=1.0)
 _TEXT = InstanceShape(str, "decode bytes as UTF-8")
 _ENTITIES = InstanceShape(Iterable, "pass the entities of a Document, for example")

@@ -32,7 +32,7 @@
     │   │   └── LostManifestError (also MissingManifestError)   a completed job has no manifest
     │   ├── UnreadableObjectError                  a file is broken, or S3 refuses to return it
     │   └── SourceChangedError                     a note has changed since the job read it
-    ├── RedactionError                             the entities do not match the text
+    ├── RedactionError                             a text cannot be redacted with these entities
     ├── corpus.InputCheckError                     the input of a job has errors
     ├── corpus.IncompleteCheckError                a check could not read some notes
     └── corpus.PlanError                           a corpus cannot be planned as asked
@@ -589,7 +589,7 @@ class LostManifestError(IncompleteResultsError, MissingManifestError):
 
 
 class RedactionError(ComprehendPHIError):
-    """The entities do not match the text, so nothing was redacted.
+    """An entity does not match the text, or cannot be replaced, so nothing was redacted.
 
     The message contains the id and the offsets of an entity, but no part of the text.
     """

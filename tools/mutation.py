@@ -75,6 +75,7 @@ TESTS = {
     "_structs": "results/test_streams",
     "_splitting": "core/test_splitting core/test_detect_phi",
     "_redaction": "core/test_redaction",
+    "_replacements": "core/test_replacements",
     "_results/streams": "results/test_streams core/test_async_client",
     "_results/transport": "results/test_obstore_storage",
     "_retry": "core/test_retry core/test_async_client",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
+from .._entities import Entity
 from .._redaction import check_entities, redact
 from ..errors import (
     MissingObjectError,
@@ -16,6 +20,8 @@ from .documents import Document
 from .file_list import File
 from .listing import Listing
 from .storage import StoredObject
+
+_T = TypeVar("_T")
 
 _LEFT_OUT = (
     "The note was left out because it is not the text that the job read. Start another job for the"
@@ -63,19 +69,27 @@ class Reader:
         """Return the document and the note of one file. Raise an error if they do not match."""
         document, written = self._document(file)
         text = self._text(file, written)
-        try:
-            check_entities(text, document.entities, consequence=_LEFT_OUT)
-        except RedactionError as error:
-            reason = str(error)
-        else:
-            return document, text
-        raise RedactionError(f"s3://{self._input_bucket}/{file.input_key}: {reason}")
+        check = partial(check_entities, text, document.entities, consequence=_LEFT_OUT)
+        self._naming(file, check)
+        return document, text
 
-    def redacted(self, file: File, *, min_score: float, replacement: str) -> tuple[str, str]:
+    def redacted(
+        self, file: File, *, min_score: float, replacement: str | Callable[[Entity], str]
+    ) -> tuple[str, str]:
         """Return the input key and the redacted note of one file."""
         document, text = self.with_text(file)
-        redacted = redact(text, document.entities, min_score=min_score, replacement=replacement)
-        return file.input_key, redacted
+        redacting = partial(
+            redact, text, document.entities, min_score=min_score, replacement=replacement
+        )
+        return file.input_key, self._naming(file, redacting)
+
+    def _naming(self, file: File, call: Callable[[], _T]) -> _T:
+        """Return what `call` returns. Name the note in a `RedactionError`."""
+        try:
+            return call()
+        except RedactionError as error:
+            reason = str(error)
+        raise RedactionError(f"s3://{self._input_bucket}/{file.input_key}: {reason}")
 
     def _text(self, file: File, document_written: datetime | None) -> str:
         bucket, key = self._input_bucket, file.input_key

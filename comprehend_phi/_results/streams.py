@@ -10,6 +10,7 @@ from functools import partial
 from itertools import tee
 from typing import TypeVar
 
+from .._entities import Entity
 from .._redaction import redact
 from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
@@ -108,7 +109,7 @@ class JobResults:
         return self._read(self._reader.with_text)
 
     def redacted(
-        self, *, min_score: float = 0.0, replacement: str = "[{type}]"
+        self, *, min_score: float = 0.0, replacement: str | Callable[[Entity], str] = "[{type}]"
     ) -> Generator[tuple[str, str], None, None]:
         """Yield the input key and the redacted text of every note. The arguments are `redact`'s.
 
@@ -204,7 +205,7 @@ class AsyncJobResults:
         return self._read(self._reader.with_text)
 
     def redacted(
-        self, *, min_score: float = 0.0, replacement: str = "[{type}]"
+        self, *, min_score: float = 0.0, replacement: str | Callable[[Entity], str] = "[{type}]"
     ) -> AsyncGenerator[tuple[str, str], None]:
         """Yield the input key and the redacted text of every note; see `JobResults.redacted`."""
         return self._read(_redacted(self._reader, min_score, replacement), "redacted")
@@ -251,7 +252,7 @@ async def load(listing: Listing, pool: Pool) -> AsyncJobResults:
 
 
 def _redacted(
-    reader: Reader, min_score: float, replacement: str
+    reader: Reader, min_score: float, replacement: str | Callable[[Entity], str]
 ) -> Callable[[File], tuple[str, str]]:
     # Check the arguments now, not after the first file was read.
     redact("", (), min_score=min_score, replacement=replacement)

@@ -45,6 +45,7 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     SystemClock,
     ThrottlingException,
+    same_length,
 )
 from comprehend_phi._async_client import AsyncJob as AsyncJobOfAio
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, WallClock, faults
@@ -164,6 +165,8 @@ def test_a_job_is_submitted_waited_for_and_read(
             assert [d.input_key async for d in results] == ["notes/note.txt"]  # again
             [(key, text)] = [each async for each in results.redacted(replacement="*")]
             assert (key, text) == ("notes/note.txt", "Patient: *, phone *")
+            masked = [each async for each in results.redacted(replacement=same_length())]
+            assert masked == [("notes/note.txt", f"Patient: {'*' * 11}, phone {'*' * 14}")]
             assert repr(job) == f"AsyncJob({job.job_id!r})"
             [(document, source)] = [each async for each in results.with_text()]
             assert source[document.entities[0].begin_offset :].startswith("Ada Example")

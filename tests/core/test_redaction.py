@@ -571,8 +571,6 @@ ONLY_TYPE = "may only use the field {type}; write literal braces as {{ and }}"
                 "{type}\n{",
             )
         ),
-        (b"[{type}]", "must be a str, not bytes"),
-        (None, "must be a str, not NoneType"),
     ],
 )
 def test_any_other_replacement_is_rejected_even_without_entities(

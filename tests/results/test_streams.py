@@ -47,6 +47,7 @@ from comprehend_phi import (
     UnprocessedFile,
     UnreadableObjectError,
     entity_counts,
+    same_length,
 )
 from comprehend_phi._keys import folder_key
 from comprehend_phi._results.listing import Listing
@@ -2022,6 +2023,46 @@ def test_redacting_uses_the_replacement(stored: StoredJob) -> None:
     assert dict(results.redacted(replacement="<{type}>")) == {
         "notes/a.txt": "Patient: <NAME>, seen."
     }
+
+
+def test_redacting_calls_a_replacement(stored: StoredJob) -> None:
+    stored.put("notes/a.txt", NOTE.encode())
+    stored.store("a.txt")
+    results = stored.results()
+    assert dict(results.redacted(replacement=same_length("#"))) == {
+        "notes/a.txt": "Patient: ##################, seen."
+    }
+
+
+def test_a_note_whose_replacement_raises_is_left_out_and_reported_without_its_content(
+    stored: StoredJob,
+) -> None:
+    keys = others(stored)
+    stored.document("b.txt", output(found(Id=4711)))
+
+    def replacement(entity: Entity) -> str:
+        if entity.id == 4711:
+            raise ValueError(entity.text)
+        return "[removed]"
+
+    yielded, error = until_incomplete(stored.results().redacted(replacement=replacement))
+    assert keys_of(yielded) == keys
+    assert error.failed == {
+        "notes/b.txt": f"RedactionError: s3://{stored.bucket}/notes/b.txt: The replacement for"
+        " entity 4711 at offsets 9 to 27 raised ValueError. Nothing was redacted. Correct the"
+        " function."
+    }
+    assert_keeps_quiet(error)
+
+
+def test_an_interrupt_in_a_replacement_stops_reading(stored: StoredJob) -> None:
+    others(stored)
+
+    def replacement(_: Entity) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(stored.results().redacted(replacement=replacement))
 
 
 @pytest.mark.parametrize("bad", [{"replacement": "{0}"}, {"min_score": 2}], ids=str)

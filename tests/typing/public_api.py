@@ -47,8 +47,10 @@ from comprehend_phi import (
     UnprocessedFile,
     WaitPolicy,
     WaitTimeout,
+    pseudonyms,
     redact,
     request_token,
+    same_length,
 )
 from comprehend_phi.corpus import (
     CostEstimate,
@@ -244,11 +246,14 @@ def results(job: Job) -> None:
             assert_type(entity.type == EntityType.NAME, bool)
             takes_a_string(EntityType.NAME)
         assert_type(redact("text", document.entities), str)
+        redact("text", document.entities, replacement=lambda entity: entity.type)
     for document, text in found.with_text():
         assert_type((document, text), tuple[Document, str])
     with closing(iter(found)) as documents:  # ends the fetching
         assert_type(next(documents), Document)
     found.redacted().close()
+    found.redacted(replacement=same_length("#")).close()
+    found.redacted(replacement=pseudonyms(b"sixteen bytes...", digits=20)).close()
 
 
 def failures(client: PHIClient) -> None:
