@@ -16,7 +16,7 @@ from attrs.validators import optional
 
 from . import _shapes
 from ._clock import Clock
-from ._logs import code_or_reason, error_fields, log
+from ._logs import ErrorFields, code_or_reason, error_fields, log
 from ._service.operations import DESCRIBE
 from ._shapes import InstanceShape, check_argument
 from .errors import (
@@ -180,13 +180,12 @@ class Wait:
         return delay
 
     def _log(self, poll: _Poll, delay: float | None) -> None:
-        fields: dict[str, Any] = {"poll": self._polls, "delay": delay, "job_id": self._job_id}
         if isinstance(poll, JobProperties):
-            level, seen = logging.INFO, str(poll.job_status)
-            fields["job_status"] = seen
+            level, seen, error = logging.INFO, str(poll.job_status), ErrorFields()
+            status: str | None = seen
         else:
-            level, seen = logging.WARNING, code_or_reason(poll)
-            fields |= error_fields(poll)
+            level, seen, error = logging.WARNING, code_or_reason(poll), error_fields(poll)
+            status = None
         if delay is not None:
             then = f"the next in {delay:.2f} s"
         elif isinstance(poll, JobProperties) and poll.job_status.is_terminal:
@@ -196,7 +195,11 @@ class Wait:
         log(
             *(level, "%s on poll %d, %s", seen, self._polls, then),
             operation=DESCRIBE.name,
-            **fields,
+            job_id=self._job_id,
+            job_status=status,
+            poll=self._polls,
+            delay=delay,
+            **error,
         )
 
 

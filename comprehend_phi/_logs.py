@@ -10,7 +10,7 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from .errors import TransportError
 
@@ -19,19 +19,31 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("comprehend_phi")
 
+
+class ErrorFields(TypedDict, total=False):
+    """The fields that describe an error."""
+
+    client_request_token: str | None
+    request_id: str | None
+    code: str | None
+    reason: str | None
+    advice: str | None
+
+
+class LogFields(ErrorFields, total=False):
+    """The fields of a record besides its operation."""
+
+    job_id: str | None
+    attempt: int
+    poll: int
+    delay: float | None
+    job_status: str | None
+    documents: int
+    left_out: int
+
+
+FIELDS = ("operation", *LogFields.__annotations__)
 _IDS = ("job_id", "client_request_token", "request_id")
-_OTHERS = (
-    "attempt",
-    "poll",
-    "delay",
-    "code",
-    "reason",
-    "advice",
-    "job_status",
-    "documents",
-    "left_out",
-)
-FIELDS = ("operation", *_IDS, *_OTHERS)
 
 # The job that this thread or task is working on.
 _job_id: ContextVar[str | None] = ContextVar("comprehend_phi_job_id", default=None)
@@ -54,7 +66,7 @@ def code_or_reason(error: ServiceError | TransportError) -> str:
     return error.reason if isinstance(error, TransportError) else error.code
 
 
-def error_fields(error: ServiceError | TransportError) -> dict[str, Any]:
+def error_fields(error: ServiceError | TransportError) -> ErrorFields:
     """Return the fields that describe an error."""
     return {
         "client_request_token": error.client_request_token,
@@ -65,7 +77,7 @@ def error_fields(error: ServiceError | TransportError) -> dict[str, Any]:
     }
 
 
-def log(level: int, text: str, *args: object, operation: str, **fields: Any) -> None:
+def log(level: int, text: str, *args: object, operation: str, **fields: Unpack[LogFields]) -> None:
     """Log a record about `operation`.
 
     Args:
@@ -73,12 +85,12 @@ def log(level: int, text: str, *args: object, operation: str, **fields: Any) -> 
         text: the message, with `%` placeholders.
         args: the values for the placeholders.
         operation: the service's name of the operation, or our own name, such as `redacted`.
-        fields: the values of other `FIELDS`. The message ends with the ids among them.
+        fields: the values of other fields. The message ends with the ids among them.
     """
     if not _logger.isEnabledFor(level):
         return
     # Every record has all fields, so a format string may name any of them.
-    record = {**dict.fromkeys(FIELDS), **fields, "operation": operation}
+    record: dict[str, Any] = {**dict.fromkeys(FIELDS), **fields, "operation": operation}
     record["job_id"] = record["job_id"] or _job_id.get()
     ids = [f"{name}={record[name]}" for name in _IDS if record[name] is not None]
     template = f"%s: {text}%s"

@@ -47,6 +47,8 @@ import re
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ._wording import join_first
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -62,9 +64,6 @@ _LONGEST_WORD = 100  # a longer one is masked, because a search in it would take
 
 _WORD = re.compile(r"\w+")
 _JOINED_WORDS = re.compile(r"\b\w++(?:[^\w\s]\w++)+")  # in linear time
-
-# So many keys appear in a message.
-_SHOWN = 20
 
 
 def mask(text: str, values: Iterable[str | None] = ()) -> str:
@@ -177,18 +176,14 @@ class _ReadingError(ComprehendPHIError):
         were = "document was" if self.undelivered == 1 else "documents were"
         text = f" Reading ended early: {self.undelivered} {were} not delivered."
         if self.failed:
-            text += f" {len(self.failed)} of them failed before: {_listed(_reasons(self.failed))}"
+            text += (
+                f" {len(self.failed)} of them failed before: {join_first(_reasons(self.failed))}"
+            )
         return text
 
 
 def _reasons(failed: Mapping[str, str]) -> list[str]:
     return [f"{key} ({reason})" for key, reason in failed.items()]
-
-
-def _listed(items: Sequence[str]) -> str:
-    """Return the first items and how many more there are."""
-    more = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -580,7 +575,7 @@ class IncompleteResultsError(ResultsError):
         self.failed: Mapping[str, str] = dict(failed or {})
 
     def __str__(self) -> str:
-        keys = _listed(_reasons(self.failed) if self.failed else self.missing)
+        keys = join_first(_reasons(self.failed) if self.failed else self.missing)
         return f"s3://{self.bucket}: {self.reason}{f': {keys}' if keys else ''}"
 
 

@@ -66,6 +66,7 @@ TESTS = {
     "corpus/report": "corpus/test_check",
     "corpus/steps": "corpus/test_check corpus/test_problems",
     "corpus/tally": "corpus/test_check corpus/test_problems",
+    "_wording": "core/test_wording",
     "errors": "core/test_errors",
     "_adoption": "core/test_find_or_submit",
     "_jobs": "core/test_jobs",

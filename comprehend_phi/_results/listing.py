@@ -26,7 +26,7 @@ _Item = TypeVar("_Item")
 _Read = TypeVar("_Read")
 
 # A job in one of these states has a manifest, and it processed or skipped every input file.
-_ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
+_SUCCESSFUL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
 class Listing:
@@ -111,7 +111,7 @@ class Listing:
         """Return each difference between a count in the manifest and what the lists contain."""
         manifest, processed, unprocessed = self.manifest, self.files, self.listed_unprocessed
         # A stopped or failed job may have ended before it came to every input file.
-        input_count = manifest.input_file_count if self.job.job_status in _ENDED_WELL else None
+        input_count = manifest.input_file_count if self.job.job_status in _SUCCESSFUL else None
         counts = (
             ("processed files", manifest.success_files_count, len(processed)),
             ("unprocessed files", manifest.unprocessed_files_count, len(unprocessed)),
@@ -141,7 +141,7 @@ class Listing:
         candidates = list(dict.fromkeys([f"{layout.folder}Manifest", *named]))
         if (manifest := self._read_first(candidates, self._decode_manifest)) is not None:
             return manifest
-        if self.job.job_status in _ENDED_WELL:
+        if self.job.job_status in _SUCCESSFUL:
             raise LostManifestError(
                 f"job {self.job.job_id} is {self.job.job_status}, but its manifest is missing",
                 bucket=self.output_bucket,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from .._client import PHIClient
+from .._wording import join_first
 from ..models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
 from .exits import Exit, ExitCode
 from .output import amount, emit, emit_json, inform, table
@@ -160,11 +161,11 @@ def _rows(report: InputReport) -> Iterator[tuple[str, str, str, str]]:
     from ..corpus import ProblemCode
 
     for code, count in report.problem_counts.items():
-        first = [each for each in report.problems if each.code == code][:_SHOWN]
+        problems = (each for each in report.problems if each.code == code)
         # A problem of the whole job has no key.
-        shown = ", ".join(each.detail if each.key is None else each.key for each in first)
-        rest = f" and {count - len(first):,} more" if count > len(first) else ""
-        yield code, ProblemCode(code).severity, f"{count:,}", f"{shown}{rest}"
+        names = [each.detail if each.key is None else each.key for each in problems]
+        first = join_first(names, count=count, limit=_SHOWN)
+        yield code, ProblemCode(code).severity, f"{count:,}", first
 
 
 def _errors(report: InputReport) -> list[str]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from secrets import token_hex
 
 from .._keys import folder_key
+from .._wording import join_first
 from ..errors import ResultsError
 from .exits import Exit, ExitCode
-from .output import amount, first_20
+from .output import amount
 
 # Errors that concern one path, so that other files can still be written. A full disk is not one.
 _ERRORS_OF_ONE_PATH = {
@@ -118,7 +119,7 @@ class Folder:
             return None
         return ResultsError(
             f"{amount(len(self._left_out), 'file was', 'files were')} not written below"
-            f" {self._root}: {first_20(self._left_out)}"
+            f" {self._root}: {join_first(self._left_out)}"
         )
 
 

@@ -6,8 +6,9 @@ import os
 import stat
 from pathlib import Path
 
+from .._wording import join_first
 from .exits import Exit, ExitCode
-from .output import amount, first_20
+from .output import amount
 
 _MOST_BYTES = 1024  # of a key in S3 (Amazon S3 User Guide, "Naming Amazon S3 objects")
 
@@ -68,7 +69,7 @@ def _refusal(problems: list[str]) -> Exit:
     return Exit(
         ExitCode.FAILED,
         f"No job was started. {amount(len(problems), 'path', 'paths')} in SOURCE cannot be read as"
-        f" a note: {first_20(sorted(problems))}",
+        f" a note: {join_first(sorted(problems))}",
         "Make every path a file that you can read, or remove it from SOURCE.",
     )
 

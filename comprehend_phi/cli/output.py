@@ -96,12 +96,6 @@ def amount(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def first_20(items: Sequence[str]) -> str:
-    """Return the first 20 items, and how many more there are."""
-    more = f" and {len(items) - 20} more" if len(items) > 20 else ""
-    return ", ".join(items[:20]) + more
-
-
 # --- Jobs -----------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import attrs
 from attrs import field, frozen
 
 from .._shapes import TEXT, check_argument
+from .._wording import join_first
 from ..errors import ComprehendPHIError, RequestValidationError
 from ..models import StartPHIDetectionJobRequest
 from .limits import ServiceLimits
@@ -56,7 +57,6 @@ class PlanError(ComprehendPHIError):
         job_count: the number of jobs that the corpus would need; None if that is not the problem.
     """
 
-    _SHOWN = 20
     _KEPT = 1_000
 
     def __init__(
@@ -74,9 +74,7 @@ class PlanError(ComprehendPHIError):
 
     def __str__(self) -> str:
         names = self.folders or self.keys
-        more = f" and {len(names) - self._SHOWN} more" if len(names) > self._SHOWN else ""
-        shown = f": {', '.join(names[: self._SHOWN])}{more}" if names else ""
-        return f"{self.args[0]}{shown}"
+        return f"{self.args[0]}: {join_first(names)}" if names else f"{self.args[0]}"
 
 
 @frozen(kw_only=True)

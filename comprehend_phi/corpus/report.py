@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, cast
 
 from attrs import field, frozen
 
+from .._wording import join_first
 from ..errors import ComprehendPHIError, RequestValidationError
 
 PRICE_PER_UNIT = Decimal("0.0014")
@@ -227,8 +228,6 @@ class IncompleteCheckError(ComprehendPHIError):
         failed_count: the number of unread notes; complete.
     """
 
-    _SHOWN = 20
-
     def __init__(
         self, report: InputReport, *, bucket: str, failed: Mapping[str, str], failed_count: int
     ) -> None:
@@ -239,9 +238,7 @@ class IncompleteCheckError(ComprehendPHIError):
         self.failed_count = failed_count
 
     def __str__(self) -> str:
-        reasons = list(self.failed.values())[: self._SHOWN]
-        more = self.failed_count - len(reasons)
-        shown = "; ".join(reasons) + (f"; and {more} more" if more > 0 else "")
+        shown = join_first([*self.failed.values()], count=self.failed_count, separator="; ")
         files = "1 note" if self.failed_count == 1 else f"{self.failed_count} notes"
         return f"{files} in s3://{self.bucket} could not be read: {shown}"
 

@@ -572,7 +572,7 @@ def test_the_error_names_a_thousand_unread_notes_and_counts_all(check: Check, co
     error = caught.value
     assert (error.failed_count, len(error.failed)) == (count, 1_000)
     assert str(error).startswith(f"{count} notes in s3://hospital-notes could not be read: Unread")
-    assert str(error).endswith(f"; and {count - 20} more")
+    assert str(error).endswith(f" and {count - 20:,} more")
     assert len(str(error)) < 10_000
 
 
@@ -709,7 +709,7 @@ def test_a_report_and_its_errors_pickle() -> None:
     assert (error.report, error.codes) == (report, ("TOO_LARGE",))
     incomplete = IncompleteCheckError(report, bucket="b", failed={"k": "why"}, failed_count=30)
     assert str(pickle.loads(pickle.dumps(incomplete))) == str(incomplete)
-    assert str(incomplete) == "30 notes in s3://b could not be read: why; and 29 more"
+    assert str(incomplete) == "30 notes in s3://b could not be read: why and 29 more"
 
 
 def test_importing_the_package_imports_no_boto3() -> None:

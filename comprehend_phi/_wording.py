@@ -1,0 +1,21 @@
+"""Wording that several messages share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def join_first(
+    items: Sequence[str], *, count: int | None = None, limit: int = 20, separator: str = ", "
+) -> str:
+    """Join the first items, and say how many more there are, such as "a, b and 7 more".
+
+    Args:
+        items: the items, or the first of them.
+        count: how many items there are, if `items` are not all of them.
+        limit: how many items to show.
+        separator: what to write between two items.
+    """
+    shown = items[:limit]
+    more = (len(items) if count is None else count) - len(shown)
+    return separator.join(shown) + (f" and {more:,} more" if more > 0 else "")
