@@ -142,7 +142,7 @@ class Tally:
             fewest = most = characters
             self._characters += characters
         self._min_characters += fewest
-        self._max_units += max(1, _units(most))
+        self._max_units += max(1, units(most))
 
     def add_problem(self, code: ProblemCode, key: str | None, detail: str) -> None:
         """Add a problem: count it, keep the first ones, and call `on_problem`."""
@@ -173,12 +173,13 @@ class Tally:
             file_count=self.file_count,
             total_bytes=self._total_bytes,
             characters=self._characters if has_characters else None,
-            min_units=_units(self._min_characters),
+            min_units=units(self._min_characters),
             max_units=self._max_units,
             problems=tuple(self._problems),
             problem_counts={str(code): count for code, count in self._counts.items()},
         )
 
 
-def _units(characters: int) -> int:
+def units(characters: int) -> int:
+    """Return how many units so many characters are, rounded up."""
     return -(-characters // CHARACTERS_PER_UNIT)

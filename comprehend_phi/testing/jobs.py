@@ -79,6 +79,8 @@ class LocalJob:
     def folder(self) -> str:
         """The key of the job's output folder, with a slash at its end."""
         key = self.request["OutputDataConfig"].get("S3Key", "")
+        if key.endswith("/") and self.rules.final_slash == "kept":
+            key += "/"
         return f"{folder_key(key) if self.rules.output_folder == 'below' else key}{self.name}/"
 
     def advance(self, now: datetime, run: Callable[[LocalJob], Outcome]) -> None:
@@ -102,6 +104,12 @@ class LocalJob:
         if now >= end:
             self.ended = end
             self.outcome = run(self)
+
+    def stop(self, now: datetime) -> None:
+        """Stop the job, which has not ended."""
+        self.stop_requested = now
+        if self.rules.state_after_stop == "STOPPED":
+            self.ended, self.outcome = now, Outcome(status=JobStatus.STOPPED)
 
     def properties(self) -> dict[str, Any]:
         """Return the job as the service describes it. Members without a value are left out."""

@@ -19,9 +19,11 @@ import msgspec
 from attrs import frozen
 
 from .._entities import Entity
+from ..corpus.tally import CHARACTERS_PER_UNIT, units
 from ..models import JobStatus
 from .jobs import MODEL_VERSION, LocalJob
 from .object_store import ObjectStore
+from .rules import Rules
 
 
 @frozen(kw_only=True)
@@ -122,7 +124,7 @@ def write_results(
         "InputDataConfiguration": {"Bucket": source["S3Bucket"], "Path": source.get("S3Key", "")},
         "OutputDataConfiguration": {"Bucket": bucket, "Path": folder},
         "InputFileCount": len(processed) + len(unprocessed),
-        "TotalMeteredCharacters": sum(file.characters for file in processed),
+        "TotalMeteredCharacters": _metered([file.characters for file in processed], rules),
         "UnprocessedFilesCount": len(unprocessed),
         rules.success_count: len(processed),
         "TotalDurationSeconds": round(job.duration.total_seconds()),
@@ -132,3 +134,14 @@ def write_results(
     }
     present = {name: value for name, value in summary.items() if value is not None}
     return put("Manifest", {"Summary": present})
+
+
+def _metered(characters: Sequence[int], rules: Rules) -> int:
+    """Return the metered characters of files with so many characters each."""
+    match rules.metered_characters:
+        case "exact":
+            return sum(characters)
+        case "units-per-file":
+            return sum(map(units, characters)) * CHARACTERS_PER_UNIT
+        case "units":
+            return units(sum(characters)) * CHARACTERS_PER_UNIT

@@ -15,6 +15,11 @@ from .jobs import LocalJob, Outcome
 from .limits import Limits
 from .object_store import ObjectStore
 from .output import Processed, Unprocessed, write_results
+from .preconditions import obstacle
+from .reading import UnreadableFile, count_offsets, read_text
+from .rules import Rules
+
+NO_FILES = "The input location contains no files."
 
 
 class JobFailure(Exception):
@@ -23,19 +28,16 @@ class JobFailure(Exception):
 
 def process(job: LocalJob, store: ObjectStore, detector: Detector, limits: Limits) -> Outcome:
     """Do the work of a job that has run for its whole duration."""
-    source, target = job.request["InputDataConfig"], job.request["OutputDataConfig"]
-    for bucket, role in ((source["S3Bucket"], "input"), (target["S3Bucket"], "output")):
-        if not store.has_bucket(bucket):
-            return Outcome(
-                status=JobStatus.FAILED,
-                message=f"The {role} bucket does not exist or cannot be accessed.",
-            )
+    rules = job.rules
+    has_messages = rules.failure_messages == "sentences"
+    if (problem := obstacle(job.request, store)) is not None:
+        return Outcome(status=JobStatus.FAILED, message=problem if has_messages else None)
     processed: list[Processed] = []
     unprocessed: list[Unprocessed] = []
     message: str | None = None
     try:
         for key, path, body in _read(job, store, limits):
-            file = _process_file(key, path, body, detector, limits)
+            file = _process_file(key, path, body, detector, limits, rules)
             if isinstance(file, Processed):
                 processed.append(file)
             else:
@@ -43,10 +45,11 @@ def process(job: LocalJob, store: ObjectStore, detector: Detector, limits: Limit
     except JobFailure as failure:
         message = str(failure)
     else:
-        if not processed:
+        if unprocessed and not processed:
             message = "None of the input files could be processed."
     if message is not None:
         status = JobStatus.FAILED
+        message = message if has_messages else None
     elif unprocessed:
         status = JobStatus.PARTIAL_SUCCESS
         message = f"{len(unprocessed)} files were not processed."
@@ -65,10 +68,14 @@ def _read(job: LocalJob, store: ObjectStore, limits: Limits) -> Iterator[tuple[s
     names = [
         name
         for name in store.keys(bucket)
-        if (name.startswith(start) and not name.endswith("/")) or name == key
+        if (
+            name.startswith(start)
+            and (not name.endswith("/") or job.rules.folder_markers == "read")
+        )
+        or name == key
     ]
-    if not names:
-        raise JobFailure("The input location contains no files.")
+    if not names and job.rules.empty_location == "job-fails":
+        raise JobFailure(NO_FILES)
     if len(names) > limits.files:
         raise JobFailure(f"The job has {len(names)} files; the limit is {limits.files}.")
     total = 0
@@ -87,24 +94,16 @@ def _read(job: LocalJob, store: ObjectStore, limits: Limits) -> Iterator[tuple[s
 
 
 def _process_file(
-    key: str, path: str, body: bytes, detector: Detector, limits: Limits
+    key: str, path: str, body: bytes, detector: Detector, limits: Limits, rules: Rules
 ) -> Processed | Unprocessed:
-    if len(body) > limits.file_bytes:
-        return Unprocessed(
-            key=key,
-            path=path,
-            code="DOCUMENT_SIZE_EXCEEDED",
-            message=f"The file has {len(body)} bytes; the limit is {limits.file_bytes}.",
-        )
     try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        return Unprocessed(
-            key=key,
-            path=path,
-            code="INVALID_ENCODING",
-            message=f"The file is not UTF-8: the byte at {error.start} cannot be decoded.",
-        )
+        text = read_text(key, body, limits, rules)
+    except UnreadableFile as error:
+        return Unprocessed(key=key, path=path, code=error.code, message=error.message)
     return Processed(
-        key=key, path=path, size=len(body), characters=len(text), entities=detector(text)
+        key=key,
+        path=path,
+        size=len(body),
+        characters=len(text),
+        entities=count_offsets(detector(text), text, rules),
     )

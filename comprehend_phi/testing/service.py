@@ -34,6 +34,7 @@ from .jobs import MODEL_VERSION, LocalJob, Outcome
 from .journal import StartRecord
 from .limits import Limits
 from .object_store import ObjectStore
+from .preconditions import check_start
 from .processing import process
 from .rules import Rules
 from .start_rate import StartRate
@@ -258,12 +259,16 @@ class LocalService:
         token = (region, members.get("ClientRequestToken") or str(uuid4()))
         job = self._tokens.get(token)
         if job and not (self._rules.remember_tokens == "until-job-ends" and job.status.is_terminal):
-            if job.request != members and self._rules.other_parameters == "refused":
+            is_same = job.request == members
+            rule = self._rules.same_parameters if is_same else self._rules.other_parameters
+            if rule == "refused":
                 raise RequestRefused(
                     "InvalidRequestException",
-                    "The ClientRequestToken was used for a request with other parameters.",
+                    "The ClientRequestToken was used for a request with"
+                    f" {'the same' if is_same else 'other'} parameters.",
                 )
             return job
+        check_start(members, self._storage, self._rules)
         active = sum(
             not job.status.is_terminal for job in self._jobs.values() if job.region == region
         )
@@ -329,7 +334,7 @@ class LocalService:
     def _stop(self, members: Mapping[str, Any], region: str) -> dict[str, Any]:
         job = self._find(members, region)
         if job.status in (JobStatus.SUBMITTED, JobStatus.IN_PROGRESS):
-            job.stop_requested = self.clock.now()
+            job.stop(self.clock.now())
         elif job.status in (JobStatus.STOP_REQUESTED, JobStatus.STOPPED):
             if self._rules.second_stop == "refused":
                 raise RequestRefused("InvalidRequestException", "The job was stopped before.")
