@@ -23,7 +23,7 @@
     │   ├── JobStopped
     │   ├── JobMismatchError                       a job of this name is not the one of the request
     │   └── WaitTimeout (also TimeoutError)
-    ├── ResultsError                               results are missing or unreadable
+    ├── ResultsError                               results or other S3 objects cannot be used
     │   ├── JobNotEndedError                       the job has no results yet
     │   ├── MissingBucketError                     there is no such bucket
     │   ├── MissingObjectError                     a file is missing
@@ -31,6 +31,8 @@
     │   ├── IncompleteResultsError                 some files or notes could not be read
     │   │   └── LostManifestError (also MissingManifestError)   a completed job has no manifest
     │   ├── UnreadableObjectError                  a file is broken, or S3 refuses to return it
+    │   ├── UnwritableObjectError                  S3 refuses to write or delete an object
+    │   ├── ExistingObjectError                    an object is there that must not be replaced
     │   └── SourceChangedError                     a note has changed since the job read it
     ├── RedactionError                             a text cannot be redacted with these entities
     ├── corpus.InputCheckError                     the input of a job has errors
@@ -490,7 +492,7 @@ class WaitTimeout(JobError, TimeoutError):
 
 @dataclass(eq=False, repr=False)
 class ResultsError(_ReadingError):
-    """The results of a job are missing or unreadable.
+    """The results of a job are missing or unreadable, or another S3 object cannot be used.
 
     Attributes:
         reason: what is wrong, without any content of a file.
@@ -547,8 +549,23 @@ class UnreadableObjectError(ResultsError):
     code: str | None = field(default=None, kw_only=True)
 
 
+@dataclass(eq=False, repr=False)
+class UnwritableObjectError(ResultsError):
+    """S3 permanently refuses to write, copy or delete an object.
+
+    Attributes, in addition to those of `ResultsError`:
+        code: S3's error code, such as `AccessDenied`. None if S3 did not refuse.
+    """
+
+    code: str | None = field(default=None, kw_only=True)
+
+
+class ExistingObjectError(ResultsError):
+    """An object is already there that must not be replaced. Nothing was written."""
+
+
 class SourceChangedError(ResultsError):
-    """A note was replaced or deleted since the job read it."""
+    """A note was replaced or deleted since the job read it, or since the plan listed it."""
 
 
 class IncompleteResultsError(ResultsError):

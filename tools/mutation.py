@@ -26,6 +26,7 @@ WORK = ROOT / "build" / "mutation"
 # lines) and `__init__` (none) are not listed.
 TESTS = {
     "_service/connection": "service/test_connection",
+    "_results/s3_calls": "results/test_storage corpus/test_objects",
     "_results/boto3_storage": "results/test_storage results/test_obstore_storage",
     "_results/completeness": "results/test_streams",
     "_results/outages": "results/test_streams corpus/test_check",
@@ -58,6 +59,7 @@ TESTS = {
     "_async_client": "core/test_async_client service/test_connection core/test_list core/test_jobs",
     "_client_base": "core/test_client_base",
     "_client": "service/test_connection core/test_list core/test_jobs results/test_streams",
+    "corpus/objects": "corpus/test_objects",
     "corpus/check": "corpus/test_check",
     "corpus/limits": "corpus/test_limits",
     "corpus/plan": "corpus/test_plan",

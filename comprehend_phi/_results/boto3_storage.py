@@ -9,16 +9,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .._retry import Retrier, RetryPolicy
-from .._service.attempts import run_attempt
 from .._service.invalid_response import InvalidResponse
-from ..errors import (
-    MissingBucketError,
-    MissingObjectError,
-    ServiceError,
-    TransportError,
-)
-from .s3_errors import translate
+from ..errors import MissingBucketError, MissingObjectError
+from .s3_calls import S3Calls
 from .s3_listing import objects_in
 from .storage import ListingPage, Sink, StoredObject
 
@@ -26,10 +19,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .._clock import Clock
+    from .._retry import RetryPolicy
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_Result = TypeVar("_Result")
 _Fed = TypeVar("_Fed", bound=Sink)
 
 _PIECE_BYTES = 256 * 1024
@@ -43,16 +36,19 @@ class Boto3Storage:
             `ClientClosedError`.
         policy: how calls are retried.
         clock: measures the waits between attempts.
+
+    Attributes:
+        calls: the way to S3.
+        connections: how many objects can be fetched at the same time.
     """
 
     def __init__(self, connect: Callable[[str], Any], policy: RetryPolicy, clock: Clock) -> None:
-        self._connect = connect
-        self._retrier = Retrier(policy, clock)
-        self.connections: int = connect("results").meta.config.max_pool_connections
+        self.calls: S3Calls = S3Calls(connect, policy, clock)
+        self.connections: int = self.calls.connections
 
     def check_open(self) -> None:
         """Raise `ClientClosedError` if the client that reads was closed."""
-        self._connect("results")
+        self.calls.connect("results")
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
@@ -68,7 +64,7 @@ class Boto3Storage:
                 sink.add(piece)
             return sink
 
-        return self._call("GetObject", get, bucket, key)
+        return self.calls.call("GetObject", get, bucket, key)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`, in S3's order."""
@@ -113,7 +109,7 @@ class Boto3Storage:
                 raise InvalidResponse("it has no usable NextContinuationToken")
             return ListingPage(objects, below, following)
 
-        return self._call("ListObjectsV2", list_page, bucket, prefix)
+        return self.calls.call("ListObjectsV2", list_page, bucket, prefix)
 
     def region(self, bucket: str) -> str | None:
         """Return the region of a bucket; None if S3 does not say.
@@ -122,7 +118,7 @@ class Boto3Storage:
             MissingBucketError: the bucket does not exist.
             ServiceError, TransportError: all attempts failed.
         """
-        status, region = self._call("HeadBucket", partial(_head, bucket), bucket, "")
+        status, region = self.calls.call("HeadBucket", partial(_head, bucket), bucket, "")
         if status == HTTPStatus.NOT_FOUND:
             raise MissingBucketError("the bucket does not exist", bucket=bucket)
         return region
@@ -146,25 +142,7 @@ class Boto3Storage:
         def get(client: Any) -> StoredObject:
             return self._get(client, bucket, key)
 
-        return self._call("GetObject", get, bucket, key, attempts_before)
-
-    def _call(
-        self,
-        operation: str,
-        call: Callable[[Any], _Result],
-        bucket: str,
-        key: str,
-        attempts_before: int = 0,
-    ) -> _Result:
-        def attempt() -> _Result:
-            client = self._connect(operation)
-            return run_attempt(lambda: call(client), operation, {})
-
-        try:
-            return self._retrier.call(attempt, attempts_before=attempts_before)
-        except (ServiceError, TransportError) as error:
-            failed = error
-        raise translate(failed, bucket, key)
+        return self.calls.call("GetObject", get, bucket, key, attempts_before=attempts_before)
 
 
 def _check_key(bucket: str, key: str) -> None:

@@ -104,7 +104,7 @@ class ObstoreStorage(Boto3Storage):
             if bucket not in self._stores:
                 self._stores[bucket] = self._build_store(bucket, key)
             return found
-        self._connect("GetObject")  # refuses if the client was closed
+        self.calls.connect("GetObject")  # refuses if the client was closed
         through_obstore = self._get_through_obstore(store, key)
         if through_obstore is not None:
             return through_obstore

@@ -72,6 +72,8 @@ ERRORS: dict[str, type[ServiceError]] = {
         ThrottlingException,
     ),
 }
+# Two writes of one S3 object met (S3's list of errors, which says to try again).
+_CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 # How AWS rejects credentials (AWS General Reference, common errors, and S3's list of errors).
 _BAD_CREDENTIALS = frozenset(
     {
@@ -141,9 +143,16 @@ def error_from_response(
         outcome_unknown=cls in (InternalServerException, ServiceUnavailableException),
         **call,
     )
+    if code in _CONFLICTS:
+        service_error.retryable = True
     if code in _BAD_CREDENTIALS:
         service_error.advice = advice.CREDENTIALS
     return service_error
+
+
+def is_retried(code: str) -> bool:
+    """Return whether an error with this code is retried, whatever its HTTP status."""
+    return code in _CONFLICTS or (code in ERRORS and ERRORS[code].retryable)
 
 
 def _is_refusal(status: int | None, has_code: bool) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from importlib.util import find_spec, module_from_spec
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import moto.backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -201,8 +202,26 @@ def _connect(models: Any, responses: Any) -> None:
     del models.FakeKey.__del__
 
 
+def _check_sources(responses: Any) -> None:
+    """Let CopyObject refuse a source that does not have the requested ETag. moto ignores it."""
+    copy = responses.S3Response.copy_object
+
+    def copy_object(self: Any) -> Any:
+        headers: Mapping[str, str] = self.headers
+        etag = headers.get("x-amz-copy-source-if-match")
+        path: str = urlsplit(headers["x-amz-copy-source"]).path
+        bucket, _, key = unquote(path).lstrip("/").partition("/")
+        source = self.backend.get_object(bucket, key)
+        if etag is not None and source is not None and source.etag != etag:
+            raise responses.PreconditionFailed("x-amz-copy-source-If-Match")
+        return copy(self)
+
+    responses.S3Response.copy_object = copy_object
+
+
 _models, _responses = _execute_again("moto.s3.models"), _execute_again("moto.s3.responses")
 _connect(_models, _responses)
+_check_sources(_responses)
 
 
 def _create_app(service: Any) -> Any:

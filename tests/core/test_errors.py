@@ -32,6 +32,7 @@ from comprehend_phi.errors import (
     ActiveJobLimitExceeded,
     ClientClosedError,
     ComprehendPHIError,
+    ExistingObjectError,
     ExpiredTokenException,
     IncompleteResultsError,
     InternalServerException,
@@ -59,6 +60,7 @@ from comprehend_phi.errors import (
     TooManyRequestsException,
     TransportError,
     UnreadableObjectError,
+    UnwritableObjectError,
     ValidationException,
     WaitTimeout,
     mask,
@@ -113,6 +115,8 @@ RESULTS_ERRORS = (
     MissingObjectError,
     MissingManifestError,
     UnreadableObjectError,
+    UnwritableObjectError,
+    ExistingObjectError,
     SourceChangedError,
 )
 A_RESULTS_ERROR = {

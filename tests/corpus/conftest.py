@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from comprehend_phi import AsyncPHIClient, PHIClient, StartPHIDetectionJobRequest
 from comprehend_phi.corpus import InputReport, check_input, check_input_async
 from comprehend_phi.testing import FakeClock, LocalServer
+
+from ..s3_server import S3Server
 
 Check = Callable[..., InputReport]
 
@@ -40,3 +43,16 @@ def check(
         return asyncio.run(check_async(), debug=True)
 
     return check
+
+
+@pytest.fixture
+def s3_server(
+    server: LocalServer,
+    serving: Callable[[S3Server], AbstractContextManager[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[S3Server]:
+    """The S3 of the local service, with faults. Clients that are built afterwards use it."""
+    s3_server = S3Server(server.storage)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
+    with serving(s3_server):
+        yield s3_server
