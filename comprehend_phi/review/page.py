@@ -19,10 +19,11 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from .._entities import EntityType
 from .._redaction import check_entities, overlapping, rank, usable_score
 from .._results.documents import Document
 from .._shapes import InstanceShape, StringShape, check_argument
-from ..errors import RedactionError
+from ..errors import RedactionError, RequestValidationError
 
 try:
     from jinja2 import Environment, StrictUndefined
@@ -49,7 +50,8 @@ def render(
 
     The page loads nothing and sends nothing. Its content security policy enforces that. Each entity
     is marked in the text and masked until the reviewer reveals it. Entities that overlap share one
-    mark, which names all their types.
+    mark, which names all their types. The reviewer can reject and add marks, and saves these
+    decisions in a file, which contains no text.
 
     Args:
         documents: the documents, each with its note, decoded as UTF-8 and with unchanged line
@@ -63,9 +65,10 @@ def render(
         The page, to be written as UTF-8.
 
     Raises:
-        RedactionError: an entity does not match its text. The error names the document's key, and
-            there is no page.
-        RequestValidationError: an argument has the wrong type.
+        RedactionError: an entity does not match its text, or two entities of a document have the
+            same id. The error names the document's key, and there is no page.
+        RequestValidationError: an argument has the wrong type, or two documents have the same key,
+            so that decisions about them could not be told apart.
     """
     check_argument("render", "documents", _DOCUMENTS, documents)
     check_argument("render", "title", _STRING, title)
@@ -78,10 +81,12 @@ def render(
         check_argument("render", "documents", _STRING, text)
         rows.append(_row(document, text))
         types.update(entity.type for entity in document.entities)
-    style, script = _asset("page.css"), _asset("page.js")
+    _check_keys(rows)
+    style = _asset("page.css")
+    script = "\n".join(map(_asset, _SCRIPTS))
     page: str = _template().render(
         title=title,
-        data={"documents": rows},
+        data={"documents": rows, "types": list(dict.fromkeys([*EntityType, *types]))},
         types=types.most_common(),
         unprocessed=list(unprocessed),
         failed=dict(failed or {}),
@@ -92,6 +97,9 @@ def render(
     )
     return page
 
+
+# Each script uses those before it. They share one `script` element.
+_SCRIPTS = ("decisions.js", "note.js", "page.js")
 
 _DOCUMENTS = InstanceShape(Iterable, "pass pairs of a Document and its text")
 _DOCUMENT = InstanceShape(Document)
@@ -106,14 +114,28 @@ def _row(document: Document, text: str) -> dict[str, Any]:
     try:
         check_entities(text, document.entities, consequence="No page was made.")
     except RedactionError as error:
-        problem = f"{document.input_key}: {error}"
+        problem = str(error)
+    if len({entity.id for entity in document.entities}) < len(document.entities):
+        problem = problem or "Two entities have the same id. No page was made."
     if problem:
-        raise RedactionError(problem)
+        raise RedactionError(f"{document.input_key}: {problem}")
     return {
         "key": document.input_key,
+        "sha256": sha256(text.encode()).hexdigest(),
         "model": document.model_version,
         "pieces": _pieces(text, document.entities),
     }
+
+
+def _check_keys(rows: list[dict[str, Any]]) -> None:
+    """Raise `RequestValidationError` if two documents have the same key."""
+    if len({row["key"] for row in rows}) < len(rows):
+        raise RequestValidationError(
+            owner="render",
+            field="documents",
+            shape="pairs",
+            reason="must contain each key once; make one page for each bucket or job",
+        )
 
 
 def _pieces(text: str, entities: Iterable[Entity]) -> list[Any]:
@@ -152,7 +174,10 @@ def _mark(text: str, group: list[Entity]) -> dict[str, Any]:
             heappop(begun)
         segments.append((text[begin:end], -begun[0][0]))
     return {
-        "entities": [{"type": entity.type, "score": usable_score(entity)} for entity in group],
+        "entities": [
+            {"id": entity.id, "type": entity.type, "score": usable_score(entity)}
+            for entity in group
+        ],
         "segments": segments,
     }
 

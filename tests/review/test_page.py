@@ -101,6 +101,19 @@ def test_a_document_has_its_key_and_the_version_of_its_model() -> None:
     assert (row["key"], row["model"]) == (document().input_key, "1.0.0")
 
 
+@pytest.mark.parametrize("text", ["", "Marsh\r\n", "Jose\u0301 \U0001f600"])
+def test_a_document_has_the_hash_of_its_note(text: str) -> None:
+    [row] = Page(render([(document(), text)])).data["documents"]
+
+    assert row["sha256"] == sha256(text.encode("utf-8")).hexdigest()
+
+
+def test_the_types_of_new_marks_are_the_known_ones_and_those_that_were_found() -> None:
+    found = document(entity("Marsh 7", 0, 5, "PLATE"), entity("Marsh 7", 6, 7, "AGE", id_=1))
+
+    assert Page(render([(found, "Marsh 7")])).data["types"] == [*EntityType, "PLATE"]
+
+
 def test_the_heading_has_a_default() -> None:
     assert Page(render([])).texts["title"] == ["PHI review"]
     assert Page(render([], title="Ward 7")).texts["title"] == ["Ward 7"]
@@ -130,10 +143,10 @@ def test_a_text_without_entities_is_one_piece() -> None:
     assert pieces("No PHI.\r\n") == ["No PHI.\r\n"]
 
 
-def test_a_mark_has_the_type_and_the_score_of_its_entity() -> None:
+def test_a_mark_has_the_id_the_type_and_the_score_of_its_entity() -> None:
     _, mark, _ = pieces("Marsh", entity("Marsh", 0, 5, "NAME", score=0.25))
 
-    assert mark["entities"] == [{"type": "NAME", "score": 0.25}]
+    assert mark["entities"] == [{"id": 0, "type": "NAME", "score": 0.25}]
 
 
 LETTERS = "abcdefgh"
@@ -167,7 +180,7 @@ def test_entities_that_overlap_share_a_mark_and_each_segment_names_the_innermost
 
 
 def test_entities_that_touch_get_separate_marks() -> None:
-    got = pieces(LETTERS, entity(LETTERS, 3, 5, "Y"), entity(LETTERS, 1, 3, "X"))
+    got = pieces(LETTERS, entity(LETTERS, 3, 5, "Y"), entity(LETTERS, 1, 3, "X", id_=1))
 
     assert [piece if isinstance(piece, str) else marked(piece) for piece in got] == [
         *("a", "bc", "", "de", "fgh")
@@ -221,6 +234,22 @@ def test_the_error_about_a_wrong_entity_contains_no_text() -> None:
     assert error.__cause__ is error.__context__ is None
 
 
+def test_two_entities_with_one_id_are_an_error_because_decisions_name_ids() -> None:
+    text = f"{CANARY}, {CANARY}"
+    with pytest.raises(RedactionError) as caught:
+        render([(document(entity(text, 0, 18), entity(text, 20, 38)), text)])
+
+    assert str(caught.value) == ("notes/a.txt: Two entities have the same id. No page was made.")
+
+
+def test_two_documents_with_one_key_are_an_error_because_decisions_name_keys() -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        render([(document(key=CANARY), ""), (document(key=CANARY), "")])
+
+    assert caught.value.reason.startswith("must contain each key once")
+    assert CANARY not in str(caught.value)
+
+
 # --- Wrong arguments ------------------------------------------------------------------------------
 
 
@@ -254,7 +283,7 @@ def test_a_wrong_argument_is_refused_and_not_quoted(
 
 
 def test_the_documents_may_come_from_a_generator_and_keep_their_order() -> None:
-    keys = ["b", "a", "b", "c"]
+    keys = ["b", "a", "c"]
     page = Page(render((document(key=key), "") for key in keys))
 
     assert [row["key"] for row in page.data["documents"]] == keys
@@ -263,7 +292,10 @@ def test_the_documents_may_come_from_a_generator_and_keep_their_order() -> None:
 def test_the_page_counts_documents_and_entities() -> None:
     found = document(entity("Marsh 7", 0, 5), entity("Marsh 7", 6, 7, "AGE", id_=1))
 
-    assert "2 documents, 2 entities" in Page(render([(found, "Marsh 7"), (document(), "")])).text
+    assert (
+        "2 documents, 2 entities"
+        in Page(render([(found, "Marsh 7"), (document(key="b"), "")])).text
+    )
     assert "0 documents, 0 entities" in Page(render([])).text
 
 
