@@ -93,7 +93,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into build/docs. Warnings are errors."""
-    session.install(".[cli,testing]", "--group", "docs")
+    session.install(".[arrow,cli,testing]", "--group", "docs")
     session.run("python", "-m", "sphinx", "--fail-on-warning", "--keep-going", "docs", "build/docs")
 
 

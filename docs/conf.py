@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
     # Names of other projects. Links to them would need inventories from the network.
     (
         "py:(class|exc)",
-        r"(boto3|botocore|collections|concurrent|datetime|decimal|enum|msgspec|typing|typing_extensions)\..*",
+        r"(boto3|botocore|collections|concurrent|datetime|decimal|enum|msgspec|os|pyarrow|typing|typing_extensions)\..*",
     ),
     # Names without a module, most of them from the language.
     (

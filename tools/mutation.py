@@ -76,6 +76,7 @@ TESTS = {
     "_entities": "core/test_entities",
     "_members": "core/test_models service/test_codec",
     "_structs": "results/test_streams",
+    "_whole_file": "core/test_whole_file",
     "_splitting": "core/test_splitting core/test_detect_phi",
     "_redaction": "core/test_redaction",
     "_replacements": "core/test_replacements",
@@ -83,6 +84,8 @@ TESTS = {
     "_results/transport": "results/test_obstore_storage",
     "_retry": "core/test_retry core/test_async_client",
     "review/page": "review/test_page",
+    "tables/batches": "tables/test_batches tables/test_files",
+    "tables/files": "tables/test_files",
 }
 
 # Tests that cannot run here or take too long. mutmut wraps each function, which changes signatures

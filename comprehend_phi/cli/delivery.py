@@ -8,10 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from .._whole_file import replaceable
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus
 from .exits import Exit, ExitCode
-from .files import Folder, name_of_copy, replaceable, require_writable, write_private
+from .files import Folder, name_of_copy, require_writable, write_private
 from .output import amount, document_members, emit_json, inform, unprocessed_members
 
 if TYPE_CHECKING:

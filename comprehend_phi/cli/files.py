@@ -9,9 +9,9 @@ import stat
 from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
-from secrets import token_hex
 
 from .._keys import folder_key
+from .._whole_file import whole_file
 from .._wording import join_first
 from ..errors import ResultsError
 from .exits import Exit, ExitCode
@@ -161,36 +161,14 @@ def name_of_copy(key: str, input_key: str) -> str:
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not replaceable(path):
-        raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
     _write_file(path, text.encode(), mode=0o600)
 
 
 def _write_file(path: Path, content: bytes, *, mode: int) -> tuple[int, int]:
-    """Write a whole file with this mode, and return what identifies it in the file system.
-
-    If that fails, what was at `path` stays as it was.
-    """
-    part = path.with_name(f".comprehend-phi-{token_hex(8)}")
-    try:
-        # A new file, because an existing one would keep its permissions.
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            identity = _identity(os.fstat(descriptor))
-            file.write(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    return identity
-
-
-def replaceable(path: Path) -> bool:
-    """Return whether a file may be written at `path`: nothing is there, or a regular file."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
-        return True
+    """Write a whole file with this mode, and return what identifies it in the file system."""
+    with whole_file(path, mode=mode) as file:
+        file.write(content)
+        return _identity(os.fstat(file.fileno()))
 
 
 # --- Checks before a job is started ---------------------------------------------------------------

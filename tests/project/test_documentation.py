@@ -27,6 +27,7 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     TransportError,
     corpus,
+    tables,
     testing,
 )
 from comprehend_phi.testing import Fault, LocalServer, LocalService, faults, local_service
@@ -82,7 +83,10 @@ def logging_as_before() -> Iterator[None]:
 # The tutorial has a test of its own, which runs it as its reader would.
 @pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial.md"])
-def test_the_examples_of_a_page_run(page: str, service: LocalService) -> None:
+def test_the_examples_of_a_page_run(
+    page: str, service: LocalService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with PHIClient() as client:
         request = a_request()
         job = client.submit(request)
@@ -146,7 +150,7 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "html" / "index.html").exists()
 
 
-@pytest.mark.parametrize("module", [comprehend_phi, corpus, testing])
+@pytest.mark.parametrize("module", [comprehend_phi, corpus, tables, testing])
 def test_the_reference_has_every_public_name(module: ModuleType) -> None:
     reference = "".join(
         path.read_text(encoding="utf-8") for path in DOCS if "reference" in path.parts

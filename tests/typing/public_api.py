@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import aclosing, closing
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, assert_type
 
 import attrs
+import pyarrow
 
 import comprehend_phi
 from comprehend_phi import (
@@ -66,6 +68,7 @@ from comprehend_phi.corpus import (
     plan_jobs,
     plan_keys,
 )
+from comprehend_phi.tables import entity_batches, write_csv, write_parquet
 from comprehend_phi.testing import FakeClock
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
@@ -256,6 +259,12 @@ def results(job: Job) -> None:
     found.redacted(replacement=pseudonyms(b"sixteen bytes...", digits=20)).close()
 
 
+def tables(found: JobResults) -> None:
+    assert_type(entity_batches(found, batch_rows=1_000), pyarrow.RecordBatchReader)
+    assert_type(write_parquet(found.part(0, 4), "entities.parquet", include_text=True), int)
+    assert_type(write_csv(iter(found), Path("entities.csv")), int)
+
+
 def failures(client: PHIClient) -> None:
     try:
         client.submit(REQUEST).wait()
@@ -362,6 +371,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     job.wait(timeout="30")  # type: ignore[arg-type]  # a string
     PHIClient(clock=datetime)  # type: ignore[arg-type]  # no clock
     check_objects(["in/note.txt"], REQUEST)  # type: ignore[list-item]  # no sizes
+    write_parquet([Entity], "entities.parquet")  # type: ignore[list-item]  # not a document
     plan_jobs(client, REQUEST, name="monday", staging="s3://b/k")  # type: ignore[arg-type]  # no S3Location
     plan_keys(client, REQUEST, [], name="monday")  # type: ignore[call-arg]  # no staging
 

@@ -1,0 +1,54 @@
+"""Writing a local file that is complete or absent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO
+
+
+@contextmanager
+def whole_file(path: Path, *, mode: int, sync: bool = False) -> Generator[BinaryIO, None, None]:
+    """Enter with a new file, which appears at `path` when the block ends without an error.
+
+    If the block fails, the new file is deleted, and what was at `path` stays as it was. If the
+    process is killed, a file named `.comprehend-phi-` and 16 hex digits may remain in the folder.
+
+    Args:
+        path: where the file appears. A regular file that is there is replaced.
+        mode: the permissions of the file, before the umask.
+        sync: whether to wait until the content is on disk before the file appears. Without it, a
+            power failure can leave an empty file at `path`.
+
+    Raises:
+        OSError: the file cannot be written, or a link or something else that is not a regular file
+            is at `path`.
+    """
+    if not replaceable(path):
+        raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
+    part = path.with_name(f".comprehend-phi-{token_hex(8)}")
+    try:
+        # A new file, because an existing one would keep its permissions.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(descriptor)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def replaceable(path: Path) -> bool:
+    """Return whether a file may be written at `path`: nothing is there, or a regular file."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
