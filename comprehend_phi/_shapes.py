@@ -97,6 +97,7 @@ def _s3_uri_problem(value: str) -> str | None:
 
 
 MAX_TEXT_BYTES = 20_000  # of DetectPHI
+_SPLIT_TEXT = "; detect_phi_in_document splits longer text"
 
 
 def _text_size_problem(value: str) -> str | None:
@@ -104,10 +105,7 @@ def _text_size_problem(value: str) -> str | None:
     size = len(value.encode("utf-8", "surrogatepass"))
     if size <= MAX_TEXT_BYTES:
         return None
-    return (
-        f"must have at most {MAX_TEXT_BYTES} bytes in UTF-8, not {size};"
-        " detect_phi_in_document splits longer text"
-    )
+    return f"must have at most {MAX_TEXT_BYTES} bytes in UTF-8, not {size}{_SPLIT_TEXT}"
 
 
 _SURROGATE = re.compile(r"[\uD800-\uDFFF]")
@@ -124,6 +122,7 @@ class StringShape:
         pattern: the pattern in the service model, in its own dialect. `rule` checks it.
         enum: the allowed values, or empty if all are allowed.
         rule: returns what is wrong with a string, in words that do not contain it.
+        if_too_long: what to do about a string that is too long, for the end of the message.
     """
 
     name: str
@@ -132,6 +131,7 @@ class StringShape:
     pattern: str | None = None
     enum: tuple[str, ...] = ()
     rule: _Rule | None = None
+    if_too_long: str = ""
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with `value`, in words that do not contain it, or None."""
@@ -140,7 +140,8 @@ class StringShape:
         if len(value) < self.min_length:
             return f"must have at least {self.min_length} characters, not {len(value)}"
         if self.max_length is not None and len(value) > self.max_length:
-            return f"must have at most {self.max_length} characters, not {len(value)}"
+            most = f"must have at most {self.max_length} characters"
+            return f"{most}, not {len(value)}{self.if_too_long}"
         if self.enum and value not in self.enum:
             return f"must be one of {', '.join(self.enum)}"
         problem = self.rule(value) if self.rule else None
@@ -273,7 +274,9 @@ CLIENT_REQUEST_TOKEN = StringShape(
     r"^[a-zA-Z0-9-]+$",
     rule=partial(_character_problem, re.compile("[^a-zA-Z0-9-]"), "a-z, A-Z, 0-9 and -"),
 )
-PHI_TEXT = StringShape("BoundedLengthString", 1, 20_000, rule=_text_size_problem)
+PHI_TEXT = StringShape(
+    "BoundedLengthString", 1, 20_000, rule=_text_size_problem, if_too_long=_SPLIT_TEXT
+)
 LANGUAGE_CODE = StringShape("LanguageCode", enum=("en",))
 MAX_RESULTS = IntegerShape("MaxResultsInteger", 1, 500)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from comprehend_phi.testing import Fault, faults
+from comprehend_phi.testing import FakeClock, Fault, faults
 
 from ..conftest import CANARY
-from .conftest import NOTE, REDACTED, Done, Shell, checked
+from .conftest import NOTE, REDACTED, Done, Run, Shell, checked
 
 PERMANENT = {
     "access denied": faults.error("AccessDeniedException", NOTE),
@@ -134,6 +134,21 @@ def test_a_fault_that_passes_changes_nothing(shell: Shell, note: str, fault: Fau
     done, out = detect_text(shell, note, "--redact")
 
     assert (done.code, out.decode()) == (0, REDACTED)
+
+
+@pytest.mark.parametrize("fault", TEMPORARY.values(), ids=TEMPORARY)
+def test_nothing_is_printed_if_all_attempts_fail(
+    shell: Shell, run: Run, note: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", FakeClock().sleep)  # the waits between attempts
+    before = shell.server.service.attempts("DetectPHI")
+    shell.server.service.script(*[fault] * 8)
+    done = run("detect-text", "--endpoint-url", shell.url, "--redact", note)
+
+    assert (done.code, done.out) == (1, "")
+    assert done.error.startswith("DetectPHI: ")
+    assert "8 attempts" in done.error
+    assert shell.server.service.attempts("DetectPHI") == before + 8
 
 
 def test_a_failed_piece_leaves_nothing_of_the_others(shell: Shell) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import pickle
+import random
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -113,8 +114,8 @@ def test_an_entity_may_have_members_that_we_do_not_know(
     ("text", "reason"),
     [
         ("", "at least 1 character"),
-        ("x" * 20_001, "at most 20000 characters"),
-        ("é" * 10_001, "at most 20000 bytes in UTF-8, not 20002"),
+        ("x" * 20_001, "at most 20000 characters, not 20001; detect_phi_in_document"),
+        ("é" * 10_001, "at most 20000 bytes in UTF-8, not 20002; detect_phi_in_document"),
         ("Zinnia \ud800", "UTF-8 can encode"),
         (b"Zinnia", "must be a str, not bytes"),
         (None, "must be a str, not NoneType"),
@@ -208,21 +209,27 @@ def test_a_lost_response_is_retried(client: PHIClient, server: LocalServer, faul
 
 
 def test_throttling_is_retried_as_for_other_operations(
-    make_client: MakeClient, server: LocalServer
+    make_client: MakeClient, server: LocalServer, clock: FakeClock
 ) -> None:
     client = make_client(retry=RetryPolicy(max_attempts=5))
     server.service.script(*[faults.throttle()] * 10)
-    errors: list[ServiceError] = []
+    attempts: list[int] = []
+    waits: list[tuple[float, ...]] = []
     for call in (
         lambda: client.detect_phi(TEXT),
         lambda: client.describe_phi_detection_job("0" * 32),
     ):
+        random.seed(20)  # the waits are random
+        before = len(clock.sleeps)
         with pytest.raises(ThrottlingException) as caught:
             call()
-        errors.append(caught.value)
+        attempts.append(caught.value.attempts)
+        waits.append(tuple(clock.sleeps[before:]))
 
-    assert [error.attempts for error in errors] == [5, 5]
+    assert attempts == [5, 5]
     assert server.service.attempts(DETECT) == server.service.attempts(DESCRIBE) == 5
+    assert len(set(waits[0])) == 4
+    assert waits[0] == waits[1]
 
 
 # --- Nothing leaks --------------------------------------------------------------------------------

@@ -99,15 +99,15 @@ def test_the_examples_of_a_page_run(
 def test_the_readme_prints_what_it_says(
     service: LocalService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quickstart, details, one_text, mistake = python_blocks("README.md")
+    quickstart, details, mistake = python_blocks("README.md")
 
     names: dict[str, Any] = {}
-    for block in (quickstart, details, one_text, mistake):
+    for block in (quickstart, details, mistake):
         exec(compile(block, "README.md", "exec"), names)
 
     printed = capsys.readouterr().out.splitlines()
-    seen, patient, _, counts, unprocessed, at_once, refusal = printed
-    assert seen == at_once == "Seen by Dr. [NAME] on [DATE]."
+    seen, patient, _, counts, unprocessed, refusal = printed
+    assert seen == "Seen by Dr. [NAME] on [DATE]."
     assert patient == "Patient: [NAME], phone [PHONE_OR_FAX]"
     assert counts == "Counter({'NAME': 2, 'DATE': 1, 'PHONE_OR_FAX': 1})"
     assert unprocessed == "2031/02/no text.txt INVALID_ENCODING"

@@ -92,6 +92,14 @@ def test_the_aws_cli_lists_and_stops_jobs(
     assert job.properties().job_status == "STOP_REQUESTED"
 
 
+@needs_aws
+def test_the_aws_cli_detects_phi_in_one_text(aws: Callable[..., str]) -> None:
+    answer = aws("comprehendmedical", "detect-phi", "--text", "Patient: Ada Example")
+
+    [entity] = json.loads(answer)["Entities"]
+    assert (entity["Type"], entity["Text"]) == ("NAME", "Ada Example")
+
+
 # --- JavaScript and Go ----------------------------------------------------------------------------
 
 
@@ -183,6 +191,7 @@ def test_an_sdk_uses_all_operations(
         "submitted": clock.now().isoformat().replace("+00:00", ".000Z"),
         "listed": [first, second],
         "stopped": second,
+        "detected": [["NAME", 18, 29, "Ada Example"]],
         "missing": "ResourceNotFoundException",
         "refused": "InvalidRequestException",
     }

@@ -5,6 +5,7 @@
 const {
   ComprehendMedicalClient,
   DescribePHIDetectionJobCommand,
+  DetectPHICommand,
   ListPHIDetectionJobsCommand,
   StartPHIDetectionJobCommand,
   StopPHIDetectionJobCommand,
@@ -34,6 +35,8 @@ async function main(endpoint, protocol, between) {
   const before = { SubmitTimeBefore: new Date(between) };
   const listed = await client.send(new ListPHIDetectionJobsCommand({ Filter: before }));
   const stopped = await client.send(new StopPHIDetectionJobCommand({ JobId: second.JobId }));
+  const text = "Zo\u00eb \u{1f642} is Patient: Ada Example";
+  const detected = await client.send(new DetectPHICommand({ Text: text }));
   const unknown = new DescribePHIDetectionJobCommand({ JobId: "0".repeat(32) });
   const missing = await client.send(unknown).catch((error) => error);
   const invalid = new StartPHIDetectionJobCommand({ ...start, LanguageCode: "de" });
@@ -47,6 +50,12 @@ async function main(endpoint, protocol, between) {
     submitted: properties.SubmitTime.toISOString(),
     listed: listed.ComprehendMedicalAsyncJobPropertiesList.map((job) => job.JobId),
     stopped: stopped.JobId,
+    detected: detected.Entities.map((each) => [
+      each.Type,
+      each.BeginOffset,
+      each.EndOffset,
+      each.Text,
+    ]),
     missing: missing.name,
     refused: refused.name,
   };

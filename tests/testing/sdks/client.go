@@ -67,6 +67,12 @@ func main() {
 	}
 	stopped, err := client.StopPHIDetectionJob(ctx, &comprehendmedical.StopPHIDetectionJobInput{JobId: second.JobId})
 	check(err)
+	detected, err := client.DetectPHI(ctx, &comprehendmedical.DetectPHIInput{Text: aws.String("Zo\u00eb \U0001f642 is Patient: Ada Example")})
+	check(err)
+	entities := [][]any{}
+	for _, entity := range detected.Entities {
+		entities = append(entities, []any{entity.Type, *entity.BeginOffset, *entity.EndOffset, *entity.Text})
+	}
 	unknown := comprehendmedical.DescribePHIDetectionJobInput{JobId: aws.String(strings.Repeat("0", 32))}
 	_, missing := client.DescribePHIDetectionJob(ctx, &unknown)
 	invalid := start
@@ -81,6 +87,7 @@ func main() {
 		"submitted": properties.SubmitTime.UTC().Format("2006-01-02T15:04:05.000Z"),
 		"listed":    ids,
 		"stopped":   stopped.JobId,
+		"detected":  entities,
 		"missing":   code(missing),
 		"refused":   code(refused),
 	}))
