@@ -56,11 +56,16 @@ def find_job(
             return request
         token = request_token(request.client_request_token, *failed)
         return evolve(request, client_request_token=token)
-    # Submission times have whole seconds, so the id decides between jobs of one second.
-    job = max(usable, key=lambda job: (job.submit_time or _LONG_AGO, job.job_id))
+    job = newest(usable)
     if differences := _differences(request, job):
         raise JobMismatchError(job, differences=differences)
     return job
+
+
+def newest(jobs: Sequence[JobProperties]) -> JobProperties:
+    """Return the job that was submitted last."""
+    # Submission times have whole seconds, so the id decides between jobs of one second.
+    return max(jobs, key=lambda job: (job.submit_time or _LONG_AGO, job.job_id))
 
 
 def _differences(request: StartPHIDetectionJobRequest, job: JobProperties) -> tuple[str, ...]:

@@ -347,7 +347,10 @@ class PHIClient(ClientBase):
         return JobResults(Listing(job, storage, is_described=False))
 
     def _call(
-        self, operation: operations.Operation[_Request, _Response], request: _Request
+        self,
+        operation: operations.Operation[_Request, _Response],
+        request: _Request,
+        retrier: Retrier | None = None,
     ) -> _Response:
         token: str | None = getattr(request, "client_request_token", None)
 
@@ -356,4 +359,4 @@ class PHIClient(ClientBase):
             return operation.attempt(self._connection.client, request)
 
         with job_context(getattr(request, "job_id", None)):
-            return self._retrier.call(attempt)
+            return (retrier or self._retrier).call(attempt)

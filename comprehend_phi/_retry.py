@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import optional
 
 from . import _shapes
@@ -102,6 +102,10 @@ class Retrier:
             "reraise": True,
         }
         self._retrying = Retrying(sleep=clock.sleep, **self._hooks)
+
+    def without_slot_waits(self) -> Retrier:
+        """Return a retrier that retries all errors in the same way, but waits for no job slot."""
+        return Retrier(evolve(self._policy, slot_timeout=0.0), self._clock, self._uniform)
 
     def call(self, attempt: Callable[[], _T], *, attempts_before: int = 0) -> _T:
         """Return what `attempt` returns, calling it as often as the policy allows.

@@ -1,0 +1,115 @@
+"""What a run asks the service: find a job by its name, start it, and poll many jobs at once."""
+
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from .._adoption import find_job, name_filter, newest
+from .._service.operations import START
+from ..errors import JobMismatchError
+from ..models import JobFilter, JobProperties, StartPHIDetectionJobRequest
+
+if TYPE_CHECKING:
+    from .._client import PHIClient
+
+_PAGE = 500  # the most that the service returns at once
+
+# The clocks of the service's machines may differ a little. Our rule.
+_CLOCK_DIFFERENCE = timedelta(minutes=1)
+
+
+def find_or_request(
+    client: PHIClient,
+    request: StartPHIDetectionJobRequest,
+    *,
+    start_token: str | None,
+    retry_failed: bool,
+) -> JobProperties | StartPHIDetectionJobRequest:
+    """Return the job of a planned request, or the request that starts it.
+
+    If all jobs with the request's name have failed or were stopped, the newest of them is returned.
+    With `retry_failed`, or if the start of another one was under way, it is the request that starts
+    the job again.
+
+    Args:
+        client: lists the jobs.
+        request: a request of a plan, so its name depends on all its parameters.
+        start_token: the token of the last start that was sent, or None.
+        retry_failed: whether a job that has failed is started again.
+
+    Raises:
+        JobMismatchError: the job of this name has other parameters.
+        ServiceError, TransportError: the jobs could not be listed.
+    """
+    filter = name_filter("run_jobs", request)
+    jobs = list(client.list_phi_detection_jobs(filter, page_size=_PAGE))
+    mismatch: JobMismatchError
+    try:
+        found = find_job(request, jobs)
+    except JobMismatchError as error:
+        mismatch = error
+    else:
+        if isinstance(found, JobProperties) or retry_failed:
+            return found
+        tokens = (request.client_request_token, start_token)
+        return found if found.client_request_token in tokens else newest(jobs)
+    # The service may show a key in another way. As the name depends on the key, it is the same.
+    if mismatch.differences == ("kms_key",) and isinstance(mismatch.job, JobProperties):
+        return mismatch.job
+    raise mismatch
+
+
+def start_at_once(client: PHIClient, request: StartPHIDetectionJobRequest) -> str:
+    """Start a job, and return its id. Unlike the client's own start, do not wait for a slot.
+
+    Raises:
+        ActiveJobLimitExceeded: all slots are taken.
+        ServiceError, TransportError: the start failed in another way, although it was retried.
+    """
+    retrier = client._retrier.without_slot_waits()
+    return client._call(START, request, retrier).job_id
+
+
+class Poller:
+    """Asks for the states of jobs in as few requests as possible."""
+
+    def __init__(self, client: PHIClient) -> None:
+        self._client = client
+        self._submitted: dict[str, datetime] = {}
+
+    def poll(self, job_ids: Sequence[str]) -> list[JobProperties]:
+        """Return the properties of the jobs, in any order.
+
+        One list of all jobs since the oldest of these is enough. Only jobs that are not in the list
+        are described one by one: those that were started just now, or of which it is unknown when
+        they were submitted.
+
+        Raises:
+            ResourceNotFoundException: the service does not know a job.
+            ServiceError, TransportError: a request failed.
+        """
+        found = self._list(job_ids) if len(job_ids) > 1 else {}
+        for job_id in job_ids:
+            if job_id not in found:
+                found[job_id] = self._client.describe_phi_detection_job(job_id)
+        for job_id, job in found.items():
+            if job.submit_time is not None:
+                self._submitted[job_id] = job.submit_time
+        return list(found.values())
+
+    def _list(self, job_ids: Collection[str]) -> dict[str, JobProperties]:
+        times = [self._submitted[job_id] for job_id in job_ids if job_id in self._submitted]
+        found: dict[str, JobProperties] = {}
+        if times:
+            after = JobFilter(submit_time_after=min(times) - _CLOCK_DIFFERENCE)
+            for job in self._client.list_phi_detection_jobs(after, page_size=_PAGE):
+                if job.job_id in job_ids:
+                    found[job.job_id] = job
+                if len(found) == len(job_ids):
+                    break
+        return found
