@@ -11,7 +11,7 @@ from ._client_clock import ClientClock
 from ._clock import Clock, SystemClock
 from ._jobs import Job
 from ._logs import job_context
-from ._retry import RetryPolicy, check_options
+from ._retry import Retrier, RetryPolicy, check_options
 from ._service import operations
 from ._service.connection import Connection
 from ._service.pagination import Pagination
@@ -346,6 +346,11 @@ class PHIClient(ClientBase):
         job = properties_at(location, storage)
         return JobResults(Listing(job, storage, is_described=False))
 
+    def __comprehend_phi_start__(self, request: StartPHIDetectionJobRequest) -> str:
+        """Start a job without waiting for a slot. Only `start_at_once` calls this."""
+        retrier = self._retrier.without_slot_waits()
+        return self._call(operations.START, request, retrier).job_id
+
     def _call(
         self,
         operation: operations.Operation[_Request, _Response],
@@ -360,3 +365,15 @@ class PHIClient(ClientBase):
 
         with job_context(getattr(request, "job_id", None)):
             return (retrier or self._retrier).call(attempt)
+
+
+def start_at_once(client: PHIClient, request: StartPHIDetectionJobRequest) -> str:
+    """Start a job, and return its id. If all slots are taken, do not wait, but raise at once.
+
+    All other errors are retried as the client's own `RetryPolicy` says.
+
+    Raises:
+        ActiveJobLimitExceeded: all slots are taken.
+        ServiceError, TransportError: the start failed in another way.
+    """
+    return client.__comprehend_phi_start__(request)

@@ -37,7 +37,9 @@
     ├── RedactionError                             a text cannot be redacted with these entities
     ├── corpus.InputCheckError                     the input of a job has errors
     ├── corpus.IncompleteCheckError                a check could not read some notes
-    └── corpus.PlanError                           a corpus cannot be planned as asked
+    ├── corpus.PlanError                           a corpus cannot be planned as asked
+    └── corpus.LedgerError                         the ledger of a run cannot be used
+        └── corpus.LedgerInUseError
 
 You can pickle every error. No error contains a request, a response or a document, and none has a
 cause or context that does.

@@ -11,7 +11,9 @@ Importing this package does not import boto3.
 
 from ..models import S3Location
 from .check import check_input, check_input_async, check_objects
+from .ledger import LedgerError, LedgerInUseError
 from .limits import ServiceLimits
+from .outcome import JobOutcome
 from .plan import JobPlan, PlanError, PlannedJob
 from .planning import plan_jobs, plan_keys
 from .report import (
@@ -31,7 +33,10 @@ __all__ = [
     "InputCheckError",
     "InputProblem",
     "InputReport",
+    "JobOutcome",
     "JobPlan",
+    "LedgerError",
+    "LedgerInUseError",
     "PlanError",
     "PlannedJob",
     "ProblemCode",

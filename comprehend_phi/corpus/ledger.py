@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from attrs import astuple, evolve, frozen
 
@@ -48,9 +48,9 @@ _UPDATE = """
     WHERE token = ?
 """
 
-_REBUILD = (
-    "Rename the file and run the same plan again: the jobs that have been started are found by"
-    " their names, and none is started twice."
+_DAMAGED = (
+    "The file is not a ledger, or it is damaged. Rename the file and run the same plan again: jobs"
+    " that were started are found by their names, and none is started twice."
 )
 
 
@@ -179,8 +179,7 @@ class Ledger:
         execute("PRAGMA journal_mode = DELETE")
         execute("PRAGMA synchronous = FULL")
         execute("BEGIN EXCLUSIVE")
-        [pages] = execute("PRAGMA page_count").fetchone()
-        if pages == 0:
+        if not execute("SELECT 1 FROM sqlite_master").fetchone():
             self._create(plan)
         execute("COMMIT")
         if execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
@@ -189,15 +188,18 @@ class Ledger:
             raise LedgerError(
                 "Another version of this package wrote the ledger. Use that version to continue."
             )
-        if execute("PRAGMA quick_check").fetchall() != [("ok",)]:
-            raise LedgerError(f"The ledger is damaged. {_REBUILD}")
+        if execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+            raise LedgerError(_DAMAGED)
         if execute("SELECT digest FROM plan").fetchall() != [(_digest(plan),)]:
             raise LedgerError(
                 "The ledger belongs to another plan. If notes were added or changed, continue with"
                 " the plan that the ledger was made for, then plan the other notes under another"
                 " name and with another ledger."
             )
-        return {token: _entry(values) for token, *values in execute(_SELECT)}
+        entries = {token: _entry(values) for token, *values in execute(_SELECT)}
+        if entries.keys() != {_key(job) for job in plan.jobs}:
+            raise LedgerError(_DAMAGED)
+        return entries
 
     def _create(self, plan: JobPlan) -> None:
         execute = self._connection.execute
@@ -211,30 +213,39 @@ class Ledger:
 
     def _guarded(self, use: Callable[[], _T]) -> _T:
         """Return what `use` returns. Raise `LedgerError` if the file cannot be used."""
+        problem: LedgerError
         try:
             return use()
         except self._errors.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == self._errors.SQLITE_BUSY:
-                problem: LedgerError = LedgerInUseError(
-                    "Another run uses the ledger. Wait until it ends. For another plan, choose"
-                    " another ledger."
-                )
-            else:
-                problem = _unusable(str(error))
+            problem = self._operational_problem(error)
         except (self._errors.Error, ValueError):  # ValueError: a state that this version lacks
-            problem = LedgerError(f"The file is not a ledger, or is damaged. {_REBUILD}")
+            problem = LedgerError(_DAMAGED)
         except OSError as error:
             problem = _unusable(error.strerror or type(error).__name__)
         raise problem
 
+    def _operational_problem(self, error: sqlite3.OperationalError) -> LedgerError:
+        code = error.sqlite_errorcode & 0xFF  # the other bits are details
+        if code == self._errors.SQLITE_BUSY:
+            return LedgerInUseError(
+                "Another run uses the ledger. Wait until it ends. For another plan, choose another"
+                " ledger."
+            )
+        if code == self._errors.SQLITE_ERROR:  # a statement does not fit the tables
+            return LedgerError(_DAMAGED)
+        return _unusable(str(error))
+
 
 def _checked_path(path: object) -> str:
-    if isinstance(path, os.PathLike):
-        path = os.fspath(path)
-    if isinstance(path, str) and path and "\0" not in path:
-        return path
+    with suppress(TypeError):
+        text = os.fspath(cast("str | bytes", path))
+        if isinstance(text, str) and text and "\0" not in text:
+            return text
     raise RequestValidationError(
-        owner="Ledger", field="path", shape="path", reason="must be a path of a file"
+        owner="run_jobs",
+        field="ledger",
+        shape="path",
+        reason="must be a path, as a str or an os.PathLike",
     )
 
 

@@ -111,5 +111,5 @@ class Timetable:
         # Delays that grow by a factor add up like this: each is the first delay, plus the share
         # by which they grow of the time since the first poll.
         wait = self._wait
-        delay = wait.delay + (wait.multiplier - 1) * (self._last_poll - oldest)
+        delay = wait.delay + (wait.multiplier - 1) * max(0.0, self._last_poll - oldest)
         return max(0.0, self._last_poll + min(delay, wait.max_delay) - now)

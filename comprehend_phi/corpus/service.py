@@ -1,7 +1,4 @@
-"""What a run asks the service: find a job by its name, start it, and poll many jobs at once."""
-
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
+"""What a run asks the service: a job with a given name, and the states of many jobs at once."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .._adoption import find_job, name_filter, newest
-from .._service.operations import START
 from ..errors import JobMismatchError
 from ..models import JobFilter, JobProperties, StartPHIDetectionJobRequest
 
@@ -59,20 +55,9 @@ def find_or_request(
         tokens = (request.client_request_token, start_token)
         return found if found.client_request_token in tokens else newest(jobs)
     # The service may show a key in another way. As the name depends on the key, it is the same.
-    if mismatch.differences == ("kms_key",) and isinstance(mismatch.job, JobProperties):
+    if mismatch.differences == ("kms_key",):
         return mismatch.job
     raise mismatch
-
-
-def start_at_once(client: PHIClient, request: StartPHIDetectionJobRequest) -> str:
-    """Start a job, and return its id. Unlike the client's own start, do not wait for a slot.
-
-    Raises:
-        ActiveJobLimitExceeded: all slots are taken.
-        ServiceError, TransportError: the start failed in another way, although it was retried.
-    """
-    retrier = client._retrier.without_slot_waits()
-    return client._call(START, request, retrier).job_id
 
 
 class Poller:
@@ -80,7 +65,7 @@ class Poller:
 
     def __init__(self, client: PHIClient) -> None:
         self._client = client
-        self._submitted: dict[str, datetime] = {}
+        self._submitted: dict[str, datetime | None] = {}
 
     def poll(self, job_ids: Sequence[str]) -> list[JobProperties]:
         """Return the properties of the jobs, in any order.
@@ -97,13 +82,11 @@ class Poller:
         for job_id in job_ids:
             if job_id not in found:
                 found[job_id] = self._client.describe_phi_detection_job(job_id)
-        for job_id, job in found.items():
-            if job.submit_time is not None:
-                self._submitted[job_id] = job.submit_time
+        self._submitted.update((job_id, job.submit_time) for job_id, job in found.items())
         return list(found.values())
 
     def _list(self, job_ids: Collection[str]) -> dict[str, JobProperties]:
-        times = [self._submitted[job_id] for job_id in job_ids if job_id in self._submitted]
+        times = [time for job_id in job_ids if (time := self._submitted.get(job_id))]
         found: dict[str, JobProperties] = {}
         if times:
             after = JobFilter(submit_time_after=min(times) - _CLOCK_DIFFERENCE)
