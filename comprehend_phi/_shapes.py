@@ -50,8 +50,8 @@ def _describe(value: str, index: int) -> str:
     return f"the character at index {index} is U+{code:04X} ({name})"
 
 
-def _match_problem(pattern: re.Pattern[str], value: str) -> str | None:
-    """Check a pattern that means the same in the model's regex dialect and in Python's."""
+def match_problem(pattern: re.Pattern[str], value: str) -> str | None:
+    """Check a pattern. One of the model must mean the same in Python's regex dialect."""
     return None if pattern.fullmatch(value) else f"must match {pattern.pattern}"
 
 
@@ -262,7 +262,7 @@ IAM_ROLE_ARN = StringShape(
     20,
     2048,
     _ROLE_PATTERN,
-    rule=partial(_match_problem, re.compile(_ROLE_PATTERN)),
+    rule=partial(match_problem, re.compile(_ROLE_PATTERN)),
 )
 JOB_NAME = StringShape("JobName", 1, 256, _NAME_PATTERN, rule=_name_problem)
 JOB_ID = StringShape("JobId", 1, 32, _NAME_PATTERN, rule=_name_problem)
@@ -287,4 +287,5 @@ TIMEOUT = NumberShape("seconds", 0.0, finite=False)
 FACTOR = NumberShape("factor", 1.0)
 ATTEMPTS = IntegerShape("attempts", 1)
 
+BOOL = InstanceShape(bool)
 CALLABLE = CallableShape()

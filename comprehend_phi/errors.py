@@ -35,6 +35,7 @@
     │   ├── ExistingObjectError                    an object is there that must not be replaced
     │   └── SourceChangedError                     a note has changed since the job read it
     ├── RedactionError                             a text cannot be redacted with these entities
+    │   └── review.DecisionsError                  a reviewer's decisions do not fit a note
     ├── corpus.InputCheckError                     the input of a job has errors
     ├── corpus.IncompleteCheckError                a check could not read some notes
     ├── corpus.PlanError                           a corpus cannot be planned as asked

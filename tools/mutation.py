@@ -31,6 +31,7 @@ TESTS = {
     "_results/completeness": "results/test_streams",
     "_results/outages": "results/test_streams corpus/test_check",
     "_results/decoding": "results/test_streams core/test_leaks",
+    "_results/decisions": "results/test_decisions",
     "_results/documents": "results/test_streams core/test_leaks",
     "_service/failures": "service/test_failures service/test_operations service/test_transport",
     "_service/error_responses": "service/test_error_responses service/test_transport",

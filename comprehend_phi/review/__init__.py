@@ -1,5 +1,26 @@
-"""A page on which a person reviews detected PHI. Needs the extra `cli`."""
+"""A person's review of detected PHI: a page, and the decisions that it saves.
 
-from .page import render
+`render` needs the extra `cli`.
+"""
 
-__all__ = ["render"]
+from typing import TYPE_CHECKING
+
+from .._results.decisions import AddedMark, Decisions, DecisionsError, DocumentDecisions
+
+if TYPE_CHECKING:
+    from .page import render
+
+__all__ = ["AddedMark", "Decisions", "DecisionsError", "DocumentDecisions", "render"]
+
+# Type checkers see the import above; for them, a module __getattr__ would let misspelt names pass.
+if not TYPE_CHECKING:
+    # Decisions can be applied without the extra.
+    def __getattr__(name: str) -> object:
+        if name == "render":
+            from .page import render
+
+            return render
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

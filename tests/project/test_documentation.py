@@ -27,6 +27,7 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     TransportError,
     corpus,
+    review,
     tables,
     testing,
 )
@@ -150,7 +151,7 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "html" / "index.html").exists()
 
 
-@pytest.mark.parametrize("module", [comprehend_phi, corpus, tables, testing])
+@pytest.mark.parametrize("module", [comprehend_phi, corpus, review, tables, testing])
 def test_the_reference_has_every_public_name(module: ModuleType) -> None:
     reference = "".join(
         path.read_text(encoding="utf-8") for path in DOCS if "reference" in path.parts
