@@ -84,7 +84,7 @@ def lowest(session: nox.Session) -> None:
     bounds = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
     pins = [bound.replace(">=", "==") for bound in bounds]
     session.install(".", "--group", "test", *pins)
-    # The comparison with raw boto3 describes current versions; older ones notice some cut answers.
+    # The comparison with raw boto3 describes current versions; older ones do more.
     session.run(
         "pytest", "--ignore=tests/service/test_beside_boto3.py", *(session.posargs or PARALLEL)
     )

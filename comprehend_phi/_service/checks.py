@@ -44,7 +44,9 @@ def _proxy_problem(url: str) -> str | None:
     return None
 
 
-_CONNECTIONS = IntegerShape("connections", 1)
+# The maximum is our rule. urllib3 fills a queue of this length for each host, so a billion
+# connections would block the first call until the memory is used up.
+_CONNECTIONS = IntegerShape("connections", 1, 10_000)
 _SOCKET_TIMEOUT = NumberShape("seconds", 0.001, 2_147_483.0)  # sockets do not accept longer ones
 _PROXIES = InstanceShape(Mapping, "such as {'https': 'http://proxy.example:3128'}")
 _PROXY = StringShape("proxy", rule=_proxy_problem)

@@ -148,7 +148,7 @@ def decode_detect(response: _Structure) -> DetectPHIResponse:
     """Decode a DetectPHI response.
 
     Raise `InvalidResponse` if it cannot be used. The call is only retried if the list of entities
-    is missing, as in a response that was cut. Otherwise the service would bill the same text again
+    is missing, as in a truncated response. Otherwise the service would bill the same text again
     and send the same response.
     """
     import msgspec  # lazily, like everything that programs that only start jobs do not need

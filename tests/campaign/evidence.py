@@ -33,7 +33,7 @@ class Evidence:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def add(self, channel: str, text: str) -> None:
-        # A kill may have cut the previous line.
+        # A kill may have truncated the previous line.
         os.write(self._file, b"\n" + json.dumps([channel, text]).encode())
 
     def shown(self, *things: object) -> None:

@@ -525,7 +525,7 @@ def test_cancelling_a_wait_takes_effect_at_once(
             with pytest.raises(asyncio.CancelledError):
                 await wait
             assert clock.cancelled == 1
-            # The job goes on, and can be waited for again.
+            # The job continues, and can be waited for again.
             assert (await job.properties()).job_status == "SUBMITTED"
 
     run(main())

@@ -655,7 +655,7 @@ CONSTRAINT = "failed to satisfy constraint: Member must have length less than or
         # A value that looks like the message around it.
         ("Value 'a' at 'Zinnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
         ("Value 'Value 'Zinnia' at 'jobName' failed", "Value '***' at 'jobName' failed"),
-        # The end is missing, or cut.
+        # The end is missing or truncated.
         ("Value 'Zinnia", "Value '***"),
         ("Value 'Zinnia'", "Value '***"),
         ("Value 'Zinnia' at", "Value '***"),
@@ -683,7 +683,7 @@ def test_all_values_in_several_validation_errors_are_masked(text: str) -> None:
 
 
 def test_a_value_that_imitates_the_message_is_masked_in_a_cut_message() -> None:
-    # The message is cut inside the value, so the last `' at '` is part of the value.
+    # The message is truncated inside the value, so the last `' at '` is part of the value.
     assert "Zinnia" not in mask("Value 'a' at 'Zinnia")
 
 

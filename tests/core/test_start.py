@@ -104,7 +104,7 @@ class Case(NamedTuple):
     unknown: bool  # whether the job may have been started
 
 
-# botocore before 1.44 lets urllib3 notice that a body is cut, and takes it for a closed connection.
+# botocore before 1.44 lets urllib3 notice a truncated body as a closed connection.
 CUT_BODY = MalformedResponseError if botocore.__version__ >= "1.44" else TransportError
 
 RETRIED = (

@@ -456,7 +456,7 @@ def test_a_session_or_config_of_the_wrong_type_is_refused(
 # boto3 accepts these options, or blames something else. With a wrong number of connections, our
 # pools of threads would wait forever.
 BAD_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "max_pool_connections": (0, -1, "20", None, True, 2.0),
+    "max_pool_connections": (0, -1, 10_001, 10**9, "20", None, True, 2.0),
     "connect_timeout": (0, -1, "x", True, float("nan"), float("inf"), 1e10),
     "read_timeout": (0, -1, "x", True, float("nan"), float("inf"), 1e10),
     "proxies": ("http://quellwasser.example", {"https": 5}, {"http": b"http://quellwasser"}),
@@ -512,6 +512,7 @@ def test_a_bad_option_in_the_config_of_the_session_is_refused() -> None:
     "options",
     [
         {"connect_timeout": None, "read_timeout": None},  # no limits
+        {"max_pool_connections": 10_000},
         {"proxies": {"https": None, "http": ""}},  # no proxies
         {"proxies": {"https": "proxy.example:3128", "http": "https://a:b@proxy.example"}},
     ],

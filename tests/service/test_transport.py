@@ -1,4 +1,4 @@
-"""Network failures during a call: raw sockets that reset, cut, stall and send unexpected bytes."""
+"""Network failures during a call: raw sockets that reset, truncate, stall and send garbage."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class Case(NamedTuple):
     read_timeout: float = 60.0  # even an immediate response may be slow on a busy machine
 
 
-# With botocore before 1.44, urllib3 2 notices that a body is cut and reports a closed connection.
+# With botocore before 1.44, urllib3 2 notices a truncated body and reports a closed connection.
 CUT_BODY = (
     MalformedResponseError
     if botocore.__version__ >= "1.44" or version("urllib3") < "2"

@@ -204,7 +204,7 @@ def test_a_fault_comes_before_or_after_the_start_of_the_job(
 ) -> None:
     server.service.script(fault)
     once = Config(retries={"total_max_attempts": 1})
-    # botocore does not notice that the body was cut: its response has no JobId.
+    # botocore does not notice that the body is truncated: its response has no JobId.
     lost = pytest.raises((ConnectionClosedError, KeyError))
     with raw_client(server.endpoint_url, config=once) as client, lost:
         start(client, bucket)

@@ -236,7 +236,7 @@ def test_retries_start_one_job(rules: Rules, clock: FakeClock) -> None:
         )
         client = connect(retry=RetryPolicy(slot_timeout=600))
         if rules.same_parameters == "refused":
-            # The error of the third start is cut, so its code is lost.
+            # The error of the third start is truncated, so its code is lost.
             with pytest.raises(ServiceError):
                 client.submit(request())
             assert len(server.service.job_ids) == 1
