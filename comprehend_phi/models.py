@@ -160,12 +160,12 @@ class OutputDataConfig(_S3Location):
 
 @frozen
 class S3Location:
-    """A folder in S3 that is not part of a request, such as the one for redacted copies.
+    """A folder or a file in S3 that is not part of a request, such as one for redacted copies.
 
     Attributes:
         bucket: the bucket's name.
-        key: the folder. None means the whole bucket. Keys may name people, so the repr does not
-            show this.
+        key: the folder or file. None means the whole bucket. Keys may name people, so the repr does
+            not show this.
 
     Raises:
         RequestValidationError: a value breaks the rules that the locations of a request follow.

@@ -89,6 +89,7 @@ TESTS = {
     "_retry": "core/test_retry core/test_async_client",
     "review/page": "review/test_page",
     "tables/batches": "tables/test_batches tables/test_files",
+    "tables/destinations": "tables/test_files tables/test_s3",
     "tables/files": "tables/test_files",
 }
 

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, closing
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from pyarrow import csv, parquet
 
+from .._client import PHIClient
 from .._results.documents import Document
-from .._whole_file import whole_file
-from ..errors import RequestValidationError
 from .batches import DEFAULT_BATCH_ROWS, EntityBatches
+from .destinations import Destination, Sink, open_destination
 
 # Untyped for the reason that `batches` gives.
 _csv: Any = csv
 _parquet: Any = parquet
 
-_Encode = Callable[[EntityBatches], Generator[bytes, None, None]]
+_PARQUET = "application/vnd.apache.parquet"
+_CSV = "text/csv; charset=utf-8"
 
 
 def write_parquet(
     documents: Iterable[Document],
-    destination: str | os.PathLike[str],
+    destination: Destination,
     *,
+    client: PHIClient | None = None,
     include_text: bool = False,
     batch_rows: int = DEFAULT_BATCH_ROWS,
+    kms_key: str | None = None,
 ) -> int:
     """Write all entities of `documents` to a Parquet file, and return the number of rows.
 
@@ -36,7 +37,10 @@ def write_parquet(
     turned out to be complete. If anything fails before, a file that was there stays as it was.
 
     A local file can only be read by its owner (mode 600). Until it is complete, it has a name that
-    begins with `.comprehend-phi-`, in the same folder. If the process is killed, that one remains.
+    begins with `.comprehend-phi-`, in the same folder. If the process is killed, that file remains.
+
+    An object on S3 is written as a multipart upload, which is aborted if anything fails. If the
+    process is killed, the parts remain until a lifecycle rule of the bucket deletes them.
 
     The columns are those of the package's description, compressed with Zstandard. The file's
     metadata contains `comprehend_phi.schema`, `comprehend_phi.documents` and
@@ -45,47 +49,53 @@ def write_parquet(
 
     Args:
         documents: the results of a job or a part of them, or any other iterable of documents.
-        destination: the path of the file. An existing file is replaced.
+        destination: the path of the file, or its location on S3. An existing file is replaced.
+        client: the client whose connection to S3 is used. Required if the destination is on S3.
         include_text: whether to add the column `text`, which is protected health information.
         batch_rows: how many rows a row group has at most, from 1 to 1,048,576. All rows of a group
             are in memory at the same time.
+        kms_key: the KMS key that encrypts the object on S3. Without it, S3 uses the bucket's
+            default.
 
     Raises:
         RequestValidationError: an argument is wrong, or an item of `documents` is. The error quotes
             no value.
-        ResultsError, ServiceError, TransportError: raised as when iterating over `documents`.
-        OSError: the file cannot be written, or something other than a regular file is there.
+        ResultsError, ServiceError, TransportError: raised as when iterating over `documents`, or S3
+            refuses or fails to store the file.
+        OSError: the local file cannot be written, or something other than a regular file is there.
     """
-    return _write(
-        "write_parquet",
-        _parquet_pieces,
-        documents,
-        destination,
-        include_text=include_text,
-        batch_rows=batch_rows,
+    batches = EntityBatches(
+        documents, owner="write_parquet", include_text=include_text, batch_rows=batch_rows
     )
+    file = open_destination(
+        "write_parquet", destination, client=client, kms_key=kms_key, media_type=_PARQUET
+    )
+    _write(_parquet_pieces(batches), file)
+    return batches.rows
 
 
 def write_csv(
     documents: Iterable[Document],
-    destination: str | os.PathLike[str],
+    destination: Destination,
     *,
+    client: PHIClient | None = None,
     include_text: bool = False,
     batch_rows: int = DEFAULT_BATCH_ROWS,
+    kms_key: str | None = None,
 ) -> int:
     """Write all entities of `documents` to a CSV file, and return the number of rows.
 
     The arguments and errors are those of `write_parquet`. The file is UTF-8 with a header. Strings
     have quotation marks, and a missing `model_version` is empty. There is no metadata.
     """
-    return _write(
-        "write_csv",
-        _csv_pieces,
-        documents,
-        destination,
-        include_text=include_text,
-        batch_rows=batch_rows,
+    batches = EntityBatches(
+        documents, owner="write_csv", include_text=include_text, batch_rows=batch_rows
     )
+    file = open_destination(
+        "write_csv", destination, client=client, kms_key=kms_key, media_type=_CSV
+    )
+    _write(_csv_pieces(batches), file)
+    return batches.rows
 
 
 class _Pieces(BytesIO):
@@ -121,33 +131,7 @@ def _csv_pieces(batches: EntityBatches) -> Generator[bytes, None, None]:
     yield pieces.take()
 
 
-def _write(
-    owner: str,
-    encode: _Encode,
-    documents: Iterable[Document],
-    destination: str | os.PathLike[str],
-    *,
-    include_text: bool,
-    batch_rows: int,
-) -> int:
-    batches = EntityBatches(
-        documents, owner=owner, include_text=include_text, batch_rows=batch_rows
-    )
-    _check_destination(owner, destination)
-    with (
-        whole_file(Path(destination), mode=0o600, sync=True) as file,
-        closing(encode(batches)) as pieces,
-    ):
+def _write(pieces: Generator[bytes, None, None], destination: AbstractContextManager[Sink]) -> None:
+    with destination as file, closing(pieces):
         for piece in pieces:
             file.write(piece)
-    return batches.rows
-
-
-def _check_destination(owner: str, destination: object) -> None:
-    if isinstance(destination, str) and destination.startswith("s3://"):
-        reason = "must be the path of a local file"
-    elif not isinstance(destination, (str, os.PathLike)):
-        reason = f"must be a path, not {type(destination).__name__}"
-    else:
-        return
-    raise RequestValidationError(owner=owner, field="destination", shape="path", reason=reason)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comprehend_phi import (
@@ -134,6 +134,7 @@ documents = st.lists(
 
 
 @given(documents=documents, batch_rows=st.integers(1, 7))
+@settings(max_examples=50)
 def test_batches_have_all_values_of_all_documents(
     documents: Sequence[Document], batch_rows: int
 ) -> None:

@@ -218,11 +218,13 @@ def test_a_full_disk_leaves_no_file_and_closes_the_documents(tmp_path: Path, wri
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large") as caught:
             write(documents, tmp_path / "entities", batch_rows=1_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+    # The error's traceback still refers to everything that was in use.
+    assert caught.value.__traceback__ is not None
     assert closed == [True]
     assert names(tmp_path) == []
 
@@ -286,6 +288,8 @@ def test_a_kill_leaves_at_most_the_private_temporary_file(tmp_path: Path) -> Non
         ({"documents": [CANARY]}, "documents"),
         ({"destination": 5}, "destination"),
         ({"destination": f"s3://{CANARY}"}, "destination"),
+        ({"destination": Path(f"s3://{CANARY}")}, "destination"),
+        ({"kms_key": CANARY}, "kms_key"),
         ({"include_text": None}, "include_text"),
         ({"batch_rows": 0}, "batch_rows"),
     ],
