@@ -280,6 +280,15 @@ def test_without_a_selection_nothing_is_marked(reviewer: Reviewer) -> None:
     assert not reviewer.page.find("#chooser").is_displayed()
 
 
+def test_masking_everything_empties_the_search_which_may_show_a_name(reviewer: Reviewer) -> None:
+    reviewer.page.open([PLAIN])
+
+    reviewer.find("Otto Brandt")
+    reviewer.press("m", "1", Keys.ESCAPE)
+
+    assert "Otto" not in reviewer.page.everything()
+
+
 FACES = "\U0001f600\U0001f469\u200d\u2695\ufe0f"
 SCRIPTS = f"{FACES} Jose\u0301 \U0001d4de,\r\n\u05e9\u05dc\u05d5\u05dd \u202eMarsh\u202c\r\nend."
 
@@ -419,6 +428,39 @@ def test_the_caret_crosses_a_mask_in_one_step(reviewer: Reviewer) -> None:
     assert reviewer.selected == "NAME"
     reviewer.hold(Keys.SHIFT, Keys.ARROW_LEFT)
     assert reviewer.selected == ""
+
+
+@pytest.mark.parametrize(
+    ("arrows", "selected"),
+    [
+        (Keys.ARROW_RIGHT, "NAME"),
+        (Keys.ARROW_RIGHT * 2, "NAMEID"),
+        (Keys.ARROW_RIGHT * 3, "NAMEID"),
+        (Keys.ARROW_RIGHT * 2 + Keys.ARROW_LEFT, "NAME"),
+        (Keys.ARROW_RIGHT * 2 + Keys.ARROW_LEFT * 2, ""),
+    ],
+)
+def test_the_caret_stops_between_two_masks(reviewer: Reviewer, arrows: str, selected: str) -> None:
+    reviewer.page.open([found("IrisMarsh", ("Iris", "NAME"), ("Marsh", "ID"))])
+
+    reviewer.press("j")
+    reviewer.hold(Keys.SHIFT, arrows)
+
+    assert reviewer.selected == selected
+
+
+@pytest.mark.parametrize("text", ["one two", "\u05e9\u05dc\u05d5\u05dd \u05e8\u05d1"])
+def test_the_caret_moves_through_the_text_in_the_direction_of_its_script(
+    reviewer: Reviewer, text: str
+) -> None:
+    reviewer.page.open([found(text)])
+    reviewer.page.run("document.getElementById('note').focus()")
+    forward = Keys.ARROW_RIGHT if text.isascii() else Keys.ARROW_LEFT
+
+    reviewer.hold(Keys.SHIFT, *[forward] * (len(text) - 1))
+    assert reviewer.selected == text[:-1]
+    reviewer.hold(Keys.SHIFT, *[forward] * 3)
+    assert reviewer.selected == text
 
 
 def test_the_caret_moves_by_words_lines_and_to_the_ends(reviewer: Reviewer) -> None:

@@ -114,8 +114,13 @@ class ShownNote {
       go(direction === "forward" ? this.#length : 0);
     } else {
       selection.modify(isExtending ? "extend" : "move", direction, unit);
-      if (!this.#element.contains(selection.focusNode)) {
-        go(direction === "forward" || direction === "right" ? this.#length : 0);
+      const place = this.#element.compareDocumentPosition(selection.focusNode);
+      if (place & Node.DOCUMENT_POSITION_PRECEDING) go(0);
+      if (
+        place & Node.DOCUMENT_POSITION_FOLLOWING &&
+        !this.#element.contains(selection.focusNode)
+      ) {
+        go(this.#length);
       }
       const [before, after] = this.#offsetsAt(selection.focusNode, selection.focusOffset);
       if (before !== after) go(start <= before ? after : before);

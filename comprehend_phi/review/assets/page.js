@@ -204,7 +204,9 @@
 
   function maskAll() {
     revealed.clear();
+    byId("find").value = ""; // It may show a name.
     showSpots();
+    showMatches();
   }
 
   function toggleAll() {
