@@ -71,7 +71,7 @@ class Reviewer:
             earlier.unlink()
         self.press("s")
         saved: list[Path] = WebDriverWait(self.page.browser, 10, poll_frequency=0.01).until(
-            lambda _: list(self._folder.glob("*.json"))
+            lambda _: [file for file in self._folder.glob("*.json") if file.stat().st_size]
         )
         return saved[0]
 
@@ -160,6 +160,14 @@ def test_x_rejects_a_mark_which_shows_its_text(reviewer: Reviewer) -> None:
     assert reviewer.page.text("#current") == "2 of 3 PHONE_OR_FAX score 0.50 rejected"
     assert reviewer.message == "Rejected PHONE_OR_FAX"
     assert reviewer.saved() == [row(NOTE, rejected=[1])]
+
+
+def test_several_marks_can_be_rejected(reviewer: Reviewer) -> None:
+    reviewer.page.open([NOTE])
+
+    reviewer.press("j", "x", "j", "j", "x")
+
+    assert reviewer.saved() == [row(NOTE, rejected=[0, 2])]
 
 
 def test_x_restores_a_rejected_mark_which_masks_it_again(reviewer: Reviewer) -> None:
@@ -522,6 +530,17 @@ def test_a_screen_reader_hears_what_the_caret_crosses_or_selects(reviewer: Revie
     assert reviewer.page.run(spoken) == ", and"
 
 
+def test_a_screen_reader_no_longer_hears_text_that_is_masked_again(reviewer: Reviewer) -> None:
+    reviewer.page.open([PLAIN])
+
+    reviewer.press("j", "r")
+    reviewer.hold(Keys.SHIFT, *[Keys.ARROW_RIGHT] * 4)
+    assert reviewer.selected == "Iris"
+    reviewer.press(Keys.ESCAPE)
+
+    assert "Iris" not in reviewer.page.everything()
+
+
 # --- Find in the note -----------------------------------------------------------------------------
 
 
@@ -809,7 +828,7 @@ def test_leaving_the_page_with_unsaved_changes_warns(reviewer: Reviewer) -> None
         reviewer.save,
         lambda: reviewer.press("u"),
         lambda: reviewer.press("U"),
-        lambda: reviewer.press("u", "j", "x", "u"),
+        lambda: reviewer.press("u", "j", "x"),
     ]
     for step in steps:
         step()
