@@ -1,0 +1,202 @@
+"""A run starts nothing twice, continues after interruptions, and cleans up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from comprehend_phi import (
+    ComprehendPHIError,
+    ExpiredTokenException,
+    JobStatus,
+    MalformedResponseError,
+    ServiceError,
+    TransportError,
+)
+from comprehend_phi.testing import FakeClock, Limits, Rules, faults
+from comprehend_phi.testing.parity.questions import QUESTIONS
+from comprehend_phi.testing.parity.running import can_continue
+
+from .conftest import World
+
+START = "StartPHIDetectionJob"
+CHEAP = "0.06"  # leaves out the jobs with many files
+OURS = {question.name: question.ours for question in QUESTIONS}
+
+Build = Callable[..., World]
+
+
+class InterruptingClock(FakeClock):
+    """A clock that interrupts one of its sleeps."""
+
+    def __init__(self, sleep: int) -> None:
+        super().__init__()
+        self._interrupted = sleep
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if len(self.sleeps) == self._interrupted:
+            raise KeyboardInterrupt
+
+
+def asked(world: World) -> dict[str, str]:
+    """Return our answers to the questions of the world's plan."""
+    return {question.name: question.ours for question in world.plan.questions}
+
+
+# --- Interruptions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sleep", [1, 3, 8, 9])
+def test_an_interrupted_run_continues_and_starts_nothing_twice(sleep: int, world: Build) -> None:
+    here = world(clock=InterruptingClock(sleep), max_cost=CHEAP)
+    with pytest.raises(KeyboardInterrupt):
+        here.run.ask_all()
+    later = here.again()
+    later.run.ask_all()
+    assert later.answers() == asked(here)
+    assert len(here.service.job_ids) == len(here.plan.setups) - 1  # one start is refused
+    later.run.clean_up()
+    assert here.files == {}
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(remember_tokens="until-job-ends")])
+@pytest.mark.parametrize("calls_before", [0, 3, 5])
+def test_a_start_whose_response_was_lost_is_found_again(
+    calls_before: int, rules: Rules, world: Build
+) -> None:
+    here = world(rules=rules, max_cost=CHEAP, max_attempts=1)
+    here.service.script(*[faults.passes()] * calls_before, faults.reset_after(), operation=START)
+    with pytest.raises(TransportError):
+        here.run.ask_all()
+    started = here.service.job_ids
+    here.clock.sleep(3600)  # the jobs end
+    later = here.again()
+    later.run.ask_all()
+    again = {"until-job-ends": 1}.get(rules.remember_tokens, 0)  # the question starts one
+    assert len(here.service.job_ids) == len(here.plan.setups) - 1 + again
+    assert here.service.job_ids[: len(started)] == started
+
+
+def test_a_question_that_needs_a_running_job_is_given_up_once_the_job_has_ended(
+    world: Build,
+) -> None:
+    here = world(max_cost=CHEAP, max_attempts=1)
+    here.service.script(faults.reset_before(), operation="StopPHIDetectionJob")
+    with pytest.raises(TransportError):
+        here.run.ask_all()
+    here.clock.sleep(3600)
+    later = here.again()
+    later.run.ask_all()
+    late = {"state-after-stop": "JOB_ENDED", "second-stop": "JOB_ENDED"}
+    assert later.answers() == {**asked(here), **late}
+
+
+def test_a_run_that_has_all_answers_sends_nothing_when_it_continues(world: Build) -> None:
+    here = world(max_cost=CHEAP)
+    here.run.ask_all()
+    sent = len(here.service.received)
+    here.again().run.ask_all()
+    assert len(here.service.received) == sent
+
+
+def test_jobs_wait_for_their_turn_if_there_are_few_slots(world: Build) -> None:
+    here = world(limits=Limits(active_jobs=3), slots=3)
+    here.run.ask_all()
+    assert here.answers() == OURS
+
+
+# --- Failures -------------------------------------------------------------------------------------
+
+
+def test_if_every_start_is_refused_the_code_is_the_reason(world: Build) -> None:
+    here = world(max_cost=CHEAP)
+    denied = faults.error("AccessDeniedException", "Zinnia")
+    here.service.script(*[denied] * 20, operation=START)
+    here.run.ask_all()
+    answers = here.answers()
+    with_jobs = [question.name for question in here.plan.questions if question.jobs]
+    assert {answers[name] for name in with_jobs} == {"JOB_NOT_STARTED AccessDeniedException"}
+    assert here.service.job_ids == ()
+
+
+@pytest.mark.parametrize("operation", ["ListPHIDetectionJobs", "DetectPHI"])
+def test_a_call_that_is_denied_is_no_difference(operation: str, world: Build) -> None:
+    here = world(max_cost="0.20")
+    here.service.script(*[faults.error("AccessDeniedException")] * 9, operation=operation)
+    here.run.ask_all()
+    answers = here.answers()
+    others = {name for name, answer in answers.items() if answer != OURS[name]}
+    about = {
+        "ListPHIDetectionJobs": {"unfiltered-list", "two-filters"},
+        "DetectPHI": {"largest-text", "too-large-text"},
+    }
+    assert others == about[operation]
+    assert {answers[name] for name in others} == {"CALL_FAILED AccessDeniedException"}
+
+
+def test_a_response_that_is_no_answer_is_the_reason(world: Build) -> None:
+    here = world(max_cost="0.20", max_attempts=1)
+    here.service.script(faults.answer(200, b'{"Entities": 5}'), operation="DetectPHI")
+    here.run.ask_all()
+    assert here.answers()["largest-text"] == "CALL_FAILED MalformedResponseError"
+
+
+def test_expired_credentials_end_the_run_so_that_it_can_continue(world: Build) -> None:
+    here = world(max_cost=CHEAP)
+    here.service.script(faults.error("ExpiredTokenException"), operation=START)
+    with pytest.raises(ExpiredTokenException):
+        here.run.ask_all()
+    later = here.again()
+    later.run.ask_all()
+    assert later.answers() == asked(here)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TransportError(operation="X", reason="reset"), True),
+        (ExpiredTokenException(operation="X", code="E", message=""), True),
+        (MalformedResponseError(operation="X", reason="cut"), False),
+        (ServiceError(operation="X", code="E", message=""), False),
+    ],
+)
+def test_a_run_can_continue_after_errors_that_pass(
+    error: ComprehendPHIError, expected: bool
+) -> None:
+    assert can_continue(error) == expected
+
+
+# --- Cleaning up ----------------------------------------------------------------------------------
+
+
+def test_jobs_that_do_not_end_are_stopped(world: Build) -> None:
+    here = world(max_cost=CHEAP, job_seconds=100_000)
+    here.run.ask_all()
+    assert here.answers()["folder-or-prefix"] == "JOB_NOT_ENDED"
+    here.run.clean_up()
+    client = here.account.client
+    for job_id in here.service.job_ids:
+        status = client.describe_phi_detection_job(job_id).job_status
+        assert status in (JobStatus.STOP_REQUESTED, JobStatus.STOPPED, JobStatus.FAILED)
+
+
+def test_a_job_that_a_question_started_by_accident_is_cleaned_up_too(world: Build) -> None:
+    here = world(rules=Rules(remember_tokens="until-job-ends"), max_cost=CHEAP)
+    here.run.ask_all()
+    (other,) = here.account.state.others
+    here.again().run.clean_up()
+    assert here.account.client.describe_phi_detection_job(other).job_status is JobStatus.STOPPED
+    assert here.files == {}
+
+
+def test_only_files_of_the_run_are_deleted(world: Build) -> None:
+    here = world(max_cost=CHEAP)
+    mine = {"notes/mine.txt": b"mine", "comprehend-phi-parity/earlier/note.txt": b"of another run"}
+    for key, body in mine.items():
+        here.server.storage.write("quellwasser-notes", key, body)
+    here.run.ask_all()
+    assert here.files.keys() > mine.keys()
+    here.run.clean_up()
+    assert here.files == mine
