@@ -123,10 +123,10 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Compare the package's cost with raw boto3's."""
-    session.install(".[cli,testing]", "--group", "bench")
+    session.install(".[arrow,cli,testing]", "--group", "bench")
     names = (
         "import_time call_cost results_decode results_fetch check_input planning redaction_speed"
-        " async_calls"
+        " async_calls tables"
     )
     for name in names.split():
         session.run("python", f"benchmarks/{name}.py")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..models import (
     JobFilter,
     JobStatus,
     OutputDataConfig,
+    S3Location,
     StartPHIDetectionJobRequest,
 )
 from .checking import Preconditions, print_check
@@ -34,6 +36,7 @@ from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
     FOLDER_OF_COPIES,
     REVIEW_PAGE,
+    TABLE,
     TEXT_FILE,
     check_options,
     complete_local_folder,
@@ -63,6 +66,7 @@ from .output import (
 )
 from .program import COMPLETE_VARIABLE, run
 from .progress import WatchedClock
+from .tables import requested_table
 from .targets import ServiceOptions, StartOptions, at_aws
 from .texts import print_response, read_text
 
@@ -484,17 +488,55 @@ def stop(job_id: str, service: ServiceOptions, as_json: bool) -> int:
 @app.command("results", exit_codes=(ExitCode.PARTIAL,))
 @click.argument("job_id")
 @click.option("--show-text", is_flag=True, help="Show the detected text, which is PHI.")
+@click.option(
+    "--parquet",
+    metavar="FILE",
+    **TABLE,
+    help="Write all entities to this Parquet file instead. It is local, or a URI such as"
+    " s3://bucket/table.parquet.",
+)
+@click.option("--csv", metavar="FILE", **TABLE, help="The same, but as CSV.")
+@click.option("--kms-key", metavar="KEY", help="The KMS key that encrypts the file on S3.")
 @service_options
 @json_option
-def print_results(job_id: str, show_text: bool, service: ServiceOptions, as_json: bool) -> int:
+def print_results(
+    job_id: str,
+    show_text: bool,
+    parquet: Path | S3Location | None,
+    csv: Path | S3Location | None,
+    kms_key: str | None,
+    service: ServiceOptions,
+    as_json: bool,
+) -> int:
     """Print what a job found, as one JSON object per document.
 
     With --json, also print an object for each file that was not processed or could not be read.
+
+    With --parquet or --csv, write a table with one row per entity. The file is complete or absent.
+    Only with --show-text, it contains the detected text.
     """
+    table = requested_table(parquet=parquet, csv=csv, kms_key=kms_key)
     with service.client() as client, reading(job_id, SAME_COMMAND):
-        delivery = Delivery(client.results(job_id), as_json=as_json)
-        delivery.print_documents(show_text=show_text)
+        results = client.results(job_id)
+        delivery = Delivery(results, as_json=as_json and table is None)
+        if table is None:
+            delivery.print_documents(show_text=show_text)
+            delivery.print_unprocessed()
+            return delivery.end()
+        delivery.write_table(partial(table.write, client=client, include_text=show_text))
         delivery.print_unprocessed()
+    if as_json:
+        emit_json(
+            {
+                "job_id": job_id,
+                "unprocessed": [unprocessed_members(each) for each in results.unprocessed],
+                "failed": delivery.failed,
+                "entities": delivery.rows,
+                table.kind: None if delivery.rows is None else str(table),
+            }
+        )
+    elif delivery.rows is not None:
+        emit(f"{amount(delivery.rows, 'entity is', 'entities are')} in {table}")
     return delivery.end()
 
 

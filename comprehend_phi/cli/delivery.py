@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,9 +28,13 @@ class Delivery:
         results: the results.
         as_json: whether stdout gets a line for each copy and for each note that cannot be
             delivered.
+
+    Attributes:
+        rows: how many rows the table has that was written, or None.
     """
 
     def __init__(self, results: JobResults, *, as_json: bool = False) -> None:
+        self.rows: int | None = None
         self._results = results
         self._as_json = as_json
         self._failed: dict[str, str] = {}
@@ -93,6 +97,11 @@ class Delivery:
         )
         write_private(file, html)
 
+    def write_table(self, write: Callable[[JobResults], int]) -> None:
+        """Write a table, which is complete or absent, and set `rows`."""
+        with self._collected():
+            self.rows = write(self._results)
+
     def print_unprocessed(self) -> None:
         """Print to stderr which files were not processed, and as JSON to stdout, too."""
         for file in self._results.unprocessed:
@@ -128,17 +137,22 @@ class Delivery:
 
         If you pass `failed`, it gets the notes that this stream could not deliver.
         """
-        with closing(stream):
-            try:
-                yield from stream
-            except IncompleteResultsError as error:
-                self._collect(error)
-                if failed is not None:
-                    failed.update(error.failed)
-            except (ResultsError, ServiceError, TransportError) as error:
-                self._name(error.failed)
-                error.failed = {}  # so that the message does not name them again
-                raise
+        with closing(stream), self._collected(failed):
+            yield from stream
+
+    @contextmanager
+    def _collected(self, failed: dict[str, str] | None = None) -> Generator[None, None, None]:
+        """Collect the notes that a block could not deliver. Incomplete results end it normally."""
+        try:
+            yield
+        except IncompleteResultsError as error:
+            self._collect(error)
+            if failed is not None:
+                failed.update(error.failed)
+        except (ResultsError, ServiceError, TransportError) as error:
+            self._name(error.failed)
+            error.failed = {}  # so that the message does not name them again
+            raise
 
     def _collect(self, error: IncompleteResultsError) -> None:
         if not error.failed:

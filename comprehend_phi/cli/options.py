@@ -18,6 +18,7 @@ from ..models import InputDataConfig, JobStatus, OutputDataConfig
 from .checking import Preconditions, us_dollars
 from .exits import Exit, ExitCode
 from .files import local_path
+from .tables import table_location
 from .targets import ServiceOptions, StartOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -112,13 +113,15 @@ def complete_local_folder(
     return [CompletionItem(incomplete, type="dir")] if context.params.get("local") else []
 
 
-def _local(kind: Literal["dir", "file"], rule: str) -> dict[str, Any]:
+def _local(
+    kind: Literal["dir", "file"], rule: str, parse: Callable[[str], object] = local_path
+) -> dict[str, Any]:
     def complete(
         _context: click.Context, _parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type=kind)]
 
-    return {"callback": checked(local_path, rule), "shell_complete": complete}
+    return {"callback": checked(parse, rule), "shell_complete": complete}
 
 
 # For arguments and options that are paths.
@@ -131,6 +134,12 @@ REVIEW_PAGE = _local(
     "file",
     "must be a local file: the page is written only to this machine (write ./ before a name with"
     " a colon)",
+)
+
+TABLE = _local(
+    "file",
+    "must be a local file, or a URI such as s3://bucket/file (write ./ before a name with a colon)",
+    table_location,
 )
 
 TEXT_FILE = _local("file", "must be a local file, or - for standard input")
