@@ -8,3 +8,10 @@ def folder_key(key: str | None) -> str:
     if not key:
         return ""
     return key if key.endswith("/") else f"{key}/"
+
+
+def path_of_note(key: str, input_key: str) -> str:
+    """Return the path of a note below its job's input key."""
+    # An input key that names one object is the only key of its job.
+    name = key.rpartition("/")[2] if key == input_key else key
+    return name.removeprefix(folder_key(input_key))

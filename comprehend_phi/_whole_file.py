@@ -31,7 +31,7 @@ def whole_file(path: Path, *, mode: int, sync: bool = False) -> Generator[Binary
     """
     if not replaceable(path):
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
-    part = path.with_name(f".comprehend-phi-{token_hex(8)}")
+    part = path.with_name(temporary_name())
     try:
         # A new file, because an existing one would keep its permissions.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -44,6 +44,11 @@ def whole_file(path: Path, *, mode: int, sync: bool = False) -> Generator[Binary
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def temporary_name() -> str:
+    """Return a name for a file that gets its own name when it is complete."""
+    return f".comprehend-phi-{token_hex(8)}"
 
 
 def replaceable(path: Path) -> bool:

@@ -29,7 +29,8 @@
     │   ├── MissingObjectError                     a file is missing
     │   ├── MissingManifestError                   the job has no manifest
     │   ├── IncompleteResultsError                 some files or notes could not be read
-    │   │   └── LostManifestError (also MissingManifestError)   a completed job has no manifest
+    │   │   ├── LostManifestError (also MissingManifestError)   a completed job has no manifest
+    │   │   └── corpus.IncompleteCopiesError       redacted copies of missing results are missing
     │   ├── UnreadableObjectError                  a file is broken, or S3 refuses to return it
     │   ├── UnwritableObjectError                  S3 refuses to write or delete an object
     │   ├── ExistingObjectError                    an object is there that must not be replaced
@@ -38,6 +39,7 @@
     │   └── review.DecisionsError                  a reviewer's decisions do not fit a note
     ├── corpus.InputCheckError                     the input of a job has errors
     ├── corpus.IncompleteCheckError                a check could not read some notes
+    ├── corpus.CopyError                           a redacted copy was not written
     ├── corpus.PlanError                           a corpus cannot be planned as asked
     └── corpus.LedgerError                         the ledger of a run cannot be used
         └── corpus.LedgerInUseError

@@ -54,7 +54,7 @@ nitpick_ignore_regex = [
     # Names without a module, most of them from the language.
     (
         "py:(class|exc)",
-        r"([a-z]\w*|Any|BaseClient|Callable|Config|Session|TimeoutError|TypeError|RuntimeError)",
+        r"([a-z]\w*|Any|BaseClient|Callable|Config|Results|Session|TimeoutError|TypeError|RuntimeError)",
     ),
 ]
 

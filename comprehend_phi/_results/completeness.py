@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from .._logs import log
@@ -26,6 +26,10 @@ READ_ERRORS = (RedactionError, ResultsError, ServiceError, TransportError)
 class FailedNotes:
     """The notes that could not be delivered. Reading continues without them.
 
+    Args:
+        on_failure: takes the input key of each failed note, and why it failed. Notes that failed
+            are then no reason to call the results incomplete, but missing documents are.
+
     Attributes:
         delivered: the number of notes that were delivered.
         count: the number of failed notes.
@@ -33,7 +37,8 @@ class FailedNotes:
         reasons: why each note failed, by its input key.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_failure: Callable[[str, ReadError], object] | None = None) -> None:
+        self.on_failure = on_failure
         self.delivered: int = 0
         self.count: int = 0
         self.missing: list[str] = []
@@ -51,6 +56,8 @@ class FailedNotes:
         if isinstance(error, MissingObjectError):
             self.missing.append(file.output_key)
         self.reasons[file.input_key] = f"{type(error).__name__}: {error}"
+        if self.on_failure is not None:
+            self.on_failure(file.input_key, error)
 
     def record_success(self) -> None:
         """Record that a note was delivered."""
@@ -94,7 +101,7 @@ def check_completeness(
         documents=delivered,
         left_out=failed.count,
     )
-    if failed.count:
+    if failed.missing or (failed.count and failed.on_failure is None):
         raise listing.incomplete(
             f"{failed.count} of {listed} documents could not be delivered",
             failed.missing,

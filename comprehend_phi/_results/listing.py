@@ -43,8 +43,8 @@ class Listing:
         is_described: whether the properties come from the service. If not, the time of the
             submission is unknown.
         storage: reads the files. Its log records contain the job's id.
-        input_bucket: the bucket of the notes.
-        output_bucket: the bucket of the results.
+        input_bucket, input_key: the location of the notes.
+        output_bucket, output_key: the location of the results.
     """
 
     def __init__(self, job: JobProperties, storage: Storage, *, is_described: bool = True) -> None:
@@ -64,8 +64,8 @@ class Listing:
         self.storage: JobStorage = JobStorage(storage, job.job_id)
         self.input_bucket: str = job.input_data_config.s3_bucket
         self.output_bucket: str = job.output_data_config.s3_bucket
-        self._input_key = job.input_data_config.s3_key or ""
-        self._output_key = job.output_data_config.s3_key or ""
+        self.input_key: str = job.input_data_config.s3_key or ""
+        self.output_key: str = job.output_data_config.s3_key or ""
         self._known_layout: Layout | None = None
         self._known_keys: dict[str, None] | None = None
         self._known_manifest: Manifest | None = None
@@ -254,7 +254,7 @@ class Listing:
     def _find_layout(self) -> Layout:
         folder = find_folder(
             self.job.job_id,
-            self._output_key,
+            self.output_key,
             lambda key: self.storage.folders(self.output_bucket, key),
         )
         if folder is None:
@@ -262,7 +262,7 @@ class Listing:
                 f"job {self.job.job_id} is {self.job.job_status}: there is no output folder for it"
                 " here",
                 bucket=self.output_bucket,
-                key=folder_key(self._output_key),
+                key=folder_key(self.output_key),
                 job_id=self.job.job_id,
             )
-        return Layout(folder, input_bucket=self.input_bucket, input_key=self._input_key)
+        return Layout(folder, input_bucket=self.input_bucket, input_key=self.input_key)

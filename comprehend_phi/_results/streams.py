@@ -11,15 +11,23 @@ from itertools import tee
 from typing import TypeVar
 
 from .._entities import Entity
+from .._keys import folder_key
 from .._redaction import redact
 from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
-from ..errors import ResultsError
+from ..errors import ResultsError, ServiceError, TransportError
 from ..models import JobProperties
-from .completeness import READ_ERRORS, FailedNotes, check_completeness, count_undelivered
+from .completeness import (
+    READ_ERRORS,
+    FailedNotes,
+    ReadError,
+    check_completeness,
+    count_undelivered,
+)
 from .documents import Document, Manifest, UnprocessedFile
 from .file_list import ALL, File
 from .listing import Listing
+from .notes import Notes
 from .reader import Reader
 
 _T = TypeVar("_T")
@@ -122,10 +130,42 @@ class JobResults:
         """
         return self._read(_redacted(self._reader, min_score, replacement), "redacted")
 
-    def _read(
-        self, read: Callable[[File], _T], operation: str = "results"
+    def __comprehend_phi_notes__(self) -> Notes:
+        """Return the notes for `corpus/`. Only `notes_of` calls this."""
+        listing = self._listing
+        return Notes(
+            each=self._each_note,
+            unprocessed=self._unprocessed_count,
+            input_key=listing.input_key,
+            locations=(
+                (listing.input_bucket, folder_key(listing.input_key)),
+                (listing.output_bucket, folder_key(listing.output_key)),
+            ),
+            jobs=((self.job.job_id, None),),
+            storage=listing.storage,
+        )
+
+    def _each_note(
+        self, use: Callable[[Document, str], _T], on_failure: Callable[[str, ReadError], object]
     ) -> Generator[_T, None, None]:
-        listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
+        def read(file: File) -> _T:
+            return use(*self._reader.with_text(file))
+
+        return self._read(read, "write_copies", on_failure)
+
+    def _unprocessed_count(self) -> int | None:
+        try:
+            return len(self._listing.listed_unprocessed[self._part])
+        except (ResultsError, ServiceError, TransportError):
+            return None
+
+    def _read(
+        self,
+        read: Callable[[File], _T],
+        operation: str = "results",
+        on_failure: Callable[[str, ReadError], object] | None = None,
+    ) -> Generator[_T, None, None]:
+        listing, storage, failed = self._listing, self._listing.storage, FailedNotes(on_failure)
         storage.check_open()
         files = listing.files.part(self._part)
         ahead, behind = tee(files)

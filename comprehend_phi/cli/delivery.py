@@ -8,11 +8,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from .._redaction import redact
+from .._results.notes import notes_of
 from .._whole_file import replaceable
+from ..corpus.copies import each_copy
+from ..corpus.targets import LocalTarget
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus
 from .exits import Exit, ExitCode
-from .files import Folder, name_of_copy, require_writable, write_private
+from .files import require_writable, write_private
 from .output import amount, document_members, emit_json, inform, unprocessed_members
 
 if TYPE_CHECKING:
@@ -66,22 +70,24 @@ class Delivery:
         self, root: Path, *, min_score: float = 0.0, replacement: str = "[{type}]"
     ) -> int:
         """Write redacted copies below `root`, and return how many were written."""
+        redact("", (), min_score=min_score, replacement=replacement)  # before the folder is created
+        copies = each_copy(
+            notes_of(self._results),
+            LocalTarget(root, private=False, replaces=True),
+            min_score=min_score,
+            replacement=replacement,
+            rename=None,
+            on_failure=lambda key, error: self._name({key: f"{type(error).__name__}: {error}"}),
+        )
         number = 0
-        source = self._results.job.input_data_config
-        prefix = source.s3_key or "" if source else ""
-        redacted = self._results.redacted(min_score=min_score, replacement=replacement)
-        with closing(self._deliver(redacted)) as copies:
-            folder = Folder(root, private=False)
-            for key, text in copies:
-                # A folder marker, such as the S3 console creates, is empty and needs no copy.
-                if key.endswith("/") and not text:
+        with closing(self._deliver(copies)) as delivered:
+            for copy in delivered:
+                if copy.line is None:
                     continue
-                path = folder.write(key, name_of_copy(key, prefix), text.encode())
-                if path is not None:
-                    number += 1
-                    if self._as_json:
-                        emit_json({"input_key": key, "path": str(path)})
-        self.leave_out(folder.problem)
+                number += 1
+                if self._as_json:
+                    path = str(root / copy.line.copy)
+                    emit_json({"input_key": copy.input_key, "path": path})
         return number
 
     def write_page(self, file: Path) -> None:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from .._client import PHIClient
+from .._folders import Folder, NotWrittenError
 from .._service.boto3_clients import build_with_boto3
+from .._wording import join_first
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig
 from .exits import Exit, ExitCode
-from .files import Folder, local_path, require_separate, require_writable
+from .files import local_path, require_separate, require_writable
 from .notes import find_notes, read_note
+from .output import amount
 from .targets import StartOptions, Target
 
 if TYPE_CHECKING:
@@ -143,9 +146,18 @@ def _session() -> Any:
 
 def _fetch(s3: Any, destination: Path) -> ResultsError | None:
     # The output quotes the PHI that was found.
-    folder = Folder(destination, private=True)
+    folder = Folder(destination, private=True, replaces=True)
     bucket = _DESTINATION.s3_bucket
+    left_out: list[str] = []
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for key in [entry["Key"] for entry in page.get("Contents", [])]:
-            folder.write(key, key, s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    return folder.problem
+            try:
+                folder.write(key, s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+            except NotWrittenError as error:
+                left_out.append(f"{key} ({error})")
+    if not left_out:
+        return None
+    return ResultsError(
+        f"{amount(len(left_out), 'file was', 'files were')} not written below {destination}:"
+        f" {join_first(left_out)}"
+    )

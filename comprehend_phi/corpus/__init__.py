@@ -11,6 +11,8 @@ Importing this package does not import boto3.
 
 from ..models import S3Location
 from .check import check_input, check_input_async, check_objects
+from .copies import write_copies
+from .copies_report import CopiesReport, CopyError, CopyFailure, IncompleteCopiesError
 from .ledger import LedgerError, LedgerInUseError
 from .limits import ServiceLimits
 from .outcome import JobOutcome
@@ -25,11 +27,20 @@ from .report import (
     InputReport,
     ProblemCode,
 )
+from .safe_harbor import NOT_COVERED, SAFE_HARBOR, SafeHarborIdentifier
+from .verification import CopyDifferences, verify_copies
 
 __all__ = [
+    "NOT_COVERED",
     "PRICE_PER_UNIT",
+    "SAFE_HARBOR",
+    "CopiesReport",
+    "CopyDifferences",
+    "CopyError",
+    "CopyFailure",
     "CostEstimate",
     "IncompleteCheckError",
+    "IncompleteCopiesError",
     "InputCheckError",
     "InputProblem",
     "InputReport",
@@ -41,10 +52,13 @@ __all__ = [
     "PlannedJob",
     "ProblemCode",
     "S3Location",
+    "SafeHarborIdentifier",
     "ServiceLimits",
     "check_input",
     "check_input_async",
     "check_objects",
     "plan_jobs",
     "plan_keys",
+    "verify_copies",
+    "write_copies",
 ]

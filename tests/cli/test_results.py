@@ -142,4 +142,4 @@ def test_a_note_whose_key_ends_with_a_slash_is_no_folder_marker(
     done = run("redact", shell.ended_job("marked-note/"), str(tmp_path), *endpoint)
 
     assert (done.code, done.out) == (1, f"0 redacted copies are in {tmp_path}\n")
-    assert "marked-note/ (its key has no path inside the folder)" in done.error
+    assert done.failed == {"marked-note/": "CopyError: it has no path inside the folder"}

@@ -26,6 +26,7 @@ from comprehend_phi import (
     _service,
     corpus,
     errors,
+    review,
 )
 from comprehend_phi.errors import (
     AccessDeniedException,
@@ -229,11 +230,19 @@ def real_tree() -> dict[str, set[str]]:
 
 
 def test_the_docstring_draws_the_class_tree() -> None:
-    of_corpus = {f"corpus.{name}" for name in corpus.__all__ if name.endswith("Error")}
+    elsewhere = {
+        getattr(package, name): f"{package.__name__.removeprefix('comprehend_phi.')}.{name}"
+        for package in (corpus, review)
+        for name in package.__all__
+        if name.endswith("Error")
+    }
 
     drawn = drawn_tree(errors.__doc__ or "")
 
-    assert drawn == real_tree() | {name: {"ComprehendPHIError"} for name in of_corpus}
+    assert drawn == real_tree() | {
+        name: {elsewhere.get(base, base.__name__) for base in cls.__bases__}
+        for cls, name in elsewhere.items()
+    }
 
 
 def test_reading_the_drawing_finds_depth_and_second_bases() -> None:
@@ -269,6 +278,7 @@ def test_every_error_that_a_call_or_results_can_raise_is_public() -> None:
         for cls in all_subclasses(ComprehendPHIError)
         if cls.__module__.startswith(("comprehend_phi.errors", "comprehend_phi._"))
         and getattr(comprehend_phi, cls.__name__, None) is not cls
+        and getattr(review, cls.__name__, None) is not cls
     }
     # The base classes of ServiceError, TransportError and ResultsError.
     assert private == {"_CallError", "_ReadingError"}

@@ -1,0 +1,647 @@
+"""Redacted copies of a job's notes: complete, private, and without text in reports and errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from comprehend_phi import (
+    ComprehendPHIError,
+    Entity,
+    ExpiredTokenException,
+    IncompleteResultsError,
+    InputDataConfig,
+    JobResults,
+    MissingObjectError,
+    OutputDataConfig,
+    PHIClient,
+    RedactionError,
+    RequestValidationError,
+    SourceChangedError,
+    StartPHIDetectionJobRequest,
+    UnreadableObjectError,
+)
+from comprehend_phi.corpus import (
+    NOT_COVERED,
+    SAFE_HARBOR,
+    CopiesReport,
+    CopyError,
+    IncompleteCopiesError,
+    SafeHarborIdentifier,
+    write_copies,
+)
+from comprehend_phi.testing import FakeClock, LocalServer
+
+from ..conftest import CANARY, KEY, ROLE
+
+NOTE = f"Patient: {CANARY}, seen on 2031-02-03.\r\nPhone (555) 555-0142\n"
+REDACTED = "Patient: [NAME], seen on [DATE].\r\nPhone [PHONE_OR_FAX]\n"
+
+
+class Ward:
+    """A bucket with notes, and jobs over them."""
+
+    def __init__(self, server: LocalServer, client: PHIClient, s3: Any) -> None:
+        self.bucket = f"bucket-{uuid4().hex}"
+        self.client = client
+        self.s3 = s3
+        self.storage = server.storage
+        s3.create_bucket(Bucket=self.bucket)
+
+    def put(self, key: str, body: str | bytes = NOTE) -> None:
+        content = body.encode() if isinstance(body, str) else body
+        self.storage.write(self.bucket, f"notes/{key}", content)
+
+    def run(self, *names: str, folder: str | None = "notes") -> JobResults:
+        """Write notes with these names, and return the results of a job over them."""
+        for name in names:
+            self.put(name)
+        job = self.client.submit(
+            StartPHIDetectionJobRequest(
+                input_data_config=InputDataConfig(s3_bucket=self.bucket, s3_key=folder),
+                output_data_config=OutputDataConfig(s3_bucket=self.bucket, s3_key="results"),
+                data_access_role_arn=ROLE,
+                kms_key=KEY,
+                job_name=f"Notes of {CANARY}",
+            )
+        )
+        job.wait()
+        return job.results()
+
+    def output_key(self, results: JobResults, name: str) -> str:
+        return f"results/123456789012-PHIDetection-{results.job.job_id}/{name}"
+
+    def delete(self, key: str) -> None:
+        self.s3.delete_object(Bucket=self.bucket, Key=key)
+
+
+# The whole module shares a server and its client. Each test has its own bucket and job.
+
+
+@pytest.fixture(scope="module")
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def server(clock: FakeClock) -> Iterator[LocalServer]:
+    with LocalServer(clock=clock, job_seconds=0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3(server: LocalServer) -> Iterator[Any]:
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    config = Config(retries={"total_max_attempts": 1})
+    client = session.client("s3", endpoint_url=server.endpoint_url, config=config)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def client(server: LocalServer, s3: Any, clock: FakeClock) -> Iterator[PHIClient]:
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    with PHIClient(
+        session=session, endpoint_url=server.endpoint_url, s3_client=s3, clock=clock
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def ward(server: LocalServer, client: PHIClient, s3: Any) -> Ward:
+    return Ward(server, client, s3)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "copies"
+
+
+def copies_in(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes().decode()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def failures(report: CopiesReport) -> dict[str, str]:
+    return {
+        each.input_key: f"{type(each.error).__name__}: {each.error}" for each in report.failures
+    }
+
+
+def leaks(shown: str) -> bool:
+    return any(word in shown for word in (*CANARY.split(), "555-0142", "2031-02-03"))
+
+
+# --- What is written ------------------------------------------------------------------------------
+
+
+def test_each_note_gets_a_copy_at_its_path(ward: Ward, out: Path) -> None:
+    report = write_copies(ward.run("one.txt", "ward 3/two.txt"), out)
+
+    assert copies_in(out) == {"one.txt": REDACTED, "ward 3/two.txt": REDACTED}
+    assert (report.written, report.already_written, report.failures) == (2, 0, ())
+
+
+def test_the_folder_may_be_a_string(ward: Ward, out: Path) -> None:
+    write_copies(ward.run("one.txt"), str(out))
+
+    assert copies_in(out) == {"one.txt": REDACTED}
+
+
+def test_a_job_over_one_object_gets_a_copy_with_its_name(ward: Ward, out: Path) -> None:
+    write_copies(ward.run("ward/one.txt", folder="notes/ward/one.txt"), out)
+
+    assert copies_in(out) == {"one.txt": REDACTED}
+
+
+def test_parts_are_copied_like_whole_results(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt", "c.txt")
+
+    assert [write_copies(results.part(index, 2), out).written for index in range(2)] == [2, 1]
+    assert copies_in(out).keys() == {"a.txt", "b.txt", "c.txt"}
+
+
+def test_folder_markers_need_no_copies(ward: Ward, out: Path) -> None:
+    ward.put("ward/", "")
+    report = write_copies(ward.run("ward/one.txt", folder="notes/ward/"), out)
+
+    assert (report.written, report.folder_markers, report.failures) == (1, 1, ())
+    assert copies_in(out) == {"one.txt": REDACTED}
+
+
+def test_the_arguments_of_redact_are_used(ward: Ward, out: Path) -> None:
+    report = write_copies(ward.run("one.txt"), out, min_score=1.0, replacement="<{type}>")
+    assert copies_in(out) == {"one.txt": NOTE}
+    assert report.readable_counts == {"NAME": 1, "DATE": 1, "PHONE_OR_FAX": 1}
+    assert report.redacted_counts == {}
+
+
+def test_a_function_makes_the_marks(ward: Ward, out: Path) -> None:
+    def mark(entity: Entity) -> str:
+        return f"({entity.type.lower()})"
+
+    report = write_copies(ward.run("one.txt"), out, replacement=mark)
+
+    assert copies_in(out)["one.txt"].startswith("Patient: (name), seen on (date).")
+    assert report.replacement is None
+
+
+def test_copies_get_the_names_that_rename_returns(ward: Ward, out: Path) -> None:
+    ids = {"one.txt": "0001.txt", "ward 3/two.txt": "3/0002.txt"}
+    write_copies(ward.run(*ids), out, rename=ids.__getitem__)
+
+    assert copies_in(out) == {"0001.txt": REDACTED, "3/0002.txt": REDACTED}
+
+
+def test_only_the_owner_can_read_copies(ward: Ward, out: Path) -> None:
+    write_copies(ward.run("ward/one.txt"), out, audit=out.parent / "audit.jsonl")
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in out.parent.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (out, out / "ward")} == {0o700}
+
+
+# --- Again ----------------------------------------------------------------------------------------
+
+
+def test_finished_copies_are_not_written_again(ward: Ward, out: Path) -> None:
+    results = ward.run("one.txt", "two.txt")
+    write_copies(results, out)
+    (out / "two.txt").unlink()
+    before = (out / "one.txt").stat()
+
+    report = write_copies(results, out)
+
+    assert (report.written, report.already_written) == (1, 1)
+    assert (out / "one.txt").stat() == before
+    assert report.redacted_counts == {"NAME": 2, "DATE": 2, "PHONE_OR_FAX": 2}
+
+
+def test_a_copy_with_other_choices_is_a_failure(ward: Ward, out: Path) -> None:
+    results = ward.run("one.txt")
+    write_copies(results, out, replacement="X")
+
+    report = write_copies(results, out)
+
+    assert "there is another file with this name" in failures(report)["notes/one.txt"]
+    assert copies_in(out)["one.txt"].startswith("Patient: X")
+
+
+def test_a_run_that_was_interrupted_is_continued(ward: Ward, out: Path) -> None:
+    names = [f"{number:02}.txt" for number in range(30)]
+    results = ward.run(*names)
+
+    def interrupt(name: str) -> str:
+        if name == "20.txt":
+            raise KeyboardInterrupt
+        return name
+
+    with pytest.raises(KeyboardInterrupt):
+        write_copies(results, out, rename=interrupt, audit=out.parent / "audit.jsonl")
+    assert not (out.parent / "audit.jsonl").exists()
+    report = write_copies(results, out, audit=out.parent / "audit.jsonl")
+
+    assert report.written + report.already_written == 30
+    assert report.already_written >= 20
+    assert copies_in(out) == dict.fromkeys(names, REDACTED)
+
+
+# --- Notes that fail ------------------------------------------------------------------------------
+
+
+def test_a_failed_note_does_not_stop_the_others(ward: Ward, out: Path) -> None:
+    names = ["a.txt", "b.txt", "c.txt", "d.txt", "e.txt"]
+    results = ward.run(*names)
+    ward.delete("notes/a.txt")
+    ward.put("b.txt", b"\xff" * len(NOTE))
+    ward.put("c.txt", NOTE.replace("Zinnia", "Zenith"))
+    ward.storage.write(ward.bucket, ward.output_key(results, "d.txt.out"), b"{")
+
+    report = write_copies(results, out)
+
+    assert [(each.input_key, type(each.error)) for each in report.failures] == [
+        ("notes/a.txt", SourceChangedError),
+        ("notes/b.txt", SourceChangedError),
+        ("notes/c.txt", RedactionError),
+        ("notes/d.txt", UnreadableObjectError),
+    ]
+    assert copies_in(out) == {"e.txt": REDACTED}
+
+
+def test_missing_documents_are_raised_at_the_end_with_the_report(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt", "c.txt")
+    missing = ward.output_key(results, "a.txt.out")
+    ward.delete(missing)
+    ward.delete("notes/b.txt")
+
+    with pytest.raises(IncompleteCopiesError) as caught:
+        write_copies(results, out, audit=out.parent / "audit.jsonl")
+
+    error = caught.value
+    assert error.missing == (missing,)
+    assert error.failed.keys() == {"notes/a.txt", "notes/b.txt"}
+    assert error.job_id == results.job.job_id
+    assert [type(each.error) for each in error.report.failures] == [
+        MissingObjectError,
+        SourceChangedError,
+    ]
+    assert (error.report.written, copies_in(out)) == (1, {"c.txt": REDACTED})
+    assert (out.parent / "audit.jsonl").read_bytes().count(b"\n") == 1
+    assert (error.__cause__, error.__context__) == (None, None)
+    assert isinstance(error, IncompleteResultsError)
+
+
+def test_a_wrong_count_in_the_manifest_is_raised_although_a_note_failed(
+    ward: Ward, out: Path
+) -> None:
+    results = ward.run("a.txt", "b.txt")
+    ward.delete("notes/a.txt")
+    manifest = {"Summary": {"Status": "COMPLETED", "SuccessFilesCount": 3}}
+    key = ward.output_key(results, "Manifest")
+    ward.storage.write(ward.bucket, key, json.dumps(manifest).encode())
+
+    with pytest.raises(IncompleteCopiesError, match="counts 3 processed files") as caught:
+        write_copies(results, out)
+
+    assert failures(caught.value.report).keys() == {"notes/a.txt"}
+    assert copies_in(out) == {"b.txt": REDACTED}
+
+
+def test_a_lost_list_is_raised_with_an_empty_report(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt")
+    for kind in ("success", "failed"):
+        lists = ward.output_key(results, f"Manifest_123456789012-PHIDetection-{results.job.job_id}")
+        for entry in ward.s3.list_objects_v2(Bucket=ward.bucket, Prefix=f"{lists}/{kind}/")[
+            "Contents"
+        ]:
+            ward.delete(entry["Key"])
+
+    with pytest.raises(IncompleteCopiesError, match="the list of processed files") as caught:
+        write_copies(results, out)
+
+    assert (caught.value.report.written, caught.value.report.unprocessed) == (0, None)
+
+
+def test_a_lost_manifest_is_raised_as_when_reading(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt")
+    ward.delete(ward.output_key(results, "Manifest"))
+
+    with pytest.raises(IncompleteResultsError) as caught:
+        write_copies(results, out)
+    assert type(caught.value).__name__ == "LostManifestError"
+
+
+def test_an_error_that_concerns_all_notes_ends_the_run(
+    ward: Ward, out: Path, refuse: Callable[..., None]
+) -> None:
+    results = ward.run("a.txt", "b.txt")
+    refuse("notes/b.txt", status=400, code="ExpiredToken")
+
+    with pytest.raises(ExpiredTokenException):
+        write_copies(results, out, audit=out.parent / "audit.jsonl")
+    assert not (out.parent / "audit.jsonl").exists()
+
+
+def test_two_notes_with_one_name_are_a_failure(ward: Ward, out: Path) -> None:
+    report = write_copies(ward.run("a.txt", "b.txt", "c.txt"), out, rename=lambda name: "same")
+
+    assert set(failures(report).values()) == {"CopyError: another note has the same path"}
+    assert (report.written, len(report.failures)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        (ValueError(CANARY), "`rename` raised ValueError"),
+        (None, "`rename` must return a name: it must be a str, not NoneType"),
+        ("", "`rename` must return a name: it must have at least 1 characters, not 0"),
+        ("\ud800", "`rename` must return a name: it must be text that UTF-8 can encode; the"),
+        ("../out.txt", "it has no path inside the folder"),
+        ("/etc/out.txt", "it has no path inside the folder"),
+        ("a//out.txt", "it has no path inside the folder"),
+    ],
+)
+def test_a_note_without_a_usable_name_is_a_failure(
+    returned: Any, reason: str, ward: Ward, out: Path
+) -> None:
+    def rename(name: str) -> str:
+        if name == "b.txt":
+            return name
+        if isinstance(returned, Exception):
+            raise returned
+        found: str = returned
+        return found
+
+    report = write_copies(ward.run("a.txt", "b.txt"), out, rename=rename)
+
+    [failure] = report.failures
+    assert (failure.input_key, type(failure.error)) == ("notes/a.txt", CopyError)
+    assert str(failure.error).startswith(reason)
+    assert (failure.error.__cause__, failure.error.__context__) == (None, None)
+    assert copies_in(out) == {"b.txt": REDACTED}
+    assert not list(out.parent.glob("*.txt"))
+
+
+def test_a_mark_that_utf_8_cannot_encode_is_a_failure(ward: Ward, out: Path) -> None:
+    report = write_copies(ward.run("a.txt"), out, replacement=lambda _: "\ud800")
+
+    [failure] = report.failures
+    assert isinstance(failure.error, ComprehendPHIError)
+    assert (failure.error.__cause__, failure.error.__context__) == (None, None)
+    assert copies_in(out) == {}
+
+
+def test_versions_of_the_model_are_listed_once(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt", "c.txt", "d.txt")
+    for name, version in {"a": "2.0.0", "b": "1.0.0", "c": "2.0.0", "d": None}.items():
+        content: dict[str, Any] = {"Entities": [], "ModelVersion": version}
+        key = ward.output_key(results, f"{name}.txt.out")
+        ward.storage.write(ward.bucket, key, json.dumps(content).encode())
+
+    assert write_copies(results, out).model_versions == ("1.0.0", "2.0.0")
+
+
+def test_unprocessed_files_are_counted(ward: Ward, out: Path) -> None:
+    ward.put("scan.txt", b"\xff")
+
+    assert write_copies(ward.run("a.txt"), out).unprocessed == 1
+
+
+# --- The audit file -------------------------------------------------------------------------------
+
+
+def test_the_audit_file_has_a_line_for_each_copy(ward: Ward, out: Path) -> None:
+    audit = out.parent / "audit.jsonl"
+    results = ward.run("a.txt", "b.txt")
+
+    report = write_copies(results, out, rename=lambda name: f"{name[0]}/1", audit=audit)
+
+    assert [json.loads(line) for line in audit.read_bytes().splitlines()] == [
+        {
+            "copy": f"{name}/1",
+            "copy_sha256": sha256(REDACTED.encode()).hexdigest(),
+            "copy_bytes": len(REDACTED),
+            "key_sha256": sha256(f"notes/{name}.txt".encode()).hexdigest(),
+            "note_sha256": sha256(NOTE.encode()).hexdigest(),
+            "redacted": {"NAME": 1, "DATE": 1, "PHONE_OR_FAX": 1},
+            "readable": {},
+        }
+        for name in ("a", "b")
+    ]
+    assert report.audit_sha256 == sha256(audit.read_bytes()).hexdigest()
+
+
+def test_the_same_run_writes_the_same_audit_file_again(ward: Ward, out: Path) -> None:
+    audit = out.parent / "audit.jsonl"
+    results = ward.run(*(f"{number}.txt" for number in range(20)))
+
+    first, again = (write_copies(results, out, audit=audit).audit_sha256 for _ in range(2))
+
+    assert first == again == sha256(audit.read_bytes()).hexdigest()
+
+
+def test_without_audit_nothing_but_copies_is_written(ward: Ward, out: Path) -> None:
+    assert write_copies(ward.run("a.txt"), out).audit_sha256 is None
+    assert list(out.parent.iterdir()) == [out]
+
+
+# --- The report -----------------------------------------------------------------------------------
+
+
+def test_the_report_as_json(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt")
+    ward.delete("notes/b.txt")
+
+    report = write_copies(results, out, min_score=0.25, audit=out.parent / "audit.jsonl")
+
+    members = json.loads(report.to_json())
+    counts = members["safe_harbor"].pop("counts")
+    assert members == {
+        "version": 1,
+        "jobs": [{"job_id": results.job.job_id, "request_token": None}],
+        "model_versions": ["0.1.0"],
+        "package_version": report.package_version,
+        "min_score": 0.25,
+        "replacement": "[{type}]",
+        "copies": {"written": 1, "already_written": 0},
+        "folder_markers": 0,
+        "unprocessed": 0,
+        "failures": {"SourceChangedError": 1},
+        "entities": {"redacted": {"DATE": 1, "NAME": 1, "PHONE_OR_FAX": 1}, "readable": {}},
+        "safe_harbor": {
+            "types_not_in_table": [],
+            "not_covered_by_service": ["(O) IP addresses", "(Q) full-face photographs"],
+        },
+        "audit_sha256": report.audit_sha256,
+    }
+    assert {identifier: number for identifier, number in counts.items() if number} == {
+        "(A) names": 1,
+        "(C) dates, and ages over 89": 1,
+        "(D) telephone numbers": 1,
+        "(E) fax numbers": 1,
+    }
+    assert len(counts) == 18
+
+
+def a_report(**fields: Any) -> CopiesReport:
+    members: dict[str, Any] = {
+        "jobs": (),
+        "model_versions": (),
+        "package_version": "1",
+        "min_score": 0.0,
+        "replacement": None,
+        "written": 0,
+        "already_written": 0,
+        "folder_markers": 0,
+        "unprocessed": None,
+        "failures": (),
+        "redacted_counts": {},
+        "readable_counts": {},
+        "audit_sha256": None,
+        **fields,
+    }
+    return CopiesReport(**members)
+
+
+def test_types_that_aws_assigns_to_no_identifier_are_named() -> None:
+    report = a_report(redacted_counts={"NAME": 1, "IDENTIFIER": 2, "NEW_TYPE": 3})
+
+    members = json.loads(report.to_json())["safe_harbor"]
+    assert members["types_not_in_table"] == ["IDENTIFIER", "NEW_TYPE"]
+    assert sum(members["counts"].values()) == 1
+
+
+def test_the_table_is_that_of_aws() -> None:
+    """Developer Guide, "Detect PHI", "Detected PHI entities", with AWS's numbers."""
+    numbers = {identifier: number for number, identifier in enumerate(SafeHarborIdentifier, 1)}
+
+    assert {name: [numbers[each] for each in found] for name, found in SAFE_HARBOR.items()} == {
+        "AGE": [3],
+        "DATE": [3],
+        "NAME": [1],
+        "PHONE_OR_FAX": [4, 5],
+        "EMAIL": [6],
+        "ID": [7, 8, 9, 10, 11, 12, 13, 16, 18],
+        "URL": [14],
+        "ADDRESS": [2],
+        "PROFESSION": [18],
+    }
+    assert [numbers[each] for each in NOT_COVERED] == [15, 17]
+    letters = [f"({letter})" for letter in "ABCDEFGHIJKLMNOPQR"]
+    assert [identifier.partition(" ")[0] for identifier in SafeHarborIdentifier] == letters
+
+
+# --- Nothing leaks --------------------------------------------------------------------------------
+
+
+def test_neither_the_report_nor_the_audit_file_nor_the_log_contains_text_or_keys(
+    ward: Ward, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="comprehend_phi")
+    names = [f"{CANARY}/{number}.txt" for number in range(4)]
+    results = ward.run(*names)
+    ward.delete(f"notes/{names[1]}")
+    ward.put(names[2], NOTE.replace("seen", "soon"))
+    ids = Counter[str]()
+
+    def rename(name: str) -> str:
+        if name == names[3]:
+            raise KeyError(name)
+        ids[name] += 1
+        return f"{sum(ids.values())}.txt"
+
+    report = write_copies(results, out, rename=rename, audit=out.parent / "audit.jsonl")
+
+    assert report.written >= 1
+    logged = [f"{record.getMessage()} {record.__dict__}" for record in caplog.records]
+    assert logged
+    shown = [report.to_json(), repr(report), repr(report.failures), *logged]
+    assert not [each for each in shown if leaks(each)]
+    for path in out.parent.rglob("*"):
+        assert not leaks(str(path.relative_to(out.parent)))
+        assert path.is_dir() or not leaks(path.read_bytes().decode())
+
+
+def test_the_errors_of_failures_keep_no_variables(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt", "c.txt")
+    ward.put("a.txt", NOTE.replace("Zinnia", "Zenith"))
+
+    report = write_copies(results, out, rename=lambda name: "same")
+
+    assert len(report.failures) == 2
+    for failure in report.failures:
+        assert failure.error.__traceback__ is None
+        assert (failure.error.__cause__, failure.error.__context__) == (None, None)
+        assert not leaks(str(failure.error))
+
+
+def test_the_error_about_missing_results_can_be_pickled(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt")
+    ward.delete(ward.output_key(results, "a.txt.out"))
+    with pytest.raises(IncompleteCopiesError) as caught:
+        write_copies(results, out)
+
+    again = pickle.loads(pickle.dumps(caught.value))
+
+    assert str(again) == str(caught.value)
+    assert again.report.to_json() == caught.value.report.to_json()
+
+
+# --- Wrong arguments ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"results": CANARY}, "results"),
+        ({"destination": 7}, "destination"),
+        ({"destination": ""}, "destination"),
+        ({"destination": f"s3://bucket/{CANARY}"}, "destination"),
+        ({"rename": CANARY}, "rename"),
+        ({"min_score": 2}, "min_score"),
+        ({"replacement": "{0}"}, "replacement"),
+        ({"audit": b"audit"}, "audit"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_written(
+    arguments: dict[str, Any], field: str, ward: Ward, out: Path
+) -> None:
+    valid: dict[str, Any] = {"results": ward.run("a.txt"), "destination": out}
+
+    with pytest.raises(RequestValidationError) as caught:
+        write_copies(**{**valid, **arguments})
+    assert caught.value.field == field
+    assert not leaks(str(caught.value))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", [".", "audit.jsonl", "a/audit.jsonl", "../linked/audit.jsonl"])
+def test_the_audit_file_must_be_outside_the_destination(name: str, ward: Ward, out: Path) -> None:
+    (out.parent / "linked").symlink_to(out)
+
+    with pytest.raises(RequestValidationError, match="outside the destination"):
+        write_copies(ward.run("a.txt"), out, audit=out / name)
+    assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_created_is_an_os_error(ward: Ward, out: Path) -> None:
+    out.write_text("")
+
+    with pytest.raises(FileExistsError):
+        write_copies(ward.run("a.txt"), out)
+    assert list(out.parent.iterdir()) == [out]

@@ -1,0 +1,152 @@
+"""Every changed, missing and added copy is found."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comprehend_phi import RequestValidationError
+from comprehend_phi.corpus import verify_copies
+from comprehend_phi.corpus.audit import AuditFile, AuditLine
+
+from ..conftest import CANARY
+
+COPIES = {"one.txt": b"1", "ward 3/two.txt": b"2", "ward 3/three.txt": b""}
+
+
+def line_of(name: str, content: bytes) -> AuditLine:
+    return AuditLine(
+        copy=name,
+        copy_sha256=sha256(content).hexdigest(),
+        copy_bytes=len(content),
+        key_sha256="",
+        note_sha256="",
+        redacted={},
+        readable={},
+    )
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    path = tmp_path / "audit.jsonl"
+    with path.open("wb") as file:
+        lines = AuditFile(file)
+        for name, content in COPIES.items():
+            lines.add(line_of(name, content))
+    return path
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    root = tmp_path / "copies"
+    for name, content in COPIES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_unchanged_copies_have_no_differences(audit: Path, copies: Path) -> None:
+    found = verify_copies(audit, str(copies))
+
+    assert found.is_empty
+    assert (found.copies, found.changed, found.missing, found.added) == (3, (), (), ())
+    assert found.audit_sha256 == sha256(audit.read_bytes()).hexdigest()
+
+
+def test_changed_missing_and_added_copies_are_named(audit: Path, copies: Path) -> None:
+    (copies / "one.txt").write_bytes(b"")
+    (copies / "ward 3/two.txt").unlink()
+    (copies / "ward 3/four.txt").write_bytes(b"")
+
+    found = verify_copies(audit, copies)
+
+    assert (found.changed, found.missing) == (("one.txt",), ("ward 3/two.txt",))
+    assert found.added == ("ward 3/four.txt",)
+    assert not found.is_empty
+    assert ".txt" not in repr(found)
+
+
+def test_a_file_that_a_killed_run_left_is_an_added_one(audit: Path, copies: Path) -> None:
+    (copies / ".comprehend-phi-0").write_bytes(b"")
+
+    assert verify_copies(audit, copies).added == (".comprehend-phi-0",)
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "gone"])
+def test_a_link_is_no_copy(target: str, audit: Path, copies: Path, tmp_path: Path) -> None:
+    (copies / "one.txt").rename(tmp_path / "elsewhere")
+    (copies / "one.txt").symlink_to(tmp_path / target)
+
+    assert verify_copies(audit, copies).missing == ("one.txt",)
+
+
+def test_a_link_to_a_folder_is_added(audit: Path, copies: Path, tmp_path: Path) -> None:
+    (copies / "ward 3").rename(tmp_path / "elsewhere")
+    (copies / "ward 3").symlink_to(tmp_path / "elsewhere")
+
+    assert verify_copies(audit, copies).added == ("ward 3",)
+
+
+@given(data=st.data())
+@settings(max_examples=25)
+def test_every_changed_bit_is_found(data: st.DataObject, tmp_path_factory: Any) -> None:
+    root = tmp_path_factory.mktemp("copies")
+    content = data.draw(st.binary(min_size=1, max_size=50))
+    bit = data.draw(st.integers(0, len(content) * 8 - 1))
+    with (root / "audit").open("wb") as file:
+        AuditFile(file).add(line_of("a/1", content))
+    (root / "a").mkdir()
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    (root / "a/1").write_bytes(changed)
+
+    found = verify_copies(root / "audit", root)
+
+    assert (found.changed, found.missing, found.added) == (("a/1",), (), ("audit",))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        CANARY.encode(),
+        b"\xff",
+        b'{"copy": "%b\xff"}' % CANARY.encode(),
+        b"{}",
+        b'{"copy": 1}',
+        b'{"new": ' + b"[" * 100_000,
+    ],
+)
+def test_another_file_is_refused_without_being_quoted(
+    line: bytes, audit: Path, copies: Path
+) -> None:
+    audit.write_bytes(audit.read_bytes() + line)
+
+    with pytest.raises(RequestValidationError, match="line 4 is not") as caught:
+        verify_copies(audit, copies)
+    assert "Zinnia" not in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_a_folder_that_does_not_exist_is_an_os_error(audit: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        verify_copies(audit, tmp_path / "gone")
+
+
+@pytest.mark.parametrize("field", ["audit", "destination"])
+@pytest.mark.parametrize("value", [7, "", b"bytes", f"s3://bucket/{CANARY}"])
+def test_a_wrong_argument_is_refused(field: str, value: Any, audit: Path, copies: Path) -> None:
+    arguments: dict[str, Any] = {"audit": audit, "destination": copies, field: value}
+
+    with pytest.raises(RequestValidationError) as caught:
+        verify_copies(**arguments)
+    assert caught.value.field == field
+    assert "Zinnia" not in str(caught.value)
+
+
+def test_a_line_shows_no_path() -> None:
+    assert CANARY not in repr(line_of(CANARY, b""))
