@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._entities import EntityType
 from .._redaction import check_entities, overlapping, rank, usable_score
+from .._results.decisions import AddedMark
 from .._results.documents import Document
 from .._shapes import InstanceShape, StringShape, check_argument
 from ..errors import RedactionError, RequestValidationError
@@ -86,7 +87,10 @@ def render(
     script = "\n".join(map(_asset, _SCRIPTS))
     page: str = _template().render(
         title=title,
-        data={"documents": rows, "types": list(dict.fromkeys([*EntityType, *types]))},
+        data={
+            "documents": rows,
+            "types": list(dict.fromkeys([*EntityType, *filter(_may_be_added, types)])),
+        },
         types=types.most_common(),
         unprocessed=list(unprocessed),
         failed=dict(failed or {}),
@@ -180,6 +184,15 @@ def _mark(text: str, group: list[Entity]) -> dict[str, Any]:
         ],
         "segments": segments,
     }
+
+
+def _may_be_added(type_: str) -> bool:
+    """Return whether a file of decisions may contain an added mark of this type."""
+    try:
+        AddedMark(begin_offset=0, end_offset=1, type=type_)
+    except RequestValidationError:
+        return False
+    return True
 
 
 @cache

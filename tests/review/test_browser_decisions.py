@@ -15,12 +15,18 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from comprehend_phi import Document
+from comprehend_phi import Document, redact
+from comprehend_phi.review import Decisions
 
 from .conftest import EMPTY, NAME, NOTE, OTHER, PHONE, Page, errors, found, requests
 
 SEEN = "Seen by Dr. Iris Example, and by Otto Brandt."
 PLAIN = found(SEEN, ("Iris Example", "NAME"), key="notes/p.txt")
+
+
+def units(text: str) -> int:
+    """Return the length of a text in UTF-16 code units."""
+    return len(text.encode("utf-16-le")) // 2
 
 
 class Reviewer:
@@ -53,8 +59,8 @@ class Reviewer:
         )
 
     def select_text(self, text: str) -> None:
-        begin = self.page.note.index(text)
-        self.select(begin, begin + len(text))
+        before, _, _ = self.page.note.partition(text)
+        self.select(units(before), units(before + text))
 
     def hold(self, modifier: str, *keys: str) -> None:
         actions = webdriver.ActionChains(self.page.browser)
@@ -65,11 +71,11 @@ class Reviewer:
         self.press("f")
         self.press(text, Keys.ENTER)
 
-    def save(self) -> Path:
-        """Save the decisions with the keyboard and return the downloaded file."""
+    def save(self, key: str = "s") -> Path:
+        """Save the decisions with a key and return the downloaded file."""
         for earlier in self._folder.glob("*.json"):
             earlier.unlink()
-        self.press("s")
+        self.press(key)
         saved: list[Path] = WebDriverWait(self.page.browser, 10, poll_frequency=0.01).until(
             lambda _: [file for file in self._folder.glob("*.json") if file.stat().st_size]
         )
@@ -309,8 +315,7 @@ def test_an_added_mark_counts_code_points(reviewer: Reviewer, begin: int, end: i
     note = found(SCRIPTS)
     reviewer.page.open([note])
 
-    units = [len(SCRIPTS[:at].encode("utf-16-le")) // 2 for at in (begin, end)]
-    reviewer.select(units[0], units[1])
+    reviewer.select(units(SCRIPTS[:begin]), units(SCRIPTS[:end]))
     reviewer.press("m", "1")
 
     assert reviewer.saved() == [row(note, added=[mark(begin, end)])]
@@ -855,6 +860,87 @@ def test_deciding_saving_and_loading_request_nothing_and_store_nothing(
     assert errors(reviewer.page) == []
 
 
+# --- From the page to the redacted copy -----------------------------------------------------------
+
+WARD = (
+    "\U0001f469\u200d\u2695\ufe0f Patient: Ottoline Marsh \U0001f600\r\n"
+    "Jose\u0301 saw Dr. Iris Example.\r\n"
+    "\u05e9\u05dc\u05d5\u05dd Otto Brandt, {new} \u202e555-0142\u202c.\r\n"
+)
+NEW_TEXTS = [
+    pytest.param("Zoe\u0308 Quist", id="combining mark"),
+    pytest.param("\U0001d4e9\U0001d4f8\U0001d4eb", id="outside the basic plane"),
+    pytest.param("\u05e8\u05d5\u05ea \u05db\u05d4\u05df", id="right to left"),
+    pytest.param("Quist\r\nZinnia", id="across lines"),
+]
+
+
+@pytest.mark.parametrize("new", NEW_TEXTS)
+def test_a_rejected_and_an_added_mark_change_exactly_these_spans_of_the_redacted_copy(
+    reviewer: Reviewer, new: str
+) -> None:
+    text = WARD.format(new=new)
+    spans = (("Ottoline Marsh", "NAME"), ("Iris Example", "NAME"), ("555-0142", "PHONE_OR_FAX"))
+    document, _ = found(text, *spans)
+    reviewer.page.open([(document, text)])
+
+    reviewer.press("j", "j", "x")
+    reviewer.select_text(new)
+    reviewer.press("m", "8", "v")
+    decided = Decisions.load(reviewer.save()).apply(document, text, require_reviewed=True)
+
+    before = text.replace("Ottoline Marsh", "[NAME]").replace("555-0142", "[PHONE_OR_FAX]")
+    assert redact(text, document.entities) == before.replace("Iris Example", "[NAME]")
+    assert redact(text, decided.entities) == before.replace(new, "[ADDRESS]")
+
+
+def test_the_page_and_python_read_and_write_the_same_file(
+    reviewer: Reviewer, tmp_path: Path
+) -> None:
+    reviewer.page.open([NOTE, PLAIN])
+    decide_much(reviewer)
+    decisions = Decisions.load(reviewer.save())
+
+    decisions.save(tmp_path / "copy.json")
+    reviewer.page.open([NOTE, PLAIN])
+    reviewer.load((tmp_path / "copy.json").read_text(encoding="utf-8"))
+
+    assert reviewer.saved() == DECIDED
+
+
+def test_a_reviewer_needs_only_the_keyboard(reviewer: Reviewer) -> None:
+    document, text = PLAIN
+    page = reviewer.page.open([PLAIN])
+
+    # Without shortcuts, there are the buttons, and the arrow keys in the note.
+    reviewer.press("?", Keys.TAB, Keys.SPACE, Keys.ESCAPE)
+    assert not page.find("#shortcuts").is_selected()
+
+    def tab_to(selector: str) -> None:
+        for _ in range(40):
+            if page.run("return document.activeElement.matches(arguments[0])", selector):
+                return
+            reviewer.press(Keys.TAB)
+        pytest.fail(f"Tab does not reach {selector}")
+
+    tab_to(".mark")
+    tab_to("#reject")
+    reviewer.press(Keys.ENTER)
+    tab_to("#note")
+    reviewer.hold(Keys.CONTROL, Keys.END)
+    reviewer.press(Keys.ARROW_LEFT)
+    reviewer.hold(Keys.SHIFT, *[Keys.ARROW_LEFT] * len("Otto Brandt"))
+    tab_to("#add")
+    reviewer.press(Keys.ENTER)
+    reviewer.press(Keys.ENTER)  # the first type
+    tab_to("#reviewed")
+    reviewer.press(Keys.ENTER)
+    tab_to("#save")
+    decided = Decisions.load(reviewer.save(Keys.ENTER)).apply(document, text)
+
+    assert redact(text, decided.entities) == "Seen by Dr. Iris Example, and by [NAME]."
+
+
 # --- Offsets --------------------------------------------------------------------------------------
 
 
@@ -876,8 +962,7 @@ def test_javascript_and_python_convert_offsets_alike(page: Page) -> None:
             texts,
         )
         assert converted == [
-            [[len(text[:at].encode("utf-16-le")) // 2, at] for at in range(len(text) + 1)]
-            for text in texts
+            [[units(text[:at]), at] for at in range(len(text) + 1)] for text in texts
         ]
 
     agree()

@@ -113,6 +113,12 @@ def test_the_types_of_new_marks_are_the_known_ones_and_those_that_were_found() -
     assert Page(render([(found, "Marsh 7")])).data["types"] == [*EntityType, "PLATE"]
 
 
+def test_a_found_type_that_decisions_cannot_contain_is_not_a_type_of_new_marks() -> None:
+    found = document(entity("Marsh", 0, 5, "licence plate"))
+
+    assert Page(render([(found, "Marsh")])).data["types"] == [*EntityType]
+
+
 def test_the_heading_has_a_default() -> None:
     assert Page(render([])).texts["title"] == ["PHI review"]
     assert Page(render([], title="Ward 7")).texts["title"] == ["Ward 7"]
