@@ -130,6 +130,10 @@ def bench(session: nox.Session) -> None:
     )
     for name in names.split():
         session.run("python", f"benchmarks/{name}.py")
+    if browser_is_installed():
+        session.run("python", "benchmarks/review_page.py")
+    else:
+        session.warn("No Chromium: the review page is not measured. See `make browser`.")
 
 
 @nox.session(reuse_venv=False)
