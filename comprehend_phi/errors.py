@@ -41,6 +41,8 @@
     ├── corpus.IncompleteCheckError                a check could not read some notes
     ├── corpus.CopyError                           a redacted copy was not written
     ├── corpus.PlanError                           a corpus cannot be planned as asked
+    ├── corpus.PlanChangedError                    the files of a job have changed since then
+    ├── corpus.StagingError                        the files of a job could not be copied
     └── corpus.LedgerError                         the ledger of a run cannot be used
         └── corpus.LedgerInUseError
 

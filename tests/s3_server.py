@@ -44,6 +44,7 @@ class S3Fault:
 
     works: bool = False  # whether S3 carries out the request first
     answer: tuple[int, bytes] | None = None  # without it, the connection is reset
+    alter: Callable[[bytes], bytes] | None = None  # changes the body of S3's own answer
 
 
 def refused(code: str, status: int, *, works: bool = False) -> S3Fault:
@@ -84,13 +85,22 @@ class S3Server(HTTPServer):
 
         self.rules.append(rule)
 
-    def before(self, operation: str, act: Callable[[S3Request], object]) -> None:
-        """Call `act` before the first request of an operation is answered."""
-        acts = [act]
+    def before(
+        self,
+        operation: str,
+        act: Callable[[S3Request], object],
+        *,
+        number: int = 1,
+        key: str | None = None,
+    ) -> None:
+        """Call `act` before request `number` of an operation is answered, counted from now."""
+        left = [number]
 
         def rule(request: S3Request) -> None:
-            if acts and request.operation == operation:
-                acts.pop()(request)
+            if request.operation == operation and key in (None, request.key):
+                left[0] -= 1
+                if left[0] == 0:
+                    act(request)
 
         self.rules.append(rule)
 
@@ -105,6 +115,10 @@ class S3Server(HTTPServer):
         fault = next(filter(None, (rule(request) for rule in self.rules)), None)
         if fault is None:
             return self.storage(environ, start_response)
+        if fault.alter is not None:
+            body = fault.alter(b"".join(self.storage(environ, lambda *_: None)))
+            start_response("200 OK", [("Content-Length", str(len(body)))])
+            return [body]
         if fault.works:
             b"".join(self.storage(environ, lambda *_: None))
         if fault.answer is None:

@@ -73,6 +73,8 @@ TESTS = {
     "corpus/planning": "corpus/test_plan",
     "corpus/split": "corpus/test_split",
     "corpus/report": "corpus/test_check",
+    "corpus/relisting": "corpus/test_staging",
+    "corpus/staging": "corpus/test_staging",
     "corpus/steps": "corpus/test_check corpus/test_problems",
     "corpus/targets": "corpus/test_copies corpus/test_verification",
     "corpus/verification": "corpus/test_verification",

@@ -13,7 +13,7 @@ from .._service.invalid_response import InvalidResponse
 from ..errors import MissingBucketError, MissingObjectError
 from .s3_calls import S3Calls
 from .s3_listing import objects_in
-from .storage import ListingPage, Sink, StoredObject
+from .storage import ListedObject, ListingPage, Sink, StoredObject
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,15 +68,21 @@ class Boto3Storage:
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`, in S3's order."""
-        return [each.key for page in self._pages(bucket, prefix) for each in page.objects]
+        return [each.key for page in self.pages(bucket, prefix) for each in page.objects]
 
     def folders(self, bucket: str, prefix: str) -> list[str]:
         """List the folders directly below `prefix`, each with its final slash."""
-        pages = self._pages(bucket, prefix, folders=True)
+        pages = self.pages(bucket, prefix, folders=True)
         return [folder for page in pages for folder in page.folders]
 
     def page(
-        self, bucket: str, prefix: str, *, folders: bool = False, token: str | None = None
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        folders: bool = False,
+        after: str | None = None,
+        token: str | None = None,
     ) -> ListingPage:
         """List one page of the keys that begin with `prefix`.
 
@@ -84,6 +90,7 @@ class Boto3Storage:
             bucket: the bucket.
             prefix: the beginning of the keys.
             folders: list the folders directly below `prefix` instead of the objects in them.
+            after: only list keys after this one; None lists all.
             token: the `next_token` of the previous page; None for the first page.
 
         Raises:
@@ -93,6 +100,8 @@ class Boto3Storage:
         members = {"Bucket": bucket, "Prefix": prefix}
         if folders:
             members["Delimiter"] = "/"
+        if after is not None:
+            members["StartAfter"] = after
         if token is not None:
             members["ContinuationToken"] = token
 
@@ -111,6 +120,24 @@ class Boto3Storage:
 
         return self.calls.call("ListObjectsV2", list_page, bucket, prefix)
 
+    def pages(
+        self, bucket: str, prefix: str, *, folders: bool = False, after: str | None = None
+    ) -> Iterator[ListingPage]:
+        """List all pages, as `page` does. The retry policy applies to each page separately."""
+        token: str | None = None
+        while True:
+            page = self.page(bucket, prefix, folders=folders, after=after, token=token)
+            yield page
+            token = page.next_token
+            if token is None:
+                return
+
+    def find(self, bucket: str, key: str) -> ListedObject | None:
+        """Return one object as a listing shows it, or None if there is no such key."""
+        # A key comes before all longer ones.
+        objects = self.page(bucket, key).objects
+        return objects[0] if objects and objects[0].key == key else None
+
     def region(self, bucket: str) -> str | None:
         """Return the region of a bucket; None if S3 does not say.
 
@@ -122,14 +149,6 @@ class Boto3Storage:
         if status == HTTPStatus.NOT_FOUND:
             raise MissingBucketError("the bucket does not exist", bucket=bucket)
         return region
-
-    def _pages(self, bucket: str, prefix: str, *, folders: bool = False) -> Iterator[ListingPage]:
-        """List all pages. The retry policy applies to each page separately."""
-        page = self.page(bucket, prefix, folders=folders)
-        yield page
-        while page.next_token is not None:
-            page = self.page(bucket, prefix, folders=folders, token=page.next_token)
-            yield page
 
     def _get(self, client: Any, bucket: str, key: str) -> StoredObject:
         """Send one GetObject request and read the whole body."""

@@ -8,6 +8,8 @@ from ..errors import ComprehendPHIError, ResultsError, ServiceError, TransportEr
 # rule.
 _MAX_FAILURES_IN_A_ROW = 100
 
+_MOST_NAMED = 1_000  # failed files
+
 
 class OutageDetector:
     """Counts how many notes S3 has failed for since a note was last read."""
@@ -29,6 +31,31 @@ class OutageDetector:
     def record_success(self) -> None:
         """Record that a note was read."""
         self._in_a_row = 0
+
+
+class FailedFiles:
+    """The files that failed, in bounded memory.
+
+    Attributes:
+        count: how many there are.
+        reasons: the reasons for the first 1,000 of them, by key.
+        outages: decides whether other files would probably fail, too.
+    """
+
+    def __init__(self) -> None:
+        self.count: int = 0
+        self.reasons: dict[str, str] = {}
+        self.outages: OutageDetector = OutageDetector()
+
+    def add(self, key: str, error: ComprehendPHIError) -> bool:
+        """Add a file. Return False if other files would probably fail, too."""
+        if self.outages.must_stop(error):
+            return False
+        self.outages.record(error)
+        self.count += 1
+        if self.count <= _MOST_NAMED:
+            self.reasons[key] = f"{type(error).__name__}: {error}"
+        return True
 
 
 def _is_outage(error: ComprehendPHIError) -> bool:

@@ -16,7 +16,7 @@ from .copies_report import CopiesReport, CopyError, CopyFailure, IncompleteCopie
 from .ledger import LedgerError, LedgerInUseError
 from .limits import ServiceLimits
 from .outcome import JobOutcome
-from .plan import JobPlan, PlanError, PlannedJob
+from .plan import JobPlan, PlanChangedError, PlanError, PlannedJob
 from .planning import plan_jobs, plan_keys
 from .report import (
     PRICE_PER_UNIT,
@@ -29,6 +29,7 @@ from .report import (
 )
 from .safe_harbor import NOT_COVERED, SAFE_HARBOR, SafeHarborIdentifier
 from .verification import CopyDifferences, verify_copies
+from .staging import StagingError
 
 __all__ = [
     "NOT_COVERED",
@@ -48,12 +49,14 @@ __all__ = [
     "JobPlan",
     "LedgerError",
     "LedgerInUseError",
+    "PlanChangedError",
     "PlanError",
     "PlannedJob",
     "ProblemCode",
     "S3Location",
     "SafeHarborIdentifier",
     "ServiceLimits",
+    "StagingError",
     "check_input",
     "check_input_async",
     "check_objects",

@@ -111,6 +111,7 @@ class S3Objects:
         bucket: str,
         key: str,
         *,
+        metadata: Mapping[str, str] | None = None,
         kms_key: str | None = None,
     ) -> None:
         """Copy a text of at most 5 GB within S3, without its metadata and tags.
@@ -121,6 +122,7 @@ class S3Objects:
             etag: the ETag that the source must have.
             bucket: the bucket of the copy.
             key: the key of the copy. An object that is already there is replaced.
+            metadata: user metadata of the copy: ASCII, with names in lower case.
             kms_key: the KMS key that encrypts the copy.
 
         Raises:
@@ -138,6 +140,7 @@ class S3Objects:
                 Bucket=bucket,
                 Key=key,
                 MetadataDirective="REPLACE",
+                Metadata=dict(metadata or {}),
                 ContentType=_TEXT,
                 TaggingDirective="REPLACE",
                 **_encryption(kms_key),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 from attrs import field, frozen
 
+from .._keys import folder_key
 from .._shapes import TEXT, check_argument
 from .._wording import join_first
 from ..errors import ComprehendPHIError, RequestValidationError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1  # of the JSON
 _HASH_BYTES = 16
+_FOLDER_DIGITS = 32  # digits of the token in the name of a staged job's folder
 _SUM_RANGE = 1 << 8 * _HASH_BYTES
 
 
@@ -43,6 +45,16 @@ def add_hashes(one: int, other: int) -> int:
 def _hash(text: str) -> int:
     encoded = text.encode(errors="surrogatepass")
     return int.from_bytes(blake2b(encoded, digest_size=_HASH_BYTES).digest())
+
+
+def staging_folder(key: str | None, token: str) -> str:
+    """Return the key of the folder with the copies for a job.
+
+    Args:
+        key: the staging location; None is the whole bucket.
+        token: the token of the job's request.
+    """
+    return f"{folder_key(key)}{token[:_FOLDER_DIGITS]}/"
 
 
 class PlanError(ComprehendPHIError):
@@ -75,6 +87,33 @@ class PlanError(ComprehendPHIError):
     def __str__(self) -> str:
         names = self.folders or self.keys
         return f"{self.args[0]}: {join_first(names)}" if names else f"{self.args[0]}"
+
+
+class PlanChangedError(ComprehendPHIError):
+    """The files of a planned job are not those that were planned. The job must not be started.
+
+    Attributes:
+        index: the place of the job in the plan, from 0.
+        file_count: the number of files that were planned.
+        found_count: the number of files that are there now.
+    """
+
+    def __init__(self, *, index: int, file_count: int, found_count: int) -> None:
+        super().__init__()
+        self.index = index
+        self.file_count = file_count
+        self.found_count = found_count
+
+    def __str__(self) -> str:
+        if self.found_count == self.file_count:
+            change = f"some of its {self.file_count} files were replaced or deleted"
+        else:
+            change = f"it had {self.file_count} files, and now there are {self.found_count}"
+        return (
+            f"Job {self.index} of the plan has changed since it was planned: {change}. Plan again"
+            " under the same name, and run the new plan with a new ledger. Jobs whose files have"
+            " not changed keep their names, so they are found and not started again."
+        )
 
 
 @frozen(kw_only=True)
@@ -174,6 +213,27 @@ class JobPlan:
             shape="JSON",
             reason="must be what to_json returned, in this version of the package; plan again",
         )
+
+
+def staged_key(plan: JobPlan, job: PlannedJob, key: str) -> str:
+    """Return the key that a job reads, for the key of a note of the corpus.
+
+    That is the key of the note's copy if the job is staged, and otherwise the note's own key.
+    """
+    return _job_folder(job) + key[len(_corpus_folder(plan)) :] if job.staged else key
+
+
+def source_key(plan: JobPlan, job: PlannedJob, key: str) -> str:
+    """Return the key of a note of the corpus, for a key that a job reads."""
+    return _corpus_folder(plan) + key[len(_job_folder(job)) :] if job.staged else key
+
+
+def _job_folder(job: PlannedJob) -> str:
+    return folder_key(job.request.input_data_config.s3_key)
+
+
+def _corpus_folder(plan: JobPlan) -> str:
+    return folder_key(plan.request.input_data_config.s3_key)
 
 
 def _job_to_dict(job: PlannedJob) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..models import (
     request_token,
 )
 from .limits import LIMITS_SHAPE, ServiceLimits
-from .plan import JobPlan, PlanError, PlannedJob, add_hashes
+from .plan import JobPlan, PlanError, PlannedJob, add_hashes, staging_folder
 from .report import InputReport, ProblemCode
 from .split import Part, Splitter
 from .steps import InputCheck, run
@@ -42,7 +42,6 @@ _MAX_JOBS = IntegerShape("int", 1)
 # Each job is named `<name>-<some digits of its token>`.
 _NAME_DIGITS = 12
 _NAME = evolve(JOB_NAME, max_length=cast("int", JOB_NAME.max_length) - _NAME_DIGITS - 1)
-_FOLDER_DIGITS = 32  # digits of the token in the name of a staged job's folder
 
 _JOB_PROBLEMS = frozenset(
     {
@@ -155,7 +154,7 @@ def plan_keys(
     splitter = planning.splitter(max_jobs=_UNLIMITED, keep_folders=False)
     planned: list[str] = []
     missing: list[str] = []
-    look_up = partial(_look_up, planning.storage, request.input_data_config.s3_bucket)
+    look_up = partial(planning.storage.find, request.input_data_config.s3_bucket)
     with Pool(planning.storage.connections) as pool:
         with closing(planning.check(None).check_buckets(pool)) as steps:
             has_bucket = run(steps)
@@ -220,7 +219,7 @@ class _Planning:
             self._limits,
             staged_key_bytes=None
             if self._staging is None
-            else MAX_KEY_BYTES - len(_staged_folder(self._staging, "0" * 64).encode()),
+            else MAX_KEY_BYTES - len(staging_folder(self._staging.key, "0" * 64).encode()),
             max_jobs=max_jobs,
             keep_folders=keep_folders,
         )
@@ -273,7 +272,7 @@ class _Planning:
         if part.folder is None:
             staging = cast("S3Location", self._staging)
             source = InputDataConfig(
-                s3_bucket=staging.bucket, s3_key=_staged_folder(staging, token)
+                s3_bucket=staging.bucket, s3_key=staging_folder(staging.key, token)
             )
         else:
             source = evolve(self._request.input_data_config, s3_key=part.folder or None)
@@ -295,7 +294,7 @@ class _Planning:
         )
 
     def _check_staging(self, staging: S3Location) -> None:
-        folder = folder_key(staging.key or "")
+        folder = folder_key(staging.key)
         source, target = self._request.input_data_config, self._request.output_data_config
         for role, bucket, key in (
             ("input", source.s3_bucket, self.folder),
@@ -315,18 +314,6 @@ class _Planning:
                 return
             problem = f"the bucket is in {region}, but the client uses {self._region}"
         raise PlanError(f"The staging location cannot be used: {problem}")
-
-
-def _staged_folder(staging: S3Location, token: str) -> str:
-    """Return the key of the folder with the copies for the job that has this token."""
-    return f"{folder_key(staging.key or '')}{token[:_FOLDER_DIGITS]}/"
-
-
-def _look_up(storage: Boto3Storage, bucket: str, key: str) -> ListedObject | None:
-    """Return one object as a listing shows it, or None if there is no such key."""
-    # A key comes before all longer ones.
-    objects = storage.page(bucket, key).objects
-    return objects[0] if objects and objects[0].key == key else None
 
 
 def _check_arguments(

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .._keys import folder_key
-from .._results.outages import OutageDetector
+from .._results.outages import FailedFiles
 from .._results.storage import ListedObject, ListingPage
 from .._threads import Pool, map_in_order
 from ..errors import (
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 Steps = Generator[Future[Any], Any, InputReport]
 _Result = TypeVar("_Result")
-
-_MOST_FAILED = 1_000  # unread notes that the error names
 
 _ARCHIVED = "InvalidObjectState"  # S3's code for archived objects
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -109,7 +107,7 @@ class InputCheck:
         self._bucket = request.input_data_config.s3_bucket
         self._input_key = request.input_data_config.s3_key or ""
         self._output_bucket = request.output_data_config.s3_bucket
-        self._unread = _Unread()
+        self._unread = FailedFiles()
 
     def steps(self, pool: Pool) -> Steps:
         """Check the buckets and the files, and return the report. `pool` makes the calls."""
@@ -215,31 +213,6 @@ class InputCheck:
                         tally.add_problem(code, file.key, detail)
                     if content.characters is not None:
                         tally.add_price(file.size, content.characters)
-
-
-class _Unread:
-    """The notes that could not be read.
-
-    Attributes:
-        count: how many there are.
-        reasons: the reasons for the first of them, by key.
-        outages: decides whether another note may still be readable.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.reasons: dict[str, str] = {}
-        self.outages = OutageDetector()
-
-    def add(self, key: str, error: ResultsError | ServiceError | TransportError) -> bool:
-        """Add a note. Return False if no other note can be expected to be readable."""
-        if self.outages.must_stop(error):
-            return False
-        self.outages.record(error)
-        self.count += 1
-        if self.count <= _MOST_FAILED:
-            self.reasons[key] = f"{type(error).__name__}: {error}"
-        return True
 
 
 def _content(storage: Boto3Storage, bucket: str, file: ListedObject) -> NoteContent:
