@@ -125,8 +125,8 @@ def bench(session: nox.Session) -> None:
     """Compare the package's cost with raw boto3's."""
     session.install(".[arrow,cli,testing]", "--group", "bench")
     names = (
-        "import_time call_cost results_decode results_fetch check_input planning redaction_speed"
-        " async_calls tables"
+        "import_time call_cost results_decode results_fetch check_input planning makespan"
+        " redaction_speed async_calls tables"
     )
     for name in names.split():
         session.run("python", f"benchmarks/{name}.py")

@@ -43,8 +43,10 @@
     ├── corpus.PlanError                           a corpus cannot be planned as asked
     ├── corpus.PlanChangedError                    the files of a job have changed since then
     ├── corpus.StagingError                        the files of a job could not be copied
-    └── corpus.LedgerError                         the ledger of a run cannot be used
-        └── corpus.LedgerInUseError
+    ├── corpus.LedgerError                         the ledger of a run cannot be used
+    │   └── corpus.LedgerInUseError
+    ├── corpus.CostLimitError                      the jobs may cost too much; nothing was started
+    └── corpus.IncompleteRunError                  a run ended before its jobs had ended
 
 You can pickle every error. No error contains a request, a response or a document, and none has a
 cause or context that does.

@@ -63,6 +63,8 @@ TESTS = {
     "corpus/objects": "corpus/test_objects",
     "corpus/check": "corpus/test_check",
     "corpus/ledger": "corpus/test_ledger",
+    "corpus/run": "corpus/test_run",
+    "corpus/runner": "corpus/test_runner",
     "corpus/schedule": "corpus/test_schedule",
     "corpus/service": "corpus/test_run_service",
     "corpus/audit": "corpus/test_copies corpus/test_verification",

@@ -91,9 +91,8 @@ class Preconditions:
 
         report = check_input(client, request, on_progress=_Progress())
         if self.check:
-            for code, severity, count, keys in _rows(report):
-                inform(f"{severity.capitalize()}: {code} ({count}): {keys}")
-        inform(_cost_line(report, PRICE_PER_UNIT))
+            show_problems(report)
+        inform(cost_line(report, PRICE_PER_UNIT))
         if self.check and (errors := _errors(report)):
             raise Exit(
                 ExitCode.INPUT_ERRORS,
@@ -104,9 +103,15 @@ class Preconditions:
         if self.max_cost is not None and maximum > self.max_cost:
             raise Exit(
                 ExitCode.COSTS_MORE,
-                f"No job was started, because it may cost {_dollars(maximum)}, which is more than"
-                f" --max-cost {_dollars(self.max_cost)}.",
+                f"No job was started, because it may cost {dollars(maximum)}, which is more than"
+                f" --max-cost {dollars(self.max_cost)}.",
             )
+
+
+def show_problems(report: InputReport) -> None:
+    """Print the problems in a report to stderr, one line for each code."""
+    for code, severity, count, keys in _rows(report):
+        inform(f"{severity.capitalize()}: {code} ({count}): {keys}")
 
 
 class _Progress:
@@ -139,20 +144,22 @@ def _show(report: InputReport, price: Decimal) -> None:
     if report.characters is not None:
         total += f", {report.characters:,} characters"
     emit(total)
-    emit(_cost_line(report, price))
+    emit(cost_line(report, price))
     if report.problem_counts:
         table(("CODE", "SEVERITY", "COUNT", "FIRST"), _rows(report))
 
 
-def _cost_line(report: InputReport, price: Decimal) -> str:
+def cost_line(report: InputReport, price: Decimal, what: str = "The job") -> str:
+    """Return what a job, or what else `what` names, would cost."""
     cost = report.estimate_cost(price)
     return (
-        f"The job would cost {_dollars(cost.minimum)} to {_dollars(cost.maximum)}:"
+        f"{what} would cost {dollars(cost.minimum)} to {dollars(cost.maximum)}:"
         f" {report.min_units:,} to {report.max_units:,} units at ${price} each"
     )
 
 
-def _dollars(cost: Decimal) -> str:
+def dollars(cost: Decimal) -> str:
+    """Return a cost in US dollars as a user reads it."""
     return f"${cost:,.2f}" if cost >= 1 else f"${cost:,.4f}"
 
 

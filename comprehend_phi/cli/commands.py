@@ -5,20 +5,17 @@ A command returns its exit code or raises. `program.run` prints one line for wha
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from click.shell_completion import shell_complete
 
 from .._jobs import WaitPolicy
-from ..errors import RequestValidationError
 from ..models import (
     InputDataConfig,
     JobFilter,
@@ -28,9 +25,11 @@ from ..models import (
     StartPHIDetectionJobRequest,
 )
 from .checking import Preconditions, print_check
+from .corpus_commands import plan, run_plan
 from .delivery import Delivery, require_page
 from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
 from .files import require_separate, require_writable
+from .group import Group
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
@@ -42,7 +41,6 @@ from .options import (
     complete_local_folder,
     complete_status,
     json_option,
-    label,
     poll_seconds_option,
     price_option,
     s3_location,
@@ -70,65 +68,8 @@ from .tables import requested_table
 from .targets import ServiceOptions, StartOptions, at_aws
 from .texts import print_response, read_text
 
-_COMMON_CODES = (
-    ExitCode.DONE,
-    ExitCode.FAILED,
-    ExitCode.USAGE,
-    ExitCode.INTERRUPTED,
-    ExitCode.CLOSED_PIPE,
-)
 
-
-class _Command(click.Command):
-    """A command whose errors name its own options instead of the fields of a request."""
-
-    def __init__(
-        self, name: str | None, *, exit_codes: Iterable[ExitCode] = (), **options: Any
-    ) -> None:
-        """Describe a command.
-
-        Args:
-            name: what a user types.
-            exit_codes: those that not every command has.
-            options: what click takes.
-        """
-        super().__init__(name, epilog=exit_codes_help({*_COMMON_CODES, *exit_codes}), **options)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments. Unlike click's own error, ours does not quote them."""
-        ctx.allow_extra_args = True
-        rest = super().parse_args(ctx, args)
-        if rest and not ctx.resilient_parsing:
-            raise Exit(ExitCode.USAGE, "Too many arguments. Try --help.")
-        return rest
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except RequestValidationError as error:
-            labels = {parameter.name: label(parameter) for parameter in self.params}
-            message = f"{labels.get(error.field, error.field)} ({error.shape}) {error.reason}"
-        raise Exit(ExitCode.USAGE, message)
-
-
-class _Group(click.Group):
-    command_class: type[click.Command] | None = _Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the commands in the order in which they are declared."""
-        return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command. An unknown name is only quoted if it looks like one of a command."""
-        if args[0] not in self.commands and not ctx.resilient_parsing:
-            name = f" '{args[0]}'" if re.fullmatch("[a-z-]+", args[0]) else ""
-            raise Exit(ExitCode.USAGE, f"No such command{name}. Try --help.")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_Group, epilog=exit_codes_help(ExitCode), invoke_without_command=True)
+@click.group(cls=Group, epilog=exit_codes_help(ExitCode), invoke_without_command=True)
 @click.version_option(package_name="comprehend_phi", message=f"{PROGRAM} %(version)s")
 @click.pass_context
 def app(context: click.Context) -> None:
@@ -331,6 +272,9 @@ def check_notes(
     with service.client() as client:
         return print_check(client, notes, results or None, read=read, price=price, as_json=as_json)
 
+
+app.add_command(plan)
+app.add_command(run_plan)
 
 # --- A command without a job ----------------------------------------------------------------------
 

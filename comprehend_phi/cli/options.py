@@ -19,7 +19,7 @@ from .checking import Preconditions, us_dollars
 from .exits import Exit, ExitCode
 from .files import local_path
 from .tables import table_location
-from .targets import ServiceOptions, StartOptions
+from .targets import PlanOptions, ServiceOptions, StartOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -142,6 +142,8 @@ TABLE = _local(
     table_location,
 )
 
+LOCAL_FILE = _local("file", "must be a local file (write ./ before a name with a colon)")
+
 TEXT_FILE = _local("file", "must be a local file, or - for standard input")
 
 # --- Options --------------------------------------------------------------------------------------
@@ -187,24 +189,27 @@ service_options: Option = _combined(
     ),
 )
 
+_role_option: Option = click.option(
+    "--role-arn",
+    "data_access_role_arn",
+    metavar="ARN",
+    envvar="COMPREHEND_PHI_ROLE_ARN",
+    show_envvar=True,
+    help="The role with which the service reads the notes and writes the results. Required,"
+    " except by `detect --local`.",
+)
+_kms_option: Option = click.option(
+    "--kms-key",
+    metavar="KEY",
+    help="The KMS key that encrypts the results. Without it, they are in plain text.",
+)
+
 # These have the names of the request's fields, so that an error of a field can name its option.
 start_options: Option = _combined(
     "start",
     StartOptions,
-    click.option(
-        "--role-arn",
-        "data_access_role_arn",
-        metavar="ARN",
-        envvar="COMPREHEND_PHI_ROLE_ARN",
-        show_envvar=True,
-        help="The role with which the service reads the notes and writes the results. Required,"
-        " except by `detect --local`.",
-    ),
-    click.option(
-        "--kms-key",
-        metavar="KEY",
-        help="The KMS key that encrypts the results. Without it, they are in plain text.",
-    ),
+    _role_option,
+    _kms_option,
     click.option("--job-name", metavar="NAME", help="A name by which `list` finds the job."),
     click.option(
         "--token",
@@ -220,8 +225,27 @@ start_options: Option = _combined(
     ),
 )
 
+plan_options: Option = _combined(
+    "options",
+    PlanOptions,
+    _role_option,
+    _kms_option,
+    click.option(
+        "--staging",
+        metavar="URI",
+        help="The folder on S3 for copies of files that cannot be processed where they are, such as"
+        " s3://bucket/staging.",
+    ),
+)
+
 _DOLLARS = "must be a number of US dollars, such as 500"
 
+max_cost_option: Option = click.option(
+    "--max-cost",
+    metavar="USD",
+    callback=checked(us_dollars, _DOLLARS),
+    help="Start nothing if it may cost more than this number of US dollars at list price.",
+)
 check_options: Option = _combined(
     "preconditions",
     Preconditions,
@@ -230,12 +254,7 @@ check_options: Option = _combined(
         is_flag=True,
         help="Check the notes in SOURCE first, as `check` does. If they have errors, start no job.",
     ),
-    click.option(
-        "--max-cost",
-        metavar="USD",
-        callback=checked(us_dollars, _DOLLARS),
-        help="Start no job if it may cost more than this number of US dollars at list price.",
-    ),
+    max_cost_option,
 )
 price_option: Option = click.option(
     "--price",

@@ -13,8 +13,8 @@ from .._client import PHIClient
 from .._clock import Clock, SystemClock
 from .._retry import RetryPolicy
 from .._service.boto3_clients import build_with_boto3
-from ..errors import ResultsError
-from ..models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
+from ..errors import RequestValidationError, ResultsError
+from ..models import InputDataConfig, OutputDataConfig, S3Location, StartPHIDetectionJobRequest
 from .exits import PROGRAM, Exit, ExitCode
 
 _SYSTEM_CLOCK = SystemClock()
@@ -113,6 +113,41 @@ class StartOptions:
                 "Use two buckets or two separate prefixes, or accept this with --allow-overlap.",
             )
         return request
+
+
+@frozen
+class PlanOptions:
+    """The options of a plan. They have the names of fields and arguments."""
+
+    data_access_role_arn: str | None
+    kms_key: str | None
+    staging: str | None
+
+    def request(
+        self, source: InputDataConfig, destination: OutputDataConfig
+    ) -> StartPHIDetectionJobRequest:
+        """Return the request for the whole corpus.
+
+        Raises:
+            Exit: the role is missing.
+        """
+        # The plan refuses locations that overlap.
+        options = StartOptions(self.data_access_role_arn, self.kms_key, None, None, True)
+        return options.request(source, destination)
+
+    def location(self) -> S3Location | None:
+        """Return the staging location, if there is one.
+
+        Raises:
+            Exit: it is not a location.
+        """
+        if self.staging is None:
+            return None
+        try:
+            return S3Location.from_uri(self.staging)
+        except RequestValidationError as error:
+            rule = f"--staging ({error.shape}) {error.reason}"
+        raise Exit(ExitCode.USAGE, rule)
 
 
 @frozen

@@ -27,9 +27,11 @@ from .report import (
     InputReport,
     ProblemCode,
 )
+from .run import abandon, run_jobs
 from .safe_harbor import NOT_COVERED, SAFE_HARBOR, SafeHarborIdentifier
-from .verification import CopyDifferences, verify_copies
 from .staging import StagingError
+from .summary import CostLimitError, IncompleteRunError, RunSummary
+from .verification import CopyDifferences, verify_copies
 
 __all__ = [
     "NOT_COVERED",
@@ -40,8 +42,10 @@ __all__ = [
     "CopyError",
     "CopyFailure",
     "CostEstimate",
+    "CostLimitError",
     "IncompleteCheckError",
     "IncompleteCopiesError",
+    "IncompleteRunError",
     "InputCheckError",
     "InputProblem",
     "InputReport",
@@ -53,15 +57,18 @@ __all__ = [
     "PlanError",
     "PlannedJob",
     "ProblemCode",
+    "RunSummary",
     "S3Location",
     "SafeHarborIdentifier",
     "ServiceLimits",
     "StagingError",
+    "abandon",
     "check_input",
     "check_input_async",
     "check_objects",
     "plan_jobs",
     "plan_keys",
+    "run_jobs",
     "verify_copies",
     "write_copies",
 ]

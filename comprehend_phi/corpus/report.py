@@ -135,7 +135,7 @@ class InputReport:
         Raises:
             RequestValidationError: `price_per_unit` is not a finite number, or is negative.
         """
-        price = _price(price_per_unit)
+        price = us_dollars("estimate_cost", "price_per_unit", price_per_unit)
         return CostEstimate(minimum=self.min_units * price, maximum=self.max_units * price)
 
     def raise_for_problems(self, ignore: Collection[str] = ()) -> None:
@@ -243,7 +243,12 @@ class IncompleteCheckError(ComprehendPHIError):
         return f"{files} in s3://{self.bucket} could not be read: {shown}"
 
 
-def _price(value: object) -> Decimal:
+def us_dollars(owner: str, field: str, value: object) -> Decimal:
+    """Return an argument as an exact number of US dollars.
+
+    Raises:
+        RequestValidationError: `value` is not a finite number, or is negative.
+    """
     if isinstance(value, (Decimal, int, float)) and not isinstance(value, bool):
         price = Decimal(str(value))
         if price.is_finite() and price >= 0:
@@ -251,9 +256,7 @@ def _price(value: object) -> Decimal:
         reason = "must be finite and not negative"
     else:
         reason = f"must be a number, not {type(value).__name__}"
-    raise RequestValidationError(
-        owner="estimate_cost", field="price_per_unit", shape="US dollars", reason=reason
-    )
+    raise RequestValidationError(owner=owner, field=field, shape="US dollars", reason=reason)
 
 
 def _codes(ignore: object) -> Collection[str]:

@@ -11,13 +11,14 @@ from .._jobs import WaitPolicy
 from .limits import ServiceLimits
 
 RETRY_SECONDS = 15.0
-"""After a refused start, the next one happens this much later, unless a job ends before. Our rule.
-"""
+"""How long a run waits after a refused start or another failed call. Our rule."""
 
 
 class Phase(Enum):
     """What a run is doing with a job."""
 
+    UNKNOWN = auto()  # only the service knows whether it was started
+    LOOKING_UP = auto()
     WAITING = auto()
     PREPARING = auto()  # its files are being checked or copied
     READY = auto()
@@ -66,6 +67,7 @@ class Timetable:
         self._wait = wait
         self._next_start = 0.0
         self._refused_until = 0.0
+        self._paused_until = 0.0
         self._last_poll = 0.0
         self._active_since: dict[int, float] = {}
 
@@ -85,8 +87,12 @@ class Timetable:
         self._next_start = now + 1 / self._limits.starts_per_second
 
     def refused(self, now: float) -> None:
-        """Record that the service refused a start, for want of a slot or for a short time."""
+        """Record that the service refused a start because all slots are taken."""
         self._refused_until = now + RETRY_SECONDS
+
+    def failed(self, now: float) -> None:
+        """Record that a call failed in a way that may pass."""
+        self._paused_until = now + RETRY_SECONDS
 
     def ended(self, job: int) -> None:
         """Record that a job has ended, so that its slot is free."""
@@ -101,7 +107,11 @@ class Timetable:
         """Return the seconds until a start may be sent, or None if our jobs take all slots."""
         if len(self._active_since) >= self._limits.max_active_jobs:
             return None
-        return max(0.0, self._next_start - now, self._refused_until - now)
+        return max(self.pause(now), self._next_start - now, self._refused_until - now)
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until work may go on after a call that failed."""
+        return max(0.0, self._paused_until - now)
 
     def poll_delay(self, now: float) -> float | None:
         """Return the seconds until the next poll is due, or None if no job runs."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from comprehend_phi import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
+from comprehend_phi import (
+    InputDataConfig,
+    OutputDataConfig,
+    StartPHIDetectionJobRequest,
+    request_token,
+)
 from comprehend_phi.corpus import InputReport, JobPlan, PlannedJob, ServiceLimits
 
 from ..conftest import CANARY, KEY, ROLE
@@ -37,10 +42,15 @@ def a_plan(
 
 
 def _job(index: int, name: str, bucket: str, staged: bool) -> PlannedJob:
-    token = f"{name}-{index:03}"
+    token = f"{index:03}-{request_token(name)[:8]}"
     return PlannedJob(
         index=index,
-        request=_request(bucket, f"notes/{index:03}/", job_name=token, client_request_token=token),
+        request=_request(
+            bucket,
+            f"notes/{index:03}/",
+            job_name=f"{name}-{index:03}",
+            client_request_token=token,
+        ),
         file_count=1,
         total_bytes=1,
         first_key=f"notes/{index:03}/{CANARY}.txt",

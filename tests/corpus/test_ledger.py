@@ -195,8 +195,9 @@ def overwrite_a_page(path: Path) -> None:
 
 def change_the_index(path: Path) -> None:
     # The table comes first, then its index. Both contain each token.
-    table, token, index = path.read_bytes().rpartition(b"monday-001")
-    path.write_bytes(table + token.replace(b"1", b"7") + index)
+    token = JOB.request.client_request_token.encode()
+    table, _, index = path.read_bytes().rpartition(token)
+    path.write_bytes(table + b"7" + token[1:] + index)
 
 
 @pytest.mark.parametrize(

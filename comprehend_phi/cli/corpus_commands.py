@@ -1,0 +1,164 @@
+"""The commands for many notes: plan the jobs of a corpus, and run them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import click
+
+from ..models import InputDataConfig, OutputDataConfig
+from .checking import show_problems
+from .exits import ExitCode
+from .files import write_private
+from .group import Command
+from .options import (
+    LOCAL_FILE,
+    json_option,
+    max_cost_option,
+    plan_options,
+    s3_location,
+    service_options,
+    timeout_option,
+)
+from .output import emit_json
+from .runs import (
+    confirm,
+    follow,
+    plan_members,
+    require_cost,
+    saved_plan,
+    show_outcomes,
+    show_plan,
+)
+from .targets import PlanOptions, ServiceOptions
+
+
+@click.command("plan", cls=Command)
+@click.argument("source")
+@click.argument("destination")
+@click.option(
+    "--name",
+    required=True,
+    metavar="NAME",
+    help="The name of the plan. The names of all its jobs begin with it.",
+)
+@plan_options
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    **LOCAL_FILE,
+    help="Write the plan as JSON to this local file, which only you can read.",
+)
+@service_options
+@json_option
+def plan(
+    source: str,
+    destination: str,
+    name: str,
+    options: PlanOptions,
+    output: Path | None,
+    service: ServiceOptions,
+    as_json: bool,
+) -> int:
+    """Plan the jobs for a large corpus, and estimate their cost. Start nothing.
+
+    SOURCE is where the notes are, and DESTINATION is where the results would go. Both are URIs such
+    as s3://bucket/prefix.
+    """
+    from ..corpus import plan_jobs
+
+    request = options.request(
+        s3_location(InputDataConfig, "SOURCE", source),
+        s3_location(OutputDataConfig, "DESTINATION", destination),
+    )
+    with service.client() as client:
+        planned = plan_jobs(client, request, name=name, staging=options.location())
+    show_problems(planned.report)
+    if output is not None:
+        write_private(output, planned.to_json())
+    if as_json:
+        emit_json(plan_members(planned))
+    else:
+        show_plan(planned)
+    return ExitCode.DONE
+
+
+@click.command(
+    "run",
+    cls=Command,
+    exit_codes=(ExitCode.PARTIAL, ExitCode.TIMED_OUT, ExitCode.COSTS_MORE),
+)
+@click.argument("source")
+@click.argument("destination")
+@click.option(
+    "--ledger",
+    required=True,
+    metavar="FILE",
+    **LOCAL_FILE,
+    help="The local file that says how far the jobs are. The plan is saved beside it.",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The name of the plan. Without it, the name of the ledger without its extension.",
+)
+@plan_options
+@max_cost_option
+@click.option("--yes", is_flag=True, help="Start the jobs without asking about their cost.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Start jobs again that have failed, were stopped or were not started.",
+)
+@click.option("--keep-staged", is_flag=True, help="Keep the copies in --staging.")
+@timeout_option
+@service_options
+@json_option
+def run_plan(
+    source: str,
+    destination: str,
+    ledger: Path,
+    name: str | None,
+    options: PlanOptions,
+    max_cost: Decimal | None,
+    yes: bool,
+    retry_failed: bool,
+    keep_staged: bool,
+    timeout: float | None,
+    service: ServiceOptions,
+    as_json: bool,
+) -> int:
+    """Run all jobs for a large corpus. The same command again continues.
+
+    SOURCE is where the notes are, and DESTINATION is where the results go. Both are URIs such as
+    s3://bucket/prefix. The jobs are planned once. Notes that arrive later need another ledger.
+    """
+    from ..corpus import plan_jobs
+
+    request = options.request(
+        s3_location(InputDataConfig, "SOURCE", source),
+        s3_location(OutputDataConfig, "DESTINATION", destination),
+    )
+    name = ledger.stem if name is None else name
+    staging = options.location()
+    with service.client() as client:
+        planned = saved_plan(
+            ledger.with_name(f"{ledger.name}.plan.json"),
+            request,
+            name,
+            lambda: plan_jobs(client, request, name=name, staging=staging),
+        )
+        require_cost(planned, max_cost)
+        if not ledger.exists():
+            confirm(planned, yes=yes)
+        summary = follow(
+            client,
+            planned,
+            ledger,
+            timeout=timeout,
+            retry_failed=retry_failed,
+            keep_staged=keep_staged,
+        )
+    return show_outcomes(summary, as_json=as_json)

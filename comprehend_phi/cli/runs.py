@@ -1,0 +1,276 @@
+"""Planning and running many jobs: the saved plan, the question about the cost, the live table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+from attrs import evolve
+
+from ..errors import RequestValidationError
+from ..models import JobStatus
+from .checking import cost_line, dollars, show_problems
+from .exits import Exit, ExitCode, interrupted
+from .files import write_private
+from .output import amount, emit, emit_json, inform, printable, table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.live import Live
+    from rich.table import Table
+
+    from .._client import PHIClient
+    from ..corpus import JobOutcome, JobPlan, RunSummary
+    from ..models import StartPHIDetectionJobRequest
+
+_CONTINUE = "To continue, repeat the command."
+
+
+def show_plan(plan: JobPlan) -> None:
+    """Print a plan to stdout, one row for each job."""
+    from ..corpus import PRICE_PER_UNIT
+
+    files = sum(job.file_count for job in plan.jobs)
+    emit(f"{amount(len(plan.jobs), 'job', 'jobs')} with {amount(files, 'file', 'files')}")
+    emit(cost_line(plan.report, PRICE_PER_UNIT, "The jobs"))
+    table(
+        ("JOB", "FILES", "BYTES", "STAGED"),
+        [
+            (
+                str(job.index),
+                f"{job.file_count:,}",
+                f"{job.total_bytes:,}",
+                "yes" if job.staged else "no",
+            )
+            for job in plan.jobs
+        ],
+    )
+
+
+def plan_members(plan: JobPlan) -> dict[str, Any]:
+    """Return a plan for JSON, without names and keys."""
+    cost = plan.report.estimate_cost()
+    return {
+        "cost": {"minimum": float(cost.minimum), "maximum": float(cost.maximum)},
+        "problem_counts": dict(plan.report.problem_counts),
+        "jobs": [
+            {
+                "index": job.index,
+                "file_count": job.file_count,
+                "total_bytes": job.total_bytes,
+                "staged": job.staged,
+                "client_request_token": job.request.client_request_token,
+            }
+            for job in plan.jobs
+        ],
+    }
+
+
+def saved_plan(
+    file: Path, request: StartPHIDetectionJobRequest, name: str, make: Callable[[], JobPlan]
+) -> JobPlan:
+    """Return the plan in a file that only its owner can read. Make and write it if there is none.
+
+    A run that continues needs the plan that it began with, even if files have arrived since.
+
+    Raises:
+        Exit: the file is not a plan, or the plan is not for this request and name.
+    """
+    from ..corpus import JobPlan
+
+    try:
+        text = file.read_bytes().decode()
+    except FileNotFoundError:
+        plan = make()
+        write_private(file, plan.to_json())
+        return plan
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        plan = JobPlan.from_json(text)
+    except RequestValidationError:
+        end = Exit(
+            ExitCode.FAILED,
+            f"{file} is not a plan that this version can read.",
+            "Rename the file to plan again. Jobs that were started are found by their names.",
+        )
+    else:
+        same = evolve(request, client_request_token=plan.request.client_request_token)
+        if (plan.request, plan.name) == (same, name):
+            return plan
+        end = Exit(
+            ExitCode.USAGE,
+            f"{file} is a plan for other locations, another role, key or name.",
+            "Repeat the command as it was, or choose another --ledger.",
+        )
+    raise end
+
+
+def confirm(plan: JobPlan, *, yes: bool) -> None:
+    """Print what the jobs cost, and let the user confirm it.
+
+    Raises:
+        Exit: the user declines, or there is no terminal to ask on and `yes` is false.
+    """
+    from ..corpus import PRICE_PER_UNIT
+
+    show_problems(plan.report)
+    staged = sum(job.staged for job in plan.jobs)
+    inform(f"{amount(len(plan.jobs), 'job', 'jobs')}, of which {staged} need copies of their files")
+    inform(cost_line(plan.report, PRICE_PER_UNIT, "The jobs"))
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Exit(
+            ExitCode.USAGE, "Nothing was started. Without a terminal, confirm the cost with --yes."
+        )
+    maximum = dollars(plan.report.estimate_cost().maximum)
+    if not click.confirm(f"Start the jobs for up to {maximum}?", err=True):
+        raise Exit(ExitCode.FAILED, "Nothing was started.")
+
+
+def require_cost(plan: JobPlan, max_cost: Decimal | None) -> None:
+    """Raise `Exit` if the jobs may cost more than `max_cost`."""
+    maximum = plan.report.estimate_cost().maximum
+    if max_cost is not None and maximum > max_cost:
+        raise Exit(
+            ExitCode.COSTS_MORE,
+            f"No job was started, because the jobs may cost {dollars(maximum)}, which is more than"
+            f" --max-cost {dollars(max_cost)}.",
+        )
+
+
+def follow(
+    client: PHIClient,
+    plan: JobPlan,
+    ledger: Path,
+    *,
+    timeout: float | None,
+    retry_failed: bool,
+    keep_staged: bool,
+) -> RunSummary:
+    """Run the jobs of a plan and show their progress. If that ends early, say how to continue."""
+    from ..corpus import IncompleteRunError, run_jobs
+    from ..corpus.runner import WAIT
+
+    try:
+        with RunProgress(plan) as progress:
+            return run_jobs(
+                client,
+                plan,
+                ledger,
+                wait=evolve(WAIT, timeout=timeout),
+                on_change=progress.on_change,
+                retry_failed=retry_failed,
+                keep_staged=keep_staged,
+            )
+    except KeyboardInterrupt:
+        end = interrupted("Interrupted. The jobs are not affected.", _CONTINUE)
+    except IncompleteRunError as error:
+        code = ExitCode.TIMED_OUT if error.error is None else ExitCode.FAILED
+        end = Exit(code, str(error), _CONTINUE)
+    raise end
+
+
+def show_outcomes(summary: RunSummary, *, as_json: bool) -> int:
+    """Print to stdout how each job ended, and return the exit code."""
+    if as_json:
+        for job in summary.jobs:
+            emit_json(
+                {
+                    "index": job.planned.index,
+                    "job_id": job.job_id,
+                    "job_status": job.status,
+                    "message": job.message,
+                }
+            )
+    else:
+        table(
+            ("JOB", "JOB ID", "STATUS", "MESSAGE"),
+            [
+                (
+                    str(job.planned.index),
+                    job.job_id or "",
+                    "" if job.status is None else str(job.status),
+                    job.message or "",
+                )
+                for job in summary.jobs
+            ],
+        )
+    statuses = {job.status for job in summary.jobs}
+    if not statuses <= {JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS}:
+        raise Exit(
+            ExitCode.FAILED,
+            "Some jobs did not complete.",
+            "Fix the causes, then repeat the command with --retry-failed.",
+        )
+    return ExitCode.PARTIAL if JobStatus.PARTIAL_SUCCESS in statuses else ExitCode.DONE
+
+
+class RunProgress:
+    """Shows a run on stderr: on a terminal a live table of its jobs, otherwise a line per change.
+
+    Args:
+        plan: the plan that is run.
+    """
+
+    def __init__(self, plan: JobPlan) -> None:
+        self._plan = plan
+        self._outcomes: dict[int, JobOutcome] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(stderr=True)
+            if not console.is_dumb_terminal:
+                self._live = Live(self, console=console, transient=True)
+                self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def on_change(self, job: JobOutcome) -> None:
+        """Show what has changed."""
+        self._outcomes[job.planned.index] = job
+        if self._live is None:
+            job_id = "" if job.job_id is None else f" ({job.job_id})"
+            inform(f"Job {job.planned.index}{job_id}: {_state(job)}")
+
+    def __rich__(self) -> Table:
+        """Return the live table: the jobs that something happens to, and how many others."""
+        from rich.table import Table
+
+        drawn = Table(box=None)
+        for heading in ("JOB", "FILES", "STATE"):
+            drawn.add_column(heading)
+        shown = [job for job in self._outcomes.values() if not _is_over(job)]
+        for job in sorted(shown, key=lambda job: job.planned.index):
+            planned = job.planned
+            drawn.add_row(str(planned.index), f"{planned.file_count:,}", printable(_state(job)))
+        over = len(self._outcomes) - len(shown)
+        drawn.add_row("", "", f"{over} of {len(self._plan.jobs)} jobs have ended")
+        return drawn
+
+
+def _state(job: JobOutcome) -> str:
+    state = "" if job.status is None else str(job.status)
+    return ": ".join(filter(None, (state, job.message))) or "ready to start"
+
+
+def _is_over(job: JobOutcome) -> bool:
+    return job.status is not None and job.status.is_terminal

@@ -1,0 +1,76 @@
+"""How a run ended: its outcomes, and the errors that end it early."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import field, frozen
+
+from ..errors import ComprehendPHIError
+from .outcome import JobOutcome
+from .plan import JobPlan
+
+
+@frozen(kw_only=True)
+class RunSummary:
+    """The outcomes of a run. It can be pickled, and needs no ledger.
+
+    Attributes:
+        plan: the plan whose jobs were run. Not in the repr.
+        jobs: what became of each job, in the order of the plan.
+    """
+
+    plan: JobPlan = field(repr=False)
+    jobs: tuple[JobOutcome, ...]
+
+
+class CostLimitError(ComprehendPHIError):
+    """The jobs may cost more than `max_cost`. Nothing was started.
+
+    Attributes:
+        maximum: the upper estimate of the cost, in US dollars.
+        max_cost: the limit, in US dollars.
+    """
+
+    def __init__(self, *, maximum: Decimal, max_cost: Decimal) -> None:
+        super().__init__()
+        self.maximum = maximum
+        self.max_cost = max_cost
+
+    def __str__(self) -> str:
+        return (
+            f"The jobs may cost ${self.maximum:,.2f}, which is more than max_cost"
+            f" (${self.max_cost:,.2f}). Nothing was started."
+        )
+
+
+class IncompleteRunError(ComprehendPHIError):
+    """A run ended before all of its jobs had ended. The jobs that were started are not affected.
+
+    Call `run_jobs` again with the same plan and ledger to continue.
+
+    Attributes:
+        summary: what is known about each job.
+        error: the error that ended the run; None if its time was up.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        summary: RunSummary,
+        error: ComprehendPHIError | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.summary = summary
+        self.error = error
+
+    def __str__(self) -> str:
+        statuses = [job.status for job in self.summary.jobs]
+        ended = sum(status is not None and status.is_terminal for status in statuses)
+        running = sum(status is not None and not status.is_terminal for status in statuses)
+        return (
+            f"The run ended early: {self.args[0].rstrip('.')}. Of {len(statuses)} jobs, {ended}"
+            f" have ended and {running} are running, which this does not affect. Fix the cause,"
+            " then run the same plan with the same ledger to continue."
+        )

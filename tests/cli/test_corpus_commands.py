@@ -1,0 +1,378 @@
+"""`plan` and `run`: many jobs, with a ledger and a saved plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from comprehend_phi.corpus import JobPlan
+from comprehend_phi.testing import faults
+
+from ..conftest import ROLE
+from .conftest import KEY, NOTE, Run, Shell, finished
+
+Endpoint = tuple[str, str]
+
+
+class Corpus:
+    """Notes in a folder of their own, and the arguments of the commands for them."""
+
+    def __init__(self, shell: Shell, home: Path) -> None:
+        self.shell = shell
+        self.folder = f"corpus-{uuid4().hex}"
+        self.ledger = home / "monday.ledger"
+        self.plan_file = home / "monday.ledger.plan.json"
+        for name in ("a/1.txt", "a/2.txt", "b/3.txt"):
+            shell.put(f"{self.folder}/{name}")
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        bucket = self.shell.bucket
+        return (
+            *(f"s3://{bucket}/{self.folder}", f"s3://{bucket}/{self.folder}-results"),
+            *("--role-arn", ROLE, "--kms-key", KEY),
+            *("--staging", f"s3://{bucket}/{self.folder}-staging"),
+        )
+
+    def run(self, *options: str) -> tuple[str, ...]:
+        return ("run", *self.locations, "--ledger", str(self.ledger), *options)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs were started for these notes."""
+        return sum(
+            job.input_data_config is not None
+            and (job.input_data_config.s3_key or "").startswith(self.folder)
+            for job in self.shell.client.list_phi_detection_jobs()
+        )
+
+
+@pytest.fixture
+def corpus(shell: Shell, tmp_path: Path) -> Corpus:
+    return Corpus(shell, tmp_path)
+
+
+# --- plan -----------------------------------------------------------------------------------------
+
+
+def test_plan_prints_the_jobs_and_what_they_cost(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    done = run("plan", *corpus.locations, "--name", "monday", *endpoint)
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "1 job with 3 files",
+        "The jobs would cost $0.0014 to $0.0042: 1 to 3 units at $0.0014 each",
+        "JOB  FILES  BYTES  STAGED",
+        f"0    3      {3 * len(NOTE.encode())}    no",
+    ]
+    assert corpus.jobs == 0
+
+
+def test_plan_prints_json_without_names(run: Run, corpus: Corpus, endpoint: Endpoint) -> None:
+    done = run("plan", *corpus.locations, "--name", "monday", "--json", *endpoint)
+
+    assert done.json["cost"] == {"minimum": 0.0014, "maximum": 0.0042}
+    [job] = done.json["jobs"]
+    assert (job["index"], job["file_count"], job["staged"]) == (0, 3, False)
+    assert corpus.folder not in done.out
+
+
+def test_plan_writes_a_file_for_its_owner_that_the_library_reads(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.json"
+    done = run("plan", *corpus.locations, "--name", "monday", "-o", str(file), *endpoint)
+
+    assert done.code == 0
+    assert JobPlan.from_json(file.read_text()).name == "monday"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_plan_names_the_files_that_would_be_skipped(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    corpus.shell.put(f"{corpus.folder}/large.txt", b"a" * 71_681)
+    done = run("plan", *corpus.locations, "--name", "monday", *endpoint)
+
+    assert done.code == 0
+    assert done.err == f"Error: TOO_LARGE (1): {corpus.folder}/large.txt\n"
+
+
+def test_a_corpus_that_cannot_be_planned_is_an_error(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    source = f"s3://{corpus.shell.bucket}/missing"
+    done = run("plan", source, *corpus.locations[1:], "--name", "monday", *endpoint)
+
+    assert done.code == 1
+    assert "contains no files" in done.error
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_staging_location_that_is_none_is_wrong_usage(
+    run: Run, corpus: Corpus, endpoint: Endpoint, command: str
+) -> None:
+    arguments = [*corpus.run()[1:], "--name", "monday", *endpoint]
+    arguments[arguments.index("--staging") + 1] = "staging"
+    if command == "plan":
+        at = arguments.index("--ledger")
+        del arguments[at : at + 2]
+    done = run(command, *arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith("--staging (S3 URI) must look like s3://bucket/key")
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def test_run_runs_the_jobs_and_prints_how_they_ended(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    done = run(*corpus.run("--yes"), *endpoint)
+
+    job_id = corpus.shell.server.service.job_ids[-1]
+    assert done.code == 0
+    heading, row = done.out.splitlines()
+    assert heading.split() == ["JOB", "JOB", "ID", "STATUS", "MESSAGE"]
+    assert row.split() == ["0", job_id, "COMPLETED"]
+    assert done.err.splitlines()[:3] == [
+        "1 job, of which 0 need copies of their files",
+        "The jobs would cost $0.0014 to $0.0042: 1 to 3 units at $0.0014 each",
+        f"Job 0 ({job_id}): SUBMITTED",
+    ]
+    assert done.err.splitlines()[-1] == f"Job 0 ({job_id}): COMPLETED"
+
+
+def test_the_same_command_again_starts_nothing_and_asks_nothing(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    first = run(*corpus.run("--yes"), *endpoint)
+    again = run(*corpus.run(), *endpoint)
+
+    assert (again.code, again.out) == (0, first.out)
+    assert corpus.jobs == 1
+
+
+def test_run_prints_json(run: Run, corpus: Corpus, endpoint: Endpoint) -> None:
+    done = run(*corpus.run("--yes", "--json"), *endpoint)
+
+    [job] = done.lines
+    assert (job["index"], job["job_status"], job["message"]) == (0, "COMPLETED", None)
+
+
+def test_a_run_continues_with_its_plan_after_files_have_arrived(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    corpus.shell.put(f"{corpus.folder}/c/new.txt")
+    assert run(*corpus.run(), *endpoint).code == 0
+    assert corpus.jobs == 1
+
+
+def test_a_lost_ledger_starts_no_job_twice(run: Run, corpus: Corpus, endpoint: Endpoint) -> None:
+    first = run(*corpus.run("--yes"), *endpoint)
+    corpus.ledger.unlink()
+    again = run(*corpus.run("--yes"), *endpoint)
+
+    assert again.out == first.out
+    assert corpus.jobs == 1
+
+
+def test_files_that_only_the_owner_can_read(run: Run, corpus: Corpus, endpoint: Endpoint) -> None:
+    run(*corpus.run("--yes"), *endpoint)
+
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in corpus.ledger.parent.iterdir()}
+    assert modes == {0o600}
+    assert corpus.plan_file.exists()
+
+
+def test_a_job_that_fails_ends_with_1_and_can_be_started_again(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    refusal = faults.error("InvalidRequestException", "no")
+    corpus.shell.server.service.script(refusal, operation="StartPHIDetectionJob")
+    done = run(*corpus.run("--yes"), *endpoint)
+
+    assert done.code == 1
+    assert done.error == "Some jobs did not complete."
+    assert done.err.splitlines()[-1] == (
+        "Fix the causes, then repeat the command with --retry-failed."
+    )
+    assert run(*corpus.run("--retry-failed"), *endpoint).code == 0
+
+
+def test_files_that_were_not_processed_end_with_3(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    corpus.shell.put(f"{corpus.folder}/a/bad.txt", b"\xff")
+    assert run(*corpus.run("--yes"), *endpoint).code == 3
+
+
+def test_a_timeout_ends_with_4_and_says_how_to_continue(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    done = run(*corpus.run("--yes", "--timeout", "0.001"), *endpoint)
+
+    assert done.code == 4
+    assert "its timeout has passed" in done.error
+    assert done.err.splitlines()[-1] == "To continue, repeat the command."
+
+
+# --- The cost -------------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_the_cost_has_to_be_confirmed(
+    corpus: Corpus, endpoint: Endpoint
+) -> None:
+    done = corpus.shell.run(*corpus.run(), *endpoint)
+
+    assert done.code == 2
+    assert done.error == "Nothing was started. Without a terminal, confirm the cost with --yes."
+    assert (corpus.jobs, corpus.ledger.exists()) == (0, False)
+
+
+def test_jobs_that_may_cost_too_much_are_not_started(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    done = run(*corpus.run("--yes", "--max-cost", "0.0041"), *endpoint)
+
+    assert done.code == 6
+    assert done.error == (
+        "No job was started, because the jobs may cost $0.0042, which is more than --max-cost"
+        " $0.0041."
+    )
+    assert corpus.jobs == 0
+
+
+def on_terminal(corpus: Corpus, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run a command on a terminal, answer its question, and return its code and its output."""
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "comprehend_phi", *arguments],
+        cwd=corpus.shell.home,
+        env=corpus.shell.environment(TERM="xterm", COLUMNS="200"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            ready, _, _ = select.select([master], [], [], 60)
+            try:
+                part = os.read(master, 4096) if ready else b""
+            except OSError:  # Linux reports the end of a terminal like this
+                part = b""
+            if not part:
+                break
+            shown += part
+            if b"[y/N]" in part:
+                os.write(master, f"{answer}\n".encode())
+    os.close(master)
+    return process.returncode, shown.decode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+def test_on_a_terminal_the_user_is_asked_and_sees_a_table(
+    corpus: Corpus, endpoint: Endpoint
+) -> None:
+    code, shown = on_terminal(corpus, "n", *corpus.run(), *endpoint)
+    assert code == 1
+    assert "Start the jobs for up to $0.0042?" in shown
+    assert "Nothing was started." in shown
+    assert corpus.jobs == 0
+
+    code, shown = on_terminal(corpus, "y", *corpus.run(), *endpoint)
+    assert code == 0
+    assert "of 1 jobs have ended" in shown
+    assert corpus.jobs == 1
+
+
+# --- What stops a run -----------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_says_how_to_continue(slow: Shell, tmp_path: Path) -> None:
+    corpus = Corpus(slow, tmp_path)
+    with slow.popen(*corpus.run("--yes"), "--endpoint-url", slow.url) as process:
+        while "SUBMITTED" not in process.stderr.readline():
+            assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        done = finished(process)
+
+    assert done.code == 130
+    assert done.err.splitlines()[-2:] == [
+        "comprehend-phi: Interrupted. The jobs are not affected.",
+        "To continue, repeat the command.",
+    ]
+    assert time.monotonic() - began < 10
+    assert corpus.jobs == 1
+
+
+@pytest.fixture
+def planned(run: Run, corpus: Corpus, endpoint: Endpoint) -> Iterator[Corpus]:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    yield corpus
+    assert corpus.jobs == 1
+
+
+def test_a_ledger_of_another_corpus_is_refused(
+    run: Run, planned: Corpus, endpoint: Endpoint
+) -> None:
+    other = Corpus(planned.shell, planned.ledger.parent)
+    done = run(*other.run("--yes"), *endpoint)
+
+    assert (done.code, other.jobs) == (2, 0)
+    assert "is a plan for other locations, another role, key or name" in done.error
+
+
+def test_a_saved_plan_that_is_damaged_is_refused(
+    run: Run, planned: Corpus, endpoint: Endpoint
+) -> None:
+    for content in (b"{}", b"\xff"):
+        planned.plan_file.write_bytes(content)
+        done = run(*planned.run(), *endpoint)
+        assert done.code == 1
+        assert "is not a plan that this version can read" in done.error
+
+
+def test_a_lost_plan_is_made_again(run: Run, planned: Corpus, endpoint: Endpoint) -> None:
+    before = json.loads(planned.plan_file.read_text())
+    planned.plan_file.unlink()
+    assert run(*planned.run(), *endpoint).code == 0
+    assert json.loads(planned.plan_file.read_text())["jobs"] == before["jobs"]
+
+
+def test_a_damaged_ledger_is_refused_with_advice(
+    run: Run, planned: Corpus, endpoint: Endpoint
+) -> None:
+    planned.ledger.write_text("no database")
+    done = run(*planned.run(), *endpoint)
+
+    assert done.code == 1
+    assert "Rename the file and run the same plan again" in done.error
+
+
+def test_the_ledger_names_the_plan(run: Run, corpus: Corpus, endpoint: Endpoint) -> None:
+    bad_name = ("--ledger", str(corpus.ledger.with_name("a,b.ledger")))
+    done = run("run", *corpus.locations, *bad_name, "--yes", *endpoint)
+    assert done.code == 2
+    assert done.error.startswith("--name (JobName) must only contain")
+
+    done = run("run", *corpus.locations, *bad_name, "--name", "tuesday", "--yes", *endpoint)
+    assert done.code == 0
