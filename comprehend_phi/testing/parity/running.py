@@ -91,6 +91,9 @@ class Run:
         Raises:
             ComprehendPHIError: something could not be stopped or deleted.
         """
+        for name in self._state.attempted:
+            if name not in self._state.jobs:
+                self._find(name)
         jobs = (*self._state.jobs.values(), *self._state.others)
         for job_id in jobs:
             job = self._account.client.job(job_id)

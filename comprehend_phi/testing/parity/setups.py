@@ -6,6 +6,7 @@ Every name, number and date in these notes is invented.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -39,7 +40,6 @@ class Setup:
     Attributes:
         name: what questions call the job.
         notes: the objects to upload, by key.
-        characters: how many characters the service may bill for each note.
         input_key, output_key: the keys of the job's locations.
         missing: what the request names although it does not exist: the "role" or the "bucket" of
             the notes.
@@ -50,8 +50,8 @@ class Setup:
     notes: Mapping[str, bytes] = field(factory=dict[str, bytes])
     input_key: str = "notes"
     output_key: str = "results"
-    missing: str | None = None
-    key_form: str | None = None
+    missing: Literal["role", "bucket"] | None = None
+    key_form: Literal["arn", "short"] | None = None
 
     @property
     def needs_kms_key(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import msgspec
-from attrs import asdict, define, field
+from attrs import define, field
 
 from ..._whole_file import whole_file
 from .answers import Answer
@@ -43,30 +43,41 @@ class State:
     def add_attempt(self, name: str) -> None:
         """Remember that a job's start is about to be sent."""
         self.attempted.append(name)
-        self.save()
+        self.save(sync=True)
 
     def add_job(self, name: str, job_id: str) -> None:
         """Remember the id of a job."""
         self.jobs[name] = job_id
-        self.save()
+        self.save(sync=True)
 
     def add_other(self, job_id: str) -> None:
         """Remember a job that a question has started by accident."""
         if job_id not in self.others:
             self.others.append(job_id)
-            self.save()
+            self.save(sync=True)
 
     def add_answer(self, question: str, answer: Answer) -> None:
         """Remember an answer."""
         self.answers[question] = answer
         self.save()
 
-    def save(self) -> None:
-        """Write the file."""
-        members = asdict(self, filter=lambda attribute, _: attribute.name != "path")
-        # Without the number of the run, all jobs would be started again.
-        with whole_file(self.path, mode=0o600, sync=True) as file:
-            file.write(msgspec.json.encode({"version": _VERSION, **members}))
+    def save(self, *, sync: bool = False) -> None:
+        """Write the file.
+
+        Args:
+            sync: whether the content must survive a power failure.
+        """
+        stored = _Stored(
+            version=_VERSION,
+            run=self.run,
+            settings=self.settings,
+            attempted=self.attempted,
+            jobs=self.jobs,
+            others=self.others,
+            answers=self.answers,
+        )
+        with whole_file(self.path, mode=0o600, sync=sync) as file:
+            file.write(msgspec.json.encode(stored))
 
     def delete(self) -> None:
         """Delete the file, because there is nothing to continue."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
 from functools import cache
@@ -11,10 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from botocore.config import Config
 
-from comprehend_phi import PHIClient, RetryPolicy
+from comprehend_phi import Entity, PHIClient, RetryPolicy
 from comprehend_phi.testing import FakeClock, Limits, LocalServer, LocalService, Rules
 from comprehend_phi.testing.parity.account import Account, Target
 from comprehend_phi.testing.parity.masking import Mask
@@ -91,23 +92,56 @@ def continued(
     return World(server, account, run, plan, clock)
 
 
+def only(plan: Plan, jobs: Collection[str]) -> Plan:
+    """Return a plan without other jobs and without the questions about them."""
+    return evolve(
+        plan,
+        batches=[[setup for setup in batch if setup.name in jobs] for batch in plan.batches],
+        questions=[each for each in plan.questions if set(each.jobs) <= set(jobs)],
+    )
+
+
+def find_ada(text: str) -> list[Entity]:
+    """Find the patient of the kit's notes, much faster than the local service's own detector."""
+    name = "Ada Example"
+    begins = [match.start() for match in re.finditer(name, text)]
+    return [
+        Entity(
+            id=number,
+            begin_offset=begin,
+            end_offset=begin + len(name),
+            score=0.99,
+            text=name,
+            category="PROTECTED_HEALTH_INFORMATION",
+            type="NAME",
+        )
+        for number, begin in enumerate(begins)
+    ]
+
+
 @pytest.fixture
 def world(tmp_path: Path, clock: FakeClock) -> Iterator[Callable[..., World]]:
-    """Build a world, such as `world(rules=Rules(...))`."""
+    """Build a world: `world(rules=Rules(...))`, or `world(jobs=["base"])` for a short run."""
     with ExitStack() as stack:
 
         def build(
             *,
             rules: Rules | None = None,
             limits: Limits | None = None,
-            max_cost: str = "1.00",
+            jobs: Collection[str] | None = None,
             slots: int = 10,
             max_attempts: int = 8,
             clock: FakeClock = clock,
             job_seconds: float = 20,
         ) -> World:
             server = stack.enter_context(
-                LocalServer(clock=clock, job_seconds=job_seconds, rules=rules, limits=limits)
+                LocalServer(
+                    clock=clock,
+                    job_seconds=job_seconds,
+                    detector=find_ada,
+                    rules=rules,
+                    limits=limits,
+                )
             )
             server.storage.create_bucket(BUCKET)
             s3 = session().client(
@@ -125,7 +159,9 @@ def world(tmp_path: Path, clock: FakeClock) -> Iterator[Callable[..., World]]:
                     clock=clock,
                 )
             )
-            plan = make_plan(has_kms_key=True, max_cost=Decimal(max_cost), slots=slots)
+            plan = make_plan(has_kms_key=True, max_cost=Decimal("1.00"), slots=slots)
+            if jobs is not None:
+                plan = only(plan, jobs)
             return continued(server, client, tmp_path / "state", plan, clock)
 
         yield build

@@ -108,7 +108,12 @@ def test_a_dry_run_prints_plan_and_cost_without_credentials(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("answer", ["", "n\n", "no\n", "maybe\n"])
+def test_a_dry_run_needs_no_region(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dry-run", "--kms-key", "alias/any", "--slots", "4"]) == 0
+    assert capsys.readouterr().out.startswith("40 questions, 10 jobs, about 21 minutes:")
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n", "maybe\n"])
 def test_nothing_starts_without_a_yes(
     answer: str, console: Console, serve: Callable[..., LocalServer]
 ) -> None:
@@ -121,12 +126,9 @@ def test_nothing_starts_without_a_yes(
     assert not console.state.exists()
 
 
-@pytest.mark.parametrize("answer", ["y\n", "YES\n"])
-def test_a_yes_starts_the_run(
-    answer: str, console: Console, serve: Callable[..., LocalServer]
-) -> None:
+def test_a_yes_starts_the_run(console: Console, serve: Callable[..., LocalServer]) -> None:
     serve()
-    code, out, _ = console.run("--max-cost", "0", answer=answer)
+    code, out, _ = console.run("--max-cost", "0", answer="Yes\n")
     assert code == 0
     assert "same          error-status" in out
 
@@ -186,7 +188,7 @@ def test_a_question_without_an_answer_exits_with_3(
     server.service.script(
         *[faults.error("AccessDeniedException", f"{ROLE} may not")] * 9, operation=START
     )
-    code, out, _ = console.run("--yes", "--max-cost", "0.06", "--json", str(console.report))
+    code, out, _ = console.run("--yes", "--max-cost", "0.01", "--json", str(console.report))
     assert code == 3
     assert "JOB_NOT_STARTED AccessDeniedException" in out
     assert "zinnia" not in console.report.read_text()
@@ -200,13 +202,13 @@ def test_an_interrupted_run_says_how_to_continue_and_continues(
 ) -> None:
     server = serve()
     server.service.script(faults.error("ExpiredTokenException", ROLE), operation=START)
-    code, _, err = console.run("--yes", "--max-cost", "0.06")
+    code, _, err = console.run("--yes", "--max-cost", "0.01")
     assert code == 4
     assert "run the same command again" in err
     assert "zinnia" not in err
     assert stat.S_IMODE(console.state.stat().st_mode) == 0o600
     assert "zinnia" not in console.state.read_text()
-    code, _, _ = console.run("--yes", "--max-cost", "0.06")
+    code, _, _ = console.run("--yes", "--max-cost", "0.01")
     assert code == 0
 
 
@@ -219,7 +221,7 @@ class InterruptingClock(FakeClock):
 
 def test_control_c_keeps_the_state(console: Console, serve: Callable[..., LocalServer]) -> None:
     server = serve()
-    code, _, err = console.run("--yes", "--max-cost", "0.06", clock=InterruptingClock())
+    code, _, err = console.run("--yes", "--max-cost", "0.01", clock=InterruptingClock())
     assert code == 130
     assert "Interrupted. To continue, run the same command again." in err
     assert len(server.service.job_ids) == 1
@@ -284,7 +286,7 @@ def test_a_run_needs_a_role_and_a_bucket(capsys: pytest.CaptureFixture[str]) -> 
     assert "--role-arn and --bucket are required" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"version": 1}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{}", '{"version": 1}'])
 def test_a_file_that_is_no_state_is_refused(
     content: str, console: Console, serve: Callable[..., LocalServer]
 ) -> None:
@@ -301,8 +303,8 @@ def test_a_state_only_continues_with_the_same_options(
 ) -> None:
     server = serve()
     server.service.script(faults.error("ExpiredTokenException"), operation=START)
-    console.run("--yes", "--max-cost", "0.06")
-    code, _, err = console.run("--yes", "--max-cost", "0.06", "--region", "eu-west-1")
+    console.run("--yes", "--max-cost", "0.01")
+    code, _, err = console.run("--yes", "--max-cost", "0.01", "--region", "eu-west-1")
     assert code == 2
     assert "another role, bucket, key or region" in err
 
@@ -315,14 +317,7 @@ def test_a_state_only_continues_with_the_same_options(
             ["arn:aws:kms:us-east-1:123456789012:key/zinnia", "zinnia"],
         ),
         ("zinnia", ["arn:aws:kms:us-east-1:123456789012:key/zinnia", "zinnia"]),
-        (
-            "alias/zinnia",
-            ["arn:aws:kms:us-east-1:123456789012:alias/zinnia", "alias/zinnia"],
-        ),
-        (
-            "arn:aws:kms:us-east-1:123456789012:alias/zinnia",
-            ["arn:aws:kms:us-east-1:123456789012:alias/zinnia", "alias/zinnia"],
-        ),
+        ("alias/zinnia", ["arn:aws:kms:us-east-1:123456789012:alias/zinnia", "alias/zinnia"]),
     ],
 )
 def test_both_forms_of_a_key_are_tried(

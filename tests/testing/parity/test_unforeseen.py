@@ -16,6 +16,7 @@ from comprehend_phi import (
     JobStatus,
     OutputDataConfig,
 )
+from comprehend_phi.testing import faults
 from comprehend_phi.testing.parity.answers import NotAnswered
 from comprehend_phi.testing.parity.questions import QUESTIONS
 
@@ -23,7 +24,6 @@ from .conftest import BUCKET, World
 
 JOB_ID = "0123456789abcdef0123456789abcdef"
 NAME = f"123456789012-PHIDetection-{JOB_ID}"
-NOTE = "Patient: Ada Example, seen on 2031-02-14. Phone: (555) 555-0142."
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def ended(here: World, job: str, files: Mapping[str, Any], **properties: Any) ->
     complete = JobProperties(job_id=JOB_ID, job_status=JobStatus.COMPLETED)
     here.account.ended[job] = evolve(complete, **properties)
     for name, content in files.items():
-        key = f"{here.account.folder(job)}results/{NAME}/{name}".replace("NAME", NAME)
+        key = f"{here.account.folder(job)}results/{NAME}/{name.replace('NAME', NAME)}"
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         here.server.storage.write(BUCKET, key, body)
 
@@ -231,3 +231,54 @@ def test_a_form_of_a_key_with_which_the_job_fails_is_not_accepted(
 def test_a_role_may_be_refused_in_other_ways(refusal: Any, answer: str, here: World) -> None:
     here.account.refusals["missing-role"] = refusal
     assert ask(here, "missing-role") == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (faults.error("InvalidRequestException"), "InvalidRequestException"),
+        (
+            faults.error("ResourceNotFoundException", status=410),
+            "ResourceNotFoundException with 410",
+        ),
+    ],
+)
+def test_an_unknown_job_may_be_answered_in_other_ways(
+    response: faults.Fault, answer: str, here: World
+) -> None:
+    here.service.script(response)
+    assert ask(here, "error-status") == answer
+
+
+def test_an_unknown_job_may_be_found(here: World) -> None:
+    job = {"JobId": here.account.state.run * 2, "JobStatus": "COMPLETED"}
+    body = json.dumps({"ComprehendMedicalAsyncJobProperties": job}).encode()
+    here.service.script(faults.answer(200, body))
+    assert ask(here, "error-status") == "found"
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (faults.error("InvalidRequestException"), "InvalidRequestException"),
+        (
+            faults.answer(200, b'{"ComprehendMedicalAsyncJobPropertiesList": [{}]}'),
+            "only one applies",
+        ),
+    ],
+)
+def test_two_filters_may_be_answered_in_other_ways(
+    response: faults.Fault, answer: str, here: World
+) -> None:
+    ended(here, "base", {})
+    here.service.script(response)
+    assert ask(here, "two-filters") == answer
+
+
+def test_a_list_may_be_in_no_order(here: World) -> None:
+    jobs = [{"JobId": "1", "JobStatus": "COMPLETED", "SubmitTime": time} for time in (1, 3, 2)]
+    body = json.dumps({"ComprehendMedicalAsyncJobPropertiesList": jobs}).encode()
+    for job in ("base", "final-slash"):
+        ended(here, job, {})
+    here.service.script(faults.answer(200, body))
+    assert ask(here, "unfiltered-list") == "in no order"

@@ -58,7 +58,7 @@ def test_all_that_is_sent_is_invented(world: Callable[..., World]) -> None:
 def test_keys_and_job_names_only_contain_words_and_the_number_of_the_run(
     world: Callable[..., World],
 ) -> None:
-    here = world(max_cost="0.06")
+    here = world(jobs=["base"])
     here.run.ask_all()
     run = here.account.state.run
     for key in here.files:
