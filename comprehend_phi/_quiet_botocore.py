@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,9 @@ _LIBRARIES = ("boto3", "botocore", "s3transfer", "urllib3")
 # Above DEBUG, only these log headers, and URLs, which contain keys.
 _LOG_URLS = ("urllib3", "botocore.handlers")
 
+# Older versions of botocore put a header into the message itself, after a colon.
+_AFTER_COLON = re.compile("(?s): .*")
+
 
 def quiet_botocore() -> None:
     """Keep requests and responses out of the logs of boto3, botocore, s3transfer and urllib3.
@@ -20,7 +24,8 @@ def quiet_botocore() -> None:
     At DEBUG, botocore logs whole requests and responses, including job names and detected text.
     These records are dropped. Above DEBUG, urllib3 and `botocore.handlers` log headers, and URLs,
     which contain the keys of notes. These records pass, but `***` replaces every value that is not
-    a number, and their tracebacks are removed. All other records pass unchanged.
+    a number, and whatever follows a colon in a message without values. Their tracebacks are
+    removed. All other records pass unchanged.
 
     Call this once, before or after the program sets up its logging. Calling it again changes
     nothing. It works at every level that the root logger or one of these loggers has or gets later,
@@ -40,11 +45,12 @@ def _without_content(record: logging.LogRecord) -> bool:
     if record.levelno <= logging.DEBUG:
         return False
     if record.name.startswith(_LOG_URLS):
-        args = record.args or ()
-        if isinstance(args, Mapping):
-            record.args = {name: _masked(value) for name, value in args.items()}
+        if isinstance(record.args, Mapping):
+            record.args = {name: _masked(value) for name, value in record.args.items()}
+        elif record.args:
+            record.args = tuple(map(_masked, record.args))
         else:
-            record.args = tuple(map(_masked, args))
+            record.msg = _AFTER_COLON.sub(": ***", str(record.msg))
         record.exc_info = record.exc_text = None
     return True
 

@@ -25,7 +25,7 @@ WORK = ROOT / "build" / "mutation"
 # The test files of each module. mutmut does not change functions with decorators, so `_clock` (two
 # lines) and `__init__` (none) are not listed.
 TESTS = {
-    "_service/connection": "service/test_connection",
+    "_service/connection": "service/test_connection core/test_arguments",
     "_results/s3_calls": "results/test_storage corpus/test_objects",
     "_results/boto3_storage": "results/test_storage results/test_obstore_storage",
     "_results/completeness": "results/test_streams",
@@ -34,7 +34,8 @@ TESTS = {
     "_results/decisions": "results/test_decisions",
     "_results/documents": "results/test_streams core/test_leaks",
     "_service/failures": "service/test_failures service/test_operations service/test_transport",
-    "_service/error_responses": "service/test_error_responses service/test_transport",
+    "_service/error_responses": "service/test_error_responses service/test_transport"
+    " core/test_detect_phi",
     "_service/phases": "service/test_transport service/test_operations service/test_connection",
     "_service/attempts": "service/test_transport service/test_operations",
     "_service/boto3_clients": "service/test_connection",
@@ -43,7 +44,8 @@ TESTS = {
     "_quiet_botocore": "core/test_quiet_botocore",
     "_results/obstore_setup": "results/test_obstore_storage",
     "_results/obstore_storage": "results/test_obstore_storage",
-    "_service/operations": "service/test_operations service/test_transport core/test_list",
+    "_service/operations": "service/test_operations service/test_transport core/test_list"
+    " core/test_logs core/test_detect_phi",
     "_service/pagination": "service/test_operations core/test_list",
     "_service/start_check": "service/test_operations",
     "_client_clock": "core/test_threads core/test_closing",
@@ -56,7 +58,8 @@ TESTS = {
     "_results/s3_listing": "results/test_s3_listing",
     "_results/storage": "results/test_storage",
     "_threads": "core/test_threads",
-    "_service/codec": "service/test_codec service/test_operations",
+    "_service/codec": "service/test_codec service/test_operations"
+    " core/test_detect_phi core/test_leaks",
     "_async_client": "core/test_async_client service/test_connection core/test_list core/test_jobs",
     "_client_base": "core/test_client_base",
     "_client": "service/test_connection core/test_list core/test_jobs results/test_streams",
