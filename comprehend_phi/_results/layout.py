@@ -24,6 +24,20 @@ def job_id_of(folder: str) -> str | None:
     return match[1] if match else None
 
 
+def folder_of_outputs(output_key: str) -> str:
+    """Return the key of the folder in which a job has its own output folder, with a final slash.
+
+    If that is the whole bucket, return the key of the job's own folder.
+
+    Args:
+        output_key: the key in the job's OutputDataConfig.
+    """
+    folder = folder_key(output_key)
+    if job_id_of(folder) is None:
+        return folder
+    return folder_key(folder[:-1].rpartition("/")[0]) or folder
+
+
 def find_folder(
     job_id: str, output_key: str, folders: Callable[[str], Iterable[str]]
 ) -> str | None:

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from .completeness import ReadError
 from .documents import Document
-from .storage import JobStorage
+from .s3_calls import S3Calls
 
 _T = TypeVar("_T")
 
@@ -45,7 +45,7 @@ class Notes:
         input_key: the key below which the notes are.
         locations: where the notes and the results are: buckets and keys of folders.
         jobs: the id of each job, and its request token if that is known.
-        storage: the storage that reads them.
+        calls: the way to S3 of the client that reads them.
     """
 
     each: EachNote
@@ -53,7 +53,7 @@ class Notes:
     input_key: str
     locations: tuple[tuple[str, str], ...]
     jobs: tuple[tuple[str, str | None], ...]
-    storage: JobStorage
+    calls: S3Calls
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from attrs import field, frozen
 
 from .._logs import job_context
+from .s3_calls import S3Calls
 
 
 @frozen
@@ -67,9 +68,11 @@ class Storage(Protocol):
     """Reads S3 objects. Threads may share a storage.
 
     Attributes:
+        calls: the way to S3, for calls that are not about reading.
         connections: how many objects can be fetched at the same time.
     """
 
+    calls: S3Calls
     connections: int
 
     def check_open(self) -> None:
@@ -113,6 +116,7 @@ class JobStorage:
     """A storage that adds a job's id to its log records."""
 
     def __init__(self, storage: Storage, job_id: str) -> None:
+        self.calls: S3Calls = storage.calls
         self.connections: int = storage.connections
         self._storage = storage
         self._job_id = job_id

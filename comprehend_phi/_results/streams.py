@@ -26,6 +26,7 @@ from .completeness import (
 )
 from .documents import Document, Manifest, UnprocessedFile
 from .file_list import ALL, File
+from .layout import folder_of_outputs
 from .listing import Listing
 from .notes import Notes
 from .reader import Reader
@@ -139,10 +140,10 @@ class JobResults:
             input_key=listing.input_key,
             locations=(
                 (listing.input_bucket, folder_key(listing.input_key)),
-                (listing.output_bucket, folder_key(listing.output_key)),
+                (listing.output_bucket, folder_of_outputs(listing.output_key)),
             ),
             jobs=((self.job.job_id, None),),
-            storage=listing.storage,
+            calls=listing.storage.calls,
         )
 
     def _each_note(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from typing import IO, ClassVar
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -36,6 +36,14 @@ class AuditLine(PrivateStruct, frozen=True, kw_only=True):
     readable: dict[str, int]
 
 
+class BinaryWriter(Protocol):
+    """Takes the bytes of a file."""
+
+    def write(self, piece: bytes, /) -> int:
+        """Add bytes to the file, and return how many."""
+        ...
+
+
 class AuditFile:
     """Writes lines to a file.
 
@@ -43,7 +51,7 @@ class AuditFile:
         file: takes the bytes.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: BinaryWriter) -> None:
         self._file = file
         self._digest = sha256()
 

@@ -2,100 +2,109 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
 from .._folders import is_inside, same_path
-from .._keys import path_of_note
+from .._keys import folder_key, path_of_note
 from .._redaction import redact, usable_score
 from .._results.notes import Notes, Results, notes_of
-from .._shapes import CALLABLE, InstanceShape, StringShape, check_argument
+from .._shapes import CALLABLE, KMS_KEY, InstanceShape, StringShape, check_argument
 from .._whole_file import whole_file
 from ..errors import ComprehendPHIError, IncompleteResultsError, RequestValidationError
-from .audit import AuditFile, AuditLine
+from ..models import S3Location
+from .audit import AuditFile, AuditLine, BinaryWriter
 from .copies_report import CopiesReport, CopyError, CopyFailure, IncompleteCopiesError
-from .targets import LocalTarget, Target, local_path
+from .objects import S3Objects
+from .targets import LocalTarget, Location, S3Target, Target, local_path
 
 if TYPE_CHECKING:
     from .._entities import Entity
     from .._results.documents import Document
+    from .._results.s3_calls import S3Calls
 
 _RESULTS = InstanceShape(Results, "pass what Job.results returns")
 _NAME = StringShape("str", 1)
+_JSON_LINES = "application/jsonl"
 
 
 def write_copies(
     results: Results,
-    destination: str | os.PathLike[str],
+    destination: Location,
     *,
     min_score: float = 0.0,
     replacement: str | Callable[[Entity], str] = "[{type}]",
     rename: Callable[[str], str] | None = None,
-    audit: str | os.PathLike[str] | None = None,
+    kms_key: str | None = None,
+    audit: Location | None = None,
 ) -> CopiesReport:
     """Write a redacted copy of every note, and return what was written.
 
-    Each copy has the path below the destination that its note has below the job's input key, unless
+    Each copy has the path below the destination that its note has below the input key, unless
     `rename` gives it another one. Names of files often contain names of people or record numbers,
     so use `rename`.
 
-    Call this again to continue after an interruption. Notes are then read again, but copies that
-    are there already with the right content are not written again. A file with other content is
-    never replaced: its note is among the failures.
+    A note that fails is among the report's `failures`, and the others are copied. Nothing that is
+    at the destination already is ever replaced. To continue after an interruption, call this again.
+    Notes are then read again, but a copy that is there already with the same content is not written
+    again. If there is something else in its place, its note is a failure.
 
-    Everything that is created on this machine can only be read by its owner. Each copy is there as
-    a whole or not at all. If the process is killed, a file can remain whose name begins with
-    `.comprehend-phi-`.
+    On this machine, only the owner can read what is created. Each copy is complete or absent. If
+    the process is killed, a file can remain whose name begins with `.comprehend-phi-`. S3 must
+    support conditional writes (`If-None-Match`), as AWS does.
 
     Args:
         results: the results of a job, or a part of them.
-        destination: a folder on this machine. It is created if it does not exist.
+        destination: a folder on this machine, which is created if it does not exist, or on S3. It
+            must not overlap the locations of the notes and of the results.
         min_score: as for `redact`.
         replacement: as for `redact`.
         rename: takes the path of a note and returns that of its copy. Called from several threads.
-            The same note must always get the same path, and no two notes may get the same one.
-        audit: a file on this machine, outside `destination`, which gets one line of JSON for each
-            copy. It is complete or absent. An earlier audit file is replaced.
+            It must always return the same path for the same note, and different paths for different
+            notes.
+        kms_key: the KMS key that encrypts what is written to S3. Without it, the default of the
+            bucket applies.
+        audit: a file outside `destination`, which gets one line of JSON for each copy. It is
+            complete or absent, and replaces an earlier audit file. Keep it as private as the notes:
+            the hash of a short note can be guessed.
 
     Raises:
-        RequestValidationError: an argument has a wrong value or type. Nothing was written.
+        RequestValidationError: an argument has a wrong value or type, or locations overlap. Nothing
+            was written.
         IncompleteCopiesError: results are missing. Raised at the end: everything else was written,
             and the report is its `report`.
-        ResultsError, ServiceError, TransportError: nothing more can be read; see `JobResults`.
+        ResultsError, ServiceError, TransportError: nothing more can be read or written; see
+            `JobResults`.
         OSError: nothing more can be written, for example because the disk is full.
     """
     check_argument("write_copies", "results", _RESULTS, results)
     check_argument("write_copies", "rename", CALLABLE, rename, optional=True)
+    check_argument("write_copies", "kms_key", KMS_KEY, kms_key, optional=True)
     # Check these arguments before anything is written.
     redact("", (), min_score=min_score, replacement=replacement)
-    folder = local_path("write_copies", "destination", destination)
-    audit_path = None if audit is None else local_path("write_copies", "audit", audit)
-    if audit_path is not None and (same_path(audit_path, folder) or is_inside(audit_path, folder)):
-        raise RequestValidationError(
-            owner="write_copies",
-            field="audit",
-            shape="path",
-            reason="must be outside the destination",
-        )
     notes = notes_of(results)
+    destination = checked_destination("write_copies", notes, destination)
+    if audit is not None:
+        audit = _checked_audit(notes, destination, audit)
+    if kms_key is not None and not isinstance(destination, S3Location):
+        raise _wrong("kms_key", KMS_KEY.name, "must be None because the destination is a folder")
     tally = _Tally()
     incomplete: IncompleteResultsError | None = None
     with ExitStack() as stack:
         audit_file = None
-        if audit_path is not None:
-            audit_path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(whole_file(audit_path, mode=0o600, sync=True))
-            audit_file = AuditFile(file)
+        if audit is not None:
+            audit_file = AuditFile(stack.enter_context(_new_file(audit, notes.calls, kms_key)))
+        target = open_target(notes, destination, kms_key=kms_key, may_repeat=rename is not None)
         copies = each_copy(
             notes,
-            LocalTarget(folder),
+            target,
             min_score=min_score,
             replacement=replacement,
             rename=rename,
@@ -108,7 +117,7 @@ def write_copies(
                 if audit_file is not None and copy.line is not None:
                     audit_file.add(copy.line)
         except IncompleteResultsError as error:
-            # Other classes are raised before anything is written.
+            # Its subclasses are raised before anything is written.
             if type(error) is not IncompleteResultsError:
                 raise
             incomplete = error
@@ -137,6 +146,70 @@ def write_copies(
         failed=incomplete.failed,
         job_id=incomplete.job_id,
     )
+
+
+def checked_destination(owner: str, notes: Notes, destination: Location) -> Path | S3Location:
+    """Return the destination.
+
+    Raises:
+        RequestValidationError: it is no location, or overlaps the notes or the results.
+    """
+    if not isinstance(destination, S3Location):
+        return local_path(owner, "destination", destination)
+    folder = folder_key(destination.key)
+    for bucket, key in notes.locations:
+        if bucket == destination.bucket and (folder.startswith(key) or key.startswith(folder)):
+            raise _wrong(
+                "destination", "S3Location", "must not overlap the location of notes or results"
+            )
+    return destination
+
+
+def open_target(
+    notes: Notes, destination: Path | S3Location, *, kms_key: str | None, may_repeat: bool
+) -> Target:
+    """Return what takes the copies. See `S3Target` for the last two arguments."""
+    if isinstance(destination, S3Location):
+        return S3Target(notes.calls, destination, kms_key=kms_key, may_repeat=may_repeat)
+    return LocalTarget(destination)
+
+
+def _checked_audit(
+    notes: Notes, destination: Path | S3Location, audit: Location
+) -> Path | S3Location:
+    """Return the location of the audit file, if it can be used."""
+    if not isinstance(audit, S3Location):
+        path = local_path("write_copies", "audit", audit)
+        if isinstance(destination, S3Location) or not (
+            same_path(path, destination) or is_inside(path, destination)
+        ):
+            return path
+        raise _wrong("audit", "path", "must be outside the destination")
+    if audit.key is None or audit.key.endswith("/"):
+        raise _wrong("audit", "S3Location", "must have the key of a file; this one is a folder")
+    folders = [*notes.locations]
+    if isinstance(destination, S3Location):
+        folders.append((destination.bucket, folder_key(destination.key)))
+    if any(bucket == audit.bucket and audit.key.startswith(key) for bucket, key in folders):
+        raise _wrong(
+            "audit", "S3Location", "must be outside the destination, the notes and the results"
+        )
+    return audit
+
+
+def _wrong(argument: str, shape: str, reason: str) -> RequestValidationError:
+    return RequestValidationError(owner="write_copies", field=argument, shape=shape, reason=reason)
+
+
+def _new_file(
+    location: Path | S3Location, calls: S3Calls, kms_key: str | None
+) -> AbstractContextManager[BinaryWriter]:
+    """Return a context that enters with a file, which appears when its block ends well."""
+    if isinstance(location, S3Location):
+        objects, key = S3Objects(calls), location.key or ""
+        return objects.upload(location.bucket, key, kms_key=kms_key, content_type=_JSON_LINES)
+    location.parent.mkdir(parents=True, exist_ok=True)
+    return whole_file(location, mode=0o600, sync=True)
 
 
 @frozen

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import tee
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, cast
 
 from attrs import field, frozen
 
+from .._client import PHIClient
+from .._client_base import s3_of
+from .._shapes import InstanceShape, check_argument
+from .._threads import Pool, map_in_order
+from ..models import S3Location
 from .audit import AuditReader
 from .plan import hash_key
-from .targets import LocalCopies, local_path
+from .targets import Copies, LocalCopies, Location, S3Copies, local_path
+
+if TYPE_CHECKING:
+    from .._results.boto3_storage import Boto3Storage
+
+_CLIENT = InstanceShape(PHIClient, "because a location is on S3")
 
 
 @frozen(kw_only=True)
@@ -36,37 +51,44 @@ class CopyDifferences:
 
 
 def verify_copies(
-    audit: str | os.PathLike[str], destination: str | os.PathLike[str]
+    audit: Location, destination: Location, *, client: PHIClient | None = None
 ) -> CopyDifferences:
     """Compare every copy with the audit file, byte by byte through its SHA-256.
 
     Anyone who can change the copies and the audit file can hide a change. So keep
     `CopiesReport.audit_sha256` elsewhere, and compare it with `CopyDifferences.audit_sha256`.
 
-    About 100 bytes for each copy stay in memory.
+    About 80 bytes for each copy stay in memory.
 
     Args:
         audit: the audit file.
         destination: the folder of the copies.
+        client: its S3 connection is used. Required if one of the locations is on S3.
 
     Raises:
         RequestValidationError: an argument has a wrong type, or `audit` is not an audit file.
+        ResultsError, ServiceError, TransportError: S3 refuses or fails to return an object.
         OSError: a file cannot be read.
     """
-    path = local_path("verify_copies", "audit", audit)
-    copies = LocalCopies(local_path("verify_copies", "destination", destination))
-    changed: list[str] = []
-    missing: list[str] = []
-    known: set[int] = set()
-    with path.open("rb") as file:
+    with _open_audit(audit, client) as file:
+        copies = _copies_at(destination, client)
         lines = AuditReader(file)
-        for line in lines:
-            known.add(hash_key(line.copy))
-            found = copies.sha256(line.copy)
-            if found is None:
-                missing.append(line.copy)
-            elif found != line.copy_sha256:
-                changed.append(line.copy)
+        ahead, behind = tee(lines)
+        names = (line.copy for line in ahead)
+        changed: list[str] = []
+        missing: list[str] = []
+        known: set[int] = set()
+        with (
+            Pool(copies.connections) as pool,
+            closing(map_in_order(pool, copies.sha256, names)) as calls,
+        ):
+            for line, call in zip(behind, calls, strict=True):
+                known.add(hash_key(line.copy))
+                found = call.result()
+                if found is None:
+                    missing.append(line.copy)
+                elif found != line.copy_sha256:
+                    changed.append(line.copy)
     return CopyDifferences(
         copies=lines.count,
         audit_sha256=lines.sha256,
@@ -74,3 +96,41 @@ def verify_copies(
         missing=tuple(missing),
         added=tuple(name for name in copies.names() if hash_key(name) not in known),
     )
+
+
+def _copies_at(destination: Location, client: PHIClient | None) -> Copies:
+    if isinstance(destination, S3Location):
+        return S3Copies(_storage(client), destination)
+    return LocalCopies(local_path("verify_copies", "destination", destination))
+
+
+@contextmanager
+def _open_audit(audit: Location, client: PHIClient | None) -> Generator[IO[bytes], None, None]:
+    """Enter with the audit file, open for reading."""
+    if not isinstance(audit, S3Location):
+        with local_path("verify_copies", "audit", audit).open("rb") as file:
+            yield file
+        return
+    storage = _storage(client)
+    with TemporaryFile() as file:  # without a name, and deleted at the end
+        storage.feed(audit.bucket, audit.key or "", partial(_Download, file))
+        file.seek(0)
+        yield file
+
+
+class _Download:
+    """Takes an object piece by piece, from the beginning, into a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        file.truncate()
+        self._file = file
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self._file.write(piece)
+
+
+def _storage(client: PHIClient | None) -> Boto3Storage:
+    check_argument("verify_copies", "client", _CLIENT, client)
+    return s3_of(cast("PHIClient", client)).storage()

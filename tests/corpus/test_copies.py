@@ -7,31 +7,27 @@ import logging
 import pickle
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from comprehend_phi import (
     ComprehendPHIError,
     Entity,
     ExpiredTokenException,
     IncompleteResultsError,
-    InputDataConfig,
-    JobResults,
+    MissingBucketError,
     MissingObjectError,
-    OutputDataConfig,
-    PHIClient,
+    OverlappingLocationsWarning,
     RedactionError,
     RequestValidationError,
+    S3Location,
     SourceChangedError,
-    StartPHIDetectionJobRequest,
     UnreadableObjectError,
+    UnwritableObjectError,
 )
 from comprehend_phi.corpus import (
     NOT_COVERED,
@@ -42,86 +38,12 @@ from comprehend_phi.corpus import (
     SafeHarborIdentifier,
     write_copies,
 )
-from comprehend_phi.testing import FakeClock, LocalServer
 
-from ..conftest import CANARY, KEY, ROLE
+from ..conftest import CANARY, KEY
+from ..s3_server import LOST, S3Request, refused
+from .conftest import NOTE, Ward
 
-NOTE = f"Patient: {CANARY}, seen on 2031-02-03.\r\nPhone (555) 555-0142\n"
 REDACTED = "Patient: [NAME], seen on [DATE].\r\nPhone [PHONE_OR_FAX]\n"
-
-
-class Ward:
-    """A bucket with notes, and jobs over them."""
-
-    def __init__(self, server: LocalServer, client: PHIClient, s3: Any) -> None:
-        self.bucket = f"bucket-{uuid4().hex}"
-        self.client = client
-        self.s3 = s3
-        self.storage = server.storage
-        s3.create_bucket(Bucket=self.bucket)
-
-    def put(self, key: str, body: str | bytes = NOTE) -> None:
-        content = body.encode() if isinstance(body, str) else body
-        self.storage.write(self.bucket, f"notes/{key}", content)
-
-    def run(self, *names: str, folder: str | None = "notes") -> JobResults:
-        """Write notes with these names, and return the results of a job over them."""
-        for name in names:
-            self.put(name)
-        job = self.client.submit(
-            StartPHIDetectionJobRequest(
-                input_data_config=InputDataConfig(s3_bucket=self.bucket, s3_key=folder),
-                output_data_config=OutputDataConfig(s3_bucket=self.bucket, s3_key="results"),
-                data_access_role_arn=ROLE,
-                kms_key=KEY,
-                job_name=f"Notes of {CANARY}",
-            )
-        )
-        job.wait()
-        return job.results()
-
-    def output_key(self, results: JobResults, name: str) -> str:
-        return f"results/123456789012-PHIDetection-{results.job.job_id}/{name}"
-
-    def delete(self, key: str) -> None:
-        self.s3.delete_object(Bucket=self.bucket, Key=key)
-
-
-# The whole module shares a server and its client. Each test has its own bucket and job.
-
-
-@pytest.fixture(scope="module")
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(scope="module")
-def server(clock: FakeClock) -> Iterator[LocalServer]:
-    with LocalServer(clock=clock, job_seconds=0) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def s3(server: LocalServer) -> Iterator[Any]:
-    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
-    config = Config(retries={"total_max_attempts": 1})
-    client = session.client("s3", endpoint_url=server.endpoint_url, config=config)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def client(server: LocalServer, s3: Any, clock: FakeClock) -> Iterator[PHIClient]:
-    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
-    with PHIClient(
-        session=session, endpoint_url=server.endpoint_url, s3_client=s3, clock=clock
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def ward(server: LocalServer, client: PHIClient, s3: Any) -> Ward:
-    return Ward(server, client, s3)
 
 
 @pytest.fixture
@@ -346,11 +268,9 @@ def test_a_lost_manifest_is_raised_as_when_reading(ward: Ward, out: Path) -> Non
     assert type(caught.value).__name__ == "LostManifestError"
 
 
-def test_an_error_that_concerns_all_notes_ends_the_run(
-    ward: Ward, out: Path, refuse: Callable[..., None]
-) -> None:
+def test_an_error_that_concerns_all_notes_ends_the_run(ward: Ward, out: Path) -> None:
     results = ward.run("a.txt", "b.txt")
-    refuse("notes/b.txt", status=400, code="ExpiredToken")
+    ward.requests.script("GetObject", refused("ExpiredToken", 400), key="notes/b.txt")
 
     with pytest.raises(ExpiredTokenException):
         write_copies(results, out, audit=out.parent / "audit.jsonl")
@@ -420,6 +340,254 @@ def test_unprocessed_files_are_counted(ward: Ward, out: Path) -> None:
     ward.put("scan.txt", b"\xff")
 
     assert write_copies(ward.run("a.txt"), out).unprocessed == 1
+
+
+# --- Copies on S3 ---------------------------------------------------------------------------------
+
+
+def test_copies_on_s3_have_their_paths_below_the_destination(ward: Ward) -> None:
+    report = write_copies(ward.run("one.txt", "ward 3/\U0001f600+%.txt"), ward.copies)
+
+    assert ward.objects() == {
+        "2031/redacted/one.txt": REDACTED.encode(),
+        "2031/redacted/ward 3/\U0001f600+%.txt": REDACTED.encode(),
+    }
+    assert (report.written, report.already_written, report.failures) == (2, 0, ())
+
+
+def test_a_whole_bucket_gets_copies_at_its_top(ward: Ward) -> None:
+    write_copies(ward.run("one.txt"), S3Location(ward.copies.bucket))
+
+    assert ward.objects().keys() == {"one.txt"}
+
+
+@pytest.mark.parametrize("kms_key", [None, KEY])
+def test_copies_and_audit_file_are_encrypted_with_the_kms_key(
+    kms_key: str | None, ward: Ward
+) -> None:
+    audit = S3Location(ward.copies.bucket, "audit/1.jsonl")
+    write_copies(ward.run("one.txt"), ward.copies, kms_key=kms_key, audit=audit)
+
+    heads = [
+        ward.s3.head_object(Bucket=ward.copies.bucket, Key=key)
+        for key in ("2031/redacted/one.txt", "audit/1.jsonl")
+    ]
+    assert [head.get("SSEKMSKeyId") for head in heads] == [kms_key, kms_key]
+
+
+def test_metadata_says_nothing_about_the_note(ward: Ward) -> None:
+    write_copies(ward.run("one.txt"), ward.copies)
+
+    head = ward.s3.head_object(Bucket=ward.copies.bucket, Key="2031/redacted/one.txt")
+    # Readers of the copy know this hash. One that depends on the note would let them test guesses.
+    assert head["Metadata"] == {
+        "comprehend-phi-sha256": sha256(REDACTED.encode()).hexdigest(),
+    }
+
+
+def test_finished_copies_on_s3_are_not_written_again(ward: Ward) -> None:
+    results = ward.run("a.txt", "b.txt", "c.txt")
+    write_copies(results.part(0, 2), ward.copies)
+    before = ward.s3.head_object(Bucket=ward.copies.bucket, Key="2031/redacted/a.txt")
+
+    report = write_copies(results, ward.copies)
+
+    assert (report.written, report.already_written, report.failures) == (1, 2, ())
+    after = ward.s3.head_object(Bucket=ward.copies.bucket, Key="2031/redacted/a.txt")
+    assert after["LastModified"] == before["LastModified"]
+    assert len(ward.objects()) == 3
+
+
+def test_a_run_that_finds_copies_asks_for_the_next_ones_instead_of_sending_them(
+    ward: Ward,
+) -> None:
+    results = ward.run(*(f"{number:02}.txt" for number in range(40)))
+    write_copies(results, ward.copies)
+    ward.requests.requests.clear()
+
+    assert write_copies(results, ward.copies).already_written == 40
+    # The first call of each thread cannot know that there are copies.
+    assert ward.requests.counts()["PutObject"] <= 10
+    assert ward.requests.counts()["HeadObject"] == 40
+
+
+def test_only_one_request_is_sent_for_a_new_copy(ward: Ward) -> None:
+    write_copies(ward.run("a.txt", "b.txt"), ward.copies)
+
+    counts = ward.requests.counts()
+    assert (counts["PutObject"], counts["HeadObject"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({}, "an object that is no copy is there"),
+        ({"comprehend-phi-sha256": "0" * 64}, "a copy with other content is there"),
+        (
+            {"comprehend-phi-sha256": sha256(REDACTED.encode()).hexdigest()},
+            "a copy with other content is there",
+        ),
+    ],
+)
+def test_other_objects_are_never_replaced(
+    metadata: dict[str, str], reason: str, ward: Ward
+) -> None:
+    key = "2031/redacted/a.txt"
+    ward.s3.put_object(Bucket=ward.copies.bucket, Key=key, Body=b"theirs", Metadata=metadata)
+
+    report = write_copies(ward.run("a.txt", "b.txt"), ward.copies)
+
+    assert failures(report)["notes/a.txt"].startswith(f"CopyError: {reason}")
+    assert ward.objects() == {key: b"theirs", "2031/redacted/b.txt": REDACTED.encode()}
+
+
+def test_an_object_that_appears_and_vanishes_is_a_failure(ward: Ward) -> None:
+    ward.requests.script("PutObject", refused("PreconditionFailed", 412))
+
+    report = write_copies(ward.run("a.txt"), ward.copies)
+
+    assert "written and deleted here meanwhile" in failures(report)["notes/a.txt"]
+    assert ward.objects() == {}
+
+
+def test_a_copy_that_vanished_since_the_last_run_is_written_again(ward: Ward) -> None:
+    results = ward.run("a.txt", "b.txt")
+    write_copies(results, ward.copies)
+    ward.s3.delete_object(Bucket=ward.copies.bucket, Key="2031/redacted/b.txt")
+
+    def in_turn(request: S3Request) -> None:
+        if request.operation == "GetObject" and request.key == "notes/b.txt":
+            while ward.requests.counts()["HeadObject"] == 0:
+                pass
+
+    ward.requests.rules.append(in_turn)
+    report = write_copies(results, ward.copies)
+
+    assert (report.written, report.already_written) == (1, 1)
+    assert len(ward.objects()) == 2
+
+
+def test_a_copy_whose_response_was_lost_counts_as_written(ward: Ward) -> None:
+    ward.requests.script("PutObject", LOST)
+
+    report = write_copies(ward.run("a.txt"), ward.copies)
+
+    assert (report.written, report.failures) == (1, ())
+
+
+def test_a_copy_that_s3_refuses_is_a_failure(ward: Ward) -> None:
+    key = "2031/redacted/a.txt"
+    ward.requests.script("PutObject", refused("AccessDenied", 403), key=key)
+
+    report = write_copies(ward.run("a.txt", "b.txt"), ward.copies)
+
+    [failure] = report.failures
+    assert isinstance(failure.error, UnwritableObjectError)
+    assert not leaks(str(failure.error))
+    assert ward.objects().keys() == {"2031/redacted/b.txt"}
+
+
+def test_a_bucket_that_does_not_exist_ends_the_run(ward: Ward) -> None:
+    with pytest.raises(MissingBucketError):
+        write_copies(ward.run("a.txt"), S3Location(f"gone-{uuid4().hex}"))
+
+
+def test_two_notes_with_one_key_are_a_failure(ward: Ward) -> None:
+    results = ward.run("a.txt", "b.txt", "c.txt")
+
+    report = write_copies(results, ward.copies, rename=lambda _: "same")
+
+    assert set(failures(report).values()) == {"CopyError: another note has the same path"}
+    assert (report.written, len(report.failures)) == (1, 2)
+
+
+@pytest.mark.parametrize(("size", "written"), [(1_010, 1), (1_011, 0)])
+def test_a_key_that_would_be_too_long_is_a_failure(size: int, written: int, ward: Ward) -> None:
+    name = "\u00e9" * (size // 2) + "e" * (size % 2)
+
+    report = write_copies(ward.run("a.txt"), ward.copies, rename=lambda _: name)
+
+    assert report.written == written
+    if not written:
+        reason = "CopyError: its key would have more than 1,024 bytes"
+        assert failures(report) == {"notes/a.txt": reason}
+
+
+def test_the_audit_file_can_be_on_s3(ward: Ward) -> None:
+    audit = S3Location(ward.copies.bucket, "audit/1.jsonl")
+
+    report = write_copies(ward.run("a.txt", "b.txt"), ward.copies, audit=audit)
+
+    content = ward.objects()["audit/1.jsonl"]
+    assert [json.loads(line)["copy"] for line in content.splitlines()] == ["a.txt", "b.txt"]
+    assert report.audit_sha256 == sha256(content).hexdigest()
+    assert not leaks(content.decode())
+
+
+def test_the_audit_file_on_s3_is_complete_or_absent(ward: Ward) -> None:
+    results = ward.run("a.txt", "b.txt")
+    ward.requests.script("GetObject", refused("ExpiredToken", 400), key="notes/b.txt")
+
+    with pytest.raises(ExpiredTokenException):
+        write_copies(results, ward.copies, audit=S3Location(ward.copies.bucket, "audit.jsonl"))
+    assert "audit.jsonl" not in ward.objects()
+
+
+@pytest.mark.parametrize("key", [None, "notes", "notes/", "notes/copies", "results", "results/x"])
+def test_copies_must_not_overlap_notes_or_results(key: str | None, ward: Ward) -> None:
+    results = ward.run("a.txt")
+    before = len(ward.requests.requests)
+
+    with pytest.raises(RequestValidationError, match="must not overlap") as caught:
+        write_copies(results, S3Location(ward.bucket, key))
+    assert caught.value.field == "destination"
+    assert ward.requests.counts()["PutObject"] == 0
+    assert len(ward.requests.requests) == before
+
+
+def test_a_job_over_a_bucket_leaves_no_room_for_copies_in_it(ward: Ward) -> None:
+    with pytest.warns(OverlappingLocationsWarning):
+        results = ward.run("a.txt", folder=None)
+
+    with pytest.raises(RequestValidationError, match="must not overlap"):
+        write_copies(results, S3Location(ward.bucket, "copies"))
+
+
+@pytest.mark.parametrize("key", ["notes-redacted", "copies"])
+def test_copies_may_be_beside_notes_and_results(key: str, ward: Ward) -> None:
+    assert write_copies(ward.run("a.txt"), S3Location(ward.bucket, key)).written == 1
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "reason"),
+    [
+        ("copies", "2031/redacted/audit.jsonl", "must be outside the destination"),
+        ("notes", "notes/audit.jsonl", "must be outside the destination"),
+        ("notes", "results/audit.jsonl", "must be outside the destination"),
+        ("copies", None, "must have the key of a file"),
+        ("copies", "audit/", "must have the key of a file"),
+    ],
+)
+def test_an_audit_file_on_s3_needs_a_place_of_its_own(
+    bucket: str, key: str | None, reason: str, ward: Ward
+) -> None:
+    audit = S3Location(ward.copies.bucket if bucket == "copies" else ward.bucket, key)
+
+    with pytest.raises(RequestValidationError, match=reason) as caught:
+        write_copies(ward.run("a.txt"), ward.copies, audit=audit)
+    assert caught.value.field == "audit"
+    assert ward.objects() == {}
+
+
+def test_copies_and_audit_file_may_be_in_different_places(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt")
+    audit = S3Location(ward.copies.bucket, "audit.jsonl")
+
+    local = write_copies(results, out, audit=audit)
+    remote = write_copies(results, ward.copies, audit=out.parent / "audit.jsonl")
+
+    assert local.audit_sha256 == remote.audit_sha256
+    assert ward.objects()["audit.jsonl"] == (out.parent / "audit.jsonl").read_bytes()
 
 
 # --- The audit file -------------------------------------------------------------------------------
@@ -616,6 +784,8 @@ def test_the_error_about_missing_results_can_be_pickled(ward: Ward, out: Path) -
         ({"min_score": 2}, "min_score"),
         ({"replacement": "{0}"}, "replacement"),
         ({"audit": b"audit"}, "audit"),
+        ({"kms_key": ""}, "kms_key"),
+        ({"kms_key": KEY}, "kms_key"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_is_written(

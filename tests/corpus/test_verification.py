@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comprehend_phi import RequestValidationError
-from comprehend_phi.corpus import verify_copies
+from comprehend_phi import RequestValidationError, S3Location, UnreadableObjectError
+from comprehend_phi.corpus import verify_copies, write_copies
 from comprehend_phi.corpus.audit import AuditFile, AuditLine
 
 from ..conftest import CANARY
+from ..s3_server import RESET, refused
+from .conftest import Ward
 
 COPIES = {"one.txt": b"1", "ward 3/two.txt": b"2", "ward 3/three.txt": b""}
 
@@ -150,3 +153,78 @@ def test_a_wrong_argument_is_refused(field: str, value: Any, audit: Path, copies
 
 def test_a_line_shows_no_path() -> None:
     assert CANARY not in repr(line_of(CANARY, b""))
+
+
+# --- S3 -------------------------------------------------------------------------------------------
+
+
+def audit_on_s3(ward: Ward) -> S3Location:
+    """Write the copies and the audit file to S3."""
+    bucket, folder = ward.copies.bucket, f"{ward.copies.key}/"
+    with BytesIO() as file:
+        lines = AuditFile(file)
+        for name, content in COPIES.items():
+            lines.add(line_of(name, content))
+            ward.s3.put_object(Bucket=bucket, Key=f"{folder}{name}", Body=content)
+        ward.s3.put_object(Bucket=bucket, Key="audit.jsonl", Body=file.getvalue())
+    return S3Location(bucket, "audit.jsonl")
+
+
+def test_copies_on_s3_are_verified(ward: Ward) -> None:
+    found = verify_copies(audit_on_s3(ward), ward.copies, client=ward.client)
+
+    assert found.is_empty
+    assert found.copies == 3
+    assert found.audit_sha256 == sha256(ward.objects()["audit.jsonl"]).hexdigest()
+
+
+def test_changed_missing_and_added_copies_on_s3_are_named(ward: Ward) -> None:
+    audit = audit_on_s3(ward)
+    bucket, folder = ward.copies.bucket, f"{ward.copies.key}/"
+    ward.s3.put_object(Bucket=bucket, Key=f"{folder}one.txt", Body=b"2")
+    ward.s3.delete_object(Bucket=bucket, Key=f"{folder}ward 3/two.txt")
+    for number in range(1_001):
+        ward.storage.write(bucket, f"{folder}x/{number}", b"")
+
+    found = verify_copies(audit, ward.copies, client=ward.client)
+
+    assert (found.changed, found.missing) == (("one.txt",), ("ward 3/two.txt",))
+    assert set(found.added) == {f"x/{number}" for number in range(1_001)}
+
+
+def test_an_audit_file_whose_first_attempt_failed_is_read_from_its_beginning(ward: Ward) -> None:
+    audit = audit_on_s3(ward)
+    ward.requests.script("GetObject", RESET, key="audit.jsonl")
+
+    assert verify_copies(audit, ward.copies, client=ward.client).is_empty
+
+
+def test_an_error_of_s3_is_raised(ward: Ward) -> None:
+    audit = audit_on_s3(ward)
+    ward.requests.script("GetObject", refused("AccessDenied", 403))
+
+    with pytest.raises(UnreadableObjectError):
+        verify_copies(audit, ward.copies, client=ward.client)
+
+
+@pytest.mark.parametrize("client", [None, CANARY])
+@pytest.mark.parametrize("field", ["audit", "destination"])
+def test_s3_needs_a_client(field: str, client: Any, audit: Path, copies: Path) -> None:
+    arguments: dict[str, Any] = {"audit": audit, "destination": copies}
+    arguments[field] = S3Location("bucket", "key")
+
+    with pytest.raises(RequestValidationError, match="because a location is on S3") as caught:
+        verify_copies(**arguments, client=client)
+    assert caught.value.field == "client"
+
+
+def test_what_was_written_is_verified(ward: Ward, tmp_path: Path) -> None:
+    results = ward.run("a.txt", "ward/b.txt")
+    audit = tmp_path / "audit.jsonl"
+    for destination in (ward.copies, tmp_path / "copies"):
+        report = write_copies(results, destination, audit=audit)
+
+        found = verify_copies(audit, destination, client=ward.client)
+
+        assert found.is_empty
+        assert (found.copies, found.audit_sha256) == (2, report.audit_sha256)

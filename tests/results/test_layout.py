@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from comprehend_phi._keys import folder_key
-from comprehend_phi._results.layout import Layout, find_folder
+from comprehend_phi._results.layout import Layout, find_folder, folder_of_outputs
 
 JOB_ID = "c0ffee00c0ffee00c0ffee00c0ffee00"
 NAME = f"123456789012-PHIDetection-{JOB_ID}"
@@ -184,3 +184,19 @@ def test_every_note_is_found_in_each_spelling_of_a_list(
     entry = spelling.format(key=key, path=path), document_spelling.format(key=document)
     assume(input_key not in {*entry, entry[0][1:]})  # otherwise the name is the file itself
     assert layout.pairs_of(*entry, only=False) == [(key, document)]
+
+
+@pytest.mark.parametrize(
+    ("output_key", "folder"),
+    [
+        ("results/123456789012-PHIDetection-0123/", "results/"),
+        ("a/b/123456789012-PHIDetection-0123", "a/b/"),
+        ("123456789012-PHIDetection-0123/", "123456789012-PHIDetection-0123/"),
+        ("results", "results/"),
+        ("", ""),
+    ],
+)
+def test_the_folder_of_outputs_is_the_one_around_the_folder_of_the_job(
+    output_key: str, folder: str
+) -> None:
+    assert folder_of_outputs(output_key) == folder

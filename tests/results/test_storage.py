@@ -688,6 +688,7 @@ def test_refused_credentials_stop_reading_at_once(
 class WaitsForBoth:
     """A storage in which the reads of two jobs end only when both have begun."""
 
+    calls: Any = None
     connections = 1
 
     def __init__(self) -> None:

@@ -763,6 +763,7 @@ output_keys = st.sampled_from(["", "out", "out/", "/", "/out", "/out/", "n"])
 class MemoryStorage:
     """A `Storage` with one bucket in memory for notes and results."""
 
+    calls: Any = None
     connections = 2
 
     def __init__(self, objects: dict[str, bytes]) -> None:
