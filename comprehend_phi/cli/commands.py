@@ -26,13 +26,14 @@ from ..models import (
 )
 from .checking import Preconditions, print_check
 from .corpus_commands import plan, run_plan
-from .delivery import Delivery, require_page
+from .delivery import Delivery, path_of_copy, require_page
 from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
 from .files import require_separate, require_writable
 from .group import Group
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
+    DESTINATION_OF_COPIES,
     FOLDER_OF_COPIES,
     REVIEW_PAGE,
     TABLE,
@@ -486,7 +487,10 @@ def print_results(
 
 @app.command(exit_codes=(ExitCode.PARTIAL,))
 @click.argument("job_id")
-@click.argument("folder", **FOLDER_OF_COPIES)
+@click.argument("destination", metavar="FOLDER", **DESTINATION_OF_COPIES)
+@click.option(
+    "--kms-key", metavar="KEY", help="The KMS key that encrypts the copies if FOLDER is on S3."
+)
 @click.option(
     "--min-score",
     type=float,
@@ -506,7 +510,8 @@ def print_results(
 @json_option
 def redact(
     job_id: str,
-    folder: Path,
+    destination: Path | S3Location,
+    kms_key: str | None,
     min_score: float,
     replacement: str,
     service: ServiceOptions,
@@ -514,16 +519,21 @@ def redact(
 ) -> int:
     """Write redacted copies of a job's notes.
 
-    FOLDER is a local folder. Each copy has the path in FOLDER that its note has below the job's
-    prefix.
+    FOLDER is a local folder or a URI such as s3://bucket/folder. Each copy has the path in FOLDER
+    that its note has below the job's prefix. Copies of an earlier run are replaced in a local
+    folder. On S3, nothing is replaced.
     """
-    require_writable("FOLDER", folder)
+    if isinstance(destination, Path):
+        require_writable("FOLDER", destination)
     with service.client() as client, reading(job_id, SAME_COMMAND):
         delivery = Delivery(client.results(job_id), as_json=as_json)
-        number = delivery.write_copies(folder, min_score=min_score, replacement=replacement)
+        number = delivery.write_copies(
+            destination, kms_key=kms_key, min_score=min_score, replacement=replacement
+        )
         delivery.print_unprocessed()
     if not as_json:
-        emit(f"{amount(number, 'redacted copy is', 'redacted copies are')} in {folder}")
+        copies = amount(number, "redacted copy is", "redacted copies are")
+        emit(f"{copies} in {path_of_copy(destination)}")
     return delivery.end()
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from .._redaction import redact
 from .._results.notes import notes_of
 from .._whole_file import replaceable
-from ..corpus.copies import each_copy
-from ..corpus.targets import LocalTarget
+from ..corpus.copies import checked_destination, each_copy
+from ..corpus.targets import LocalTarget, S3Target
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
-from ..models import JobStatus
+from ..models import JobStatus, S3Location
 from .exits import Exit, ExitCode
 from .files import require_writable, write_private
 from .output import amount, document_members, emit_json, inform, unprocessed_members
@@ -67,13 +67,25 @@ class Delivery:
         return number, counts
 
     def write_copies(
-        self, root: Path, *, min_score: float = 0.0, replacement: str = "[{type}]"
+        self,
+        destination: Path | S3Location,
+        *,
+        kms_key: str | None = None,
+        min_score: float = 0.0,
+        replacement: str = "[{type}]",
     ) -> int:
-        """Write redacted copies below `root`, and return how many were written."""
-        redact("", (), min_score=min_score, replacement=replacement)  # before the folder is created
+        """Write redacted copies to `destination`, and return how many there are."""
+        notes = notes_of(self._results)
+        checked_destination("redact", notes, destination, kms_key)
+        redact("", (), min_score=min_score, replacement=replacement)  # before a folder is created
+        target = (
+            LocalTarget(destination, private=False, replaces=True)
+            if isinstance(destination, Path)
+            else S3Target(notes.calls, destination, kms_key=kms_key, may_repeat=False)
+        )
         copies = each_copy(
-            notes_of(self._results),
-            LocalTarget(root, private=False, replaces=True),
+            notes,
+            target,
             min_score=min_score,
             replacement=replacement,
             rename=None,
@@ -86,7 +98,7 @@ class Delivery:
                     continue
                 number += 1
                 if self._as_json:
-                    path = str(root / copy.line.copy)
+                    path = path_of_copy(destination, copy.line.copy)
                     emit_json({"input_key": copy.input_key, "path": path})
         return number
 
@@ -174,6 +186,14 @@ class Delivery:
             inform(f"Failed: {key} ({reason.rstrip('.')})")
             if self._as_json:
                 emit_json({"failed": {"input_key": key, "reason": reason}})
+
+
+def path_of_copy(destination: Path | S3Location, name: str = "") -> str:
+    """Return the path or the URI of a copy, or without `name` that of all copies."""
+    if isinstance(destination, Path):
+        return str(destination / name)
+    uri = destination.uri
+    return f"{uri.removesuffix('/')}/{name}" if name else uri
 
 
 def require_page(argument: str, file: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..errors import RequestValidationError
-from ..models import InputDataConfig, JobStatus, OutputDataConfig
+from ..models import InputDataConfig, JobStatus, OutputDataConfig, S3Location
 from .checking import Preconditions, us_dollars
 from .exits import Exit, ExitCode
 from .files import local_path
@@ -130,6 +131,20 @@ FOLDER_OF_COPIES = _local(
     "must be a local folder: copies are written only to this machine (write ./ before a name with"
     " a colon)",
 )
+
+
+def _local_or_s3(text: str) -> Path | S3Location:
+    return S3Location.from_uri(text) if text.startswith("s3://") else local_path(text)
+
+
+DESTINATION_OF_COPIES: dict[str, Any] = {
+    **FOLDER_OF_COPIES,
+    "callback": checked(
+        _local_or_s3,
+        "must be a local folder or a URI such as s3://bucket/folder (write ./ before a local name"
+        " with a colon)",
+    ),
+}
 REVIEW_PAGE = _local(
     "file",
     "must be a local file: the page is written only to this machine (write ./ before a name with"

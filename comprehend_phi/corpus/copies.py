@@ -86,22 +86,24 @@ def write_copies(
     """
     check_argument("write_copies", "results", _RESULTS, results)
     check_argument("write_copies", "rename", CALLABLE, rename, optional=True)
-    check_argument("write_copies", "kms_key", KMS_KEY, kms_key, optional=True)
     # Check these arguments before anything is written.
     redact("", (), min_score=min_score, replacement=replacement)
     notes = notes_of(results)
-    destination = checked_destination("write_copies", notes, destination)
+    destination = checked_destination("write_copies", notes, destination, kms_key)
     if audit is not None:
         audit = _checked_audit(notes, destination, audit)
-    if kms_key is not None and not isinstance(destination, S3Location):
-        raise _wrong("kms_key", KMS_KEY.name, "must be None because the destination is a folder")
     tally = _Tally()
     incomplete: IncompleteResultsError | None = None
     with ExitStack() as stack:
         audit_file = None
         if audit is not None:
             audit_file = AuditFile(stack.enter_context(_new_file(audit, notes.calls, kms_key)))
-        target = open_target(notes, destination, kms_key=kms_key, may_repeat=rename is not None)
+        target: Target
+        if isinstance(destination, S3Location):
+            renames = rename is not None
+            target = S3Target(notes.calls, destination, kms_key=kms_key, may_repeat=renames)
+        else:
+            target = LocalTarget(destination)
         copies = each_copy(
             notes,
             target,
@@ -148,30 +150,34 @@ def write_copies(
     )
 
 
-def checked_destination(owner: str, notes: Notes, destination: Location) -> Path | S3Location:
+def checked_destination(
+    owner: str, notes: Notes, destination: Location, kms_key: str | None
+) -> Path | S3Location:
     """Return the destination.
 
     Raises:
-        RequestValidationError: it is no location, or overlaps the notes or the results.
+        RequestValidationError: it is no location, or overlaps the notes or the results. Or there is
+            a KMS key for a folder on this machine, or the key breaks the rules.
     """
+    check_argument(owner, "kms_key", KMS_KEY, kms_key, optional=True)
     if not isinstance(destination, S3Location):
-        return local_path(owner, "destination", destination)
+        path = local_path(owner, "destination", destination)
+        if kms_key is None:
+            return path
+        reason = "must be left out for a folder on this machine"
+        raise RequestValidationError(
+            owner=owner, field="kms_key", shape=KMS_KEY.name, reason=reason
+        )
     folder = folder_key(destination.key)
     for bucket, key in notes.locations:
         if bucket == destination.bucket and (folder.startswith(key) or key.startswith(folder)):
-            raise _wrong(
-                "destination", "S3Location", "must not overlap the location of notes or results"
+            raise RequestValidationError(
+                owner=owner,
+                field="destination",
+                shape="S3Location",
+                reason="must not overlap the location of the notes or of the results",
             )
     return destination
-
-
-def open_target(
-    notes: Notes, destination: Path | S3Location, *, kms_key: str | None, may_repeat: bool
-) -> Target:
-    """Return what takes the copies. See `S3Target` for the last two arguments."""
-    if isinstance(destination, S3Location):
-        return S3Target(notes.calls, destination, kms_key=kms_key, may_repeat=may_repeat)
-    return LocalTarget(destination)
 
 
 def _checked_audit(
@@ -184,21 +190,21 @@ def _checked_audit(
             same_path(path, destination) or is_inside(path, destination)
         ):
             return path
-        raise _wrong("audit", "path", "must be outside the destination")
+        raise _wrong_audit("path", "must be outside the destination")
     if audit.key is None or audit.key.endswith("/"):
-        raise _wrong("audit", "S3Location", "must have the key of a file; this one is a folder")
+        raise _wrong_audit("S3Location", "must have the key of a file; this one is a folder")
     folders = [*notes.locations]
     if isinstance(destination, S3Location):
         folders.append((destination.bucket, folder_key(destination.key)))
     if any(bucket == audit.bucket and audit.key.startswith(key) for bucket, key in folders):
-        raise _wrong(
-            "audit", "S3Location", "must be outside the destination, the notes and the results"
+        raise _wrong_audit(
+            "S3Location", "must be outside the destination, the notes and the results"
         )
     return audit
 
 
-def _wrong(argument: str, shape: str, reason: str) -> RequestValidationError:
-    return RequestValidationError(owner="write_copies", field=argument, shape=shape, reason=reason)
+def _wrong_audit(shape: str, reason: str) -> RequestValidationError:
+    return RequestValidationError(owner="write_copies", field="audit", shape=shape, reason=reason)
 
 
 def _new_file(

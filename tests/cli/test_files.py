@@ -169,11 +169,12 @@ def test_a_uri_instead_of_a_folder_creates_nothing_and_starts_nothing(
     commands = (
         (*start, "--redact", uri),
         (*start, "--review", uri),
-        ("redact", job_id, uri),
+        ("redact", job_id, uri.replace("//", "")),
+        ("redact", job_id, "s3://"),
         ("review", job_id, uri),
     )
 
-    assert [run(*command, *endpoint).code for command in commands] == [2, 2, 2, 2]
+    assert [run(*command, *endpoint).code for command in commands] == [2, 2, 2, 2, 2]
     assert shell.server.service.job_ids == jobs
     assert set(shell.home.rglob("*")) == files
 

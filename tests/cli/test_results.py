@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from ..conftest import CANARY
+from ..conftest import KEY as KMS_KEY
 from .conftest import KEY, NOTE, REDACTED, Run, Shell
 
 
@@ -77,6 +78,60 @@ def test_redact_prints_a_line_per_copy_as_json(shell: Shell, job_id: str, tmp_pa
         {"input_key": "good/ward 3/two.txt", "path": str(tmp_path / "ward 3" / "two.txt")},
     ]
     assert (tmp_path / "one.txt").read_text("utf-8").startswith("Patient: <NAME>, ")
+
+
+def test_redact_writes_copies_to_s3(
+    shell: Shell, run: Run, endpoint: tuple[str, str], job_id: str
+) -> None:
+    uri = f"s3://{shell.bucket}/redacted"
+    for _ in range(2):
+        done = run("redact", job_id, uri, "--kms-key", KMS_KEY, *endpoint)
+        assert (done.code, done.err) == (0, "")
+        assert done.out == f"2 redacted copies are in {uri}\n"
+    again = run("redact", job_id, f"{uri}/", "--json", *endpoint)
+
+    assert again.lines == [
+        {"input_key": f"good/{name}", "path": f"{uri}/{name}"}
+        for name in ("one.txt", "ward 3/two.txt")
+    ]
+    for name in ("one.txt", "ward 3/two.txt"):
+        found = shell.s3.get_object(Bucket=shell.bucket, Key=f"redacted/{name}")
+        assert found["Body"].read() == REDACTED.encode()
+        assert found["SSEKMSKeyId"] == KMS_KEY
+
+
+def test_redact_never_replaces_an_object(
+    shell: Shell, run: Run, endpoint: tuple[str, str], job_id: str
+) -> None:
+    shell.put("theirs/one.txt", "theirs")
+
+    done = run("redact", job_id, f"s3://{shell.bucket}/theirs", *endpoint)
+
+    assert (done.code, done.out) == (1, f"1 redacted copy is in s3://{shell.bucket}/theirs\n")
+    assert done.failed["good/one.txt"].startswith("CopyError: an object that is no copy is there")
+    found = shell.s3.get_object(Bucket=shell.bucket, Key="theirs/one.txt")
+    assert found["Body"].read() == b"theirs"
+
+
+def test_redact_writes_nothing_among_notes_or_results(
+    shell: Shell, run: Run, endpoint: tuple[str, str], job_id: str
+) -> None:
+    for key in ("good", "good/copies", "results"):
+        done = run("redact", job_id, f"s3://{shell.bucket}/{key}", *endpoint)
+        assert (done.code, done.out) == (2, "")
+        assert done.error == (
+            "FOLDER (S3Location) must not overlap the location of the notes or of the results"
+        )
+
+
+def test_redact_refuses_a_kms_key_for_a_local_folder(
+    run: Run, endpoint: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    done = run("redact", job_id, str(tmp_path / "copies"), "--kms-key", KMS_KEY, *endpoint)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error == "--kms-key (KMSKey) must be left out for a folder on this machine"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_redact_writes_the_copy_of_a_job_over_one_file(
