@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -37,13 +38,13 @@ _JSON_LINES = "application/jsonl"
 
 def write_copies(
     results: Results,
-    destination: Location,
+    destination: str | os.PathLike[str] | S3Location,
     *,
     min_score: float = 0.0,
     replacement: str | Callable[[Entity], str] = "[{type}]",
     rename: Callable[[str], str] | None = None,
     kms_key: str | None = None,
-    audit: Location | None = None,
+    audit: str | os.PathLike[str] | S3Location | None = None,
 ) -> CopiesReport:
     """Write a redacted copy of every note, and return what was written.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -51,7 +52,10 @@ class CopyDifferences:
 
 
 def verify_copies(
-    audit: Location, destination: Location, *, client: PHIClient | None = None
+    audit: str | os.PathLike[str] | S3Location,
+    destination: str | os.PathLike[str] | S3Location,
+    *,
+    client: PHIClient | None = None,
 ) -> CopyDifferences:
     """Compare every copy with the audit file, byte by byte through its SHA-256.
 

@@ -51,6 +51,7 @@ def service() -> Iterator[LocalService]:
         s3: Any = boto3.client("s3")
         s3.create_bucket(Bucket="hospital-notes")
         s3.create_bucket(Bucket="phi-results")
+        s3.create_bucket(Bucket="redacted-notes")
         s3.put_object(Bucket="hospital-notes", Key="2031/02/a note.txt", Body=NOTE)
         s3.put_object(Bucket="hospital-notes", Key="2031/02/no text.txt", Body=b"\xff")
         yield service
