@@ -97,7 +97,7 @@ class Folder:
         return path
 
     def _write(self, path: str, content: bytes) -> bool:
-        if self._keeps(path, content):
+        if not self._replaces and self._keeps(path, content):
             return False
         part = f"{path[: path.rindex(os.sep)]}{os.sep}{temporary_name()}"
         try:
@@ -119,13 +119,17 @@ class Folder:
         """Write a new file, and return what identifies it."""
         # A new file, because an existing one would keep its permissions.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._file_mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        try:
+            # A file object would make more system calls.
+            rest = content
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
             if not self._replaces:
                 # A power failure could leave an empty file, which the next run would not replace.
-                file.flush()
                 os.fsync(descriptor)
             return _identity(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
 
     def _keeps(self, path: str, content: bytes) -> bool:
         """Return whether the file is there already and stays.

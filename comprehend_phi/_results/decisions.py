@@ -9,11 +9,10 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Any, ClassVar, Self, cast
 
 import msgspec
@@ -21,6 +20,7 @@ from attrs import field, frozen
 from msgspec.structs import asdict, replace
 
 from .._entities import Entity
+from .._redaction import overlapping
 from .._shapes import (
     BOOL,
     TEXT,
@@ -32,6 +32,7 @@ from .._shapes import (
     match_problem,
 )
 from .._structs import PrivateStruct
+from .._whole_file import whole_file
 from ..errors import RedactionError, RequestValidationError
 from .documents import Document
 
@@ -83,8 +84,8 @@ class DocumentDecisions(PrivateStruct, frozen=True, kw_only=True, forbid_unknown
         sha256: the SHA-256 of the note, in UTF-8, as 64 hexadecimal digits in lower case. Not in
             the repr, because anyone can find a short note by hashing guesses.
         reviewed: whether a reviewer has marked the note as reviewed.
-        rejected: the ids of the entities that must not be redacted. If the reviewer rejects a mark,
-            the page lists all its entities.
+        rejected: the ids of the entities that must not be redacted. Entities that overlap share one
+            mark, so all of them are rejected, or none.
         added: the marks that must be redacted, too.
     """
 
@@ -198,23 +199,16 @@ class Decisions:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the decisions to a file that only its owner can read.
 
-        An existing file is replaced when the new one is complete. The file contains keys, which may
-        name people, and hashes, which reveal a short note to anyone who guesses its text.
+        A regular file that is there is replaced when the new one is complete. The file contains
+        keys, which may name people, and hashes, which reveal a short note to anyone who guesses its
+        text.
 
         Raises:
             OSError: the file cannot be written. An existing file stays as it was.
         """
         target = _path(f"{type(self).__name__}.save", path)
-        part = target.with_name(f".comprehend-phi-{token_hex(8)}")
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(_File(1, self.documents)))
-                file.flush()
-                os.fsync(descriptor)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(target, mode=0o600, sync=True) as file:
+            file.write(msgspec.json.encode(_File(1, self.documents)))
 
     def apply(self, document: Document, text: str, *, require_reviewed: bool = False) -> Document:
         """Return the document without the rejected entities and with the added marks.
@@ -228,9 +222,10 @@ class Decisions:
             require_reviewed: whether to refuse a note that is not marked as reviewed.
 
         Raises:
-            DecisionsError: the text is not the one that was reviewed, the document does not have a
-                rejected entity, or an added mark ends after the end of the text. Or the note is not
-                marked as reviewed, although `require_reviewed` is true.
+            DecisionsError: the text is not the one that was reviewed. Or the document lacks a
+                rejected entity, or only some of the entities that overlap are rejected. Or an added
+                mark ends after the end of the text. Or the note is not marked as reviewed, although
+                `require_reviewed` is true.
             RequestValidationError: an argument has the wrong type.
         """
         check_argument("Decisions.apply", "document", _DOCUMENT, document)
@@ -254,13 +249,20 @@ def _apply(decided: DocumentDecisions, entities: Sequence[Entity], text: str) ->
                 f"The decisions reject entity {rejected}, but the document has {ids[rejected]}"
                 " entities with this id. Use the decisions for the results that were reviewed."
             )
+    left_out = frozenset(decided.rejected)
+    for group in overlapping(entities):
+        in_one_mark = {entity.id for entity in group}
+        if 0 < len(in_one_mark & left_out) < len(in_one_mark):
+            raise DecisionsError(
+                f"The decisions reject only some of the entities {sorted(in_one_mark)}, which"
+                " overlap and share one mark. Reject all of them or none."
+            )
     for mark in decided.added:
         if mark.end_offset > len(text):
             raise DecisionsError(
                 f"The added mark at offsets {mark.begin_offset} to {mark.end_offset} ends after the"
                 f" end of the text, which has {len(text)} code points. Review the note again."
             )
-    left_out = frozenset(decided.rejected)
     kept = (entity for entity in entities if entity.id not in left_out)
     added = (
         Entity(
@@ -275,6 +277,32 @@ def _apply(decided: DocumentDecisions, entities: Sequence[Entity], text: str) ->
     return (*kept, *added)
 
 
+# Returns a document as a reviewer decided.
+Decide = Callable[[Document, str], Document]
+
+
+def decide_with(owner: str, decisions: Any, *, require_reviewed: Any) -> Decide | None:
+    """Return the function that applies `decisions`, or None if there are none.
+
+    Raises:
+        RequestValidationError: an argument has the wrong type, or `require_reviewed` is true
+            without decisions.
+    """
+    check_argument(owner, "decisions", _DECISIONS, decisions, optional=True)
+    check_argument(owner, "require_reviewed", BOOL, require_reviewed)
+    if decisions is not None:
+        return partial(decisions.apply, require_reviewed=require_reviewed)
+    if require_reviewed:
+        raise RequestValidationError(
+            owner=owner,
+            field="require_reviewed",
+            shape=BOOL.name,
+            reason="needs decisions, which say what was reviewed",
+        )
+    return None
+
+
+_DECISIONS = InstanceShape(Decisions, "Decisions.load reads the file of the review page")
 _DOCUMENT = InstanceShape(Document)
 _TEXT = InstanceShape(str, "decode bytes as UTF-8")
 

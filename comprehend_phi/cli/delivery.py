@@ -88,6 +88,7 @@ class Delivery:
             target,
             min_score=min_score,
             replacement=replacement,
+            decide=None,
             rename=None,
             on_failure=lambda key, error: self._name({key: f"{type(error).__name__}: {error}"}),
         )

@@ -16,6 +16,7 @@ from attrs import field, frozen
 from .._folders import is_inside, same_path
 from .._keys import folder_key, path_of_note
 from .._redaction import redact, usable_score
+from .._results.decisions import Decide, Decisions, decide_with
 from .._results.notes import Notes, Results, notes_of
 from .._shapes import CALLABLE, KMS_KEY, InstanceShape, StringShape, check_argument
 from .._whole_file import whole_file
@@ -42,6 +43,8 @@ def write_copies(
     *,
     min_score: float = 0.0,
     replacement: str | Callable[[Entity], str] = "[{type}]",
+    decisions: Decisions | None = None,
+    require_reviewed: bool = False,
     rename: Callable[[str], str] | None = None,
     kms_key: str | None = None,
     audit: str | os.PathLike[str] | S3Location | None = None,
@@ -67,6 +70,10 @@ def write_copies(
             must not overlap the locations of the notes and of the results.
         min_score: as for `redact`.
         replacement: as for `redact`.
+        decisions: a reviewer's decisions. Rejected entities stay readable, and added marks are
+            always redacted. A note that its decisions do not fit is a failure.
+        require_reviewed: whether a note that is not marked as reviewed is a failure, also if there
+            are no decisions about it.
         rename: takes the path of a note and returns that of its copy. Called from several threads.
             It must always return the same path for the same note, and different paths for different
             notes.
@@ -89,6 +96,7 @@ def write_copies(
     check_argument("write_copies", "rename", CALLABLE, rename, optional=True)
     # Check these arguments before anything is written.
     redact("", (), min_score=min_score, replacement=replacement)
+    decide = decide_with("write_copies", decisions, require_reviewed=require_reviewed)
     notes = notes_of(results)
     destination = checked_destination("write_copies", notes, destination, kms_key)
     if audit is not None:
@@ -110,6 +118,7 @@ def write_copies(
             target,
             min_score=min_score,
             replacement=replacement,
+            decide=decide,
             rename=rename,
             on_failure=tally.add_failure,
         )
@@ -242,6 +251,7 @@ def each_copy(
     *,
     min_score: float,
     replacement: str | Callable[[Entity], str],
+    decide: Decide | None,
     rename: Callable[[str], str] | None,
     on_failure: Callable[[str, ComprehendPHIError], object],
 ) -> Generator[Copy, None, None]:
@@ -252,6 +262,7 @@ def each_copy(
         target: takes the copies.
         min_score: see `write_copies`.
         replacement: see `write_copies`.
+        decide: returns the documents as a reviewer decided.
         rename: see `write_copies`.
         on_failure: takes the input key of each note that has no copy, and the reason.
 
@@ -266,6 +277,8 @@ def each_copy(
         # A folder marker, such as the S3 console creates.
         if key.endswith("/") and not text:
             return Copy(key, None, False, document.model_version)
+        if decide is not None:
+            document = decide(document, text)
         redacted = redact(text, document.entities, min_score=min_score, replacement=replacement)
         try:
             name = path_of_note(key, notes.input_key)

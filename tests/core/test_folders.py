@@ -138,10 +138,10 @@ def test_a_name_that_the_file_system_refuses_is_refused(
 
 def test_a_file_with_the_same_content_counts_as_written(folder: Folder, root: Path) -> None:
     (root / "one.txt").write_bytes(b"same")
-    before = (root / "one.txt").stat()
+    before = (root / "one.txt").stat().st_ino
 
     assert not folder.write("one.txt", b"same")
-    assert (root / "one.txt").stat() == before
+    assert (root / "one.txt").stat().st_ino == before
 
 
 @pytest.mark.parametrize("content", [b"", b"other", b"longer than before"])

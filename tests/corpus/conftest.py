@@ -142,7 +142,7 @@ def ward_services(serving: Serving) -> Iterator[tuple[LocalServer, S3Server, PHI
         clients: list[Any] = [
             session.client("s3", endpoint_url=each, config=config) for each in (requests.url, url)
         ]
-        options = {"session": session, "endpoint_url": url, "clock": clock}
+        options: dict[str, Any] = {"session": session, "endpoint_url": url, "clock": clock}
         client = stack.enter_context(PHIClient(s3_client=clients[0], **options))
         yield server, requests, client, clients[1]
         for each in clients:

@@ -38,6 +38,7 @@ from comprehend_phi.corpus import (
     SafeHarborIdentifier,
     write_copies,
 )
+from comprehend_phi.review import AddedMark, Decisions, DecisionsError, DocumentDecisions
 
 from ..conftest import CANARY, KEY
 from ..s3_server import LOST, S3Request, refused
@@ -145,12 +146,12 @@ def test_finished_copies_are_not_written_again(ward: Ward, out: Path) -> None:
     results = ward.run("one.txt", "two.txt")
     write_copies(results, out)
     (out / "two.txt").unlink()
-    before = (out / "one.txt").stat()
+    before = (out / "one.txt").stat().st_ino
 
     report = write_copies(results, out)
 
     assert (report.written, report.already_written) == (1, 1)
-    assert (out / "one.txt").stat() == before
+    assert (out / "one.txt").stat().st_ino == before
     assert report.redacted_counts == {"NAME": 2, "DATE": 2, "PHONE_OR_FAX": 2}
 
 
@@ -340,6 +341,54 @@ def test_unprocessed_files_are_counted(ward: Ward, out: Path) -> None:
     ward.put("scan.txt", b"\xff")
 
     assert write_copies(ward.run("a.txt"), out).unprocessed == 1
+
+
+# --- A reviewer's decisions -----------------------------------------------------------------------
+
+
+def decisions_about(*keys: str, **fields: Any) -> Decisions:
+    members: dict[str, Any] = {
+        "sha256": sha256(NOTE.encode()).hexdigest(),
+        "reviewed": True,
+        "rejected": (),
+        "added": (),
+        **fields,
+    }
+    return Decisions(tuple(DocumentDecisions(input_key=key, **members) for key in keys))
+
+
+def test_copies_follow_the_decisions_of_a_reviewer(ward: Ward, out: Path) -> None:
+    added = AddedMark(begin_offset=0, end_offset=7, type="OTHER")
+    decisions = decisions_about("notes/a.txt", rejected=(1,), added=(added,))
+
+    report = write_copies(ward.run("a.txt", "b.txt"), out, min_score=0.9, decisions=decisions)
+
+    assert copies_in(out) == {
+        "a.txt": REDACTED.replace("Patient", "[OTHER]").replace("[DATE]", "2031-02-03"),
+        "b.txt": REDACTED,
+    }
+    assert report.redacted_counts == {"OTHER": 1, "NAME": 2, "DATE": 1, "PHONE_OR_FAX": 2}
+
+
+def test_a_note_that_its_decisions_do_not_fit_is_a_failure(ward: Ward, out: Path) -> None:
+    decisions = decisions_about("notes/a.txt", sha256="0" * 64)
+
+    report = write_copies(ward.run("a.txt", "b.txt"), out, decisions=decisions)
+
+    [failure] = report.failures
+    assert (failure.input_key, type(failure.error)) == ("notes/a.txt", DecisionsError)
+    assert not leaks(str(failure.error))
+    assert copies_in(out) == {"b.txt": REDACTED}
+
+
+def test_a_note_that_is_not_reviewed_is_a_failure_on_request(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt", "b.txt")
+    decisions = decisions_about("notes/a.txt")
+
+    report = write_copies(results, out, decisions=decisions, require_reviewed=True)
+
+    assert failures(report).keys() == {"notes/b.txt"}
+    assert copies_in(out) == {"a.txt": REDACTED}
 
 
 # --- Copies on S3 ---------------------------------------------------------------------------------
@@ -784,6 +833,8 @@ def test_the_error_about_missing_results_can_be_pickled(ward: Ward, out: Path) -
         ({"min_score": 2}, "min_score"),
         ({"replacement": "{0}"}, "replacement"),
         ({"audit": b"audit"}, "audit"),
+        ({"decisions": CANARY}, "decisions"),
+        ({"require_reviewed": True}, "require_reviewed"),
         ({"kms_key": ""}, "kms_key"),
         ({"kms_key": KEY}, "kms_key"),
     ],
