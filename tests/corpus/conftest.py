@@ -87,6 +87,7 @@ class Ward:
         self.client = client
         self.s3 = s3
         self.storage = server.storage
+        self.url = server.endpoint_url
         for bucket in (self.bucket, self.copies.bucket):
             s3.create_bucket(Bucket=bucket)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +39,7 @@ from comprehend_phi.corpus import (
     CopyError,
     IncompleteCopiesError,
     SafeHarborIdentifier,
+    verify_copies,
     write_copies,
 )
 from comprehend_phi.review import AddedMark, Decisions, DecisionsError, DocumentDecisions
@@ -866,3 +870,54 @@ def test_a_folder_that_cannot_be_created_is_an_os_error(ward: Ward, out: Path) -
     with pytest.raises(FileExistsError):
         write_copies(ward.run("a.txt"), out)
     assert list(out.parent.iterdir()) == [out]
+
+
+# --- A program that is killed ---------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+
+import boto3
+
+from comprehend_phi import PHIClient
+from comprehend_phi.corpus import write_copies
+
+url, job_id, folder = sys.argv[1:]
+session = boto3.Session("testing", "testing", region_name="us-east-1")
+s3 = session.client("s3", endpoint_url=url)
+seen = 0
+
+def rename(name):
+    global seen
+    seen += 1
+    if seen == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+with PHIClient(session=session, endpoint_url=url, s3_client=s3) as client:
+    results = client.results(job_id)
+    write_copies(results, folder + "/copies", rename=rename, audit=folder + "/audit.jsonl")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_program_that_was_killed_leaves_only_whole_copies_and_is_continued(
+    ward: Ward, out: Path
+) -> None:
+    names = [f"{number:02}.txt" for number in range(40)]
+    results = ward.run(*names)
+    program = [sys.executable, "-c", KILLED, ward.url, results.job.job_id, str(out.parent)]
+    killed = subprocess.run(program, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+
+    parts = {path.name for path in out.iterdir() if path.name.startswith(".comprehend-phi-")}
+    copies = {name: text for name, text in copies_in(out).items() if name not in parts}
+    assert set(copies.values()) == {REDACTED}
+    assert not (out.parent / "audit.jsonl").exists()
+
+    report = write_copies(results, out, audit=out.parent / "audit.jsonl")
+
+    assert report.already_written == len(copies)
+    assert report.written == len(names) - len(copies)
+    found = verify_copies(out.parent / "audit.jsonl", out)
+    assert (found.changed, found.missing, set(found.added)) == ((), (), parts)
