@@ -153,7 +153,17 @@ def test_programs_that_tests_start_import_the_package_that_is_tested(tmp_path: P
     assert printed.strip() == comprehend_phi.__file__
 
 
-HEAVY = {"boto3", "botocore", "tenacity", "msgspec", "moto", "asyncio", "flask", "obstore"}
+HEAVY = {
+    "boto3",
+    "botocore",
+    "tenacity",
+    "msgspec",
+    "moto",
+    "asyncio",
+    "flask",
+    "obstore",
+    "pyarrow",
+}
 LOADED = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
 
 

@@ -213,6 +213,42 @@ def test_all_rows_that_were_read_come_before_the_error(
     assert caught.value.failed.keys() == {f"notes/{name}.txt"}
 
 
+# Untyped: some of their types are only partly known.
+polars: Any = importlib.import_module("polars")
+duckdb: Any = importlib.import_module("duckdb")
+
+
+def by_polars(reader: Any) -> list[str]:
+    return sorted(polars.DataFrame(reader)["input_key"].to_list())
+
+
+def by_duckdb(reader: Any) -> list[str]:
+    found = duckdb.connect().from_arrow(reader).query("t", "SELECT input_key FROM t ORDER BY 1")
+    return [key for (key,) in found.fetchall()]
+
+
+each_library = pytest.mark.parametrize("read", [by_polars, by_duckdb])
+
+
+@each_library
+def test_other_libraries_read_the_stream(read: Callable[[Any], list[str]]) -> None:
+    documents = [document("a"), document("b", 2)]
+
+    assert read(entity_batches(documents, batch_rows=1)) == ["a", "b", "b"]
+
+
+@each_library
+def test_other_libraries_fail_if_the_results_are_incomplete(
+    complete: JobResults, lose: Callable[[str], None], read: Callable[[Any], list[str]]
+) -> None:
+    lose("b")
+
+    with pytest.raises(Exception, match="could not be delivered") as caught:
+        read(entity_batches(complete, include_text=True))
+
+    assert not [word for word in (*CANARY.split(), "555-0142") if word in str(caught.value)]
+
+
 # --- Wrong arguments ------------------------------------------------------------------------------
 
 
