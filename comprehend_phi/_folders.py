@@ -197,6 +197,10 @@ def _identity(status: os.stat_result) -> int:
 
 
 def _check_file_name(part: str) -> None:
-    # On Windows, a part may contain a drive or backslashes.
-    if part in ("", ".", "..") or "\0" in part or Path(part).name != part:
+    if (
+        part in ("", ".", "..")
+        or "\0" in part
+        # On Windows, a part may contain a drive or backslashes.
+        or (os.name == "nt" and Path(part).name != part)
+    ):
         raise NotWrittenError("it has no path inside the folder")

@@ -90,16 +90,17 @@ class Delivery:
             replacement=replacement,
             decide=None,
             rename=None,
+            audited=False,
             on_failure=lambda key, error: self._name({key: f"{type(error).__name__}: {error}"}),
         )
         number = 0
         with closing(self._deliver(copies)) as delivered:
             for copy in delivered:
-                if copy.line is None:
+                if copy.name is None:
                     continue
                 number += 1
                 if self._as_json:
-                    path = path_of_copy(destination, copy.line.copy)
+                    path = path_of_copy(destination, copy.name)
                     emit_json({"input_key": copy.input_key, "path": path})
         return number
 

@@ -120,6 +120,7 @@ def write_copies(
             replacement=replacement,
             decide=decide,
             rename=rename,
+            audited=audit is not None,
             on_failure=tally.add_failure,
         )
         stack.enter_context(closing(copies))
@@ -234,15 +235,22 @@ class Copy:
 
     Attributes:
         input_key: the key of the note. Not in the repr.
-        line: its line in the audit file. None for a folder marker, which needs no copy.
+        name: the path of the copy below the destination. None for a folder marker, which needs no
+            copy. Not in the repr.
         is_new: whether the copy was written now.
         model_version: the version of the service's model.
+        redacted: the number of redacted entities by type.
+        readable: the number of entities by type that were left readable.
+        line: the line for the audit file, if there is one.
     """
 
     input_key: str = field(repr=False)
-    line: AuditLine | None
+    name: str | None = field(repr=False)
     is_new: bool
     model_version: str | None
+    redacted: Counter[str]
+    readable: Counter[str]
+    line: AuditLine | None
 
 
 def each_copy(
@@ -253,6 +261,7 @@ def each_copy(
     replacement: str | Callable[[Entity], str],
     decide: Decide | None,
     rename: Callable[[str], str] | None,
+    audited: bool,
     on_failure: Callable[[str, ComprehendPHIError], object],
 ) -> Generator[Copy, None, None]:
     """Write the copies, many at a time, and yield them in the order of the results.
@@ -264,6 +273,7 @@ def each_copy(
         replacement: see `write_copies`.
         decide: returns the documents as a reviewer decided.
         rename: see `write_copies`.
+        audited: whether copies need a line for the audit file.
         on_failure: takes the input key of each note that has no copy, and the reason.
 
     Raises:
@@ -276,7 +286,7 @@ def each_copy(
         key = document.input_key
         # A folder marker, such as the S3 console creates.
         if key.endswith("/") and not text:
-            return Copy(key, None, False, document.model_version)
+            return Copy(key, None, False, document.model_version, Counter(), Counter(), None)
         if decide is not None:
             document = decide(document, text)
         redacted = redact(text, document.entities, min_score=min_score, replacement=replacement)
@@ -291,17 +301,19 @@ def each_copy(
         marked, readable = Counter[str](), Counter[str]()
         for entity in document.entities:
             (marked if usable_score(entity) >= min_score else readable)[entity.type] += 1
-        line = AuditLine(
-            copy=name,
-            copy_sha256=sha256(content).hexdigest(),
-            copy_bytes=len(content),
-            key_sha256=sha256(key.encode()).hexdigest(),
-            # The note was decoded strictly, so encoding it again gives its bytes.
-            note_sha256=sha256(text.encode()).hexdigest(),
-            redacted=marked,
-            readable=readable,
-        )
-        return Copy(key, line, is_new, document.model_version)
+        line = None
+        if audited:
+            line = AuditLine(
+                copy=name,
+                copy_sha256=sha256(content).hexdigest(),
+                copy_bytes=len(content),
+                key_sha256=sha256(key.encode()).hexdigest(),
+                # The note was decoded strictly, so encoding it again gives its bytes.
+                note_sha256=sha256(text.encode()).hexdigest(),
+                redacted=marked,
+                readable=readable,
+            )
+        return Copy(key, name, is_new, document.model_version, marked, readable, line)
 
     with closing(notes.each(write, on_failure)) as outcomes:
         for outcome in outcomes:
@@ -324,13 +336,13 @@ class _Tally:
     def add(self, copy: Copy) -> None:
         if copy.model_version is not None:
             self.model_versions.add(copy.model_version)
-        if copy.line is None:
+        if copy.name is None:
             self.folder_markers += 1
             return
         self.written += copy.is_new
         self.already_written += not copy.is_new
-        self.redacted.update(copy.line.redacted)
-        self.readable.update(copy.line.readable)
+        self.redacted.update(copy.redacted)
+        self.readable.update(copy.readable)
 
     def add_failure(self, input_key: str, error: ComprehendPHIError) -> None:
         # The traceback keeps the variables of all its functions, such as the note.
