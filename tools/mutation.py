@@ -79,6 +79,7 @@ TESTS = {
     "corpus/split": "corpus/test_split",
     "corpus/report": "corpus/test_check",
     "corpus/relisting": "corpus/test_staging",
+    "corpus/run_results": "corpus/test_run_results",
     "corpus/staging": "corpus/test_staging",
     "corpus/steps": "corpus/test_check corpus/test_problems",
     "corpus/targets": "corpus/test_copies corpus/test_verification",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from .._keys import folder_key
 from ..errors import (
@@ -29,6 +29,41 @@ _Read = TypeVar("_Read")
 _SUCCESSFUL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
+class NoteSource(Protocol):
+    """Where the notes of a job are, if the job read copies of them. Threads may share it.
+
+    Attributes:
+        bucket: the bucket of the notes.
+        missing: why a note cannot be read if its object does not exist.
+    """
+
+    bucket: str
+    missing: str
+
+    def key_of(self, input_key: str) -> str:
+        """Return the key of the note, for a key that the job read."""
+        ...
+
+    def location_of(self, key: str) -> tuple[str, str]:
+        """Return the bucket and the key from which to read a note."""
+        ...
+
+
+class _InputFolder:
+    """The notes that the job itself read."""
+
+    missing = "the note no longer exists"
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket: str = bucket
+
+    def key_of(self, input_key: str) -> str:
+        return input_key
+
+    def location_of(self, key: str) -> tuple[str, str]:
+        return self.bucket, key
+
+
 class Listing:
     """The manifest of one job and the lists that it names. Each is read when it is first needed.
 
@@ -43,11 +78,19 @@ class Listing:
         is_described: whether the properties come from the service. If not, the time of the
             submission is unknown.
         storage: reads the files. Its log records contain the job's id.
-        input_bucket, input_key: the location of the notes.
+        notes: where the notes are. The keys of files are the keys of these notes.
+        input_bucket, input_key: the location that the job read.
         output_bucket, output_key: the location of the results.
     """
 
-    def __init__(self, job: JobProperties, storage: Storage, *, is_described: bool = True) -> None:
+    def __init__(
+        self,
+        job: JobProperties,
+        storage: Storage,
+        *,
+        is_described: bool = True,
+        notes: NoteSource | None = None,
+    ) -> None:
         if not job.job_status.is_terminal:
             raise JobNotEndedError(
                 f"job {job.job_id} is {job.job_status} and has no results yet; wait until it"
@@ -64,6 +107,7 @@ class Listing:
         self.storage: JobStorage = JobStorage(storage, job.job_id)
         self.input_bucket: str = job.input_data_config.s3_bucket
         self.output_bucket: str = job.output_data_config.s3_bucket
+        self.notes: NoteSource = notes or _InputFolder(self.input_bucket)
         self.input_key: str = job.input_data_config.s3_key or ""
         self.output_key: str = job.output_data_config.s3_key or ""
         self._known_layout: Layout | None = None
@@ -166,7 +210,9 @@ class Listing:
         ]
         return tuple(
             UnprocessedFile(
-                input_key=self._layout.input_keys_of(entry.input, only=self._has_one_input)[0],
+                input_key=self.notes.key_of(
+                    self._layout.input_keys_of(entry.input, only=self._has_one_input)[0]
+                ),
                 error_code=entry.error_code,
                 error_message=entry.error_message,
             )
@@ -187,12 +233,13 @@ class Listing:
         only = self._has_one_input
         if input_name is None:  # there is no list, only the document
             key = output_name or ""
-            return File(self._layout.input_key_of(key, only=only), key)
+            return File(self.notes.key_of(self._layout.input_key_of(key, only=only)), key)
         pairs = self._layout.pairs_of(input_name, output_name, only=only)
         if len({output_key for _, output_key in pairs}) > 1:
             # The list allows several readings. The documents that exist decide.
             pairs = [pair for pair in pairs if pair[1] in self._keys] or pairs
-        return File(*pairs[0], size)
+        input_key, output_key = pairs[0]
+        return File(self.notes.key_of(input_key), output_key, size)
 
     def _pack(self, key: str) -> list[bytes]:
         """Read a list of processed files, and return its packed entries."""

@@ -39,7 +39,7 @@ class Reader:
         self._job = listing.job
         self._is_described = listing.is_described
         self._storage = listing.storage
-        self._input_bucket = listing.input_bucket
+        self._notes = listing.notes
         self._output_bucket = listing.output_bucket
 
     def document(self, file: File) -> Document:
@@ -89,15 +89,15 @@ class Reader:
             return call()
         except RedactionError as error:
             reason = str(error)
-        raise RedactionError(f"s3://{self._input_bucket}/{file.input_key}: {reason}")
+        raise RedactionError(f"s3://{self._notes.bucket}/{file.input_key}: {reason}")
 
     def _text(self, file: File, document_written: datetime | None) -> str:
-        bucket, key = self._input_bucket, file.input_key
+        key = file.input_key
         try:
-            note = self._storage.read(bucket, key)
+            note = self._storage.read(*self._notes.location_of(key))
             text = note.body.decode("utf-8")
         except MissingObjectError:
-            reason = "the note no longer exists"
+            reason = self._notes.missing
         except UnicodeDecodeError as error:
             reason = f"the note is not UTF-8 (byte {error.start})"
         else:
@@ -105,7 +105,9 @@ class Reader:
             if change is None:
                 return text
             reason = f"{change}. {_LEFT_OUT}"
-        raise SourceChangedError(reason, bucket=bucket, key=key, job_id=self._job.job_id)
+        raise SourceChangedError(
+            reason, bucket=self._notes.bucket, key=key, job_id=self._job.job_id
+        )
 
     def _change(
         self, note: StoredObject, size: int | None, document_written: datetime | None

@@ -70,7 +70,7 @@ class JobResults:
         self._part = part
 
     def __repr__(self) -> str:
-        return f"JobResults({self.job.job_id!r}){_shown(self._part)}"
+        return f"JobResults({self.job.job_id!r}){shown_part(self._part)}"
 
     @property
     def manifest(self) -> Manifest:
@@ -99,7 +99,7 @@ class JobResults:
         Raises:
             RequestValidationError: `index` or `count` is not such an integer.
         """
-        return JobResults(self._listing, _part_of(self._part, "JobResults.part", index, count))
+        return JobResults(self._listing, part_of(self._part, "JobResults.part", index, count))
 
     def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
         return self._read(self._reader.document)
@@ -215,7 +215,7 @@ class AsyncJobResults:
         self._part = part
 
     def __repr__(self) -> str:
-        return f"AsyncJobResults({self.job.job_id!r}){_shown(self._part)}"
+        return f"AsyncJobResults({self.job.job_id!r}){shown_part(self._part)}"
 
     @property
     def manifest(self) -> Manifest:
@@ -235,7 +235,7 @@ class AsyncJobResults:
 
     def part(self, index: int, count: int) -> AsyncJobResults:
         """Return one of `count` parts of these results; see `JobResults.part`."""
-        part = _part_of(self._part, "AsyncJobResults.part", index, count)
+        part = part_of(self._part, "AsyncJobResults.part", index, count)
         return AsyncJobResults(self._listing, self._pool, self._listing_error, part)
 
     def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
@@ -300,12 +300,13 @@ def _redacted(
     return partial(reader.redacted, min_score=min_score, replacement=replacement)
 
 
-def _part_of(whole: slice, owner: str, index: int, count: int) -> slice:
+def part_of(whole: slice, owner: str, index: int, count: int) -> slice:
     """Return the files of one of `count` parts of `whole`."""
     check_argument(owner, "count", _COUNT, count)
     check_argument(owner, "index", IntegerShape("index", 0, count - 1), index)
     return slice(whole.start + index * whole.step, None, whole.step * count)
 
 
-def _shown(part: slice) -> str:
+def shown_part(part: slice) -> str:
+    """Return how a repr shows a part."""
     return "" if part.step == 1 else f".part({part.start}, {part.step})"

@@ -28,6 +28,7 @@ from .report import (
     ProblemCode,
 )
 from .run import abandon, run_jobs
+from .run_results import RunResults
 from .safe_harbor import NOT_COVERED, SAFE_HARBOR, SafeHarborIdentifier
 from .staging import StagingError
 from .summary import CostLimitError, IncompleteRunError, RunSummary
@@ -57,6 +58,7 @@ __all__ = [
     "PlanError",
     "PlannedJob",
     "ProblemCode",
+    "RunResults",
     "RunSummary",
     "S3Location",
     "SafeHarborIdentifier",

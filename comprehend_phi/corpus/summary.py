@@ -6,9 +6,14 @@ from decimal import Decimal
 
 from attrs import field, frozen
 
+from .._client import PHIClient
+from .._shapes import InstanceShape, check_argument
 from ..errors import ComprehendPHIError
 from .outcome import JobOutcome
 from .plan import JobPlan
+from .run_results import RunResults
+
+_CLIENT = InstanceShape(PHIClient)
 
 
 @frozen(kw_only=True)
@@ -22,6 +27,18 @@ class RunSummary:
 
     plan: JobPlan = field(repr=False)
     jobs: tuple[JobOutcome, ...]
+
+    def results(self, client: PHIClient) -> RunResults:
+        """Return the results of all jobs, which are read from S3 when you use them.
+
+        Args:
+            client: reads the corpus and the results.
+
+        Raises:
+            RequestValidationError: `client` is not a `PHIClient`.
+        """
+        check_argument("RunSummary.results", "client", _CLIENT, client)
+        return RunResults(client, self.plan, self.jobs)
 
 
 class CostLimitError(ComprehendPHIError):

@@ -1,0 +1,353 @@
+"""The results of all jobs of a plan, with the keys of the notes in the corpus."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import evolve
+
+from .._client_base import s3_of
+from .._redaction import redact
+from .._results.documents import Document, UnprocessedFile
+from .._results.file_list import ALL
+from .._results.listing import Listing
+from .._results.streams import JobResults, part_of, shown_part
+from .._threads import Pool
+from .._wording import join_first
+from ..errors import (
+    IncompleteResultsError,
+    MissingBucketError,
+    ResourceNotFoundException,
+    ResultsError,
+    ServiceError,
+    TransportError,
+)
+from ..models import JobProperties, JobStatus
+from .plan import JobPlan, PlannedJob, add_hashes, hash_file, hash_key, source_key, staged_key
+from .relisting import planned_files
+
+if TYPE_CHECKING:
+    from .._client import PHIClient
+    from .._entities import Entity
+    from .outcome import JobOutcome
+
+_T = TypeVar("_T")
+
+_MOST_NAMED = 1_000  # notes without a result, of each job
+_LOW_BITS = (1 << 64) - 1
+
+# A job in one of these states processed or skipped every file.
+_HAS_RESULTS = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
+
+_CHANGED = (
+    "notes of its job were replaced or deleted since they were copied, so only the copy is sure to"
+    " be what the job read, and the copy was deleted. Run the plan with keep_staged=True to keep"
+    " copies until you have read the results, or start another job"
+)
+
+
+class RunResults:
+    """The results of all jobs of a plan, read from S3 when they are needed.
+
+    `RunSummary.results` returns them. They can be used as the results of one job (`JobResults`).
+    All keys are those of the notes in the corpus, also if a job read copies. The jobs are read one
+    after the other, and only the lists of one job are in memory.
+
+    A job that has no results does not stop the others. At the end, an `IncompleteResultsError`
+    names the jobs without results and the documents and notes that could not be read. It is also
+    raised if a job was about other files than planned. Then its location is listed again to find
+    the notes without a result. Documents of files that nobody planned are yielded, too.
+
+    The notes of a job that read copies are read from the corpus if a new listing shows that none of
+    them has changed. Otherwise the copies are read, if they still exist. If they do not, these
+    notes are left out.
+
+    Args:
+        client: reads the results. It needs access to the corpus and to the output location.
+        plan: the plan.
+        outcomes: what became of its jobs.
+
+    Raises, while iterating and from `unprocessed`:
+        IncompleteResultsError: something is missing. Raised after everything else was yielded.
+        MissingBucketError: the bucket of the results does not exist. Raised at once.
+        ServiceError, TransportError: nothing more can be read, as in `JobResults`. Raised at once.
+    """
+
+    def __init__(
+        self, client: PHIClient, plan: JobPlan, outcomes: Sequence[JobOutcome], part: slice = ALL
+    ) -> None:
+        self._client = client
+        self._plan = plan
+        self._outcomes = tuple(outcomes)
+        self._part = part
+
+    def __repr__(self) -> str:
+        return f"RunResults({len(self._outcomes)} jobs){shown_part(self._part)}"
+
+    def part(self, index: int, count: int) -> RunResults:
+        """Return one of `count` parts of these results, for example for one of many machines.
+
+        Each part has about as many files of each job, and checks its own files; see
+        `JobResults.part`.
+
+        Args:
+            index: which part, from 0 to `count` - 1.
+            count: how many parts there are.
+
+        Raises:
+            RequestValidationError: `index` or `count` is not such an integer.
+        """
+        part = part_of(self._part, "RunResults.part", index, count)
+        return RunResults(self._client, self._plan, self._outcomes, part)
+
+    @property
+    def unprocessed(self) -> tuple[UnprocessedFile, ...]:
+        """The files that the service did not process, each with the reason."""
+        return tuple(self._read(lambda results: (file for file in results.unprocessed)))
+
+    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
+        return self._read(JobResults.__iter__)
+
+    def with_text(self) -> Generator[tuple[Document, str], None, None]:
+        """Yield every document and its note; see `JobResults.with_text`."""
+        return self._read(JobResults.with_text, reads_notes=True)
+
+    def redacted(
+        self, *, min_score: float = 0.0, replacement: str | Callable[[Entity], str] = "[{type}]"
+    ) -> Generator[tuple[str, str], None, None]:
+        """Yield the input key and the redacted text of every note; see `JobResults.redacted`."""
+        # Check the arguments now, not after the first file was read.
+        redact("", (), min_score=min_score, replacement=replacement)
+        return self._read(
+            lambda results: results.redacted(min_score=min_score, replacement=replacement),
+            reads_notes=True,
+        )
+
+    def _read(
+        self, read: Callable[[JobResults], Generator[_T, None, None]], *, reads_notes: bool = False
+    ) -> Generator[_T, None, None]:
+        problems = _Problems(self._plan)
+        begin, step = self._part.start, self._part.step
+        for outcome in self._outcomes:
+            # The part has every `step`-th file of the plan, so that small jobs are divided, too.
+            part = slice(begin % step, None, step)
+            begin -= outcome.planned.file_count
+            with problems.of(outcome.planned):
+                job = _JobReading(self._client, self._plan, outcome)
+                job.check_files(problems, reads_notes=reads_notes)
+                with closing(read(JobResults(job.listing, part))) as items:
+                    yield from items
+        problems.raise_if_any()
+
+
+class _CorpusNotes:
+    """The notes of a job in the corpus. They are a `NoteSource`.
+
+    Attributes:
+        bucket: the bucket of the corpus.
+        missing: why a note cannot be read if its object does not exist.
+        reads_copies: whether to read the copies instead.
+    """
+
+    def __init__(self, plan: JobPlan, job: PlannedJob) -> None:
+        self.bucket: str = plan.request.input_data_config.s3_bucket
+        self.missing: str = "the note no longer exists"
+        self._plan = plan
+        self._job = job
+        self._reads_copies = False
+
+    def read_copies(self) -> None:
+        """Read the copies from now on."""
+        self._reads_copies = True
+        self.missing = _CHANGED
+
+    def key_of(self, input_key: str) -> str:
+        """Return the key of the note in the corpus, for a key that the job read."""
+        return source_key(self._plan, self._job, input_key)
+
+    def location_of(self, key: str) -> tuple[str, str]:
+        """Return the bucket and the key from which to read a note."""
+        if not self._reads_copies:
+            return self.bucket, key
+        copies = self._job.request.input_data_config.s3_bucket
+        return copies, staged_key(self._plan, self._job, key)
+
+
+class _JobReading:
+    """Opens the results of one job, and compares their files with the planned ones.
+
+    Attributes:
+        listing: what the job's lists contain, with the keys of the corpus.
+
+    Raises:
+        ResultsError: the job has no results.
+        ServiceError, TransportError: the service cannot be asked about the job.
+    """
+
+    def __init__(self, client: PHIClient, plan: JobPlan, outcome: JobOutcome) -> None:
+        job = outcome.planned
+        if outcome.job_id is None:
+            raise ResultsError("the job was not started")
+        if outcome.status is None or outcome.status not in _HAS_RESULTS:
+            raise ResultsError(f"the job is {outcome.status}", job_id=outcome.job_id)
+        self._plan = plan
+        self._job = job
+        self._storage = s3_of(client).storage()
+        self._notes = _CorpusNotes(plan, job)
+        properties, is_described = _properties(client, outcome.job_id, outcome.status, job)
+        self.listing: Listing = Listing(
+            properties, self._storage, is_described=is_described, notes=self._notes
+        )
+
+    def check_files(self, problems: _Problems, *, reads_notes: bool) -> None:
+        """Add a problem unless the results are about the planned files.
+
+        Args:
+            problems: takes the problem.
+            reads_notes: whether the notes will be read. Then decide where: in the corpus, or in
+                the staging folder.
+        """
+        job, found = self._job, _Keys(self._keys())
+        is_planned = found.count == job.file_count and found.key_sum == job.key_sum
+        if is_planned and not (job.staged and reads_notes):
+            return
+        try:
+            listing_sum, missing = self._relist(found, only_found=is_planned)
+        except ResultsError as error:
+            # S3 refuses to list the corpus, so nothing is known about its notes.
+            listing_sum, missing = None, _Missing()
+            if not is_planned:
+                problems.add(job, f"the notes without a result cannot be named: {error}")
+        if job.staged and listing_sum != job.listing_sum:
+            self._notes.read_copies()
+        if not is_planned:
+            problems.add_unplanned(job, found.count, missing)
+
+    def _relist(self, found: _Keys, *, only_found: bool) -> tuple[int, _Missing]:
+        """List the job's files again. Return their sum, and the notes without a result.
+
+        Args:
+            found: the keys of the notes with a result.
+            only_found: leave out the other notes, which have arrived since, from the sum.
+        """
+        listing_sum, missing = 0, _Missing()
+        with Pool(self._storage.connections) as pool:
+            for file in planned_files(self._storage, self._plan, self._job, pool):
+                is_found = file.key in found
+                if is_found or not only_found:
+                    listing_sum += hash_file(file)
+                if not is_found:
+                    missing.add(file.key)
+        return add_hashes(listing_sum, 0), missing
+
+    def _keys(self) -> Iterator[str]:
+        yield from (file.input_key for file in self.listing.files)
+        yield from (file.input_key for file in self.listing.listed_unprocessed)
+
+
+class _Missing:
+    """Notes without a result: their number, and the first of their keys."""
+
+    def __init__(self) -> None:
+        self.count: int = 0
+        self.keys: list[str] = []
+
+    def add(self, key: str) -> None:
+        self.count += 1
+        self.keys += [key][: _MOST_NAMED - len(self.keys)]
+
+
+class _Keys:
+    """The keys of files, except folder markers, in 8 bytes each."""
+
+    def __init__(self, keys: Iterator[str]) -> None:
+        hashes, key_sum = array("Q"), 0
+        for key in keys:
+            if not key.endswith("/"):
+                key_hash = hash_key(key)
+                key_sum += key_hash
+                hashes.append(key_hash & _LOW_BITS)
+        self.count: int = len(hashes)
+        self.key_sum: int = add_hashes(key_sum, 0)
+        self._hashes = array("Q", sorted(hashes))
+
+    def __contains__(self, key: str) -> bool:
+        key_hash = hash_key(key) & _LOW_BITS
+        place = bisect_left(self._hashes, key_hash)
+        return place < self.count and self._hashes[place] == key_hash
+
+
+class _Problems:
+    """What is missing in the results of a plan's jobs."""
+
+    def __init__(self, plan: JobPlan) -> None:
+        self._bucket = plan.request.output_data_config.s3_bucket
+        self._left = sum(job.file_count for job in plan.jobs)  # in this job and those after it
+        self._reasons: list[str] = []
+        self._missing: list[str] = []
+        self._failed: dict[str, str] = {}
+
+    @contextmanager
+    def of(self, job: PlannedJob) -> Generator[None, None, None]:
+        """Add errors about the results of one job. Errors that concern all jobs end the reading."""
+        self._left -= job.file_count
+        try:
+            yield
+        except IncompleteResultsError as error:
+            self.add(job, error.reason)
+            self._missing += error.missing
+            self._failed |= error.failed
+        except (MissingBucketError, ServiceError, TransportError) as error:
+            undelivered = job.file_count if error.undelivered is None else error.undelivered
+            error.undelivered = undelivered + self._left
+            error.failed = {**self._failed, **error.failed}
+            raise
+        except ResultsError as error:
+            self.add(job, f"it has no results: {error}")
+
+    def add(self, job: PlannedJob, reason: str) -> None:
+        """Add what is wrong with the results of a job."""
+        self._reasons.append(f"job {job.index}: {reason}")
+
+    def add_unplanned(self, job: PlannedJob, found_count: int, missing: _Missing) -> None:
+        """Add that the results of a job are about other files than planned."""
+        reason = f"{job.file_count} files were planned, but the results are about {found_count}"
+        if (excess := found_count - job.file_count) > 0:
+            reason += f", so at least {excess} of them were not planned"
+        if missing.count:
+            reason += f"; files in its location without a result: {missing.count}"
+        self.add(job, reason)
+        self._failed |= dict.fromkeys(
+            missing.keys, "MissingObjectError: the results of its job do not mention this note"
+        )
+
+    def raise_if_any(self) -> None:
+        """Raise an error about everything that is missing, if anything is."""
+        if self._reasons:
+            raise IncompleteResultsError(
+                join_first(self._reasons, separator="; "),
+                bucket=self._bucket,
+                missing=self._missing,
+                failed=self._failed,
+            )
+
+
+def _properties(
+    client: PHIClient, job_id: str, status: JobStatus, job: PlannedJob
+) -> tuple[JobProperties, bool]:
+    """Return the properties of a job, and whether they come from the service."""
+    request = job.request
+    try:
+        properties = client.describe_phi_detection_job(job_id)
+    except ResourceNotFoundException:  # the service forgets jobs after 120 days
+        properties = JobProperties(
+            job_id=job_id, job_status=status, output_data_config=request.output_data_config
+        )
+        is_described = False
+    else:
+        is_described = True
+    return evolve(properties, input_data_config=request.input_data_config), is_described

@@ -1,0 +1,376 @@
+"""Reading the results of all jobs of a plan, from the local service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from comprehend_phi import (
+    ExpiredTokenException,
+    IncompleteResultsError,
+    JobStatus,
+    MissingBucketError,
+    PHIClient,
+    RequestValidationError,
+    S3Location,
+    StartPHIDetectionJobRequest,
+)
+from comprehend_phi.corpus import (
+    JobOutcome,
+    JobPlan,
+    RunResults,
+    RunSummary,
+    ServiceLimits,
+    plan_jobs,
+)
+from comprehend_phi.corpus.plan import staged_key
+from comprehend_phi.corpus.staging import Staging
+from comprehend_phi.testing import FakeClock, LocalServer
+
+from ..conftest import CANARY
+from ..s3_server import S3Server, refused
+
+LIMITS = ServiceLimits(max_job_files=3)
+STAGED = "staged-notes"
+NOTE = f"Patient: {CANARY}, seen today"
+REDACTED = "Patient: [NAME], seen today"
+KEYS = [f"notes/{number}/a b+%é" for number in range(5)]
+
+
+@pytest.fixture
+def client(make_client: Callable[..., PHIClient], s3_server: S3Server, s3: Any) -> PHIClient:
+    s3.create_bucket(Bucket=STAGED)
+    return make_client()
+
+
+@pytest.fixture
+def put(s3: Any, bucket: str) -> Callable[..., None]:
+    s3.delete_object(Bucket=bucket, Key="notes/note.txt")
+
+    def put(*keys: str, text: str = NOTE) -> None:
+        for key in keys:
+            s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
+
+    return put
+
+
+class Program:
+    """Plans and runs the jobs of a corpus.
+
+    Attributes:
+        plan: the plan of the notes; two staged jobs, or five folders.
+        outcomes: what became of the jobs.
+    """
+
+    def __init__(
+        self,
+        client: PHIClient,
+        request: StartPHIDetectionJobRequest,
+        clock: FakeClock,
+        *,
+        staged: bool,
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        staging = S3Location(STAGED, "work") if staged else None
+        self.plan: JobPlan = plan_jobs(
+            client, request, name="monday", staging=staging, limits=LIMITS
+        )
+        self.staging = Staging(client, self.plan)
+        self.outcomes: list[JobOutcome] = []
+
+    def run(self, *, deletes_copies: bool = True) -> RunResults:
+        """Run all jobs, and return their results."""
+        for job in self.plan.jobs:
+            self.staging.copy(job)
+            self.clock.sleep(10)
+            started = self.client.submit(job.request)
+            ended = started.wait()
+            if deletes_copies:
+                self.staging.delete(job)
+            self.outcomes.append(
+                JobOutcome(planned=job, job_id=started.job_id, status=ended.job_status)
+            )
+        self.clock.sleep(10)
+        return self.results()
+
+    def results(self, **changes: Any) -> RunResults:
+        """Return the results, with changes to what became of the first job."""
+        first, *others = self.outcomes
+        jobs = (attrs.evolve(first, **changes), *others)
+        return RunSummary(plan=self.plan, jobs=jobs).results(self.client)
+
+
+@pytest.fixture
+def program(
+    client: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+    clock: FakeClock,
+    put: Callable[..., None],
+) -> Callable[..., Program]:
+    """Return a program for `KEYS`, in jobs that are staged or not."""
+
+    def program(*, staged: bool = True) -> Program:
+        put(*KEYS)
+        return Program(client, request_, clock, staged=staged)
+
+    return program
+
+
+def read(items: Any) -> tuple[list[Any], IncompleteResultsError | None]:
+    """Return all items, and the error at the end."""
+    found: list[Any] = []
+    try:
+        for item in items:
+            found.append(item)
+    except IncompleteResultsError as error:
+        return found, error
+    return found, None
+
+
+@pytest.mark.parametrize("staged", [True, False])
+def test_documents_and_texts_have_the_keys_of_the_corpus(
+    program: Callable[..., Program], staged: bool
+) -> None:
+    results = program(staged=staged).run()
+    assert [document.input_key for document in results] == KEYS
+    assert [(d.input_key, text) for d, text in results.with_text()] == [(k, NOTE) for k in KEYS]
+    assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
+    assert results.unprocessed == ()
+    assert re.fullmatch(r"RunResults\(\d jobs\)", repr(results))
+
+
+def test_unprocessed_files_have_the_keys_of_the_corpus(
+    program: Callable[..., Program], s3: Any, bucket: str
+) -> None:
+    written = program
+    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    results = written().run()
+    assert [file.input_key for file in results.unprocessed] == ["notes/5/not-utf8"]
+    assert [document.input_key for document in results] == KEYS
+
+
+@pytest.mark.parametrize("staged", [True, False])
+def test_all_parts_together_are_the_results(program: Callable[..., Program], staged: bool) -> None:
+    results = program(staged=staged).run()
+    parts = [[each.input_key for each in results.part(index, 3)] for index in range(3)]
+    assert sorted(key for part in parts for key in part) == KEYS
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert [each.input_key for each in results.part(1, 2).part(1, 2)] == [KEYS[3]]
+    assert repr(results.part(1, 3)).endswith("jobs).part(1, 3)")
+    with pytest.raises(RequestValidationError, match=r"RunResults\.part"):
+        results.part(3, 3)
+
+
+def test_only_a_client_can_read_results(program: Callable[..., Program]) -> None:
+    summary: Any = RunSummary(plan=program().plan, jobs=())
+    with pytest.raises(RequestValidationError, match=r"RunSummary\.results\.client"):
+        summary.results(None)
+
+
+def test_arguments_of_redaction_are_checked_at_once(program: Callable[..., Program]) -> None:
+    with pytest.raises(RequestValidationError):
+        program().run().redacted(min_score=2.0)
+
+
+# --- Notes that changed ---------------------------------------------------------------------------
+
+
+def test_notes_that_arrive_later_do_not_matter(
+    program: Callable[..., Program], put: Callable[..., None]
+) -> None:
+    results = program().run()
+    put("notes/1/new", "notes/3/new")
+    assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_notes_of_a_staged_job_are_left_out_if_one_has_changed(
+    program: Callable[..., Program],
+    put: Callable[..., None],
+    s3: Any,
+    bucket: str,
+    change: str,
+) -> None:
+    results = program().run()
+    if change == "replaced":
+        put(KEYS[1], text=NOTE.swapcase())
+    else:
+        s3.delete_object(Bucket=bucket, Key=KEYS[1])
+    found, error = read(results.redacted())
+    assert found == [(key, REDACTED) for key in KEYS[3:]]
+    assert error is not None
+    assert sorted(error.failed) == KEYS[:3]
+    assert all("keep_staged=True" in reason for reason in error.failed.values())
+    assert CANARY not in str(error)
+    assert [document.input_key for document in results] == KEYS
+
+
+def test_the_copies_are_read_instead_if_they_still_exist(
+    program: Callable[..., Program], put: Callable[..., None]
+) -> None:
+    results = program().run(deletes_copies=False)
+    put(KEYS[1], text=NOTE.swapcase())
+    assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
+
+
+def test_a_note_that_was_replaced_between_copy_and_job_is_left_out(
+    program: Callable[..., Program], put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = program()
+    job = ran.plan.jobs[0]
+    ran.staging.copy(job)
+    ran.clock.sleep(10)
+    put(KEYS[0], text=NOTE.swapcase())  # as long as the note, and before the job is submitted
+    ran.clock.sleep(10)
+    started = ran.client.submit(job.request)
+    ended = started.wait()
+    ran.staging.delete(job)
+    outcome = JobOutcome(planned=job, job_id=started.job_id, status=ended.job_status)
+    found, error = read(RunResults(ran.client, ran.plan, [outcome]).with_text())
+    assert found == []
+    assert error is not None
+    assert KEYS[0] in error.failed
+
+
+def test_a_note_that_was_rewritten_unchanged_after_the_job_is_left_out(
+    program: Callable[..., Program], put: Callable[..., None]
+) -> None:
+    results = program().run()
+    put(KEYS[1])
+    found, error = read(results.redacted())
+    assert [key for key, _ in found] == [key for key in KEYS if key != KEYS[1]]
+    assert error is not None
+    assert list(error.failed) == [KEYS[1]]
+
+
+# --- Jobs without results -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"job_id": None, "status": None}, "job 0: it has no results: the job was not started"),
+        ({"status": JobStatus.FAILED}, "job 0: it has no results: the job is FAILED"),
+        ({"status": JobStatus.IN_PROGRESS}, "job 0: it has no results: the job is IN_PROGRESS"),
+    ],
+)
+def test_a_job_without_results_is_named_after_the_others_were_read(
+    program: Callable[..., Program], changes: dict[str, Any], words: str
+) -> None:
+    ran = program()
+    ran.run()
+    found, error = read(ran.results(**changes))
+    assert [document.input_key for document in found] == KEYS[3:]
+    assert error is not None
+    assert words in str(error)
+    with pytest.raises(IncompleteResultsError, match=words):
+        _ = ran.results(**changes).unprocessed
+
+
+def test_missing_documents_of_all_jobs_are_named(
+    program: Callable[..., Program], s3: Any, bucket: str
+) -> None:
+    ran = program()
+    results = ran.run()
+    outputs = [document.output_key for document in results]
+    for key in (outputs[0], outputs[4]):
+        s3.delete_object(Bucket=bucket, Key=key)
+    found, error = read(results)
+    assert [document.input_key for document in found] == KEYS[1:4]
+    assert error is not None
+    assert error.missing == (outputs[0], outputs[4])
+    assert list(error.failed) == [KEYS[0], KEYS[4]]
+    assert "job 0: 1 of 3 documents" in str(error)
+    assert "job 1: 1 of 2 documents" in str(error)
+
+
+def test_results_can_be_read_when_the_service_has_forgotten_the_jobs(
+    program: Callable[..., Program], server: LocalServer
+) -> None:
+    results = program().run()
+    server.service.reset()
+    assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
+
+
+def test_an_error_that_concerns_all_jobs_ends_the_reading(
+    program: Callable[..., Program], s3: Any, bucket: str, s3_server: S3Server
+) -> None:
+    results = program().run()
+    output = next(iter(results)).output_key
+    s3.delete_object(Bucket=bucket, Key=output)
+    items = iter(results)
+    assert next(items).input_key == KEYS[1]
+    assert next(items).input_key == KEYS[2]
+    s3_server.rules.append(lambda _: refused("ExpiredToken", 400))
+    with pytest.raises(ExpiredTokenException) as caught:
+        list(items)
+    assert caught.value.undelivered == 2
+    assert list(caught.value.failed) == [KEYS[0]]
+
+
+def test_a_missing_bucket_of_results_ends_the_reading(
+    program: Callable[..., Program], s3_server: S3Server
+) -> None:
+    ran = program()
+    results = ran.run()
+    s3_server.rules.append(lambda _: refused("NoSuchBucket", 404))
+    with pytest.raises(MissingBucketError) as caught:
+        list(results)
+    assert caught.value.undelivered == 5
+
+
+# --- Files that nobody planned, and planned files without a result --------------------------------
+
+
+def test_documents_of_files_that_arrived_after_planning_are_yielded(
+    program: Callable[..., Program], put: Callable[..., None]
+) -> None:
+    ran = program(staged=False)
+    job = ran.plan.jobs[0]
+    put("notes/0/late")
+    started = ran.client.submit(job.request)
+    outcome = JobOutcome(planned=job, job_id=started.job_id, status=started.wait().job_status)
+    found, error = read(RunResults(ran.client, ran.plan, [outcome]))
+    assert len(found) == job.file_count + 1
+    assert error is not None
+    assert "so at least 1 of them were not planned" in str(error)
+
+
+def test_folder_markers_are_no_planned_files(
+    program: Callable[..., Program], s3: Any, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/0/", Body=b"")
+    documents = list(program(staged=False).run())
+    assert {document.input_key for document in documents} >= set(KEYS)
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["listed", "refused"])
+def test_planned_files_without_a_result_are_named(
+    program: Callable[..., Program], s3: Any, s3_server: S3Server, lists: bool
+) -> None:
+    ran = program()
+    job = ran.plan.jobs[0]
+    ran.staging.copy(job)
+    s3.delete_object(Bucket=STAGED, Key=staged_key(ran.plan, job, KEYS[1]))
+    started = ran.client.submit(job.request)
+    outcome = JobOutcome(planned=job, job_id=started.job_id, status=started.wait().job_status)
+    if not lists:
+        s3_server.rules.append(
+            lambda request: (
+                refused("AccessDenied", 403) if request.operation == "ListObjectsV2" else None
+            )
+        )
+    found, error = read(RunResults(ran.client, ran.plan, [outcome]).with_text())
+    assert [document.input_key for document, _ in found] == [KEYS[0], KEYS[2]]
+    assert error is not None
+    assert "3 files were planned, but the results are about 2" in str(error)
+    if lists:
+        assert "without a result: 1" in str(error)
+        assert list(error.failed) == [KEYS[1]]
+    else:
+        assert "the notes without a result cannot be named" in str(error)
