@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import evolve
 
 from .._client_base import s3_of
+from .._keys import folder_key
 from .._redaction import redact
+from .._results.completeness import ReadError
 from .._results.documents import Document, UnprocessedFile
 from .._results.file_list import ALL
 from .._results.listing import Listing
+from .._results.notes import Notes, notes_of
 from .._results.streams import JobResults, part_of, shown_part
 from .._threads import Pool
 from .._wording import join_first
@@ -126,6 +129,38 @@ class RunResults:
             lambda results: results.redacted(min_score=min_score, replacement=replacement),
             reads_notes=True,
         )
+
+    def __comprehend_phi_notes__(self) -> Notes:
+        """Return the notes for `write_copies`. Only `notes_of` calls this."""
+        request = self._plan.request
+        source, target = request.input_data_config, request.output_data_config
+        staged = [job.request.input_data_config for job in self._plan.jobs if job.staged]
+        return Notes(
+            each=self._each_note,
+            unprocessed=self._unprocessed_count,
+            input_key=source.s3_key or "",
+            locations=tuple(
+                (location.s3_bucket, folder_key(location.s3_key))
+                for location in (source, target, *staged)
+            ),
+            jobs=tuple(
+                (outcome.job_id, outcome.planned.request.client_request_token)
+                for outcome in self._outcomes
+                if outcome.job_id is not None
+            ),
+            calls=s3_of(self._client).storage().calls,
+        )
+
+    def _each_note(
+        self, use: Callable[[Document, str], _T], on_failure: Callable[[str, ReadError], object]
+    ) -> Generator[_T, None, None]:
+        return self._read(lambda job: notes_of(job).each(use, on_failure), reads_notes=True)
+
+    def _unprocessed_count(self) -> int | None:
+        try:
+            return len(self.unprocessed)
+        except (ResultsError, ServiceError, TransportError):
+            return None
 
     def _read(
         self, read: Callable[[JobResults], Generator[_T, None, None]], *, reads_notes: bool = False

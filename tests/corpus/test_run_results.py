@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,15 +18,18 @@ from comprehend_phi import (
     PHIClient,
     RequestValidationError,
     S3Location,
+    SourceChangedError,
     StartPHIDetectionJobRequest,
 )
 from comprehend_phi.corpus import (
+    IncompleteCopiesError,
     JobOutcome,
     JobPlan,
     RunResults,
     RunSummary,
     ServiceLimits,
     plan_jobs,
+    write_copies,
 )
 from comprehend_phi.corpus.plan import staged_key
 from comprehend_phi.corpus.staging import Staging
@@ -374,3 +378,67 @@ def test_planned_files_without_a_result_are_named(
         assert list(error.failed) == [KEYS[1]]
     else:
         assert "the notes without a result cannot be named" in str(error)
+
+
+# --- Redacted copies ------------------------------------------------------------------------------
+
+
+def copies_in(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_copies_of_all_jobs_have_the_paths_of_the_notes_in_the_corpus(
+    program: Callable[..., Program], staged: bool, tmp_path: Path
+) -> None:
+    run = program(staged=staged)
+    results = run.run()
+
+    report = write_copies(results, tmp_path / "copies")
+
+    assert copies_in(tmp_path / "copies") == {key.removeprefix("notes/"): REDACTED for key in KEYS}
+    assert (report.written, report.failures, report.unprocessed) == (5, (), 0)
+    assert report.jobs == tuple(
+        (outcome.job_id, outcome.planned.request.client_request_token) for outcome in run.outcomes
+    )
+
+
+def test_copies_of_the_other_jobs_are_written_if_a_job_has_no_results(
+    program: Callable[..., Program], put: Callable[..., None], tmp_path: Path
+) -> None:
+    run = program(staged=False)
+    run.run()
+    put(KEYS[3], text=f"{NOTE}, again")
+    results = run.results(job_id=None, status=None)
+
+    with pytest.raises(IncompleteCopiesError) as caught:
+        write_copies(results, tmp_path / "copies")
+
+    report = caught.value.report
+    assert copies_in(tmp_path / "copies").keys() == {
+        KEYS[number].removeprefix("notes/") for number in (1, 2, 4)
+    }
+    assert [(each.input_key, type(each.error)) for each in report.failures] == [
+        (KEYS[3], SourceChangedError)
+    ]
+    assert len(report.jobs) == 4
+    assert report.unprocessed is None
+
+
+def test_copies_must_not_overlap_anything_of_a_run(
+    program: Callable[..., Program], bucket: str
+) -> None:
+    results = program(staged=True).run()
+
+    for location in (
+        S3Location(bucket, "notes/copies"),
+        S3Location(bucket, "results/copies"),
+        S3Location(STAGED),
+        S3Location(STAGED, "work"),
+    ):
+        with pytest.raises(RequestValidationError, match="must not overlap"):
+            write_copies(results, location)
