@@ -682,6 +682,19 @@ def test_an_abandoned_run_stops_its_jobs_and_deletes_all_copies(world: World) ->
     assert statuses(world.run(retry_failed=True)) == ["COMPLETED"] * 5
 
 
+def test_copies_of_a_run_that_ended_while_it_copied_are_deleted_when_it_is_abandoned(
+    world: World,
+) -> None:
+    world.prepare(a_plan(1, staged=(0,)))
+    expired = TransportError(operation="CopyObject", reason="expired", retryable=False)
+    world.staging.errors = {("copy", 0): [expired]}
+    with pytest.raises(IncompleteRunError):
+        world.run()
+    assert world.staging.copies == {0}
+    world.run(abandons=True)
+    assert world.staging.copies == set()
+
+
 def test_abandoning_finds_jobs_by_their_names_and_ignores_those_that_have_ended(
     make_world: Callable[..., World],
 ) -> None:

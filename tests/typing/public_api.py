@@ -56,17 +56,22 @@ from comprehend_phi import (
 )
 from comprehend_phi.corpus import (
     CostEstimate,
+    IncompleteRunError,
     InputProblem,
     InputReport,
+    JobOutcome,
     JobPlan,
     PlannedJob,
     ProblemCode,
+    RunSummary,
     ServiceLimits,
+    abandon,
     check_input,
     check_input_async,
     check_objects,
     plan_jobs,
     plan_keys,
+    run_jobs,
 )
 from comprehend_phi.tables import entity_batches, write_csv, write_parquet
 from comprehend_phi.testing import FakeClock
@@ -167,6 +172,23 @@ def plans(client: PHIClient, unprocessed: list[UnprocessedFile]) -> None:
     skipped = (file.input_key for file in unprocessed)
     again = plan_keys(client, REQUEST, skipped, name="again", staging=staging)
     assert_type(again.keys, "tuple[str, ...] | None")
+
+
+def runs(client: PHIClient, plan: JobPlan) -> None:
+    messages: list[str | None] = []
+
+    def note(outcome: JobOutcome) -> None:
+        messages.append(outcome.message)
+
+    summary = run_jobs(client, plan, "monday.ledger", max_cost=500, on_change=note)
+    assert_type(summary, RunSummary)
+    assert_type(summary.jobs, tuple[JobOutcome, ...])
+    assert_type(summary.jobs[0].status, JobStatus | None)
+    assert_type(abandon(client, plan, Path("monday.ledger")), RunSummary)
+    try:
+        run_jobs(client, plan, "monday.ledger", wait=WaitPolicy(timeout=60))
+    except IncompleteRunError as error:
+        assert_type(error.summary, RunSummary)
 
 
 def jobs(job: Job) -> None:
@@ -373,6 +395,7 @@ def wrong_types(client: PHIClient, job: Job) -> None:
     check_objects(["in/note.txt"], REQUEST)  # type: ignore[list-item]  # no sizes
     write_parquet([Entity], "entities.parquet")  # type: ignore[list-item]  # not a document
     plan_jobs(client, REQUEST, name="monday", staging="s3://b/k")  # type: ignore[arg-type]  # no S3Location
+    run_jobs(client, plan_jobs, "ledger")  # type: ignore[arg-type]  # not a plan
     plan_keys(client, REQUEST, [], name="monday")  # type: ignore[call-arg]  # no staging
 
 
