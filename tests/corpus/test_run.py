@@ -24,6 +24,7 @@ from comprehend_phi import (
     RequestValidationError,
     S3Location,
     StartPHIDetectionJobRequest,
+    WaitPolicy,
 )
 from comprehend_phi.corpus import (
     CostLimitError,
@@ -43,6 +44,10 @@ BUCKET, STAGED = "hospital-notes", "staged-notes"
 STAGING = S3Location(STAGED, "work")
 LIMITS = ServiceLimits(max_job_files=2, max_active_jobs=2, starts_per_second=1_000)
 KEYS = ("notes/ward/1.txt", "notes/ward/2.txt", "notes/x.txt", "notes/y.txt", "notes/z.txt")
+
+
+# Polls that are not what a test is about.
+SELDOM = WaitPolicy(delay=50)
 
 
 def write_notes(server: LocalServer) -> None:
@@ -72,7 +77,7 @@ def planned(client: PHIClient) -> JobPlan:
 def test_a_corpus_is_run_and_its_copies_are_deleted(
     corpus: LocalServer, client: PHIClient, tmp_path: Path
 ) -> None:
-    summary = run_jobs(client, planned(client), tmp_path / "ledger")
+    summary = run_jobs(client, planned(client), tmp_path / "ledger", wait=SELDOM)
     assert [job.status for job in summary.jobs] == ["COMPLETED"] * 3
     assert corpus.storage.keys(STAGED) == []
     assert pickle.loads(pickle.dumps(summary)) == summary
@@ -84,7 +89,7 @@ def test_a_job_whose_files_changed_says_so(
     plan = planned(client)
     corpus.storage.write(BUCKET, "notes/ward/1.txt", b"another text")
     corpus.storage.write(BUCKET, "notes/z.txt", b"another text")
-    summary = run_jobs(client, plan, tmp_path / "ledger")
+    summary = run_jobs(client, plan, tmp_path / "ledger", wait=SELDOM)
     assert [job.status for job in summary.jobs] == [None, "COMPLETED", None]
     assert "has changed since it was planned" in str(summary.jobs[0].message)
     assert corpus.storage.keys(STAGED) == []
@@ -94,7 +99,7 @@ def test_an_abandoned_run_starts_nothing_and_deletes_all_copies(
     corpus: LocalServer, client: PHIClient, tmp_path: Path
 ) -> None:
     plan = planned(client)
-    run_jobs(client, plan, tmp_path / "ledger", keep_staged=True)
+    run_jobs(client, plan, tmp_path / "ledger", keep_staged=True, wait=SELDOM)
     assert len(corpus.storage.keys(STAGED)) == 3
     summary = abandon(client, plan, str(tmp_path / "ledger"))
     assert [job.status for job in summary.jobs] == ["COMPLETED"] * 3
@@ -124,7 +129,7 @@ def test_jobs_that_cost_just_the_limit_are_run(
 ) -> None:
     plan = planned(client)
     maximum = plan.report.estimate_cost().maximum
-    summary = run_jobs(client, plan, tmp_path / "ledger", max_cost=maximum)
+    summary = run_jobs(client, plan, tmp_path / "ledger", max_cost=maximum, wait=SELDOM)
     assert {job.status for job in summary.jobs} == {"COMPLETED"}
 
 
@@ -194,7 +199,7 @@ def test_one_ledger_has_one_run_at_a_time(
             run_jobs(client, plan, tmp_path / "ledger")
         errors.append(str(caught.value))
 
-    run_jobs(client, plan, tmp_path / "ledger", on_change=run_again)
+    run_jobs(client, plan, tmp_path / "ledger", on_change=run_again, wait=SELDOM)
     assert errors
     assert len(corpus.service.job_ids) == 3
 

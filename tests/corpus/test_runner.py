@@ -219,12 +219,12 @@ def test_one_job_that_fails_does_not_stop_the_others(world: World) -> None:
 
 
 def test_polling_takes_one_request_for_many_jobs(world: World) -> None:
-    world.prepare(a_plan(10))
+    world.prepare(a_plan(6))
     world.run(wait=WAIT)
     service = world.server.service
-    polls = service.attempts(LIST) - 10  # jobs are looked up by their names first
-    assert service.attempts(DESCRIBE) < 25
-    assert polls < 300
+    polls = service.attempts(LIST) - 6  # jobs are looked up by their names first
+    assert service.attempts(DESCRIBE) < 15
+    assert polls < 200
 
 
 def test_a_run_waits_as_its_policy_says(world: World) -> None:
