@@ -585,6 +585,15 @@ def test_expired_credentials_end_the_run_and_leave_the_jobs_running(world: World
     assert world.each_once()
 
 
+def test_a_job_that_the_service_does_not_know_ends_the_run(world: World) -> None:
+    plan = world.prepare(a_plan(1))
+    with Ledger(world.path, plan) as ledger:
+        ledger.record(plan.jobs[0], state=JobState.STARTED, job_id="0" * 32)
+    with pytest.raises(IncompleteRunError, match="Check the job id, the account and the region"):
+        world.run()
+    assert world.started == []
+
+
 def test_a_closed_client_ends_the_run(world: World) -> None:
     world.prepare(a_plan(2))
     client = world.client()
