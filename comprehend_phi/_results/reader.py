@@ -15,6 +15,7 @@ from ..errors import (
     SourceChangedError,
     UnreadableObjectError,
 )
+from .decisions import Decide
 from .decoding import decode_output
 from .documents import Document
 from .file_list import File
@@ -65,19 +66,30 @@ class Reader:
         )
         return document, stored.last_modified
 
-    def with_text(self, file: File) -> tuple[Document, str]:
-        """Return the document and the note of one file. Raise an error if they do not match."""
+    def with_text(self, file: File, decide: Decide | None = None) -> tuple[Document, str]:
+        """Return the document and the note of one file. Raise an error if they do not match.
+
+        If there is `decide`, it changes the document.
+        """
         document, written = self._document(file)
         text = self._text(file, written)
-        check = partial(check_entities, text, document.entities, consequence=_LEFT_OUT)
-        self._naming(file, check)
-        return document, text
+
+        def checked() -> Document:
+            check_entities(text, document.entities, consequence=_LEFT_OUT)
+            return document if decide is None else decide(document, text)
+
+        return self._naming(file, checked), text
 
     def redacted(
-        self, file: File, *, min_score: float, replacement: str | Callable[[Entity], str]
+        self,
+        file: File,
+        *,
+        min_score: float,
+        replacement: str | Callable[[Entity], str],
+        decide: Decide | None,
     ) -> tuple[str, str]:
         """Return the input key and the redacted note of one file."""
-        document, text = self.with_text(file)
+        document, text = self.with_text(file, decide)
         redacting = partial(
             redact, text, document.entities, min_score=min_score, replacement=replacement
         )
@@ -88,8 +100,8 @@ class Reader:
         try:
             return call()
         except RedactionError as error:
-            reason = str(error)
-        raise RedactionError(f"s3://{self._notes.bucket}/{file.input_key}: {reason}")
+            kind, reason = type(error), str(error)
+        raise kind(f"s3://{self._notes.bucket}/{file.input_key}: {reason}")
 
     def _text(self, file: File, document_written: datetime | None) -> str:
         key = file.input_key

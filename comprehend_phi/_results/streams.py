@@ -24,6 +24,7 @@ from .completeness import (
     check_completeness,
     count_undelivered,
 )
+from .decisions import Decisions, decide_with
 from .documents import Document, Manifest, UnprocessedFile
 from .file_list import ALL, File
 from .layout import folder_of_outputs
@@ -104,32 +105,58 @@ class JobResults:
     def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
         return self._read(self._reader.document)
 
-    def with_text(self) -> Generator[tuple[Document, str], None, None]:
+    def with_text(
+        self, *, decisions: Decisions | None = None, require_reviewed: bool = False
+    ) -> Generator[tuple[Document, str], None, None]:
         """Yield every document and its note, for example to show both to a person.
 
         Each note is read from the input bucket and decoded strictly as UTF-8. Its line endings are
         unchanged. A note is left out if it is not the one that the job read: if it was deleted or
-        replaced, is not UTF-8, or does not match an entity.
+        replaced, is not UTF-8, or does not match an entity. It is also left out if decisions about
+        it do not fit.
+
+        Args:
+            decisions: a reviewer's decisions. The documents lack the rejected entities and have the
+                added ones. A note without decisions is delivered with the entities that the service
+                detected.
+            require_reviewed: whether to leave out notes that are not marked as reviewed in
+                `decisions`, including notes without decisions.
 
         Raises:
+            RequestValidationError: an argument has the wrong type, or `require_reviewed` is true
+                without decisions. Raised at once.
             IncompleteResultsError: raised as when iterating, for notes as for documents.
             ResultsError, ServiceError, TransportError: raised as when iterating.
         """
-        return self._read(self._reader.with_text)
+        return self._read(_with_text(self._reader, decisions, require_reviewed))
 
     def redacted(
-        self, *, min_score: float = 0.0, replacement: str | Callable[[Entity], str] = "[{type}]"
+        self,
+        *,
+        min_score: float = 0.0,
+        replacement: str | Callable[[Entity], str] = "[{type}]",
+        decisions: Decisions | None = None,
+        require_reviewed: bool = False,
     ) -> Generator[tuple[str, str], None, None]:
-        """Yield the input key and the redacted text of every note. The arguments are `redact`'s.
+        """Yield the input key and the redacted text of every note.
 
-        Notes are left out as in `with_text`. A text that was not redacted is never yielded.
+        Notes are left out as in `with_text`, and if a function that you pass as `replacement`
+        fails. A text that was not redacted is never yielded.
+
+        Args:
+            min_score: as in `redact`. Marks that a reviewer added are redacted whatever it is.
+            replacement: as in `redact`. Several threads call a function at the same time.
+            decisions: as in `with_text`.
+            require_reviewed: as in `with_text`.
 
         Raises:
-            RequestValidationError: `redact` refuses an argument. Raised at once.
+            RequestValidationError: an argument is refused by `redact` or `with_text`. Raised at
+                once.
             IncompleteResultsError: raised as when iterating, for notes as for documents.
             ResultsError, ServiceError, TransportError: raised as when iterating.
         """
-        return self._read(_redacted(self._reader, min_score, replacement), "redacted")
+        read = _redacted(self._reader, min_score, replacement, decisions, require_reviewed)
+        return self._read(read, "redacted")
 
     def __comprehend_phi_notes__(self) -> Notes:
         """Return the notes for `corpus/`. Only `notes_of` calls this."""
@@ -241,15 +268,23 @@ class AsyncJobResults:
     def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
         return self._read(self._reader.document)
 
-    def with_text(self) -> AsyncGenerator[tuple[Document, str], None]:
+    def with_text(
+        self, *, decisions: Decisions | None = None, require_reviewed: bool = False
+    ) -> AsyncGenerator[tuple[Document, str], None]:
         """Yield every document and its note, as `JobResults.with_text` does."""
-        return self._read(self._reader.with_text)
+        return self._read(_with_text(self._reader, decisions, require_reviewed))
 
     def redacted(
-        self, *, min_score: float = 0.0, replacement: str | Callable[[Entity], str] = "[{type}]"
+        self,
+        *,
+        min_score: float = 0.0,
+        replacement: str | Callable[[Entity], str] = "[{type}]",
+        decisions: Decisions | None = None,
+        require_reviewed: bool = False,
     ) -> AsyncGenerator[tuple[str, str], None]:
         """Yield the input key and the redacted text of every note; see `JobResults.redacted`."""
-        return self._read(_redacted(self._reader, min_score, replacement), "redacted")
+        read = _redacted(self._reader, min_score, replacement, decisions, require_reviewed)
+        return self._read(read, "redacted")
 
     async def _read(
         self, read: Callable[[File], _T], operation: str = "results"
@@ -292,12 +327,24 @@ async def load(listing: Listing, pool: Pool) -> AsyncJobResults:
     return AsyncJobResults(listing, pool, await run_in_thread(pool, read))
 
 
+def _with_text(
+    reader: Reader, decisions: Decisions | None, require_reviewed: bool
+) -> Callable[[File], tuple[Document, str]]:
+    decide = decide_with("with_text", decisions, require_reviewed=require_reviewed)
+    return partial(reader.with_text, decide=decide)
+
+
 def _redacted(
-    reader: Reader, min_score: float, replacement: str | Callable[[Entity], str]
+    reader: Reader,
+    min_score: float,
+    replacement: str | Callable[[Entity], str],
+    decisions: Decisions | None,
+    require_reviewed: bool,
 ) -> Callable[[File], tuple[str, str]]:
     # Check the arguments now, not after the first file was read.
     redact("", (), min_score=min_score, replacement=replacement)
-    return partial(reader.redacted, min_score=min_score, replacement=replacement)
+    decide = decide_with("redacted", decisions, require_reviewed=require_reviewed)
+    return partial(reader.redacted, min_score=min_score, replacement=replacement, decide=decide)
 
 
 def part_of(whole: slice, owner: str, index: int, count: int) -> slice:

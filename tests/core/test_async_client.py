@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ from comprehend_phi import (
     same_length,
 )
 from comprehend_phi._async_client import AsyncJob as AsyncJobOfAio
+from comprehend_phi.review import Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, WallClock, faults
 
 START = "StartPHIDetectionJob"
@@ -170,6 +172,22 @@ def test_a_job_is_submitted_waited_for_and_read(
             assert repr(job) == f"AsyncJob({job.job_id!r})"
             [(document, source)] = [each async for each in results.with_text()]
             assert source[document.entities[0].begin_offset :].startswith("Ada Example")
+            decided = Decisions(
+                (
+                    DocumentDecisions(
+                        input_key="notes/note.txt",
+                        sha256=sha256(source.encode()).hexdigest(),
+                        reviewed=True,
+                        rejected=(document.entities[0].id,),
+                        added=(),
+                    ),
+                )
+            )
+            options: Any = {"decisions": decided, "require_reviewed": True}
+            [(_, text)] = [each async for each in results.redacted(**options)]
+            assert text == "Patient: Ada Example, phone [PHONE_OR_FAX]"
+            [(document, _)] = [each async for each in results.with_text(**options)]
+            assert [entity.type for entity in document.entities] == ["PHONE_OR_FAX"]
             assert [each.job_id async for each in client.list_phi_detection_jobs()] == [job.job_id]
             assert repr(results) == f"AsyncJobResults({job.job_id!r})"
             parts = [results.part(index, 2) for index in range(2)]

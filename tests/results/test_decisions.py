@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comprehend_phi import Document, Entity, RedactionError, RequestValidationError, redact
+from comprehend_phi._redaction import overlapping
 from comprehend_phi.review import AddedMark, Decisions, DecisionsError, DocumentDecisions
 
 CANARY = "Zinnia Quellwasser"
@@ -65,6 +66,13 @@ def test_a_rejected_entity_is_not_redacted() -> None:
     document = decided(rejected=(3,)).apply(DOCUMENT, NOTE)
 
     assert redact(NOTE, document.entities) == f"Pt: {CANARY}, [NAME], seen by Iris."
+
+
+def test_all_entities_of_a_mark_are_rejected_together() -> None:
+    found = (entity(NOTE, 4, 10, 3), entity(NOTE, 8, 22, 5), entity(NOTE, 24, 32, 7))
+    document = decided(rejected=(3, 5)).apply(document_of(*found), NOTE)
+
+    assert document.entities == found[2:]
 
 
 def test_an_added_mark_is_redacted() -> None:
@@ -142,8 +150,11 @@ def test_exactly_the_accepted_code_points_are_replaced(
         entity(text, *span, id_, score=data.draw(scores))
         for id_, span in enumerate(data.draw(st.lists(spans(text), max_size=5)))
     ]
-    ids = [each.id for each in found]
-    rejected = data.draw(st.lists(st.sampled_from(ids), unique=True)) if ids else []
+    marks_found = [[each.id for each in mark] for mark in overlapping(found)]
+    rejected_marks = (
+        st.lists(st.sampled_from(marks_found), unique_by=tuple) if found else st.just([])
+    )
+    rejected = [id_ for mark in data.draw(rejected_marks) for id_ in mark]
     added = data.draw(st.lists(spans(text), unique=True, max_size=3))
     marks = (AddedMark(begin_offset=begin, end_offset=end, type="ID") for begin, end in added)
     decisions = decided(text, rejected=tuple(rejected), added=tuple(marks))
@@ -194,6 +205,13 @@ def refusal(decisions: Decisions, document: Document = DOCUMENT, **options: Any)
             "The decisions reject entity 3, but the document has 2 entities with this id. Use the"
             " decisions for the results that were reviewed.",
             id="an id that exists twice",
+        ),
+        pytest.param(
+            decided(rejected=(3, 5)),
+            document_of(entity(NOTE, 4, 10, 3), entity(NOTE, 8, 22, 5), entity(NOTE, 4, 22, 4)),
+            "The decisions reject only some of the entities [3, 4, 5], which overlap and share one"
+            " mark. Reject all of them or none.",
+            id="a part of a mark",
         ),
         pytest.param(
             decided(added=(AddedMark(begin_offset=42, end_offset=48, type="NAME"),)),

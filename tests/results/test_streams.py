@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, cast
 from urllib.parse import unquote
 from uuid import uuid4
 
 import boto3
+import msgspec
 import pytest
 from botocore.config import Config
 from hypothesis import HealthCheck, given, settings
@@ -52,6 +54,7 @@ from comprehend_phi import (
 from comprehend_phi._keys import folder_key
 from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.storage import StoredObject
+from comprehend_phi.review import AddedMark, Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
@@ -2074,6 +2077,98 @@ def test_a_wrong_argument_is_refused_before_anything_is_read(
     results = stored.results()
     with pytest.raises(RequestValidationError):
         results.redacted(**bad)
+    assert gets == []
+
+
+# --- A reviewer's decisions -----------------------------------------------------------------------
+
+SEEN = AddedMark(begin_offset=29, end_offset=33, type="DATE")
+
+
+def decisions(**members: Any) -> DocumentDecisions:
+    """Decisions about the second note of `others`."""
+    empty = DocumentDecisions(
+        input_key="notes/b.txt",
+        sha256=sha256(NOTE.encode()).hexdigest(),
+        reviewed=False,
+        rejected=(),
+        added=(),
+    )
+    return msgspec.structs.replace(empty, **members)
+
+
+def test_decisions_change_what_is_redacted_in_their_note_only(stored: StoredJob) -> None:
+    others(stored)
+    decided = Decisions((decisions(rejected=(0,), added=(SEEN,)),))
+    redacted = stored.results().redacted(decisions=decided, min_score=0.9)
+    assert [text for _, text in redacted] == [
+        "Patient: [NAME], seen.",
+        f"Patient: {CANARY}, [DATE].",
+        "Patient: [NAME], seen.",
+    ]
+
+
+def test_an_added_mark_is_redacted_whatever_the_minimum_score(stored: StoredJob) -> None:
+    others(stored)
+    decided = Decisions((decisions(added=(SEEN,)),))
+    redacted = dict(stored.results().redacted(decisions=decided, min_score=1.0))
+    assert redacted["notes/b.txt"] == f"Patient: {CANARY}, [DATE]."
+
+
+def test_with_text_yields_documents_as_decided(stored: StoredJob) -> None:
+    others(stored)
+    decided = Decisions((decisions(rejected=(0,), added=(SEEN,)),))
+    documents = [document for document, _ in stored.results().with_text(decisions=decided)]
+    types = [[each.type for each in document.entities] for document in documents]
+    assert types == [["NAME"], ["DATE"], ["NAME"]]
+
+
+@each_reading_of_text
+@pytest.mark.parametrize("wrong", [{"sha256": "0" * 64}, {"rejected": (1,)}])
+def test_a_note_whose_decisions_do_not_fit_is_left_out_and_reported(
+    stored: StoredJob, read: Callable[..., Iterator[Any]], wrong: dict[str, Any]
+) -> None:
+    keys = others(stored)
+    decided = Decisions((msgspec.structs.replace(decisions(), **wrong),))
+    yielded, error = until_incomplete(read(stored.results(), decisions=decided))
+    assert keys_of(yielded) == keys
+    [(key, reason)] = error.failed.items()
+    assert key == "notes/b.txt"
+    assert reason.startswith(f"DecisionsError: s3://{stored.bucket}/notes/b.txt: The ")
+    assert_keeps_quiet(error)
+
+
+@each_reading_of_text
+def test_only_notes_that_are_marked_as_reviewed_are_delivered_if_that_is_required(
+    stored: StoredJob, read: Callable[..., Iterator[Any]]
+) -> None:
+    keys = others(stored)
+    reviewed = Decisions((decisions(reviewed=True),))
+    yielded, error = until_incomplete(
+        read(stored.results(), decisions=reviewed, require_reviewed=True)
+    )
+    assert keys_of(yielded) == ["notes/b.txt"]
+    assert error.failed.keys() == set(keys)
+    assert all("The note is not marked as reviewed." in each for each in error.failed.values())
+
+
+@each_reading_of_text
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"decisions": ()}, "decisions (Decisions) must be a Decisions, not tuple"),
+        ({"require_reviewed": 1}, "require_reviewed (bool) must be a bool, not int"),
+        ({"require_reviewed": True}, "require_reviewed (bool) needs decisions"),
+    ],
+)
+def test_wrong_decisions_are_refused_before_anything_is_read(
+    stored: StoredJob, gets: list[str], read: Callable[..., Any], bad: Any, reason: str
+) -> None:
+    stored.store("a.txt")
+    results = stored.results()
+    with pytest.raises(RequestValidationError) as caught:
+        read(results, **bad)
+    assert str(caught.value).startswith(f"{read.__name__}.{reason}")
     assert gets == []
 
 

@@ -73,6 +73,7 @@ from comprehend_phi.corpus import (
     plan_keys,
     run_jobs,
 )
+from comprehend_phi.review import Decisions
 from comprehend_phi.tables import entity_batches, write_csv, write_parquet
 from comprehend_phi.testing import FakeClock
 
@@ -278,6 +279,10 @@ def results(job: Job) -> None:
         assert_type(next(documents), Document)
     found.redacted().close()
     found.redacted(replacement=same_length("#")).close()
+    decisions = Decisions.load("decisions.json")
+    assert_type(decisions, Decisions)
+    found.redacted(decisions=decisions, require_reviewed=True).close()
+    found.with_text(decisions=decisions).close()
     found.redacted(replacement=pseudonyms(b"sixteen bytes...", digits=20)).close()
 
 
