@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,7 @@ from comprehend_phi import (
     tables,
     testing,
 )
+from comprehend_phi.review import Decisions, DocumentDecisions
 from comprehend_phi.testing import Fault, LocalServer, LocalService, faults, local_service
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +84,17 @@ def logging_as_before() -> Iterator[None]:
         del manager.loggerDict[name]
 
 
+def save_decisions() -> None:
+    """Save the files of two reviewers in the working directory, and the one that they agreed on."""
+    digest = sha256(NOTE).hexdigest()
+    for name, key in (("first", "2031/02/a note.txt"), ("second", "2031/02/b note.txt")):
+        decided = DocumentDecisions(
+            input_key=key, sha256=digest, reviewed=True, rejected=(), added=()
+        )
+        Decisions((decided,)).save(f"{name}.json")
+    Path("decisions.json").write_bytes(Path("first.json").read_bytes())
+
+
 # The tutorial has a test of its own, which runs it as its reader would.
 @pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial.md"])
@@ -89,6 +102,7 @@ def test_the_examples_of_a_page_run(
     page: str, service: LocalService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    save_decisions()
     with PHIClient() as client:
         request = a_request()
         job = client.submit(request)
