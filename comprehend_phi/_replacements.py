@@ -25,6 +25,9 @@ _SHORTEST_KEY = 16  # bytes
 _SHORTEST_SUBSTRING = 4  # code points
 
 
+Replacement = str | Callable[[Entity], str]
+
+
 # --- Ready-made replacements ----------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import shell_complete
@@ -33,17 +34,21 @@ from .group import Group
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
 from .options import (
+    DEFAULT_REPLACEMENT,
     DESTINATION_OF_COPIES,
     FOLDER_OF_COPIES,
     REVIEW_PAGE,
     TABLE,
     TEXT_FILE,
+    Review,
     check_options,
     complete_local_folder,
     complete_status,
     json_option,
     poll_seconds_option,
     price_option,
+    replacement_options,
+    review_options,
     s3_location,
     service_options,
     show_names_option,
@@ -68,6 +73,9 @@ from .progress import WatchedClock
 from .tables import requested_table
 from .targets import ServiceOptions, StartOptions, at_aws
 from .texts import print_response, read_text
+
+if TYPE_CHECKING:
+    from .._replacements import Replacement
 
 
 @click.group(cls=Group, epilog=exit_codes_help(ExitCode), invoke_without_command=True)
@@ -283,18 +291,28 @@ app.add_command(run_plan)
 @app.command("detect-text")
 @click.argument("file", default="-", **TEXT_FILE)
 @click.option("--redact", is_flag=True, help="Print the redacted text.")
+@replacement_options
 @service_options
 @json_option
-def detect_text(file: Path, redact: bool, service: ServiceOptions, as_json: bool) -> int:
+def detect_text(
+    file: Path,
+    redact: bool,
+    replacement: Replacement | None,
+    service: ServiceOptions,
+    as_json: bool,
+) -> int:
     """Detect PHI in one text at once, and count what was found.
 
     FILE is a local file in UTF-8. Without it, or with -, the text is read from standard input. No
-    job is started. The service bills the text by its characters.
+    job is started. The service bills the text by its characters. The options that choose what
+    replaces an entity imply --redact.
     """
+    if redact and replacement is None:
+        replacement = DEFAULT_REPLACEMENT
     text = read_text(file)
     with service.client() as client:
         response = client.detect_phi_in_document(text)
-    print_response(text, response, redacted=redact, as_json=as_json)
+    print_response(text, response, replacement=replacement, as_json=as_json)
     return ExitCode.DONE
 
 
@@ -499,13 +517,8 @@ def print_results(
     metavar="SCORE",
     help="Do not redact entities with a lower score.",
 )
-@click.option(
-    "--replacement",
-    default="[{type}]",
-    show_default=True,
-    metavar="TEXT",
-    help="The text that replaces an entity. {type} stands for its type.",
-)
+@replacement_options
+@review_options
 @service_options
 @json_option
 def redact(
@@ -513,7 +526,8 @@ def redact(
     destination: Path | S3Location,
     kms_key: str | None,
     min_score: float,
-    replacement: str,
+    replacement: Replacement | None,
+    review: Review,
     service: ServiceOptions,
     as_json: bool,
 ) -> int:
@@ -528,7 +542,12 @@ def redact(
     with service.client() as client, reading(job_id, SAME_COMMAND):
         delivery = Delivery(client.results(job_id), as_json=as_json)
         number = delivery.write_copies(
-            destination, kms_key=kms_key, min_score=min_score, replacement=replacement
+            destination,
+            kms_key=kms_key,
+            min_score=min_score,
+            replacement=DEFAULT_REPLACEMENT if replacement is None else replacement,
+            decisions=review.decisions,
+            require_reviewed=review.required,
         )
         delivery.print_unprocessed()
     if not as_json:

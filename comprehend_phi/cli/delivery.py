@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .._redaction import redact
+from .._results.decisions import decide_with
 from .._results.notes import notes_of
 from .._whole_file import replaceable
 from ..corpus.copies import checked_destination, each_copy
@@ -20,6 +21,8 @@ from .files import require_writable, write_private
 from .output import amount, document_members, emit_json, inform, unprocessed_members
 
 if TYPE_CHECKING:
+    from .._replacements import Replacement
+    from .._results.decisions import Decisions
     from .._results.streams import JobResults
 
 _Item = TypeVar("_Item")
@@ -72,7 +75,9 @@ class Delivery:
         *,
         kms_key: str | None = None,
         min_score: float = 0.0,
-        replacement: str = "[{type}]",
+        replacement: Replacement = "[{type}]",
+        decisions: Decisions | None = None,
+        require_reviewed: bool = False,
     ) -> int:
         """Write redacted copies to `destination`, and return how many there are."""
         notes = notes_of(self._results)
@@ -88,9 +93,9 @@ class Delivery:
             target,
             min_score=min_score,
             replacement=replacement,
-            decide=None,
             rename=None,
             audited=False,
+            decide=decide_with("redacted", decisions, require_reviewed=require_reviewed),
             on_failure=lambda key, error: self._name({key: f"{type(error).__name__}: {error}"}),
         )
         number = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -21,6 +21,10 @@ from .exits import Exit, ExitCode
 from .files import local_path
 from .tables import table_location
 from .targets import PlanOptions, ServiceOptions, StartOptions
+
+if TYPE_CHECKING:
+    from .._replacements import Replacement
+    from .._results.decisions import Decisions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -250,6 +254,108 @@ plan_options: Option = _combined(
         metavar="URI",
         help="The folder on S3 for copies of files that cannot be processed where they are, such as"
         " s3://bucket/staging.",
+    ),
+)
+
+
+def _replacement(
+    replacement: str | None, same_length: bool, pseudonym_key: Path | None
+) -> Replacement | None:
+    """Return what replaces an entity, or None if no option says so.
+
+    Raises:
+        RequestValidationError: the template is wrong.
+        Exit: there is more than one option, or the key is too short.
+        OSError: the key cannot be read.
+    """
+    from .._replacements import check_replacement, pseudonyms
+    from .._replacements import same_length as mask
+
+    options = {
+        "--replacement": replacement is not None,
+        "--same-length": same_length,
+        "--pseudonym-key": pseudonym_key is not None,
+    }
+    given = [option for option, is_given in options.items() if is_given]
+    if len(given) > 1:
+        raise Exit(ExitCode.USAGE, f"{given[1]} cannot be combined with {given[0]}")
+    if replacement is not None:
+        check_replacement("redact", replacement)
+        return replacement
+    if pseudonym_key is None:
+        return mask() if same_length else None
+    try:
+        return pseudonyms(pseudonym_key.read_bytes())
+    except RequestValidationError as error:
+        rule = error.reason
+    raise Exit(ExitCode.USAGE, f"--pseudonym-key {rule}")
+
+
+# At most one of them. Without any, the command gets None and uses the default.
+DEFAULT_REPLACEMENT = "[{type}]"
+replacement_options: Option = _combined(
+    "replacement",
+    _replacement,
+    click.option(
+        "--replacement",
+        metavar="TEXT",
+        help="The text that replaces an entity. {type} stands for its type. Without it,"
+        f" {DEFAULT_REPLACEMENT}.",
+    ),
+    click.option(
+        "--same-length",
+        is_flag=True,
+        help="Replace each character of an entity with *, so that offsets stay valid.",
+    ),
+    click.option(
+        "--pseudonym-key",
+        metavar="FILE",
+        **LOCAL_FILE,
+        help="Replace the same text with the same token. The content of this file is the secret"
+        " key.",
+    ),
+)
+
+
+class Review(NamedTuple):
+    """What reviewers decided.
+
+    Attributes:
+        decisions: their decisions, or None.
+        required: whether to leave out notes that are not marked as reviewed.
+    """
+
+    decisions: Decisions | None
+    required: bool
+
+
+def _review(decisions: Path | None, require_reviewed: bool) -> Review:
+    from .._results.decisions import Decisions
+
+    if decisions is None:
+        if require_reviewed:
+            raise Exit(ExitCode.USAGE, "--require-reviewed needs --decisions")
+        return Review(None, required=False)
+    try:
+        return Review(Decisions.load(decisions), require_reviewed)
+    except RequestValidationError as error:
+        rule = error.reason
+    raise Exit(ExitCode.USAGE, f"--decisions {rule}")
+
+
+review_options: Option = _combined(
+    "review",
+    _review,
+    click.option(
+        "--decisions",
+        metavar="FILE",
+        **LOCAL_FILE,
+        help="Redact what reviewers decided. They saved this file on the review page.",
+    ),
+    click.option(
+        "--require-reviewed",
+        is_flag=True,
+        help="Leave out notes that are not marked as reviewed in --decisions.",
     ),
 )
 

@@ -12,6 +12,7 @@ from .output import emit_exactly, emit_json, entity_members, show_counts
 
 if TYPE_CHECKING:
     from .._entities import DetectPHIResponse
+    from .._replacements import Replacement
 
 STDIN = Path("-")
 
@@ -37,11 +38,15 @@ def read_text(file: Path) -> str:
 
 
 def print_response(
-    text: str, response: DetectPHIResponse, *, redacted: bool, as_json: bool
+    text: str,
+    response: DetectPHIResponse,
+    *,
+    replacement: Replacement | None,
+    as_json: bool,
 ) -> None:
     """Print how many entities there are, or the redacted text, or both as JSON.
 
-    Nothing of the text is printed unless it is redacted.
+    Nothing of the text is printed unless there is a replacement to redact it with.
 
     Raises:
         RedactionError: the entities do not match the text. Nothing was printed.
@@ -49,7 +54,9 @@ def print_response(
     from .._redaction import redact
 
     counts = Counter(entity.type for entity in response.entities)
-    result = redact(text, response.entities) if redacted else None
+    result = None
+    if replacement is not None:
+        result = redact(text, response.entities, replacement=replacement)
     if as_json:
         emit_json(
             {
