@@ -122,10 +122,10 @@ class Pseudonyms:
 
 
 def normalize(text: str) -> str:
-    """Return what texts have in common that differ only in their spelling.
+    """Return the text without differences in case, Unicode form, invisible characters or spacing.
 
-    Remove format characters, convert to NFKC, fold the case, convert to NFKC again, and turn each
-    run of white space into one space, and those at the ends into nothing.
+    Remove format characters, convert to NFKC, fold the case, and convert to NFKC again. Then remove
+    white space at the ends, and turn each other run of white space into one space.
     """
     # First, because a format character would keep the letters around it from being composed.
     visible = "".join(c for c in text if unicodedata.category(c) != "Cf")

@@ -222,7 +222,7 @@ class Decisions:
             require_reviewed: whether to refuse a note that is not marked as reviewed.
 
         Raises:
-            DecisionsError: the text is not the one that was reviewed, the document does not have a
+            DecisionsError: the text is not the one that was reviewed. Or the document lacks a
                 rejected entity, or only some of the entities that overlap are rejected. Or an added
                 mark ends after the end of the text. Or the note is not marked as reviewed, although
                 `require_reviewed` is true.
