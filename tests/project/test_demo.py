@@ -1,14 +1,16 @@
-"""The demo as `make demo` runs it, and the example of the same with the library."""
+"""The demo as `make demo` runs it, the example of the same with the library, and other examples."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from comprehend_phi.testing import detect
+from comprehend_phi import PHIClient, StartPHIDetectionJobRequest
+from comprehend_phi.testing import FakeClock, LocalServer, detect
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -104,3 +106,28 @@ def test_the_example_with_the_library_says_what_was_found_in_each_note(tmp_path:
     assert [name for name in NOTES if f"\n  {name} " not in done.stdout] == []
     assert "too-large.txt                    NOT PROCESSED: DOCUMENT_SIZE_EXCEEDED." in done.stdout
     assert [text for text in PHI if text in done.stdout] == []
+
+
+# --- examples/many_processes.py -------------------------------------------------------------------
+
+
+def test_parts_of_a_job_are_redacted_in_several_processes(
+    client: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+    s3: Any,
+    bucket: str,
+    server: LocalServer,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for number in range(4):
+        s3.put_object(Bucket=bucket, Key=f"notes/{number}", Body=b"Patient: Ada Example")
+    clock.sleep(2)
+    job = client.submit(request_)
+    job.wait()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+
+    done = run(sys.executable, str(EXAMPLES / "many_processes.py"), job.job_id, cwd=tmp_path)
+
+    assert done.stdout == "5 notes were redacted in 2 parts\n"
