@@ -15,7 +15,7 @@ def redact_part(part: tuple[str, int, int]) -> int:
     job_id, index, count = part
     with PHIClient() as client:
         results = client.results(job_id).part(index, count)
-        return sum(1 for key, text in results.redacted())  # store each text here
+        return sum(1 for _note in results.redacted())  # store each key and text here
 
 
 if __name__ == "__main__":
