@@ -143,16 +143,17 @@ def run_plan(
     )
     name = ledger.stem if name is None else name
     staging = options.location()
+    file = ledger.with_name(f"{ledger.name}.plan.json")
     with service.client() as client:
-        planned = saved_plan(
-            ledger.with_name(f"{ledger.name}.plan.json"),
-            request,
-            name,
-            lambda: plan_jobs(client, request, name=name, staging=staging),
-        )
+        planned = saved_plan(file, request, name)
+        is_new = planned is None
+        if planned is None:
+            planned = plan_jobs(client, request, name=name, staging=staging)
         require_cost(planned, max_cost)
         if not ledger.exists():
             confirm(planned, yes=yes)
+        if is_new:  # and confirmed: a plan that nobody ran would leave out files that arrive later
+            write_private(file, planned.to_json())
         summary = follow(
             client,
             planned,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +14,6 @@ from ..errors import RequestValidationError
 from ..models import JobStatus
 from .checking import cost_line, dollars, show_problems
 from .exits import Exit, ExitCode, interrupted
-from .files import write_private
 from .output import amount, emit, emit_json, inform, printable, table
 
 if TYPE_CHECKING:
@@ -71,10 +69,8 @@ def plan_members(plan: JobPlan) -> dict[str, Any]:
     }
 
 
-def saved_plan(
-    file: Path, request: StartPHIDetectionJobRequest, name: str, make: Callable[[], JobPlan]
-) -> JobPlan:
-    """Return the plan in a file that only its owner can read. Make and write it if there is none.
+def saved_plan(file: Path, request: StartPHIDetectionJobRequest, name: str) -> JobPlan | None:
+    """Return the plan in a file, or None if there is no such file.
 
     A run that continues needs the plan that it began with, even if files have arrived since.
 
@@ -86,9 +82,7 @@ def saved_plan(
     try:
         text = file.read_bytes().decode()
     except FileNotFoundError:
-        plan = make()
-        write_private(file, plan.to_json())
-        return plan
+        return None
     except UnicodeDecodeError:
         text = ""
     try:
