@@ -7,7 +7,7 @@ DEMO := demo-output
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format docs browser campaign coverage mutation bench release clean
+.PHONY: help demo test format docs browser airflow campaign coverage mutation bench release clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ docs: $(BIN)/nox  ## Build the documentation into build/docs
 
 browser: $(BIN)/nox  ## Install Chromium for the review page's tests (Debian and Ubuntu)
 	$(NOX) browser
+
+airflow: $(BIN)/nox  ## Install Airflow apart from the rest, and test the operators with it
+	$(NOX) airflow
 
 campaign: $(BIN)/nox  ## Run 2,000 schedules of faults and kills; SEED=17 or SEED=0-99 picks some
 	$(NOX) campaign $(if $(SEED),-- --seeds $(SEED))

@@ -31,6 +31,7 @@ SCHEMAS = {
 
 # Coverage leaves out the command line, the local service and the documents.
 NOT_MEASURED = (
+    "airflow",
     "campaign",
     "cli",
     "project",
@@ -81,12 +82,28 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
     """Run the tests on the lowest supported Python and the lowest versions of dependencies."""
-    bounds = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+    extras = dict(PROJECT["optional-dependencies"])
+    del extras["airflow"]  # its tests have a session of their own
+    bounds = [*PROJECT["dependencies"], *chain(*extras.values())]
     pins = [bound.replace(">=", "==") for bound in bounds]
     session.install(".", "--group", "test", *pins)
     # The comparison with raw boto3 describes current versions; older ones do more.
     session.run(
         "pytest", "--ignore=tests/service/test_beside_boto3.py", *(session.posargs or PARALLEL)
+    )
+
+
+@nox.session
+def airflow(session: nox.Session) -> None:
+    """Check the types of what runs on Airflow, and run its tests with Airflow's own processes."""
+    session.install(".[airflow,fast,testing]", "--group", "airflow")
+    # mypy leaves these folders out unless it gets the names of the files.
+    files = chain(Path("tests/airflow").rglob("*.py"), Path("examples/airflow").rglob("*.py"))
+    session.run("mypy", *map(str, files))
+    # Airflow's own modules issue warnings when they are imported.
+    session.run(
+        *("pytest", "-W", "default", "--cov", "--cov-config=tests/airflow/coverage.ini"),
+        *(session.posargs or ["tests/airflow"]),
     )
 
 

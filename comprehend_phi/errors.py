@@ -438,12 +438,17 @@ class JobFailed(JobError):
 
     _outcome = "failed"
 
-    def __str__(self) -> str:
+    @property
+    def reason(self) -> str:
+        """The service's message without keys and names, and without a period at its end."""
         locations = (self.job.input_data_config, self.job.output_data_config)
         keys = (location.s3_key for location in locations if location)
         reason = mask(self.job.message or "", (self.job.job_name, *keys)).rstrip(".")
+        return reason or "the service gave no reason"
+
+    def __str__(self) -> str:
         return (
-            f"Job {self.job.job_id} failed: {reason or 'the service gave no reason'}."
+            f"Job {self.job.job_id} failed: {self.reason}."
             " Fix the cause, then build a new request; this request's token belongs to the failed"
             " job."
         )

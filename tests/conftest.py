@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from socketserver import BaseServer
@@ -40,6 +41,9 @@ from comprehend_phi import (
     WaitPolicy,
 )
 from comprehend_phi.testing import FakeClock, LocalServer
+
+# Airflow has an environment of its own: `make airflow`.
+collect_ignore = [] if find_spec("airflow") else ["airflow"]
 
 # A slow machine must not fail a test. CI tries the same examples in every run; elsewhere, each run
 # tries new ones.
