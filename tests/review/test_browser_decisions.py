@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -941,7 +942,7 @@ def test_a_reviewer_needs_only_the_keyboard(reviewer: Reviewer) -> None:
     assert redact(text, decided.entities) == "Seen by Dr. Iris Example, and by [NAME]."
 
 
-# --- Offsets --------------------------------------------------------------------------------------
+# --- For any text and decisions -------------------------------------------------------------------
 
 
 def test_javascript_and_python_convert_offsets_alike(page: Page) -> None:
@@ -964,5 +965,79 @@ def test_javascript_and_python_convert_offsets_alike(page: Page) -> None:
         assert converted == [
             [[units(text[:at]), at] for at in range(len(text) + 1)] for text in texts
         ]
+
+    agree()
+
+
+@st.composite
+def decided_notes(draw: st.DrawFn) -> tuple[str, list[tuple[int, int]], set[int], list[list[int]]]:
+    """Return a text, the spans of detected marks, which are rejected, and the added spans."""
+    text = draw(st.text("aB \n\u0301\U0001f600", max_size=30))
+    cuts = draw(st.lists(st.integers(0, len(text)), unique=True).map(sorted))
+    found = list(zip(cuts[::2], cuts[1::2], strict=False))
+    rejected = draw(st.sets(st.integers(0, len(found) - 1))) if found else set[int]()
+    span = st.lists(st.integers(0, len(text)), min_size=2, max_size=2, unique=True).map(sorted)
+    added = draw(st.lists(span, unique_by=tuple, max_size=4)) if text else []
+    return text, found, rejected, added
+
+
+APPLY = """
+const [text, found, rejected, added] = arguments;
+const points = [...text];
+const slice = (begin, end) => points.slice(begin, end).join("");
+const pieces = [];
+let position = 0;
+for (const [id, [begin, end]] of found.entries()) {
+  const entities = [{ id, type: "NAME", score: 0.5 }];
+  pieces.push(slice(position, begin), { entities, segments: [[slice(begin, end), 0]] });
+  position = end;
+}
+pieces.push(slice(position));
+const note = readNote({ key: "k", sha256: "h", model: null, pieces });
+const units = (point) => unitsBefore(text, point);
+const decision = {
+  reviewed: false,
+  rejected: new Set(rejected.map((index) => note.marks[index])),
+  added: added.map(([begin, end]) => addedMark(units(begin), units(end), "ID")),
+};
+const file = toFile([note], [decision]);
+const loaded = fromFile(file, [note], ["ID"]);
+return {
+  spots: spotsOf(note, decision).map((spot) => [
+    pointsBefore(text, spot.begin),
+    pointsBefore(text, spot.end),
+    spot.isRejected,
+    partsOf(spot, text).map((part) => part.text).join(""),
+  ]),
+  file,
+  again: toFile([note], [loaded.get(0) ?? UNDECIDED]),
+};
+"""
+
+
+def test_the_page_masks_exactly_the_accepted_characters(page: Page) -> None:
+    page.open([])
+
+    def points(spans: Iterable[Sequence[int]]) -> set[int]:
+        return {point for span in spans for point in range(span[0], span[1])}
+
+    @settings(max_examples=60, deadline=None)
+    @given(decided_notes())
+    def agree(
+        decided: tuple[str, list[tuple[int, int]], set[int], list[list[int]]],
+    ) -> None:
+        text, found, rejected, added = decided
+        kept = [span for index, span in enumerate(found) if index not in rejected]
+        accepted = points([*kept, *added])
+
+        shown = page.run(APPLY, text, found, sorted(rejected), added)
+
+        spots = shown["spots"]
+        assert points(spot for spot in spots if not spot[2]) == accepted
+        assert points(spot for spot in spots if spot[2]) == points(found) - accepted
+        assert sorted(spots) == spots
+        assert all(one[1] <= other[0] for one, other in pairwise(spots))
+        assert all(spot[3] == text[spot[0] : spot[1]] for spot in spots if not spot[2])
+        assert shown["again"] == shown["file"]
 
     agree()

@@ -523,6 +523,7 @@ def test_text_has_the_contrast_that_wcag_requires_in_both_themes(theme: str) -> 
         for ground in ("ground", "sheet", "raised", "selected")
     }
     pairs["warning"] = contrast(rgb(of["warning-text"]), rgb(of["warning"]))
+    pairs["selected text, and what to save"] = contrast(rgb(of["sheet"]), rgb(of["focus"]))
     pairs["banner"] = contrast(rgb(of["banner-text"]), rgb(of["banner"]))
 
     assert {name: ratio for name, ratio in pairs.items() if ratio < 4.5} == {}

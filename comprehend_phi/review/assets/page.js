@@ -20,7 +20,6 @@
   let listed = [...notes.keys()]; // indices of the documents that match the search
   let open = -1; // index of the open document
   let spots = []; // its spots
-  let pieces = []; // what the sheet shows: strings and spots
   let current = -1; // index of the current spot
   let revealed = new Set(); // names of the revealed spots
 
@@ -79,7 +78,7 @@
     const place = spots[current]?.begin;
     const { text } = notes[open];
     spots = spotsOf(notes[open], history.decisions[open]);
-    pieces = [];
+    const pieces = [];
     let position = 0;
     for (const [index, spot] of spots.entries()) {
       if (position < spot.begin) pieces.push(createText(position, spot.begin));
