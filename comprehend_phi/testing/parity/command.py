@@ -269,7 +269,7 @@ def _description(plan: Plan) -> str:
     lines = [
         f"{len(plan.questions)} questions, {len(plan.setups)} jobs, about {minutes} minutes:",
         *(
-            f"  {setup.name:16} {len(setup.notes)} files,"
+            f"  {setup.name:16} files: {len(setup.notes)},"
             f" up to ${units_of(setup) * PRICE_PER_UNIT:.4f}"
             for setup in plan.setups
         ),
