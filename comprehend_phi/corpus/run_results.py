@@ -14,6 +14,7 @@ from .._client_base import s3_of
 from .._keys import folder_key
 from .._redaction import redact
 from .._results.completeness import ReadError
+from .._results.decisions import Decisions, decide_with
 from .._results.documents import Document, UnprocessedFile
 from .._results.file_list import ALL
 from .._results.listing import Listing
@@ -115,18 +116,37 @@ class RunResults:
     def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
         return self._read(JobResults.__iter__)
 
-    def with_text(self) -> Generator[tuple[Document, str], None, None]:
+    def with_text(
+        self, *, decisions: Decisions | None = None, require_reviewed: bool = False
+    ) -> Generator[tuple[Document, str], None, None]:
         """Yield every document and its note; see `JobResults.with_text`."""
-        return self._read(JobResults.with_text, reads_notes=True)
+        decide_with("with_text", decisions, require_reviewed=require_reviewed)
+        return self._read(
+            lambda results: results.with_text(
+                decisions=decisions, require_reviewed=require_reviewed
+            ),
+            reads_notes=True,
+        )
 
     def redacted(
-        self, *, min_score: float = 0.0, replacement: str | Callable[[Entity], str] = "[{type}]"
+        self,
+        *,
+        min_score: float = 0.0,
+        replacement: str | Callable[[Entity], str] = "[{type}]",
+        decisions: Decisions | None = None,
+        require_reviewed: bool = False,
     ) -> Generator[tuple[str, str], None, None]:
         """Yield the input key and the redacted text of every note; see `JobResults.redacted`."""
         # Check the arguments now, not after the first file was read.
         redact("", (), min_score=min_score, replacement=replacement)
+        decide_with("redacted", decisions, require_reviewed=require_reviewed)
         return self._read(
-            lambda results: results.redacted(min_score=min_score, replacement=replacement),
+            lambda results: results.redacted(
+                min_score=min_score,
+                replacement=replacement,
+                decisions=decisions,
+                require_reviewed=require_reviewed,
+            ),
             reads_notes=True,
         )
 

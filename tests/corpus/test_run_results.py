@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from comprehend_phi.corpus import (
 )
 from comprehend_phi.corpus.plan import staged_key
 from comprehend_phi.corpus.staging import Staging
+from comprehend_phi.review import Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, LocalServer
 
 from ..conftest import CANARY
@@ -179,6 +181,29 @@ def test_only_a_client_can_read_results(program: Callable[..., Program]) -> None
 def test_arguments_of_redaction_are_checked_at_once(program: Callable[..., Program]) -> None:
     with pytest.raises(RequestValidationError):
         program().run().redacted(min_score=2.0)
+    with pytest.raises(RequestValidationError):
+        program().run().with_text(require_reviewed=True)
+
+
+def test_decisions_name_notes_by_the_keys_of_the_corpus(program: Callable[..., Program]) -> None:
+    results = program().run()
+    document, text = next(results.with_text())
+    decided = DocumentDecisions(
+        input_key=KEYS[0],
+        sha256=sha256(text.encode()).hexdigest(),
+        reviewed=True,
+        rejected=tuple(entity.id for entity in document.entities),
+        added=(),
+    )
+    decisions = Decisions((decided,))
+    assert dict(results.redacted(decisions=decisions)) == {
+        **dict.fromkeys(KEYS, REDACTED),
+        KEYS[0]: NOTE,
+    }
+    found, error = read(results.with_text(decisions=decisions, require_reviewed=True))
+    assert [document.input_key for document, _ in found] == KEYS[:1]
+    assert error is not None
+    assert sorted(error.failed) == KEYS[1:]
 
 
 # --- Notes that changed ---------------------------------------------------------------------------
