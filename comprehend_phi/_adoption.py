@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -90,12 +91,11 @@ def _differences(request: StartPHIDetectionJobRequest, job: JobProperties) -> tu
 def _output_folder(key: str, job_id: str) -> str:
     """Return the output folder of a request from the key that the service shows.
 
-    The service adds the job's own folder to the key.
+    The service adds the name of the job's own folder to the key. Nobody outside AWS knows whether
+    it always puts a slash before this name.
     """
-    folder = folder_key(key)
-    if folder.endswith(f"-PHIDetection-{job_id}/"):
-        return folder[: folder.rfind("/", 0, -1) + 1]
-    return folder
+    requested = re.sub(rf"[0-9]{{12}}-PHIDetection-{re.escape(job_id)}/?$", "", key)
+    return folder_key(requested)
 
 
 def _is_same_kms_key(given: str | None, shown: str | None) -> bool:

@@ -262,6 +262,13 @@ def test_every_parameter_is_compared(field: str, shown: Any) -> None:
             OutputDataConfig(s3_bucket="results.example", s3_key="phi/"),
             OutputDataConfig(s3_bucket="results.example", s3_key="phi"),
         ),
+        (
+            "output_data_config",
+            OutputDataConfig(s3_bucket="results.example", s3_key="phi-2031"),
+            OutputDataConfig(
+                s3_bucket="results.example", s3_key=f"phi-2031123456789012-PHIDetection-{1:032x}/"
+            ),
+        ),
         ("kms_key", None, None),
         ("kms_key", KEY.rpartition("/")[2], KEY),
         ("kms_key", "alias/notes", "arn:aws:kms:us-east-1:123456789012:alias/notes"),
