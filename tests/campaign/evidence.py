@@ -21,9 +21,10 @@ from attrs import field, frozen
 
 from comprehend_phi import ComprehendPHIError
 
-from .plan import CANARIES
+from .plan import CANARIES, KEY_CANARY
 
-_WORDS = tuple(word.lower() for canary in CANARIES for word in canary.split())
+WORDS = tuple(word.lower() for canary in CANARIES for word in canary.split())
+_WITHOUT_KEYS = ("repr", "log record", "report")  # channels in which no key may appear
 
 
 class Evidence:
@@ -140,7 +141,8 @@ def examine(path: Path) -> Finding:
             found.wrong.append(text)
             continue
         found.searched[channel] += 1
-        if any(word in text.lower() for word in _WORDS):
+        words = (*WORDS, KEY_CANARY) if channel in _WITHOUT_KEYS else WORDS
+        if any(word in text.lower() for word in words):
             found.sightings[channel] += 1
         if channel == "exception" and text.isidentifier():
             found.raised[text] += 1

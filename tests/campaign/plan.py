@@ -14,6 +14,12 @@ NAME_CANARY = "Orla Brandeis"
 REFUSED_CANARY = "Kestrel Moonbeam"
 CANARIES = (NOTE_CANARY, NAME_CANARY, REFUSED_CANARY)
 
+# A word in the keys of a corpus. No ledger, no log record and no repr may contain it.
+KEY_CANARY = "primrose"
+
+# A job that reads a note with these words may fail.
+FAILS_ITS_JOB = "breaks the model"
+
 FILE_BYTES = 2_000  # the service does not process larger files
 
 OPERATIONS = (
@@ -59,6 +65,12 @@ S3_KINDS = (
     "S3: access denied",
     "S3: HTML instead of results",
     "S3: slow answer",
+)
+# Requests that change something.
+S3_WRITE_KINDS = (
+    "S3: reset after the work",
+    "S3: server error after the work",
+    "S3: error in a successful answer",
 )
 
 # The kind of sleep that Ctrl-C interrupts.
@@ -152,16 +164,34 @@ class BrokenCredentials:
 
 
 @frozen(kw_only=True)
-class Plan:
-    """One schedule.
+class ObjectChange:
+    """A change of one object.
 
     Attributes:
+        body: the new content; None deletes the object.
+        job_name: make the change when the job of this name has ended. None means at a request.
+        at_request: make the change before this request of S3, from 1.
+    """
+
+    key: str
+    body: bytes | None
+    job_name: str | None = None
+    at_request: int = 0
+
+
+@frozen(kw_only=True)
+class Conditions:
+    """What the service, S3 and the machine do in one schedule, whatever the program does.
+
+    Attributes:
+        objects: the objects that are in the bucket at first, by key.
+        changes: how they change.
+        others: before which requests of S3 other programs start a job.
+        failures: how many jobs fail because of a note with `FAILS_ITS_JOB`.
         faults: the faults of the service, in order, as pairs of an operation (None for any) and a
             kind. An empty kind lets a call pass.
-        s3_faults: the faults of reads from S3, in order.
+        s3_faults: the faults of requests of S3, in order.
         kills: the step at which each of the first lives of the program is killed.
-        forks: the fork point at which each life forks: 1 is the first, -1 is the first one between
-            two texts of a reading, and 0 means no fork.
         interrupts: the interrupt of each life, if any.
         credentials: how the credentials of each life fail, if they do.
         s3_reading: how the program reads results.
@@ -169,16 +199,16 @@ class Plan:
     """
 
     seed: int
-    asynchronous: bool
-    folders: tuple[Folder, ...]
+    objects: Mapping[str, bytes]
+    changes: tuple[ObjectChange, ...]
+    others: tuple[int, ...] = ()
+    failures: int = 0
     faults: tuple[tuple[str | None, str], ...]
     s3_faults: tuple[str, ...]
     kills: tuple[int, ...]
     active_jobs: int
     slot_timeout: float
-    wait_timeout: float | None
     connections: int
-    forks: tuple[int, ...]
     interrupts: tuple[Interrupt | None, ...]
     credentials: tuple[BrokenCredentials | None, ...]
     s3_reading: S3Reading
@@ -189,22 +219,32 @@ class Plan:
         return f"campaign-{self.seed}"
 
 
+@frozen(kw_only=True)
+class Plan(Conditions):
+    """One schedule of folders, each with its own start.
+
+    Attributes:
+        forks: the fork point at which each life forks: 1 is the first, -1 is the first one between
+            two texts of a reading, and 0 means no fork.
+    """
+
+    asynchronous: bool
+    folders: tuple[Folder, ...]
+    wait_timeout: float | None
+    forks: tuple[int, ...]
+
+
 def draw(seed: int) -> Plan:
     """Return the plan of a seed."""
     # This only uses methods of Random that return the same values in all versions of Python.
     random = Random(seed)
     folders = tuple(_folder(random, seed, index) for index in range(random.randint(1, 3)))
-    faults: list[tuple[str | None, str]] = []
-    for operation in (*OPERATIONS, None):
-        for _ in range(random.choice((0, 1, 1, 2, 3))):
-            faults += [(operation, "")] * random.randint(0, 3)
-            kind = random.choice(KINDS)
-            faults += [(operation, kind)] * random.randint(1, _BURSTS[kind])
+    faults = draw_faults(random)
     s3_faults: list[str] = []
     for _ in range(random.choice((0, 0, 1, 2))):
         s3_faults += [""] * random.randint(0, 6)
         s3_faults += [random.choice(S3_KINDS)] * random.randint(1, 3)
-    interrupts = tuple(_interrupt(random) for _ in range(random.choice((0, 1, 2, 3, 4))))
+    interrupts = tuple(draw_interrupt(random) for _ in range(random.choice((0, 1, 2, 3, 4))))
     for interrupt in interrupts:
         if interrupt and interrupt.kind == S3_BACKOFF:
             s3_faults += [""] * random.randint(0, 8) + [random.choice(S3_KINDS[:4])] * 2
@@ -215,6 +255,17 @@ def draw(seed: int) -> Plan:
     readings: tuple[S3Reading, ...] = ("client handed in", "boto3", "auto", "obstore")
     return Plan(
         seed=seed,
+        objects={note.key: note.body for folder in folders for note in folder.notes},
+        changes=tuple(
+            ObjectChange(
+                key=note.key,
+                body=None if note.change == "note deleted" else note.replacement,
+                job_name=folder.job_name,
+            )
+            for folder in folders
+            for note in folder.notes
+            if note.change
+        ),
         asynchronous=seed % 2 == 1,
         folders=folders,
         faults=tuple(faults),
@@ -228,13 +279,24 @@ def draw(seed: int) -> Plan:
             random.choice((1, 2, 4, 8, -1, -2)) for _ in range(random.choice((0, 1, 2, 3)))
         ),
         interrupts=interrupts,
-        credentials=tuple(_credentials(random) for _ in range(random.choice((0, 0, 1, 2)))),
+        credentials=tuple(draw_credentials(random) for _ in range(random.choice((0, 0, 1, 2)))),
         s3_reading=random.choice(readings),
-        rules=_rules(seed),
+        rules=draw_rules(seed),
     )
 
 
-def _rules(seed: int) -> dict[str, str]:
+def draw_faults(random: Random) -> list[tuple[str | None, str]]:
+    """Return faults of the service."""
+    faults: list[tuple[str | None, str]] = []
+    for operation in (*OPERATIONS, None):
+        for _ in range(random.choice((0, 1, 1, 2, 3))):
+            faults += [(operation, "")] * random.randint(0, 3)
+            kind = random.choice(KINDS)
+            faults += [(operation, kind)] * random.randint(1, _BURSTS[kind])
+    return faults
+
+
+def draw_rules(seed: int) -> dict[str, str]:
     """Return the rules that differ; none for half of the seeds."""
     random = Random(f"rules {seed}")  # a generator of its own leaves the rest of the plan unchanged
     if random.random() < 0.5:
@@ -250,13 +312,13 @@ def _rules(seed: int) -> dict[str, str]:
     return rules
 
 
-def _interrupt(random: Random) -> Interrupt | None:
+def draw_interrupt(random: Random) -> Interrupt | None:
     if random.random() < 0.3:
         return None
     return Interrupt(kind=random.choice(INTERRUPTS), number=random.choice((1, 1, 1, 2, 5)))
 
 
-def _credentials(random: Random) -> BrokenCredentials | None:
+def draw_credentials(random: Random) -> BrokenCredentials | None:
     if random.random() < 0.3:
         return None
     return BrokenCredentials(

@@ -8,22 +8,16 @@ each response.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import random
 import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
 
 from attrs import define, evolve, field, frozen
-from botocore.credentials import Credentials
-from botocore.exceptions import CredentialRetrievalError
 
 from comprehend_phi import (
     AsyncJob,
@@ -36,37 +30,18 @@ from comprehend_phi import (
     InvalidRequestException,
     Job,
     JobFailed,
-    JobFilter,
     JobProperties,
     JobStopped,
     OutputDataConfig,
     PHIClient,
-    RequestValidationError,
-    RetryPolicy,
     ServiceError,
     StartPHIDetectionJobRequest,
     TransportError,
     WaitPolicy,
 )
 
-from .evidence import Evidence
-from .plan import (
-    AN_HOUR,
-    EXPIRED,
-    LINE_BREAK,
-    NO_SOURCE,
-    REFUSED_CANARY,
-    RETRY_OR_POLL,
-    S3_BACKOFF,
-    BrokenCredentials,
-    Folder,
-    Interrupt,
-    Plan,
-)
-from .world import EXPIRED_TOKEN, REGION, SharedClock
-
-# Exit codes besides 0: EX_TEMPFAIL and EX_SOFTWARE of sysexits, and a shell's code for SIGINT.
-GAVE_UP, BROKEN, INTERRUPTED = 75, 70, 130
+from .life import Life
+from .plan import Folder, Plan
 
 # The events of forks. Each fork that begins must end.
 FORKED, FORK_ENDED = "forks", "forks that succeeded"
@@ -77,55 +52,17 @@ EVENTS = (FORKED, FORK_ENDED, FORK_ANSWERED, FORK_REFUSED, FORK_READ_ON)
 # A note counts as changed after this many readings in a row, because S3 may fail to find a note.
 _READINGS = 3
 
-# The seconds after which SIGALRM kills an interrupted program that has not ended, and a fork that
-# hangs.
-_PROMPTLY, _FORK_SECONDS = 60, 120
+# The seconds after which SIGALRM kills a fork that hangs.
+_FORK_SECONDS = 120
 
 
 @frozen(kw_only=True)
-class Run:
-    """One life of the program.
-
-    Attributes:
-        kill_at: the step at which it is killed.
-        defect: the promise that it breaks on purpose, so that the campaign must notice; or "".
-    """
+class Run(Life):
+    """One life of this program."""
 
     plan: Plan
-    directory: Path
-    evidence: Evidence
-    session: Any
-    endpoint_url: str
-    kill_at: int | None
-    life: int
-    defect: str
-    clock: Sleeper
     fork_at: int
     _fork_points: Counter[int] = field(factory=Counter[int])
-    _sent: list[bytes] = field(factory=list[bytes])
-    _steps: list[int] = field(factory=lambda: [0])
-    _lock: threading.Lock = field(factory=threading.Lock)
-
-    def step(self, **_event: object) -> None:
-        """Count a step and die if the plan says so."""
-        with self._lock:
-            self._steps[0] += 1
-            if self._steps[0] == self.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # the signal may arrive a little later
-
-    def note_request(self, request: Any, **_event: object) -> None:
-        """Record a request before it is sent. A request with a line break cannot be sent."""
-        signature = request.headers.get("Authorization", "")
-        if "\n" not in (signature if isinstance(signature, str) else signature.decode("latin-1")):
-            self._sent.append(request.body if isinstance(request.body, bytes) else b"")
-
-    def was_sent(self, token: str) -> bool:
-        return any(token.encode() in body for body in self._sent)
-
-    def check(self, holds: bool, otherwise: str) -> None:
-        if not holds:
-            self.evidence.wrong(otherwise)
 
     def fork(self, work: Callable[[], object], *, is_reading: bool = False) -> None:
         """Fork a child that does `work` if the plan says so, and go on in the parent."""
@@ -154,98 +91,14 @@ class Run:
             os._exit(0)
 
     def journal(self, folder: Folder) -> dict[str, Any]:
-        path = self.directory / f"{folder.prefix}.json"
-        known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        return known
+        return self.recall(folder.prefix)
 
     def note_down(self, folder: Folder, known: dict[str, Any]) -> None:
-        self.write(self.directory / f"{folder.prefix}.json", json.dumps(known))
+        self.remember(folder.prefix, known)
 
     def note_down_list(self, job_ids: list[str]) -> None:
         """Record the jobs that the service lists."""
-        self.write(self.directory / "listed.json", json.dumps({"job_ids": job_ids}))
-
-    def write(self, path: Path, text: str) -> None:
-        """Write a file completely or not at all, even if the program is killed meanwhile."""
-        new = path.with_suffix(".new")
-        new.write_bytes(text.encode())
-        self.step()
-        new.replace(path)
-        self.step()
-
-
-class Sleeper:
-    """The shared clock, with Ctrl-C during one of the sleeps of this process."""
-
-    def __init__(self, clock: SharedClock, interrupt: Interrupt | None, evidence: Evidence) -> None:
-        self._clock = clock
-        self._interrupt = interrupt
-        self._evidence = evidence
-        self._sleeps = 0
-        self.alarm_seconds = _PROMPTLY
-        self.is_deaf = False
-
-    def begin_again(self) -> None:
-        """Prepare for a fork, which is not interrupted and must not wait for its parent's lock."""
-        self._interrupt = None
-        self._clock.begin_again()
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        if self._is_interrupted(seconds):
-            with suppress(*[KeyboardInterrupt] if self.is_deaf else []):
-                self._interrupt_now()
-                threading.Event().wait()
-            signal.pause()
-        self._clock.sleep(seconds)
-
-    async def sleep_async(self, seconds: float) -> None:
-        if self._is_interrupted(seconds):
-            self._interrupt_now()
-            await asyncio.Event().wait()
-        await self._clock.sleep_async(seconds)
-
-    def _is_interrupted(self, seconds: float) -> bool:
-        if self._interrupt is None:
-            return False
-        is_in_pool = threading.current_thread() is not threading.main_thread()
-        kinds = {S3_BACKOFF if is_in_pool else RETRY_OR_POLL, AN_HOUR if seconds >= 3600 else ""}
-        if self._interrupt.kind not in kinds:
-            return False
-        self._sleeps += 1
-        return self._sleeps == self._interrupt.number
-
-    def _interrupt_now(self) -> None:
-        assert self._interrupt is not None
-        self._evidence.event(self._interrupt.kind)
-        signal.alarm(self.alarm_seconds)
-        os.kill(os.getpid(), signal.SIGINT)
-
-
-class FailingCredentials(Credentials):
-    """Credentials that fail as planned."""
-
-    def __init__(self, plan: BrokenCredentials, evidence: Evidence) -> None:
-        super().__init__("testing", "testing")
-        self._plan = plan
-        self._evidence = evidence
-        self._asked = 0
-
-    def get_frozen_credentials(self) -> Any:
-        plan, good = self._plan, super().get_frozen_credentials()
-        self._asked += 1
-        broken = self._asked - plan.after
-        if broken < 1 or (plan.count is not None and broken > plan.count):
-            return good
-        self._evidence.event(plan.kind)
-        if plan.kind == NO_SOURCE:
-            raise CredentialRetrievalError(provider="custom-process", error_msg=REFUSED_CANARY)
-        if plan.kind == EXPIRED:
-            return good._replace(token=EXPIRED_TOKEN)
-        assert plan.kind == LINE_BREAK
-        return good._replace(access_key=f"{REFUSED_CANARY}\ntesting")
+        self.remember("listed", {"job_ids": job_ids})
 
 
 @define
@@ -293,70 +146,7 @@ def is_about(seen: JobProperties, folder: Folder, job_id: str) -> bool:
 
 def live(run: Run) -> int:
     """Run one life of the program and return its exit code."""
-    run.evidence.watch()
-    random.seed(f"{run.plan.seed} {run.life}")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    run.clock.is_deaf = run.defect == "deaf to interrupts"
-    run.clock.alarm_seconds = 1 if run.defect else _PROMPTLY
-    os.environ["AWS_ENDPOINT_URL_S3"] = run.endpoint_url
-    broken = run.plan.credentials[run.life : run.life + 1]
-    if broken and broken[0] is not None:
-        run.session._session._credentials = FailingCredentials(broken[0], run.evidence)
-    run.session.events.register("before-send", run.note_request)
-    run.session.events.register("before-send", run.step)
-    run.session.events.register("response-received", run.step)
-    try:
-        ask_for_nonsense(run)
-        if run.plan.asynchronous:
-            asyncio.run(work_async(run))
-        else:
-            work(run)
-    except ComprehendPHIError as error:
-        run.evidence.raised(error)
-        return GAVE_UP
-    except KeyboardInterrupt as error:
-        run.evidence.raised(error)
-        return INTERRUPTED
-    except BaseException as error:
-        run.evidence.raised(error)  # the campaign counts exceptions from outside this package
-        raise
-    return 0
-
-
-def options(run: Run) -> dict[str, Any]:
-    from botocore.config import Config
-
-    # botocore's retries for S3 would really sleep.
-    config = Config(
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=run.plan.connections,
-    )
-    reading: dict[str, Any] = {"s3_transport": run.plan.s3_reading, "config": config}
-    if run.plan.s3_reading == "client handed in":
-        reading = {"s3_client": run.session.client("s3", region_name=REGION, config=config)}
-    return {
-        **reading,
-        "region_name": REGION,
-        "endpoint_url": run.endpoint_url,
-        "session": run.session,
-        "retry": RetryPolicy(slot_timeout=run.plan.slot_timeout),
-        "clock": run.clock,
-    }
-
-
-def ask_for_nonsense(run: Run) -> None:
-    """Check that errors about invalid values do not quote them."""
-    if run.defect == "never done":
-        raise ComprehendPHIError("It gives up every time.")
-    builders: tuple[Callable[[], object], ...] = (
-        lambda: InputDataConfig(s3_bucket=REFUSED_CANARY),
-        lambda: OutputDataConfig(s3_bucket="results", s3_key=f"{REFUSED_CANARY}//"),
-        lambda: JobFilter(job_name=f"{REFUSED_CANARY}\n"),
-    )
-    try:
-        random.choice(builders)()
-    except RequestValidationError as error:
-        run.evidence.raised(error)
+    return run.live(lambda: asyncio.run(work_async(run)) if run.plan.asynchronous else work(run))
 
 
 def request_of(folder: Folder, bucket: str, known: dict[str, Any]) -> StartPHIDetectionJobRequest:
@@ -450,7 +240,7 @@ def finish(run: Run, folder: Folder, known: dict[str, Any], **outcome: object) -
 
 
 def work(run: Run) -> None:
-    with PHIClient(**options(run)) as client:
+    with PHIClient(**run.options()) as client:
         open_folders = [
             (folder, known, job)
             for folder in run.plan.folders
@@ -615,7 +405,7 @@ def note_failure_in_fork(run: Run, error: ComprehendPHIError) -> None:
 
 
 async def work_async(run: Run) -> None:
-    async with AsyncPHIClient(**options(run)) as client:
+    async with AsyncPHIClient(**run.options()) as client:
         ends = await asyncio.gather(
             *(whole_async(run, client, folder) for folder in run.plan.folders),
             return_exceptions=True,

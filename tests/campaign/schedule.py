@@ -15,48 +15,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
-import attrs
 import boto3
-from attrs import define, field, frozen
+from attrs import frozen
 
 from comprehend_phi import quiet_botocore
 
 from . import program, world
+from .corpus_judge import judge_corpus
+from .corpus_plan import CorpusPlan
+from .corpus_program import CorpusRun
 from .evidence import Evidence, examine
-from .plan import CANARIES, Folder, Plan
+from .life import BROKEN, GAVE_UP, INTERRUPTED, Sleeper
+from .plan import CANARIES, Conditions, Folder, Plan
+from .tally import Tally
 from .world import Ledger, SharedClock
 
 _MOST_LIVES = 40
-
-
-@define(kw_only=True)
-class Tally:
-    """The totals of schedules. Tallies can be added."""
-
-    schedules: int = 0
-    starts: int = 0
-    jobs: int = 0
-    documents_in: int = 0
-    redacted: int = 0
-    clean: int = 0
-    unprocessed: int = 0
-    withdrawn: int = 0
-    changed: int = 0
-    kills: int = 0
-    gave_up: int = 0
-    interrupted: int = 0
-    events: Counter[str] = field(factory=Counter[str])
-    faults: Counter[str] = field(factory=Counter[str])
-    attempts: Counter[str] = field(factory=Counter[str])
-    searched: Counter[str] = field(factory=Counter[str])
-    sightings: Counter[str] = field(factory=Counter[str])
-    raised: Counter[str] = field(factory=Counter[str])
-    untyped: int = 0
-    differences: list[str] = field(factory=list[str])
-
-    def add(self, other: Tally) -> None:
-        for name in (attribute.name for attribute in attrs.fields(Tally)):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @frozen
@@ -104,14 +78,14 @@ class Stage:
         self.server.join(10)
         shutil.rmtree(self.directory)
 
-    def play(self, plan: Plan, defect: str = "") -> Tally:
+    def play(self, plan: Plan | CorpusPlan, defect: str = "") -> Tally:
         """Run one plan and return its totals."""
         directory = self.directory / str(plan.seed)
         directory.mkdir()
         try:
             self.control.send(plan)
             self.control.recv()
-            tally = Tally(schedules=1, starts=len(plan.folders))
+            tally = Tally(schedules=1)
             self._lives(plan, directory, defect, tally)
             self.control.send(None)
             ledger: Ledger = self.control.recv()
@@ -120,17 +94,17 @@ class Stage:
         finally:
             shutil.rmtree(directory)
 
-    def _lives(self, plan: Plan, directory: Path, defect: str, tally: Tally) -> None:
+    def _lives(self, plan: Plan | CorpusPlan, directory: Path, defect: str, tally: Tally) -> None:
         kills = list(plan.kills)
         for life in range(_MOST_LIVES):
             code = self._life(plan, directory, defect, life, kills.pop(0) if kills else None)
             if code == 0:
                 return
-            if code == -signal.SIGKILL:
+            if code in (-signal.SIGKILL, -signal.SIGVTALRM):
                 tally.kills += 1
-            elif code == program.GAVE_UP:
+            elif code == GAVE_UP:
                 tally.gave_up += 1
-            elif code == program.INTERRUPTED:
+            elif code == INTERRUPTED:
                 tally.interrupted += 1
             else:
                 tally.differences.append(f"life {life} of the program ended with code {code}")
@@ -139,7 +113,12 @@ class Stage:
         tally.differences.append(f"the program did not finish in {_MOST_LIVES} lives")
 
     def _life(
-        self, plan: Plan, directory: Path, defect: str, life: int, kill_at: int | None
+        self,
+        plan: Plan | CorpusPlan,
+        directory: Path,
+        defect: str,
+        life: int,
+        kill_at: int | None,
     ) -> int:
         alive, end = os.pipe()  # the other end is closed when the life and all its forks have ended
         pid = os.fork()
@@ -149,26 +128,28 @@ class Stage:
             os.read(alive, 1)
             os.close(alive)
             return code
-        code = program.BROKEN
+        code = BROKEN
         try:
             output = os.open(directory / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
             evidence = Evidence(directory / "evidence")
             interrupt = plan.interrupts[life] if life < len(plan.interrupts) else None
-            run = program.Run(
-                plan=plan,
-                directory=directory,
-                evidence=evidence,
-                session=self.session,
-                endpoint_url=self.endpoint_url,
-                kill_at=kill_at,
-                life=life,
-                defect=defect,
-                clock=program.Sleeper(self.clock, interrupt, evidence),
-                fork_at=plan.forks[life] if life < len(plan.forks) else 0,
-            )
-            code = program.live(run)
+            options: dict[str, Any] = {
+                "directory": directory,
+                "evidence": evidence,
+                "session": self.session,
+                "endpoint_url": self.endpoint_url,
+                "kill_at": kill_at,
+                "number": life,
+                "defect": defect,
+                "clock": Sleeper(self.clock, interrupt, evidence),
+            }
+            if isinstance(plan, CorpusPlan):
+                code = CorpusRun(plan=plan, **options).live_corpus()
+            else:
+                fork_at = plan.forks[life] if life < len(plan.forks) else 0
+                code = program.live(program.Run(plan=plan, fork_at=fork_at, **options))
         finally:
             os._exit(code)
 
@@ -178,12 +159,21 @@ def _serve(control: Connection, other_end: Connection, clock: SharedClock) -> No
     world.serve(control, clock)
 
 
-def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
+def judge(plan: Conditions, directory: Path, ledger: Ledger, tally: Tally) -> None:
     """Compare the results with the plan and record the differences."""
-    differs = tally.differences.append
-    names = Counter(ledger.jobs)
-    tally.jobs = len(ledger.jobs)
     tally.attempts, tally.faults = ledger.attempts, ledger.faults
+    if isinstance(plan, CorpusPlan):
+        judge_corpus(plan, directory, ledger, tally)
+    elif isinstance(plan, Plan):
+        judge_folders(plan, directory, ledger, tally)
+    judge_evidence(directory, tally)
+
+
+def judge_folders(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
+    """Compare the starts and the documents with those of the plan."""
+    differs = tally.differences.append
+    names = Counter(job["JobName"] for job in ledger.jobs)
+    tally.jobs, tally.starts = len(ledger.jobs), len(plan.folders)
     for folder in plan.folders:
         if names[folder.job_name] != 1:
             differs(f"start {folder.index} made {names[folder.job_name]} jobs")
@@ -195,8 +185,13 @@ def judge(plan: Plan, directory: Path, ledger: Ledger, tally: Tally) -> None:
     if len(set(listed)) != len(listed) or len(listed) != tally.jobs:
         differs(f"the service has {tally.jobs} jobs, the program saw {len(listed)}")
 
+
+def judge_evidence(directory: Path, tally: Tally) -> None:
+    """Search everything that the program has shown."""
+    differs = tally.differences.append
     found = examine(directory / "evidence")
-    tally.searched, tally.sightings = found.searched, found.sightings
+    tally.searched += found.searched
+    tally.sightings = found.sightings
     tally.raised, tally.untyped = found.raised, len(found.untyped)
     tally.events += found.events
     for what in found.wrong:

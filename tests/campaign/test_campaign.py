@@ -1,4 +1,4 @@
-"""100 schedules of the fault campaign, and a check that it notices broken promises.
+"""100 schedules of folders and 10 of a corpus, and a check that broken promises are noticed.
 
 The seeds are fixed. `make campaign` runs 2,000 schedules. CONTRIBUTING.md explains how to run one.
 """
@@ -46,7 +46,17 @@ def printed(code: str, *arguments: object) -> str:
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The figures of 100 schedules."""
-    code, figures, complaints = campaign(tmp_path_factory.mktemp("campaign"), "--seeds", "0-99")
+    where = tmp_path_factory.mktemp("campaign")
+    code, figures, complaints = campaign(where, "--kind", "folders", "--seeds", "0-99")
+    assert (code, complaints) == (0, "")
+    return figures
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The figures of 10 schedules of a corpus."""
+    where = tmp_path_factory.mktemp("corpus")
+    code, figures, complaints = campaign(where, "--kind", "corpus", "--seeds", "0-9")
     assert (code, complaints) == (0, "")
     return figures
 
@@ -107,6 +117,29 @@ class TestSchedules:
         assert set(figures["faults"]) == set(known.split(";"))
 
 
+class TestOfACorpus:
+    def test_every_start_makes_exactly_one_job(self, corpus: dict[str, Any]) -> None:
+        assert corpus["jobs"] == corpus["starts"] > 30
+
+    def test_every_note_is_copied_or_named(self, corpus: dict[str, Any]) -> None:
+        assert corpus["differences"] == []
+        assert corpus["clean"] == corpus["redacted"] > 50
+        assert corpus["unprocessed"] > 10
+
+    def test_every_exception_is_typed(self, corpus: dict[str, Any]) -> None:
+        assert corpus["untyped"] == 0
+
+    def test_nothing_contains_a_canary(self, corpus: dict[str, Any]) -> None:
+        assert corpus["sightings"] == {}
+        for channel in ("message of a job", "report", "bytes of ledgers", "bytes of audit files"):
+            assert corpus["searched"][channel] >= 10, channel
+
+    def test_programs_were_killed_and_copies_continued(self, corpus: dict[str, Any]) -> None:
+        assert corpus["kills"] > 3
+        assert corpus["gave_up"] > 5
+        assert corpus["events"]["runs that start failed jobs again"] > 2
+
+
 @pytest.mark.parametrize(
     ("defect", "complaint"),
     [
@@ -132,6 +165,13 @@ class TestSchedules:
             "the outcome of a start that was never sent is reported as unknown",
         ),
         ("impatient wait", "wrong: a wait ended because of a passing fault"),
+        ("new name", "notes were processed by several jobs"),
+        ("staged copies left", "staged copies are left"),
+        ("key in the ledger", "ledger-0 contains a canary or a key"),
+        ("note not named", "(copied, unprocessed, failed, without results) is (False, 0, False"),
+        ("leak in a message", "canary sightings in: message of a job"),
+        ("lost copy", "(copied, unprocessed, failed, without results) is (False, 0, False"),
+        ("unredacted copy", "a copy is not redacted correctly"),
     ],
 )
 def test_a_broken_promise_is_noticed(
@@ -143,12 +183,12 @@ def test_a_broken_promise_is_noticed(
 def test_a_difference_names_its_seed_and_fails_the_campaign(tmp_path: Path) -> None:
     defect = ("--defect", "lost document")
 
-    code, figures, complaints = campaign(tmp_path, "--seeds", "12", *defect)
+    code, figures, complaints = campaign(tmp_path, "--kind", "folders", "--seeds", "12", *defect)
 
     assert code == 1
     assert figures["differences"]
     assert complaints.splitlines() == figures["differences"]
-    assert all(line.startswith("seed 12: ") for line in complaints.splitlines())
+    assert all(line.startswith("folders, seed 12: ") for line in complaints.splitlines())
 
 
 def test_a_line_that_was_cut_by_a_kill_is_searched(tmp_path: Path) -> None:

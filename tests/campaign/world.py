@@ -6,22 +6,27 @@ import json
 import mmap
 import struct
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from .plan import FILE_BYTES, NAME_CANARY, OPERATIONS, Plan
+from .plan import FAILS_ITS_JOB, FILE_BYTES, NAME_CANARY, OPERATIONS, Conditions, ObjectChange
+
+if TYPE_CHECKING:
+    from comprehend_phi import Entity
+    from comprehend_phi.testing import StartRecord
 
 REGION = "us-east-1"
 _EPOCH = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
 _JOB_SECONDS = 300.0
 _ENDS = ("COMPLETED", "PARTIAL_SUCCESS", "FAILED", "STOPPED")
 EXPIRED_TOKEN = "expired"
+OTHERS = "a job of another program"
 
 
 class SharedClock:
@@ -58,12 +63,16 @@ class Ledger:
     """What the service has seen at the end of a schedule.
 
     Attributes:
-        jobs: the name of each job.
+        jobs: the jobs of the program, as the service describes them.
+        tokens: the ids of the jobs that were started with each token.
+        objects: the objects in the bucket by key.
         attempts: the number of requests by operation, and of reads from S3 by transport.
         faults: the number of faults that calls met, by kind.
     """
 
-    jobs: tuple[str, ...]
+    jobs: tuple[Mapping[str, Any], ...]
+    tokens: Mapping[str, set[str]]
+    objects: Mapping[str, bytes]
     attempts: Counter[str]
     faults: Counter[str]
 
@@ -74,10 +83,13 @@ def serve(control: Connection, clock: SharedClock) -> None:
     A received plan begins a schedule. None ends the schedule and requests the ledger.
     """
     from comprehend_phi.testing import Limits, LocalServer, Rules, faults
+    from comprehend_phi.testing.detector import detect
     from comprehend_phi.testing.faults import Fault, Response
     from comprehend_phi.testing.http_server import ConnectionReset
+    from comprehend_phi.testing.processing import JobFailure
     from comprehend_phi.testing.s3 import account_id
     from comprehend_phi.testing.service import LocalService
+    from comprehend_phi.testing.validation import RequestRefused
 
     quoting = f"1 validation error: Value '{NAME_CANARY}' at 'jobName' failed to satisfy constraint"
     page = f"<html><body>Cannot forward {NAME_CANARY}</body></html>".encode()
@@ -113,14 +125,15 @@ def serve(control: Connection, clock: SharedClock) -> None:
     class Server(LocalServer):
         """The local server with faults in S3 as well."""
 
-        def begin(self, plan: Plan) -> None:
+        def begin(self, plan: Conditions) -> None:
             self.storage.clear()
             self.storage.create_bucket(plan.bucket, REGION)
-            for folder in plan.folders:
-                for note in folder.notes:
-                    self.write(plan.bucket, note.key, note.body)
+            for key, body in plan.objects.items():
+                self.write(plan.bucket, key, body)
             self.plan = plan
-            self.unchanged = {folder.job_name: folder for folder in plan.folders}
+            self.changes = list(plan.changes)
+            self.failures = plan.failures
+            self.tokens: defaultdict[str, set[str]] = defaultdict(set)
             self.met: Counter[str] = Counter()
             self.reads = self.obstore_reads = 0
             self.s3_faults = deque(plan.s3_faults)
@@ -128,7 +141,9 @@ def serve(control: Connection, clock: SharedClock) -> None:
             self.service = LocalService(
                 self.storage,
                 clock=clock,
+                detector=self.detect_or_fail,
                 job_seconds=_JOB_SECONDS,
+                on_start=self.record_start,
                 limits=Limits(active_jobs=plan.active_jobs, file_bytes=FILE_BYTES),
                 rules=Rules(**dict[str, Any](plan.rules)),
             )
@@ -147,20 +162,51 @@ def serve(control: Connection, clock: SharedClock) -> None:
             with self.storage.backends() as backends:
                 yield backends[account_id()]["aws"]
 
+        def detect_or_fail(self, text: str) -> Sequence[Entity]:
+            if FAILS_ITS_JOB in text and self.failures > 0:
+                self.failures -= 1
+                raise JobFailure("The model failed.")
+            return detect(text)
+
+        def record_start(self, start: StartRecord) -> None:
+            if start.token is not None and start.job_id is not None:
+                self.tokens[start.token].add(start.job_id)
+
         def change_notes(self) -> None:
-            """Change the notes of jobs that have ended, as planned."""
-            with self.counting:
-                if not self.unchanged:
-                    return
-                for job in self.jobs():
-                    if job["JobStatus"] not in _ENDS or job["JobName"] not in self.unchanged:
-                        continue
-                    for note in self.unchanged.pop(job["JobName"]).notes:
-                        if note.change == "note deleted":
-                            with self.backend() as backend:
-                                backend.delete_object(self.plan.bucket, note.key)
-                        elif note.change:
-                            self.write(self.plan.bucket, note.key, note.replacement)
+            """Change notes as planned. The caller has the lock."""
+            waits_for_jobs = any(change.job_name for change in self.changes)
+            ended = {
+                job["JobName"]
+                for job in (self.jobs() if waits_for_jobs else ())
+                if job["JobStatus"] in _ENDS
+            }
+            left: list[ObjectChange] = []
+            for change in self.changes:
+                if change.job_name not in ended and (
+                    change.job_name or change.at_request > self.reads + self.obstore_reads
+                ):
+                    left.append(change)
+                elif change.body is None:
+                    with self.backend() as backend:
+                        backend.delete_object(self.plan.bucket, change.key)
+                else:
+                    self.write(self.plan.bucket, change.key, change.body)
+            self.changes = left
+
+        def start_others(self) -> None:
+            """Let another program start a job if the plan says so. It may find no free slot."""
+            if self.reads + self.obstore_reads in self.plan.others:
+                location = {"S3Bucket": self.plan.bucket, "S3Key": "others"}
+                members = {
+                    "InputDataConfig": location,
+                    "OutputDataConfig": {**location, "S3Key": "others-results"},
+                    "DataAccessRoleArn": "arn:aws:iam::123456789012:role/of-others",
+                    "LanguageCode": "en",
+                    "JobName": OTHERS,
+                }
+                with suppress(RequestRefused):
+                    self.service.perform("StartPHIDetectionJob", members, REGION)
+                    self.met[OTHERS] += 1
 
         def jobs(self) -> list[dict[str, Any]]:
             answer = self.service.perform("ListPHIDetectionJobs", {"MaxResults": 500}, REGION)
@@ -182,7 +228,12 @@ def serve(control: Connection, clock: SharedClock) -> None:
         def ledger(self) -> Ledger:
             attempts = {name: self.service.attempts(name) for name in OPERATIONS}
             return Ledger(
-                jobs=tuple(job["JobName"] for job in self.jobs()),
+                jobs=tuple(job for job in self.jobs() if job.get("JobName") != OTHERS),
+                tokens=dict(self.tokens),
+                objects={
+                    key: self.storage.read(self.plan.bucket, key)
+                    for key in self.storage.keys(self.plan.bucket)
+                },
                 attempts=Counter(
                     {
                         **attempts,
@@ -201,16 +252,16 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 return super()._serve(environ, start_response)
             if is_expired:
                 return refuse(start_response, s3_error("ExpiredToken"), "400 Bad Request")
-            self.change_notes()
             with self.counting:
                 if environ.get("HTTP_USER_AGENT", "").endswith(" obstore"):
                     self.obstore_reads += 1
                 else:
                     self.reads += 1
+                self.change_notes()
+                self.start_others()
                 kind = self.s3_faults.popleft() if self.s3_faults else ""
-            is_result = environ["PATH_INFO"].endswith((".out", "/Manifest"))
-            if kind == "S3: HTML instead of results" and not is_result:
-                kind = ""  # nobody can tell such a page from a note
+            if not can_meet(environ, kind):
+                kind = ""
             self.count(kind)
             if kind in REFUSALS:
                 code, status = REFUSALS[kind]
@@ -223,11 +274,19 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 raise ConnectionReset
             if kind == "S3: slow answer":
                 clock.sleep(45.0)
-            if kind != "S3: cut object":
+            if kind not in AFTER_THE_WORK:
                 return super()._serve(environ, start_response)
             opened: list[Any] = []
             body = b"".join(super()._serve(environ, lambda *answer: opened.extend(answer[:2])))
             status, headers = opened
+            if kind == "S3: reset after the work":
+                raise ConnectionReset
+            if kind == "S3: server error after the work":
+                return refuse(
+                    start_response, s3_error("InternalError"), "500 Internal Server Error"
+                )
+            if kind == "S3: error in a successful answer":
+                return refuse(start_response, s3_error("InternalError"), "200 OK")
             start_response(status, [*headers, ("Connection", "close")])
             return [body[: len(body) // 2]]
 
@@ -235,7 +294,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
         control.send(server.endpoint_url)
         while True:
             try:
-                plan: Plan | None = control.recv()
+                plan: Conditions | None = control.recv()
             except EOFError:
                 return
             if plan is None:
@@ -243,6 +302,21 @@ def serve(control: Connection, clock: SharedClock) -> None:
             else:
                 server.begin(plan)
                 control.send("ready")
+
+
+def can_meet(environ: Mapping[str, Any], kind: str) -> bool:
+    """Return whether a request of S3 can meet a kind of fault."""
+    method, path, query = (
+        environ[name] for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING")
+    )
+    is_object_read = method == "GET" and "list-type" not in query
+    if kind == "S3: HTML instead of results":  # nobody can tell such a page from a note
+        return is_object_read and bool(path.endswith((".out", "/Manifest")))
+    if kind == "S3: no such key":
+        return is_object_read
+    if kind == "S3: error in a successful answer":
+        return "HTTP_X_AMZ_COPY_SOURCE" in environ
+    return True
 
 
 def s3_error(code: str) -> bytes:
@@ -256,6 +330,12 @@ def refuse(
     return [body]
 
 
+AFTER_THE_WORK = (
+    "S3: cut object",
+    "S3: reset after the work",
+    "S3: server error after the work",
+    "S3: error in a successful answer",
+)
 REFUSALS = {
     "S3: slow down": ("SlowDown", "503 Slow Down"),
     "S3: slow down, Retry-After of an hour": ("SlowDown", "503 Slow Down"),

@@ -1,0 +1,205 @@
+"""Compare what became of a corpus with its plan."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from comprehend_phi import redact
+from comprehend_phi.testing.detector import detect
+
+from .corpus_plan import COPIES, NOTES, STAGED, CorpusNote, CorpusPlan
+from .corpus_program import renamed
+from .evidence import WORDS
+from .plan import FAILS_ITS_JOB, KEY_CANARY
+from .tally import Tally
+from .world import Ledger
+
+_ENDED_WELL = ("COMPLETED", "PARTIAL_SUCCESS")
+_REMAINDER = ".comprehend-phi-"  # files like this can remain if a program is killed
+
+
+@frozen(kw_only=True)
+class _Accounts:
+    """What the program says at its end: the keys of notes, by what became of them."""
+
+    unprocessed: Counter[str]
+    skipped: Counter[str]
+    failed: frozenset[str]
+    missing: frozenset[str]
+    without_results: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def read(cls, known: Mapping[str, Any]) -> _Accounts:
+        return cls(
+            unprocessed=Counter(known["unprocessed"]),
+            skipped=Counter(set(known["skipped"])),
+            failed=frozenset(known["failed"]),
+            missing=frozenset(known["missing"]),
+            without_results=tuple((first, last) for first, last in known["without_results"]),
+        )
+
+    def has_no_results(self, key: str) -> bool:
+        return any(first <= key <= last for first, last in self.without_results)
+
+
+def judge_corpus(plan: CorpusPlan, directory: Path, ledger: Ledger, tally: Tally) -> None:
+    """Compare the results with the plan and record the differences."""
+    differs = tally.differences.append
+    _judge_jobs(plan, ledger, tally)
+    if staged := [key for key in ledger.objects if key.startswith(f"{STAGED}/")]:
+        differs(f"{len(staged)} staged copies are left")
+    _judge_files(plan, directory, tally)
+    copies = _copies(plan, directory, ledger)
+    for name, content in list(copies.items()):
+        if name.rpartition("/")[2].startswith(_REMAINDER):
+            if _names(content, WORDS):
+                differs("a temporary file contains a canary")
+            del copies[name]
+    tally.documents_in = len(plan.notes)
+    done = directory / "done.json"
+    if not done.exists():
+        return  # the program did not finish, which is a difference already
+    accounts = _Accounts.read(json.loads(done.read_text("utf-8")))
+    for note in plan.notes:
+        path = note.key.removeprefix(f"{NOTES}/")
+        name = renamed(path) if plan.renames else path
+        _judge_note(plan, note, copies.pop(name, None), accounts, tally)
+    if copies:
+        differs(f"{len(copies)} copies belong to no note")
+
+
+def _judge_jobs(plan: CorpusPlan, ledger: Ledger, tally: Tally) -> None:
+    differs = tally.differences.append
+    tally.jobs = len(ledger.jobs)
+    tally.starts = len(ledger.tokens)
+    for ids in ledger.tokens.values():
+        if len(ids) != 1:
+            differs(f"a token made {len(ids)} jobs")
+    names: Counter[str] = Counter()
+    processed: Counter[str] = Counter()
+    for job in ledger.jobs:
+        if job["JobStatus"] not in ("FAILED", "STOPPED"):
+            names[job["JobName"]] += 1
+        if job["JobStatus"] in _ENDED_WELL:
+            processed.update(_processed(job, ledger.objects))
+    for count in names.values():
+        if count != 1:
+            differs(f"a range was processed by {count} jobs")
+    twice = [key for key, count in processed.items() if count > 1]
+    if twice and not plan.changes:
+        differs(f"{len(twice)} notes were processed by several jobs")
+
+
+def _processed(job: Mapping[str, Any], objects: Mapping[str, bytes]) -> list[str]:
+    """Return the paths below the corpus of the notes that a job processed."""
+    folder: str = job["OutputDataConfig"]["S3Key"]
+    source: str = job["InputDataConfig"]["S3Key"]
+    if job["JobId"] not in folder:  # a rule of the service
+        folder = next(key for key in objects if job["JobId"] in key).partition(job["JobId"])[0]
+        folder += job["JobId"]
+    below = "" if source.startswith(STAGED) else source.removeprefix(f"{NOTES}/")
+    return [
+        below + key.removeprefix(folder).lstrip("/")
+        for key in objects
+        if key.startswith(folder) and key.endswith(".out")
+    ]
+
+
+def _judge_files(plan: CorpusPlan, directory: Path, tally: Tally) -> None:
+    """Search the ledgers and the audit file for canaries and keys."""
+    for path in [*directory.glob("ledger-*"), *directory.glob("audit*")]:
+        is_audit = path.name.startswith("audit")
+        words = WORDS if is_audit and not plan.renames else (*WORDS, KEY_CANARY)
+        tally.searched[f"bytes of {'audit files' if is_audit else 'ledgers'}"] += 1
+        if _names(path.read_bytes(), words):
+            tally.differences.append(f"{path.name} contains a canary or a key")
+
+
+def _names(content: bytes, words: tuple[str, ...]) -> bool:
+    text = content.decode("utf-8", "replace").lower()
+    return any(word in text for word in words)
+
+
+def _copies(plan: CorpusPlan, directory: Path, ledger: Ledger) -> dict[str, bytes]:
+    """Return the copies by their paths below the destination."""
+    if plan.copies_on_s3:
+        return {
+            key.removeprefix(f"{COPIES}/"): body
+            for key, body in ledger.objects.items()
+            if key.startswith(f"{COPIES}/")
+        }
+    root = directory / COPIES
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def _judge_note(
+    plan: CorpusPlan, note: CorpusNote, copy: bytes | None, accounts: _Accounts, tally: Tally
+) -> None:
+    if note.is_obstructed:
+        if copy != b"not a copy":
+            tally.differences.append("an object that is no copy was replaced")
+        copy = None
+    has_no_results = accounts.has_no_results(note.key)
+    # A job without results says nothing about the files that it did not process.
+    unprocessed = accounts.unprocessed[note.key] + accounts.skipped[note.key]
+    is_failed = note.key in accounts.failed or note.key in accounts.missing
+    tally.redacted += copy is not None
+    tally.unprocessed += unprocessed > 0
+    tally.changed += is_failed and copy is None
+    tally.withdrawn += has_no_results and not is_failed and copy is None and not unprocessed
+    found = (copy is not None, unprocessed, is_failed, has_no_results)
+    if copy is not None:
+        if copy in (_redacted(body) for body in note.versions if body is not None):
+            tally.clean += 1
+        else:
+            tally.differences.append(f"a copy is not redacted correctly: {note.key}")
+    if plan.changes:
+        # A changed note is named, and with it the notes that were staged with it.
+        # A note that is deleted or arrives at another time may be in no plan.
+        if not any(found) and None not in note.versions:
+            tally.differences.append(f"{note.key} is lost")
+        return
+    if has_no_results and not _may_fail(plan, note.key, accounts):
+        tally.differences.append(f"{note.key}: its job has no results, for no reason")
+    if has_no_results and note.is_planned:
+        expected = (False, unprocessed, is_failed, True)
+    elif note.is_planned and note.is_processed:
+        expected = (not note.is_obstructed, 0, note.is_obstructed, False)
+    elif note.is_planned:
+        expected = (False, 1, False, False)
+    else:
+        expected = (False, max(unprocessed, 1), False, has_no_results)
+    if found != expected:
+        tally.differences.append(
+            f"{note.key}: (copied, unprocessed, failed, without results) is {found}, not {expected}"
+        )
+
+
+def _may_fail(plan: CorpusPlan, key: str, accounts: _Accounts) -> bool:
+    """Return whether the job of a note may have failed."""
+    for first, last in accounts.without_results:
+        together = [note for note in plan.notes if first <= note.key <= last]
+        if first <= key <= last and not (
+            all(not note.is_processed for note in together)
+            or any(FAILS_ITS_JOB.encode() in (note.versions[0] or b"") for note in together)
+        ):
+            return False
+    return True
+
+
+def _redacted(body: bytes) -> bytes:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return b""
+    return redact(text, detect(text)).encode()
