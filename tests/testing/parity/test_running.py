@@ -15,8 +15,9 @@ from comprehend_phi import (
     TransportError,
 )
 from comprehend_phi.testing import FakeClock, Limits, Rules, faults
+from comprehend_phi.testing.parity.masking import Mask
 from comprehend_phi.testing.parity.questions import QUESTIONS
-from comprehend_phi.testing.parity.running import can_continue
+from comprehend_phi.testing.parity.running import Run, can_continue
 
 from .conftest import World
 
@@ -193,6 +194,13 @@ def test_a_run_can_continue_after_errors_that_pass(
     error: ComprehendPHIError, expected: bool
 ) -> None:
     assert can_continue(error) == expected
+
+
+def test_a_bucket_with_the_name_of_an_answer_is_no_difference(world: Build) -> None:
+    here = world(jobs=["base"])
+    mask = Mask([("bucket", "key"), ("role", "refused")])
+    Run(here.account, here.plan, mask=mask, clock=here.clock, inform=lambda line: None).ask_all()
+    assert here.answers() == asked(here)
 
 
 # --- Cleaning up ----------------------------------------------------------------------------------
