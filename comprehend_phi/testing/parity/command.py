@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from enum import IntEnum
 from pathlib import Path
 
@@ -33,6 +33,7 @@ _PROGRAM = "python -m comprehend_phi.testing.parity"
 _SLOT_SECONDS = 3600.0  # how long a start waits until other jobs of the account have ended
 _MINUTES_OF_A_JOB = 7  # AWS's own example took six and a half
 
+_NOT_STARTED = "Nothing was started."
 _CONTINUE = (
     "To continue, run the same command again. To stop the jobs and delete what was written, add"
     " --clean-up."
@@ -66,9 +67,14 @@ def main(arguments: Sequence[str] | None = None, *, clock: Clock | None = None) 
         has_kms_key=options.kms_key is not None, max_cost=options.max_cost, slots=options.slots
     )
     if not options.clean_up:
-        sys.stdout.write(_description(plan))
+        _print(_description(plan))
     if options.dry_run:
         return ExitCode.SAME
+    if options.clean_up and not options.state.exists():
+        parser.error(
+            f"--state {options.state}: there is no such file. Pass the state file of the run that"
+            " you want to end."
+        )
     with _client(parser, options, clock) as client:
         region = s3_of(client).region
         try:
@@ -76,18 +82,19 @@ def main(arguments: Sequence[str] | None = None, *, clock: Clock | None = None) 
         except (StateError, OSError) as error:
             problem = error.strerror if isinstance(error, OSError) else error
             parser.error(f"--state {options.state}: {problem}")
-        target, mask = _target(options, region), _mask(options)
+        target = _target(options, region)
+        mask = _mask(options, target)
         account = Account(client, target, state)
         run = Run(account, plan, mask=mask, clock=clock, inform=_inform)
         try:
             if options.clean_up:
                 return _clean_up(run, state, mask)
             if not options.yes and not _is_confirmed():
-                _inform("Nothing was started.")
+                _inform(_NOT_STARTED)
                 return ExitCode.ENDED_EARLY
             return _run(run, plan, state, mask, region, options.json)
         except KeyboardInterrupt:
-            _inform(f"Interrupted. {_CONTINUE}")
+            _inform(f"Interrupted. {_CONTINUE if options.state.exists() else _NOT_STARTED}")
             return ExitCode.INTERRUPTED
 
 
@@ -102,6 +109,7 @@ def _run(
         if json_file is not None:
             with whole_file(json_file, mode=0o666) as file:
                 file.write(f"{json.dumps(report.to_dict(), indent=2)}\n".encode())
+        _print(f"\n{report.to_text()}\n")
     except ComprehendPHIError as error:
         _inform(mask(str(error)))
         if can_continue(error):
@@ -110,9 +118,9 @@ def _run(
             _clean_up(run, state, mask)
         return ExitCode.ENDED_EARLY
     except OSError as error:
-        _inform(f"{error.filename}: {error.strerror}. {_CONTINUE}")
+        where = f"{error.filename}: " if error.filename else ""
+        _inform(f"{where}{error.strerror}. {_CONTINUE}")
         return ExitCode.ENDED_EARLY
-    sys.stdout.write(f"\n{report.to_text()}\n")
     cleaned = _clean_up(run, state, mask)
     return cleaned or _exit_code(report)
 
@@ -128,9 +136,10 @@ def _clean_up(run: Run, state: State, mask: Mask) -> ExitCode:
     try:
         run.clean_up()
     except ComprehendPHIError as error:
+        _inform(mask(str(error)))
         _inform(
-            f"Some files below {FOLDER} may remain: {mask(str(error))} To try again, run the same"
-            " command with --clean-up."
+            f"Some files below {FOLDER} may remain. To try again, run the same command with"
+            " --clean-up."
         )
         return ExitCode.ENDED_EARLY
     state.delete()
@@ -248,14 +257,15 @@ def _key_forms(key: str, role_arn: str, region: str) -> dict[str, str]:
     return {"arn": f"arn:{partition}:kms:{region}:{account}:{name}", "short": key}
 
 
-def _mask(options: argparse.Namespace) -> Mask:
-    role: str = options.role_arn
+def _mask(options: argparse.Namespace, target: Target) -> Mask:
+    keys = target.kms_key.values()
     return Mask(
         (
-            ("role", role),
-            ("role", role.rpartition("/")[2]),
-            ("bucket", options.bucket),
-            ("kms-key", options.kms_key),
+            ("role", target.role_arn),
+            ("role", target.role_arn.rpartition("/")[2]),
+            ("bucket", target.bucket),
+            *(("kms-key", key) for key in keys),
+            *(("kms-key", key.rpartition("/")[2]) for key in keys),
             ("profile", options.profile),
         )
     )
@@ -266,6 +276,7 @@ def _mask(options: argparse.Namespace) -> Mask:
 
 def _description(plan: Plan) -> str:
     minutes = _MINUTES_OF_A_JOB * len(plan.batches)
+    cost = plan.cost.quantize(Decimal("0.01"), ROUND_CEILING)
     lines = [
         f"{len(plan.questions)} questions, {len(plan.setups)} jobs, about {minutes} minutes:",
         *(
@@ -274,7 +285,7 @@ def _description(plan: Plan) -> str:
             for setup in plan.setups
         ),
         *(f"Not asked: {name} ({reason})" for name, reason in plan.left_out.items()),
-        f"AWS may bill up to ${plan.cost:.2f} for detecting PHI, and about $0.01 for S3 requests.",
+        f"AWS may bill up to ${cost} for detecting PHI, and about $0.01 for S3 requests.",
     ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -284,6 +295,12 @@ def _is_confirmed() -> bool:
         return input("Start? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:  # nobody can answer
         return False
+
+
+def _print(text: str) -> None:
+    """Print to stdout at once, also if it is a pipe, so that nothing starts before the plan."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _inform(line: str) -> None:

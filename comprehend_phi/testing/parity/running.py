@@ -15,6 +15,7 @@ from ...errors import (
     ExpiredTokenException,
     JobError,
     MalformedResponseError,
+    MissingBucketError,
     ServiceError,
     TransportError,
     WaitTimeout,
@@ -104,9 +105,10 @@ class Run:
             with suppress(JobError):
                 self._account.client.job(job_id).wait(WaitPolicy(timeout=_STOP_SECONDS))
         bucket = self._account.target.bucket
-        keys = s3_of(self._account.client).storage().keys(bucket, f"{FOLDER}{self._state.run}/")
-        for begin in range(0, len(keys), _MOST_DELETED):
-            self._objects.delete(bucket, keys[begin : begin + _MOST_DELETED])
+        with suppress(MissingBucketError):  # then there is nothing to delete
+            keys = s3_of(self._account.client).storage().keys(bucket, f"{FOLDER}{self._state.run}/")
+            for begin in range(0, len(keys), _MOST_DELETED):
+                self._objects.delete(bucket, keys[begin : begin + _MOST_DELETED])
 
     # --- Jobs ---
 

@@ -102,7 +102,10 @@ def open_state(path: Path, settings: str) -> State:
     if stored is None or stored.version != _VERSION:
         raise StateError("the file is not the state of a run of this version")
     if stored.settings != settings:
-        raise StateError("the file belongs to a run with another role, bucket, key or region")
+        raise StateError(
+            "the file belongs to a run with another role, bucket, key or region. Pass its options"
+            " to continue or end that run, or another --state to begin a new one."
+        )
     return State(
         path=path,
         run=stored.run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -25,6 +27,13 @@ TARGET = ["--role-arn", ROLE, "--bucket", BUCKET]
 CANARIES = ("quellwasser", "zinnia", "123456789012", "arn:")
 
 START = "StartPHIDetectionJob"
+
+
+class InterruptingClock(FakeClock):
+    """A clock that interrupts every sleep."""
+
+    def sleep(self, seconds: float) -> None:
+        raise KeyboardInterrupt
 
 
 class Console:
@@ -49,10 +58,11 @@ class Console:
         return server
 
     def run(
-        self, *options: str, answer: str = "", clock: FakeClock | None = None
+        self, *options: str, answer: str | io.StringIO = "", clock: FakeClock | None = None
     ) -> tuple[int, str, str]:
         """Run the command, and return its exit code, its output and its messages."""
-        self._monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        stdin = io.StringIO(answer) if isinstance(answer, str) else answer
+        self._monkeypatch.setattr(sys, "stdin", stdin)
         try:
             arguments = [*TARGET, "--state", str(self.state), *options]
             code = main(arguments, clock=clock or self._clock)
@@ -126,6 +136,39 @@ def test_nothing_starts_without_a_yes(
     assert not console.state.exists()
 
 
+class InterruptedAnswer(io.StringIO):
+    """An input during which the user presses Ctrl-C."""
+
+    def readline(self, size: int | None = -1, /) -> NoReturn:
+        raise KeyboardInterrupt
+
+
+def test_control_c_instead_of_an_answer_says_that_nothing_was_started(
+    console: Console, serve: Callable[..., LocalServer]
+) -> None:
+    server = serve()
+    code, _, err = console.run(answer=InterruptedAnswer())
+    assert (code, err) == (130, "Interrupted. Nothing was started.\n")
+    assert (len(server.service.received), console.state.exists()) == (0, False)
+
+
+def test_a_pipe_gets_the_plan_before_anything_starts(
+    console: Console, serve: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve()
+    pipe = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(pipe))
+        code, _, _ = console.run("--yes", "--max-cost", "0.01", clock=InterruptingClock())
+        assert code == 130
+        assert b"AWS may bill up to" in pipe.getvalue()
+
+
+def test_the_cost_is_rounded_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dry-run", "--max-cost", "0.005"]) == 0
+    assert "AWS may bill up to $0.01 for" in capsys.readouterr().out
+
+
 def test_a_yes_starts_the_run(console: Console, serve: Callable[..., LocalServer]) -> None:
     serve()
     code, out, _ = console.run("--max-cost", "0", answer="Yes\n")
@@ -197,6 +240,18 @@ def test_a_question_without_an_answer_exits_with_3(
 # --- Endings --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("form", [KEY, "alias/zinnia-key", "zinnia-key"])
+def test_no_message_shows_a_key_in_any_form(
+    form: str, console: Console, serve: Callable[..., LocalServer]
+) -> None:
+    server = serve()
+    server.service.script(faults.error("ExpiredTokenException", f"No {form}."), operation=START)
+    code, _, err = console.run("--yes", "--max-cost", "0.01", "--kms-key", KEY)
+    assert code == 4
+    assert "<kms-key>" in err
+    assert "zinnia" not in err
+
+
 def test_an_interrupted_run_says_how_to_continue_and_continues(
     console: Console, serve: Callable[..., LocalServer]
 ) -> None:
@@ -210,13 +265,6 @@ def test_an_interrupted_run_says_how_to_continue_and_continues(
     assert "zinnia" not in console.state.read_text()
     code, _, _ = console.run("--yes", "--max-cost", "0.01")
     assert code == 0
-
-
-class InterruptingClock(FakeClock):
-    """A clock that interrupts every sleep."""
-
-    def sleep(self, seconds: float) -> None:
-        raise KeyboardInterrupt
 
 
 def test_control_c_keeps_the_state(console: Console, serve: Callable[..., LocalServer]) -> None:
@@ -238,9 +286,58 @@ def test_a_run_that_cannot_write_its_notes_cleans_up_and_ends(
     code, out, err = console.run("--yes")
     assert code == 4
     assert "the bucket does not exist" in err
-    assert "Some files below comprehend-phi-parity/ may remain" in err
+    assert "Everything that the run wrote was deleted." in err
     assert [canary for canary in CANARIES if canary in (out + err).lower()] == []
-    assert console.state.exists()
+    # So the same folder can be used for a run with the right bucket.
+    assert not console.state.exists()
+
+
+def test_if_cleaning_up_fails_the_state_is_kept(
+    console: Console, serve: Callable[..., LocalServer]
+) -> None:
+    server = serve()
+    console.run("--yes", "--max-cost", "0.01", clock=InterruptingClock())
+    server.service.script(faults.error("AccessDeniedException", f"{ROLE} may not"))
+    code, out, err = console.run("--clean-up")
+    assert code == 4
+    assert "AccessDeniedException" in err
+    assert "\nSome files below comprehend-phi-parity/ may remain. To try again, run" in err
+    assert [canary for canary in CANARIES if canary in (out + err).lower()] == []
+    assert console.run("--clean-up")[0] == 0
+    assert server.storage.keys(BUCKET) == []
+
+
+def test_cleaning_up_needs_the_state_of_a_run(
+    console: Console, serve: Callable[..., LocalServer]
+) -> None:
+    server = serve()
+    code, _, err = console.run("--clean-up")
+    assert code == 2
+    assert "there is no such file. Pass the state file of the run" in err
+    assert len(server.service.received) == 0
+
+
+class FullDisk(io.StringIO):
+    """An output that has room for the plan, but not for the report."""
+
+    def write(self, text: str, /) -> int:
+        if "Observed" in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_report_that_cannot_be_printed_keeps_the_answers(
+    console: Console, serve: Callable[..., LocalServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", FullDisk())
+        code, _, err = console.run("--yes", "--max-cost", "0")
+    assert code == 4
+    assert "\nNo space left on device. To continue, run the same command again." in err
+    code, out, _ = console.run("--yes", "--max-cost", "0")
+    assert code == 0
+    assert "same          error-status" in out
 
 
 def test_a_report_that_cannot_be_written_keeps_the_answers(
