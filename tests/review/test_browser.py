@@ -532,6 +532,24 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize("width", [320, 480, 760])
+def test_the_buttons_below_a_narrow_note_cover_neither_the_mark_nor_the_match(
+    page: Page, width: int
+) -> None:
+    page.open([found(f"{NAME} was here.\n" + "A line of text.\n" * 9, (NAME, "NAME"))])
+    metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for keys, place in ((("j",), ".mark"), (("f", "was", Keys.ENTER), ".caret")):
+            page.run("scrollTo(0, 0)")
+            page.press(*keys)
+            [bottom] = page.each(place, "it.getBoundingClientRect().bottom")
+            [buttons] = page.each(".current", "it.getBoundingClientRect().top")
+            assert bottom <= buttons
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 # --- Nothing runs, nothing leaves -----------------------------------------------------------------
 
 
