@@ -118,11 +118,11 @@ def _check_items(owner: str, name: str, shape: Shape, items: Any) -> None:
         check_argument(owner, name, shape, item)
 
 
-def _check_distinct(owner: str, name: str, items: Sequence[object]) -> None:
+def _check_distinct(
+    owner: str, name: str, items: Sequence[object], rule: str = "must not repeat an item"
+) -> None:
     if len(set(items)) < len(items):
-        raise RequestValidationError(
-            owner=owner, field=name, shape="tuple", reason="must not repeat an item"
-        )
+        raise RequestValidationError(owner=owner, field=name, shape="tuple", reason=rule)
 
 
 _OFFSET = IntegerShape("offset", 0)
@@ -160,7 +160,8 @@ class Decisions:
 
     def __attrs_post_init__(self) -> None:
         _check_items("Decisions", "documents", InstanceShape(DocumentDecisions), self.documents)
-        _check_distinct("Decisions", "documents", [each.input_key for each in self.documents])
+        keys = [each.input_key for each in self.documents]
+        _check_distinct("Decisions", "documents", keys, "must not contain a key twice")
         by_key = {each.input_key: each for each in self.documents}
         object.__setattr__(self, "_by_key", by_key)
 

@@ -422,7 +422,7 @@ DAMAGED: list[tuple[str, Any, str]] = [
     (
         "two decisions about one document",
         {**EXAMPLE, "documents": [*changed()["documents"], *changed(reviewed=False)["documents"]]},
-        "Decisions.documents (tuple) must not repeat an item",
+        "Decisions.documents (tuple) must not contain a key twice",
     ),
     ("reviewed 1", changed(reviewed=1), "Expected `bool`, got `int`"),
     ("no key", changed(input_key=None), "Expected `str`, got `null`"),
