@@ -45,6 +45,7 @@ from .options import (
     complete_local_folder,
     complete_status,
     json_option,
+    min_score_option,
     poll_seconds_option,
     price_option,
     replacement_options,
@@ -509,14 +510,7 @@ def print_results(
 @click.option(
     "--kms-key", metavar="KEY", help="The KMS key that encrypts the copies if FOLDER is on S3."
 )
-@click.option(
-    "--min-score",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="SCORE",
-    help="Do not redact entities with a lower score.",
-)
+@min_score_option
 @replacement_options
 @review_options
 @service_options

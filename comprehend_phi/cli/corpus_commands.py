@@ -12,8 +12,10 @@ from .checking import show_problems
 from .exits import ExitCode
 from .files import write_private
 from .group import Command
+from .guidance import advising
 from .options import (
     LOCAL_FILE,
+    copies_options,
     json_option,
     max_cost_option,
     plan_options,
@@ -22,8 +24,11 @@ from .options import (
     timeout_option,
 )
 from .output import emit_json
+from .run_copies import RunCopies
 from .runs import (
+    CONTINUE,
     confirm,
+    end,
     follow,
     plan_members,
     require_cost,
@@ -113,6 +118,7 @@ def plan(
     help="Start jobs again that have failed, were stopped or were not started.",
 )
 @click.option("--keep-staged", is_flag=True, help="Keep the copies in --staging.")
+@copies_options
 @timeout_option
 @service_options
 @json_option
@@ -126,6 +132,7 @@ def run_plan(
     yes: bool,
     retry_failed: bool,
     keep_staged: bool,
+    copies: RunCopies | None,
     timeout: float | None,
     service: ServiceOptions,
     as_json: bool,
@@ -134,8 +141,10 @@ def run_plan(
 
     SOURCE is where the notes are, and DESTINATION is where the results go. Both are URIs such as
     s3://bucket/prefix. The jobs are planned once. Notes that arrive later need another ledger.
+
+    With --copies, write redacted copies of all notes when all jobs have ended.
     """
-    from ..corpus import plan_jobs
+    from ..corpus import RunSummary, plan_jobs
 
     request = options.request(
         s3_location(InputDataConfig, "SOURCE", source),
@@ -149,6 +158,8 @@ def run_plan(
         is_new = planned is None
         if planned is None:
             planned = plan_jobs(client, request, name=name, staging=staging)
+        if copies is not None:
+            copies.check(RunSummary(plan=planned, jobs=()).results(client), ledger)
         require_cost(planned, max_cost)
         if not ledger.exists():
             confirm(planned, yes=yes)
@@ -162,4 +173,9 @@ def run_plan(
             retry_failed=retry_failed,
             keep_staged=keep_staged,
         )
-    return show_outcomes(summary, as_json=as_json)
+        show_outcomes(summary, as_json=as_json)
+        problems: list[str] = []
+        if copies is not None:
+            with advising("writing the copies", CONTINUE):
+                problems = copies.write(client, summary, as_json=as_json)
+    return end(summary, problems)

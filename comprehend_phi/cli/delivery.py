@@ -23,6 +23,7 @@ from .output import amount, document_members, emit_json, inform, unprocessed_mem
 if TYPE_CHECKING:
     from .._replacements import Replacement
     from .._results.decisions import Decisions
+    from .._results.documents import UnprocessedFile
     from .._results.streams import JobResults
 
 _Item = TypeVar("_Item")
@@ -130,10 +131,7 @@ class Delivery:
     def print_unprocessed(self) -> None:
         """Print to stderr which files were not processed, and as JSON to stdout, too."""
         for file in self._results.unprocessed:
-            if self._as_json:
-                emit_json({"unprocessed": unprocessed_members(file)})
-            why = ": ".join(filter(None, (file.error_code, file.error_message)))
-            inform(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
+            name_unprocessed(file, as_json=self._as_json)
 
     def leave_out(self, problem: ResultsError | None) -> None:
         """Let the command fail in the end because of `problem`, if there is one."""
@@ -190,9 +188,22 @@ class Delivery:
             if key in self._failed:
                 continue
             self._failed[key] = reason
-            inform(f"Failed: {key} ({reason.rstrip('.')})")
-            if self._as_json:
-                emit_json({"failed": {"input_key": key, "reason": reason}})
+            name_failed(key, reason, as_json=self._as_json)
+
+
+def name_failed(key: str, reason: str, *, as_json: bool) -> None:
+    """Print to stderr which note failed and why, and with `as_json` as JSON to stdout, too."""
+    inform(f"Failed: {key} ({reason.rstrip('.')})")
+    if as_json:
+        emit_json({"failed": {"input_key": key, "reason": reason}})
+
+
+def name_unprocessed(file: UnprocessedFile, *, as_json: bool) -> None:
+    """Print to stderr which file was not processed, and with `as_json` to stdout, too."""
+    if as_json:
+        emit_json({"unprocessed": unprocessed_members(file)})
+    why = ": ".join(filter(None, (file.error_code, file.error_message)))
+    inform(f"Not processed: {file.input_key}" + (f" ({why.rstrip('.')})" if why else ""))
 
 
 def path_of_copy(destination: Path | S3Location, name: str = "") -> str:

@@ -91,16 +91,23 @@ def wait(
 @contextmanager
 def reading(job_id: str, how_to_read: str) -> Generator[None, None, None]:
     """Print how to read a job's results again if reading or writing them ends early."""
+    with advising(f"reading the results of job {job_id}", how_to_read):
+        yield
+
+
+@contextmanager
+def advising(activity: str, advice: str) -> Generator[None, None, None]:
+    """Print how to continue if an activity ends early."""
     try:
         yield
     except KeyboardInterrupt:
-        end = interrupted(f"Interrupted while reading the results of job {job_id}", how_to_read)
+        end = interrupted(f"Interrupted while {activity}", advice)
     except ResourceNotFoundException:
         raise
     except (ServiceError, TransportError) as error:
-        end = Exit(ExitCode.FAILED, str(error), how_to_read)
+        end = Exit(ExitCode.FAILED, str(error), advice)
     except OSError as error:
-        end = Exit(ExitCode.FAILED, os_problem(error), how_to_read)
+        end = Exit(ExitCode.FAILED, os_problem(error), advice)
     else:
         return
     raise end

@@ -19,6 +19,7 @@ from ..models import InputDataConfig, JobStatus, OutputDataConfig, S3Location
 from .checking import Preconditions, us_dollars
 from .exits import Exit, ExitCode
 from .files import local_path
+from .run_copies import RunCopies
 from .tables import table_location
 from .targets import PlanOptions, ServiceOptions, StartOptions
 
@@ -162,6 +163,12 @@ TABLE = _local(
 )
 
 LOCAL_FILE = _local("file", "must be a local file (write ./ before a name with a colon)")
+
+AUDIT_FILE = _local(
+    "file",
+    "must be a local file, or a URI such as s3://bucket/file (write ./ before a name with a colon)",
+    _local_or_s3,
+)
 
 TEXT_FILE = _local("file", "must be a local file, or - for standard input")
 
@@ -314,6 +321,70 @@ replacement_options: Option = _combined(
         help="Replace the same text with the same token. The content of this file is the secret"
         " key.",
     ),
+)
+
+
+min_score_option: Option = click.option(
+    "--min-score",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SCORE",
+    help="Do not redact entities with a lower score.",
+)
+
+
+def _run_copies(
+    copies: Path | S3Location | None,
+    copies_kms_key: str | None,
+    audit: Path | S3Location | None,
+    min_score: float,
+    replacement: Replacement | None,
+) -> RunCopies | None:
+    """Return the copies that a run writes, if it writes any.
+
+    Raises:
+        Exit: an option needs --copies.
+    """
+    if copies is not None:
+        marks = DEFAULT_REPLACEMENT if replacement is None else replacement
+        return RunCopies(copies, copies_kms_key, audit, min_score, marks)
+    options = {
+        "--copies-kms-key": copies_kms_key is not None,
+        "--audit": audit is not None,
+        "--min-score": min_score != 0.0,
+        "An option about what replaces an entity": replacement is not None,
+    }
+    for option, is_given in options.items():
+        if is_given:
+            raise Exit(ExitCode.USAGE, f"{option} needs --copies")
+    return None
+
+
+copies_options: Option = _combined(
+    "copies",
+    _run_copies,
+    click.option(
+        "--copies",
+        metavar="FOLDER",
+        **DESTINATION_OF_COPIES,
+        help="Write redacted copies of all notes when the jobs have ended. FOLDER is local, or a"
+        " URI such as s3://bucket/folder. Nothing in it is replaced.",
+    ),
+    click.option(
+        "--copies-kms-key",
+        metavar="KEY",
+        help="The KMS key that encrypts the copies and the audit file if they are on S3.",
+    ),
+    click.option(
+        "--audit",
+        metavar="FILE",
+        **AUDIT_FILE,
+        help="Write one line of JSON for each copy to this file. It is local, or a URI such as"
+        " s3://bucket/audit.jsonl.",
+    ),
+    min_score_option,
+    replacement_options,
 )
 
 

@@ -17,6 +17,7 @@ from .exits import Exit, ExitCode, interrupted
 from .output import amount, emit, emit_json, inform, printable, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from rich.live import Live
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..corpus import JobOutcome, JobPlan, RunSummary
     from ..models import StartPHIDetectionJobRequest
 
-_CONTINUE = "To continue, repeat the command."
+CONTINUE = "To continue, repeat the command."
 
 
 def show_plan(plan: JobPlan) -> None:
@@ -164,15 +165,15 @@ def follow(
                 keep_staged=keep_staged,
             )
     except KeyboardInterrupt:
-        end = interrupted("Interrupted. The jobs are not affected.", _CONTINUE)
+        end = interrupted("Interrupted. The jobs are not affected.", CONTINUE)
     except IncompleteRunError as error:
         code = ExitCode.TIMED_OUT if error.error is None else ExitCode.FAILED
-        end = Exit(code, str(error), _CONTINUE)
+        end = Exit(code, str(error), CONTINUE)
     raise end
 
 
-def show_outcomes(summary: RunSummary, *, as_json: bool) -> int:
-    """Print to stdout how each job ended, and return the exit code."""
+def show_outcomes(summary: RunSummary, *, as_json: bool) -> None:
+    """Print to stdout how each job ended."""
     if as_json:
         for job in summary.jobs:
             emit_json(
@@ -196,13 +197,27 @@ def show_outcomes(summary: RunSummary, *, as_json: bool) -> int:
                 for job in summary.jobs
             ],
         )
+
+
+def end(summary: RunSummary, problems: Sequence[str]) -> int:
+    """Return the exit code.
+
+    Args:
+        summary: how the jobs ended.
+        problems: what went wrong after that.
+
+    Raises:
+        Exit: a job did not complete, or something went wrong after that.
+    """
+    lines = [*problems]
     statuses = {job.status for job in summary.jobs}
     if not statuses <= {JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS}:
-        raise Exit(
-            ExitCode.FAILED,
+        lines += [
             "Some jobs did not complete.",
             "Fix the causes, then repeat the command with --retry-failed.",
-        )
+        ]
+    if lines:
+        raise Exit(ExitCode.FAILED, *lines)
     return ExitCode.PARTIAL if JobStatus.PARTIAL_SUCCESS in statuses else ExitCode.DONE
 
 

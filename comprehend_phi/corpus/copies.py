@@ -100,7 +100,7 @@ def write_copies(
     notes = notes_of(results)
     destination = checked_destination("write_copies", notes, destination, kms_key)
     if audit is not None:
-        audit = _checked_audit(notes, destination, audit)
+        audit = checked_audit(notes, destination, audit)
     tally = _Tally()
     incomplete: IncompleteResultsError | None = None
     with ExitStack() as stack:
@@ -191,10 +191,14 @@ def checked_destination(
     return destination
 
 
-def _checked_audit(
+def checked_audit(
     notes: Notes, destination: Path | S3Location, audit: Location
 ) -> Path | S3Location:
-    """Return the location of the audit file, if it can be used."""
+    """Return the location of the audit file.
+
+    Raises:
+        RequestValidationError: it is no location, or is inside the destination, for example.
+    """
     if not isinstance(audit, S3Location):
         path = local_path("write_copies", "audit", audit)
         if isinstance(destination, S3Location) or not (

@@ -17,11 +17,11 @@ from uuid import uuid4
 
 import pytest
 
-from comprehend_phi.corpus import JobPlan
+from comprehend_phi.corpus import JobPlan, verify_copies
 from comprehend_phi.testing import faults
 
 from ..conftest import ROLE
-from .conftest import KEY, NOTE, Run, Shell, finished
+from .conftest import KEY, NOTE, REDACTED, Run, Shell, finished
 
 Endpoint = tuple[str, str]
 
@@ -231,6 +231,164 @@ def test_a_timeout_ends_with_4_and_says_how_to_continue(
     assert done.code == 4
     assert "its timeout has passed" in done.error
     assert done.err.splitlines()[-1] == "To continue, repeat the command."
+
+
+# --- Copies ---------------------------------------------------------------------------------------
+
+
+def test_run_writes_redacted_copies_and_an_audit_file(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    copies, audit = tmp_path / "copies", tmp_path / "audit.jsonl"
+    done = run(*corpus.run("--yes", "--copies", str(copies), "--audit", str(audit)), *endpoint)
+
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == f"3 redacted copies are in {copies}, of which 3 are new"
+    written = {path.relative_to(copies).as_posix() for path in copies.rglob("*.txt")}
+    assert written == {"a/1.txt", "a/2.txt", "b/3.txt"}
+    assert (copies / "b/3.txt").read_bytes().decode() == REDACTED
+    assert verify_copies(audit, copies).is_empty
+
+
+def test_run_writes_copies_to_s3_with_a_key_and_continues(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    uri = f"s3://{corpus.shell.bucket}/{corpus.folder}-copies"
+    command = corpus.run("--yes", "--copies", uri, "--copies-kms-key", "alias/copies")
+    first = run(*command, *endpoint)
+    again = run(*command, *endpoint)
+
+    assert (first.code, again.code) == (0, 0)
+    assert first.out.splitlines()[-1] == f"3 redacted copies are in {uri}, of which 3 are new"
+    assert again.out.splitlines()[-1] == f"3 redacted copies are in {uri}, of which 0 are new"
+    head = corpus.shell.s3.head_object(
+        Bucket=corpus.shell.bucket, Key=f"{corpus.folder}-copies/a/1.txt"
+    )
+    assert head["SSEKMSKeyId"] == "alias/copies"
+    assert corpus.jobs == 1
+
+
+def test_copies_can_be_asked_for_after_the_run(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    mask = ("--copies", str(tmp_path / "copies"), "--replacement", "<{type}>")
+    done = run(*corpus.run(*mask, "--min-score", "0.5"), *endpoint)
+
+    assert done.code == 0
+    assert (tmp_path / "copies/a/1.txt").read_text().startswith("Patient: <NAME>,")
+    assert corpus.jobs == 1
+
+
+def test_files_that_were_skipped_are_named_and_the_other_copies_are_written(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    corpus.shell.put(f"{corpus.folder}/a/bad.txt", b"\xff")
+    done = run(*corpus.run("--yes", "--json", "--copies", str(tmp_path / "copies")), *endpoint)
+
+    assert done.code == 3
+    assert f"Not processed: {corpus.folder}/a/bad.txt (INVALID_ENCODING" in done.err
+    job, skipped, copies = done.lines
+    assert job["job_status"] == "PARTIAL_SUCCESS"
+    assert skipped["unprocessed"]["input_key"] == f"{corpus.folder}/a/bad.txt"
+    assert copies["copies"]["copies"] == {"written": 3, "already_written": 0}
+
+
+def test_notes_without_a_copy_are_named(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    (tmp_path / "copies" / "a").mkdir(parents=True)
+    (tmp_path / "copies" / "a" / "1.txt").write_text("another file")
+    done = run(*corpus.run("--json", "--copies", str(tmp_path / "copies")), *endpoint)
+
+    assert done.code == 1
+    assert done.error == "1 note has no redacted copy"
+    [key] = done.failed
+    assert key == f"{corpus.folder}/a/1.txt"
+    assert done.failed[key].startswith("CopyError: ")
+    assert [line["failed"]["input_key"] for line in done.lines if "failed" in line] == [key]
+    assert (tmp_path / "copies" / "a" / "1.txt").read_text() == "another file"
+    assert (tmp_path / "copies" / "b" / "3.txt").exists()
+
+
+def test_the_notes_of_a_job_that_failed_are_missing_and_the_others_are_copied(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    refusal = faults.error("InvalidRequestException", "no")
+    corpus.shell.server.service.script(refusal, operation="StartPHIDetectionJob")
+    command = corpus.run("--yes", "--copies", str(tmp_path / "copies"))
+    done = run(*command, *endpoint)
+
+    assert done.code == 1
+    assert "job 0: it has no results: the job was not started" in done.error
+    assert done.err.splitlines()[-1] == (
+        "Fix the causes, then repeat the command with --retry-failed."
+    )
+    assert run(*command, "--retry-failed", *endpoint).code == 0
+    assert (tmp_path / "copies" / "b" / "3.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "error"),
+    [
+        (
+            ("--copies", "s3://{bucket}/{folder}/b"),
+            2,
+            "--copies must not overlap the location of the notes or of the results",
+        ),
+        (
+            ("--copies", "s3://{bucket}/{folder}-results"),
+            2,
+            "--copies must not overlap the location of the notes or of the results",
+        ),
+        (
+            ("--copies", "copies", "--copies-kms-key", "alias/copies"),
+            2,
+            "--copies-kms-key must be left out for a folder on this machine",
+        ),
+        (
+            ("--copies", "s3://{bucket}/copies", "--audit", "s3://{bucket}/copies/a.jsonl"),
+            2,
+            "--audit must be outside the destination, the notes and the results",
+        ),
+        (("--copies", "."), 2, "--ledger must not be in --copies"),
+        (("--copies", "/dev/null/x"), 1, "--copies cannot be written"),
+        (("--copies", "copies", "--audit", "/dev/null/x"), 1, "--audit cannot be written"),
+        (("--copies", "copies", "--min-score", "2"), 2, "--min-score (score) must be between"),
+        (("--copies", "http://a.example"), 2, "--copies must be a local folder or a URI"),
+        (("--audit", "audit.jsonl"), 2, "--audit needs --copies"),
+        (("--copies-kms-key", "alias/copies"), 2, "--copies-kms-key needs --copies"),
+        (("--min-score", "0.5"), 2, "--min-score needs --copies"),
+        (("--same-length",), 2, "An option about what replaces an entity needs --copies"),
+    ],
+)
+def test_copies_that_cannot_be_written_are_refused_before_a_job_starts(
+    run: Run,
+    corpus: Corpus,
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    code: int,
+    error: str,
+) -> None:
+    monkeypatch.chdir(corpus.ledger.parent)
+    names = {"bucket": corpus.shell.bucket, "folder": corpus.folder}
+    done = run(*corpus.run("--yes", *(each.format(**names) for each in options)), *endpoint)
+
+    assert (done.code, corpus.jobs) == (code, 0)
+    assert done.error.startswith(error)
+    assert list(corpus.ledger.parent.iterdir()) == []
+
+
+def test_a_missing_bucket_for_the_copies_ends_the_command(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    done = run(*corpus.run("--copies", "s3://missing-bucket/copies"), *endpoint)
+
+    assert done.code == 1
+    assert "the bucket does not exist" in done.error
 
 
 # --- The cost -------------------------------------------------------------------------------------
