@@ -99,7 +99,18 @@ def _output_folder(key: str, job_id: str) -> str:
 
 
 def _is_same_kms_key(given: str | None, shown: str | None) -> bool:
-    """Return whether both are the same key. AWS may show the ARN of a key that was given by id."""
+    """Return whether both may be the same key.
+
+    AWS may show the ARN of a key that was given by id or alias. Only KMS knows to which key an
+    alias belongs, so an alias matches every key.
+    """
     if given is None or shown is None:
         return given == shown
+    if _is_alias(given) != _is_alias(shown):
+        return True
     return shown == given or shown.endswith(("/" + given, ":" + given))
+
+
+def _is_alias(kms_key: str) -> bool:
+    # An id, an alias, or the ARN of one of them (AWS KMS Developer Guide, "Key identifiers").
+    return kms_key.rpartition(":")[2].startswith("alias/")

@@ -284,7 +284,8 @@ class PHIClient(ClientBase):
                 sent.
             JobMismatchError: the job of this name has other parameters. Nothing was started. A
                 location is the same with and without a slash at its end. A KMS key is the same if
-                the service shows its ARN and the request has the id or alias at its end.
+                the service shows its ARN and the request has the id or alias at its end. An alias
+                matches every id and ARN of a key, because only KMS knows to which key it belongs.
             ServiceError, TransportError: the jobs could not be listed, or see
                 `start_phi_detection_job`.
 

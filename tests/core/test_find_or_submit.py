@@ -228,7 +228,8 @@ def test_failed_jobs_may_have_other_parameters() -> None:
         ("data_access_role_arn", "arn:aws:iam::123456789012:role/another"),
         ("language_code", None),
         ("kms_key", None),
-        ("kms_key", "alias/another"),
+        ("kms_key", KEY.replace("0", "1")),
+        ("kms_key", "11111111-1111-1111-1111-111111111111"),
     ],
 )
 def test_every_parameter_is_compared(field: str, shown: Any) -> None:
@@ -272,6 +273,11 @@ def test_every_parameter_is_compared(field: str, shown: Any) -> None:
         ("kms_key", None, None),
         ("kms_key", KEY.rpartition("/")[2], KEY),
         ("kms_key", "alias/notes", "arn:aws:kms:us-east-1:123456789012:alias/notes"),
+        # Only KMS knows to which key an alias belongs.
+        ("kms_key", "alias/notes", KEY),
+        ("kms_key", "arn:aws:kms:us-east-1:123456789012:alias/notes", KEY),
+        ("kms_key", KEY, "arn:aws:kms:us-east-1:123456789012:alias/notes"),
+        ("kms_key", KEY.rpartition("/")[2], "alias/notes"),
     ],
 )
 def test_the_service_may_spell_a_parameter_in_another_way(
