@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from attrs import astuple, evolve, frozen
@@ -79,7 +80,7 @@ class Copies(StrEnum):
     """Which staged copies of a job there are."""
 
     NONE = "none"
-    SOME = "some"  # recorded before the first copy is made
+    SOME = "some"  # or perhaps none: recorded before the first copy is made
     ALL = "all"
 
 
@@ -208,7 +209,7 @@ class Ledger:
         execute("CREATE TABLE plan (digest TEXT NOT NULL)")
         execute("INSERT INTO plan VALUES (?)", (_digest(plan),))
         execute(_SCHEMA)
-        jobs = [(_key(job), *_row(Entry())) for job in plan.jobs]
+        jobs = [(_key(job), *_row(_new_entry(job))) for job in plan.jobs]
         self._connection.executemany(_INSERT, jobs)
 
     def _guarded(self, use: Callable[[], _T]) -> _T:
@@ -240,7 +241,8 @@ def _checked_path(path: object) -> str:
     with suppress(TypeError):
         text = os.fspath(cast("str | bytes", path))
         if isinstance(text, str) and text and "\0" not in text:
-            return text
+            # SQLite gives some names a meaning, such as ":memory:", but no absolute path.
+            return str(Path.cwd() / text)
     raise RequestValidationError(
         owner="run_jobs",
         field="ledger",
@@ -258,6 +260,12 @@ def _unusable(reason: str) -> LedgerError:
 def _digest(plan: JobPlan) -> str:
     """Return what tells this plan from others. A job's token depends on all that matters."""
     return request_token("comprehend_phi.ledger", *map(_key, plan.jobs))
+
+
+def _new_entry(job: PlannedJob) -> Entry:
+    """Return what a new ledger says about a job."""
+    # An earlier run, whose ledger was lost, may have copied files.
+    return Entry(copies=Copies.SOME if job.staged else Copies.NONE)
 
 
 def _key(job: PlannedJob) -> str:

@@ -120,6 +120,8 @@ class Run:
         self._outcomes = [JobOutcome(planned=job) for job in plan.jobs]
         self._requests: dict[int, StartPHIDetectionJobRequest] = {}
         self._uncleaned: set[int] = set()  # jobs whose copies are to be deleted
+        # Jobs with a start whose response was lost. The service may list such a job late.
+        self._unsure: set[int] = set()
         self._tasks: dict[PoolCall[Any], Callable[[PoolCall[Any]], None]] = {}
         self._failing_since: float | None = None
         self._undeleted: list[ComprehendPHIError] = []
@@ -162,6 +164,8 @@ class Run:
         """Take up each job where the ledger says it is."""
         for index, job in enumerate(self._plan.jobs):
             entry = self._ledger.entry(job)
+            if entry.state is JobState.STARTING:
+                self._unsure.add(index)
             if entry.state is JobState.STARTED:
                 self._follow(index, str(entry.job_id), JobStatus.SUBMITTED)
             elif entry.needs_lookup or (
@@ -330,6 +334,8 @@ class Run:
         except InvalidRequestException as error:
             refusal = error
         except (ServiceError, TransportError) as error:
+            if error.outcome_unknown:
+                self._unsure.add(index)
             self._endure(error)
             return
         else:
@@ -384,7 +390,16 @@ class Run:
         self._conclude(index, seen.job_id, seen.job_status, message)
 
     def _give_up(self, index: int, reason: str, *, recorded: str | None = None) -> None:
-        """Note that a job is not started, and why. The ledger gets `recorded` as the reason."""
+        """Note that a job is not started, and why. The ledger gets `recorded` as the reason.
+
+        If an earlier start may have reached the service, look for the job once more instead, after
+        a pause. Otherwise, its copies would be deleted while it reads them.
+        """
+        if index in self._unsure:
+            self._unsure.remove(index)
+            self._phases[index] = Phase.UNKNOWN
+            self._times.failed(self._clock.monotonic())
+            return
         self._ledger.record(
             self._plan.jobs[index],
             state=JobState.NOT_STARTED,

@@ -39,6 +39,21 @@ def test_a_new_ledger_has_an_entry_for_each_job(path: Path) -> None:
     assert reopened(path) == [Entry()] * 3
 
 
+def test_staged_jobs_may_have_copies_of_a_run_whose_ledger_was_lost(path: Path) -> None:
+    with Ledger(path, plan := a_plan(2, staged=(1,))) as ledger:
+        copies = [ledger.entry(job).copies for job in plan.jobs]
+    assert copies == [Copies.NONE, Copies.SOME]
+
+
+def test_a_name_that_sqlite_takes_for_a_database_in_memory_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger(":memory:", PLAN) as ledger:
+        ledger.record(JOB, copies=Copies.ALL)
+    assert reopened(Path(":memory:"))[1].copies is Copies.ALL
+
+
 def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
     path.touch()
     assert reopened(path) == [Entry()] * 3

@@ -27,7 +27,13 @@ from comprehend_phi import (
     TransportError,
     WaitPolicy,
 )
-from comprehend_phi.corpus import JobOutcome, JobPlan, PlannedJob, ServiceLimits
+from comprehend_phi.corpus import (
+    JobOutcome,
+    JobPlan,
+    PlanChangedError,
+    PlannedJob,
+    ServiceLimits,
+)
 from comprehend_phi.corpus.ledger import Copies, JobState, Ledger
 from comprehend_phi.corpus.runner import WAIT, Run
 from comprehend_phi.corpus.summary import IncompleteRunError, RunSummary
@@ -316,6 +322,39 @@ def test_a_job_that_was_starting_is_looked_up_before_it_is_sent_again(world: Wor
     assert len(world.records) == 1
 
 
+def test_a_job_that_a_refused_start_may_have_started_before_keeps_its_copies(
+    world: World,
+) -> None:
+    world.prepare(a_plan(1, staged=(0,)))
+    # The first response is lost. 15 seconds later, the role has been deleted.
+    world.server.service.script(
+        faults.reset_after(), faults.error("InvalidRequestException"), operation=START
+    )
+    once = world.client(retry=RetryPolicy(max_attempts=1))
+    assert statuses(world.run(once)) == ["COMPLETED"]
+    assert world.staging.calls.index(("delete", 0)) == len(world.staging.calls) - 1
+    assert world.clock.monotonic() > 300  # when the job had ended
+    assert len(world.started) == 1
+
+
+@pytest.mark.parametrize("abandons", [False, True], ids=["files changed", "abandoned"])
+def test_a_job_that_the_service_lists_late_is_not_given_up(world: World, abandons: bool) -> None:
+    plan = world.prepare(a_plan(1, staged=(0,)))
+    job_id = world.client().submit(plan.jobs[0].request).job_id
+    with Ledger(world.path, plan) as ledger:
+        token = plan.jobs[0].request.client_request_token
+        ledger.record(plan.jobs[0], state=JobState.STARTING, start_token=token, copies=Copies.ALL)
+    world.staging.copies = {0}
+    changed = PlanChangedError(index=0, file_count=1, found_count=2)
+    world.staging.errors = {("copy", 0): [changed]}
+    nothing = b'{"ComprehendMedicalAsyncJobPropertiesList": []}'
+    world.server.service.script(faults.answer(200, nothing), operation=LIST)
+    [job] = world.run(abandons=abandons).jobs
+    assert (job.job_id, job.status) == (job_id, "STOPPED" if abandons else "COMPLETED")
+    assert world.staging.copies == set()
+    assert len(world.records) == 1
+
+
 def test_a_lost_ledger_starts_no_job_twice(world: World) -> None:
     world.prepare(a_plan(4, limits=FEW), empty=(1,))
     before = world.run()
@@ -525,6 +564,22 @@ def test_copies_are_deleted_when_their_job_has_ended_however_it_ended(world: Wor
     world.run()
     assert world.staging.copies == set()
     assert {entry.copies for entry in world.entries()} == {Copies.NONE}
+
+
+@pytest.mark.parametrize("abandons", [False, True])
+def test_copies_are_deleted_even_if_the_ledger_was_lost(world: World, abandons: bool) -> None:
+    world.prepare(a_plan(2, staged=(0, 1)))
+
+    def kill(job: JobOutcome) -> None:
+        if job.status == "SUBMITTED":
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_change=kill)
+    assert world.staging.copies
+    world.path.unlink()
+    world.run(abandons=abandons)
+    assert world.staging.copies == set()
 
 
 def test_copies_can_be_kept(world: World) -> None:
