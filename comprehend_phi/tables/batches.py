@@ -13,6 +13,7 @@ from .._entities import Entity
 from .._results.documents import Document
 from .._results.streams import JobResults
 from .._shapes import InstanceShape, IntegerShape, check_argument
+from ..corpus.run_results import RunResults
 from ..errors import ComprehendPHIError, RequestValidationError
 
 # pyarrow has no types. Its stubs are only good enough for annotations: they lack functions.
@@ -61,7 +62,8 @@ def entity_batches(
     results of a job, it also contains `comprehend_phi.job_id`.
 
     Args:
-        documents: the results of a job or a part of them, or any other iterable of documents.
+        documents: the results of a job or of all jobs of a plan, a part of them, or any other
+            iterable of documents.
         include_text: whether to add the column `text`, which is protected health information.
         batch_rows: how many rows a batch has at most, from 1 to 1,048,576.
 
@@ -103,6 +105,13 @@ class EntityBatches:
         self._source = documents
         self._owner = owner
         self._batch_rows = batch_rows
+
+    @property
+    def unprocessed(self) -> int | None:
+        """How many files the service did not process; None if the documents are no results."""
+        if isinstance(self._source, (JobResults, RunResults)):
+            return len(self._source.unprocessed)
+        return None
 
     def __iter__(self) -> Generator[pyarrow.RecordBatch, None, None]:
         source = iter(self._source)

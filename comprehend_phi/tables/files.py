@@ -45,10 +45,12 @@ def write_parquet(
     The columns are those of the package's description, compressed with Zstandard. The file's
     metadata contains `comprehend_phi.schema`, `comprehend_phi.documents` and
     `comprehend_phi.entities`: the version of the schema, and how many documents and entities there
-    are. For the results of a job, it also contains `comprehend_phi.job_id`.
+    are. For results, it also contains `comprehend_phi.unprocessed`: how many files the service did
+    not process. For the results of one job, it also contains `comprehend_phi.job_id`.
 
     Args:
-        documents: the results of a job or a part of them, or any other iterable of documents.
+        documents: the results of a job or of all jobs of a plan, a part of them, or any other
+            iterable of documents.
         destination: the path of the file, or its location on S3. An existing file is replaced.
         client: the client whose connection to S3 is used. Required if the destination is on S3.
         include_text: whether to add the column `text`, which is protected health information.
@@ -115,9 +117,13 @@ def _parquet_pieces(batches: EntityBatches) -> Generator[bytes, None, None]:
         for batch in batches:
             writer.write_batch(batch)
             yield pieces.take()
-        counts = {"documents": batches.documents, "entities": batches.rows}
+        counts = {
+            "documents": batches.documents,
+            "entities": batches.rows,
+            "unprocessed": batches.unprocessed,
+        }
         writer.add_key_value_metadata(
-            {f"comprehend_phi.{name}": str(count) for name, count in counts.items()}
+            {f"comprehend_phi.{name}": str(n) for name, n in counts.items() if n is not None}
         )
     yield pieces.take()
 

@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet as arrow_parquet
 
-from comprehend_phi import Document, IncompleteResultsError, JobResults, RequestValidationError
+from comprehend_phi import (
+    Document,
+    IncompleteResultsError,
+    JobResults,
+    PHIClient,
+    RequestValidationError,
+    StartPHIDetectionJobRequest,
+)
+from comprehend_phi.corpus import JobOutcome, RunSummary, ServiceLimits, plan_jobs
 from comprehend_phi.tables import entity_batches, write_csv, write_parquet
 
 from ..conftest import CANARY
@@ -82,7 +90,59 @@ def test_the_metadata_says_what_the_file_contains(complete: JobResults, tmp_path
         b"comprehend_phi.job_id": complete.job.job_id.encode(),
         b"comprehend_phi.documents": b"3",
         b"comprehend_phi.entities": b"6",
+        b"comprehend_phi.unprocessed": b"0",
     }
+
+
+def test_the_metadata_counts_files_that_were_not_processed(
+    make_client: Callable[..., PHIClient],
+    s3: Any,
+    bucket: str,
+    request_: StartPHIDetectionJobRequest,
+    tmp_path: Path,
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/note.txt", Body=b"Phone (555) 555-0142")
+    s3.put_object(Bucket=bucket, Key="notes/scan.txt", Body=b"\xff\xd8\xff")
+    job = make_client(s3_client=s3).submit(request_)
+    job.wait()
+    path = tmp_path / "entities.parquet"
+
+    write_parquet(job.results(), path)
+
+    metadata = parquet.read_metadata(path).metadata
+    assert metadata[b"comprehend_phi.documents"] == b"1"
+    assert metadata[b"comprehend_phi.unprocessed"] == b"1"
+
+
+def test_all_jobs_of_a_plan_become_one_table(
+    make_client: Callable[..., PHIClient],
+    s3: Any,
+    bucket: str,
+    request_: StartPHIDetectionJobRequest,
+    tmp_path: Path,
+) -> None:
+    client = make_client(s3_client=s3)
+    s3.delete_object(Bucket=bucket, Key="notes/note.txt")
+    for folder in ("a", "b"):
+        s3.put_object(Bucket=bucket, Key=f"notes/{folder}/1.txt", Body=b"Phone (555) 555-0142")
+        s3.put_object(Bucket=bucket, Key=f"notes/{folder}/scan.txt", Body=b"\xff\xd8\xff")
+    plan = plan_jobs(client, request_, name="monday", limits=ServiceLimits(max_job_files=2))
+    outcomes: list[JobOutcome] = []
+    for planned in plan.jobs:
+        job = client.submit(planned.request)
+        status = job.wait().job_status
+        outcomes.append(JobOutcome(planned=planned, job_id=job.job_id, status=status))
+    results = RunSummary(plan=plan, jobs=tuple(outcomes)).results(client)
+    path = tmp_path / "entities.parquet"
+
+    write_parquet(results, path)
+
+    assert len(outcomes) == 2
+    keys = parquet.read_table(path)["input_key"].to_pylist()
+    assert sorted(keys) == ["notes/a/1.txt", "notes/b/1.txt"]
+    metadata = parquet.read_metadata(path).metadata
+    assert metadata[b"comprehend_phi.unprocessed"] == b"2"
+    assert b"comprehend_phi.job_id" not in metadata
 
 
 def test_other_documents_have_no_job_in_the_metadata(tmp_path: Path) -> None:
@@ -93,6 +153,7 @@ def test_other_documents_have_no_job_in_the_metadata(tmp_path: Path) -> None:
     assert metadata[b"comprehend_phi.documents"] == b"2"
     assert metadata[b"comprehend_phi.entities"] == b"1"
     assert b"comprehend_phi.job_id" not in metadata
+    assert b"comprehend_phi.unprocessed" not in metadata
 
 
 def test_a_row_group_has_at_most_batch_rows(tmp_path: Path) -> None:
