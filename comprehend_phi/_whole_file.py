@@ -33,8 +33,12 @@ def whole_file(path: Path, *, mode: int, sync: bool = False) -> Generator[Binary
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
     part = path.with_name(temporary_name())
     try:
-        # A new file, because an existing one would keep its permissions.
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            # A new file, because an existing one would keep its permissions.
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except OSError as error:
+            error.filename = str(path)  # The caller does not know the temporary name.
+            raise
         with os.fdopen(descriptor, "wb") as file:
             yield file
             if sync:

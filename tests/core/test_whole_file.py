@@ -88,3 +88,12 @@ def test_only_a_regular_file_is_replaced(tmp_path: Path, make: Any) -> None:
     assert caught.value.filename == str(path)
     assert path.lstat().st_ino == before.st_ino
     assert names(tmp_path) == ["file"]
+
+
+def test_the_error_about_a_missing_folder_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "file"
+
+    with pytest.raises(FileNotFoundError) as caught, whole_file(path, mode=0o600):
+        pass
+
+    assert caught.value.filename == str(path)
