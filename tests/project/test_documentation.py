@@ -37,6 +37,7 @@ from comprehend_phi.testing import Fault, LocalServer, LocalService, faults, loc
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
+SELF_TESTED = ("README.md", "docs/tutorial.md")
 PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in DOCS)]
 NOTE = b"Seen by Dr. Iris Example on 2031-02-03.\r\nPatient: Noor Sample, phone (555) 555-0142\r\n"
 
@@ -54,6 +55,7 @@ def service() -> Iterator[LocalService]:
         s3.create_bucket(Bucket="hospital-notes")
         s3.create_bucket(Bucket="phi-results")
         s3.create_bucket(Bucket="redacted-notes")
+        s3.create_bucket(Bucket="staged-notes")
         s3.put_object(Bucket="hospital-notes", Key="2031/02/a note.txt", Body=NOTE)
         s3.put_object(Bucket="hospital-notes", Key="2031/02/no text.txt", Body=b"\xff")
         yield service
@@ -95,9 +97,9 @@ def save_decisions() -> None:
     Path("decisions.json").write_bytes(Path("first.json").read_bytes())
 
 
-# The tutorial has a test of its own, which runs it as its reader would.
+# The tutorial and the README have tests of their own, which run them as their reader would.
 @pytest.mark.usefixtures("logging_as_before")
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tutorial.md"])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in SELF_TESTED])
 def test_the_examples_of_a_page_run(
     page: str, service: LocalService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,16 +115,27 @@ def test_the_examples_of_a_page_run(
 
 
 def test_the_readme_prints_what_it_says(
-    service: LocalService, capsys: pytest.CaptureFixture[str]
+    service: LocalService,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    quickstart, details, mistake = python_blocks("README.md")
+    monkeypatch.chdir(tmp_path)
+    quickstart, details, pipeline, retry, mistake = python_blocks("README.md")
 
     names: dict[str, Any] = {}
-    for block in (quickstart, details, mistake):
+    s3: Any = boto3.client("s3")
+    for block in (quickstart, details, pipeline, retry, mistake):
         exec(compile(block, "README.md", "exec"), names)
+        if block is pipeline:
+            s3.put_object(Bucket="hospital-notes", Key="2031/02/no text.txt", Body=NOTE)
 
     printed = capsys.readouterr().out.splitlines()
-    seen, patient, _, counts, unprocessed, refusal = printed
+    seen, patient, _, counts, unprocessed, skipped, refusal = printed
+    assert skipped == "2031/02/no text.txt\tINVALID_ENCODING"
+    copies = s3.list_objects_v2(Bucket="redacted-notes")["Contents"]
+    assert [copy["Key"] for copy in copies] == ["backlog/a note.txt", "backlog/no text.txt"]
+    assert len([line for line in f"{pipeline}{retry}".splitlines() if line]) == 12
     assert seen == "Seen by Dr. [NAME] on [DATE]."
     assert patient == "Patient: [NAME], phone [PHONE_OR_FAX]"
     assert counts == "Counter({'NAME': 2, 'DATE': 1, 'PHONE_OR_FAX': 1})"
