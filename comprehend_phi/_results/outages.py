@@ -1,11 +1,17 @@
-"""When reading notes must stop early, because S3 would probably fail for the others, too."""
+"""When reading or copying must stop early, because S3 would probably fail for the rest, too."""
 
 from __future__ import annotations
 
-from ..errors import ComprehendPHIError, ResultsError, ServiceError, TransportError
+from ..errors import (
+    ComprehendPHIError,
+    ResultsError,
+    ServiceError,
+    TransportError,
+    UnwritableObjectError,
+)
 
-# If S3 fails for this many notes in a row, although each request was retried, reading stops. Our
-# rule.
+# If S3 fails for this many notes in a row, although each request was retried, or refuses to write
+# this many copies in a row, reading or copying stops. Our rule.
 _MAX_FAILURES_IN_A_ROW = 100
 
 _MOST_NAMED = 1_000  # failed files
@@ -59,4 +65,4 @@ class FailedFiles:
 
 
 def _is_outage(error: ComprehendPHIError) -> bool:
-    return isinstance(error, (ServiceError, TransportError))
+    return isinstance(error, (ServiceError, TransportError, UnwritableObjectError))

@@ -89,7 +89,7 @@ def write_copies(
         IncompleteCopiesError: results are missing. Raised at the end: everything else was written,
             and the report is its `report`.
         ResultsError, ServiceError, TransportError: nothing more can be read or written; see
-            `JobResults`.
+            `JobResults`. S3 has refused 100 copies in a row, for example.
         OSError: nothing more can be written, for example because the disk is full.
     """
     check_argument("write_copies", "results", _RESULTS, results)

@@ -29,6 +29,7 @@ from ..errors import (
     ResultsError,
     ServiceError,
     TransportError,
+    UnwritableObjectError,
 )
 from ..models import JobProperties, JobStatus
 from .plan import JobPlan, PlannedJob, add_hashes, hash_file, hash_key, source_key, staged_key
@@ -356,7 +357,12 @@ class _Problems:
             self.add(job, error.reason)
             self._missing += error.missing
             self._failed |= error.failed
-        except (MissingBucketError, ServiceError, TransportError) as error:
+        except (
+            MissingBucketError,
+            UnwritableObjectError,
+            ServiceError,
+            TransportError,
+        ) as error:
             undelivered = job.file_count if error.undelivered is None else error.undelivered
             error.undelivered = undelivered + self._left
             error.failed = {**self._failed, **error.failed}

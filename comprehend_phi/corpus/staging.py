@@ -114,6 +114,7 @@ class Staging:
             PlanChangedError: the files are not the planned ones.
             StagingError: some files could not be copied, although the others were tried. Or the
                 folder does not contain exactly the copies.
+            UnwritableObjectError: S3 has refused to copy 100 files in a row.
             MissingBucketError: the bucket of the notes or of the copies does not exist.
             ResultsError: S3 refuses to list a location.
             ServiceError, TransportError: S3 cannot be reached, or the credentials have expired.

@@ -540,6 +540,20 @@ def test_a_copy_that_s3_refuses_is_a_failure(ward: Ward) -> None:
     assert ward.objects().keys() == {"2031/redacted/b.txt"}
 
 
+def test_copying_stops_when_s3_refuses_100_copies_in_a_row(ward: Ward) -> None:
+    names = [f"{number:03}.txt" for number in range(150)]
+    results = ward.run(*names)
+    ward.requests.script("PutObject", *[refused("AccessDenied", 403)] * 99)
+    report = write_copies(results, ward.copies)
+    assert (report.written, len(report.failures)) == (51, 99)
+
+    ward.requests.script("PutObject", *[refused("AccessDenied", 403)] * 150)
+    with pytest.raises(UnwritableObjectError, match="access denied") as caught:
+        write_copies(results, S3Location(ward.copies.bucket, "elsewhere"))
+    assert caught.value.undelivered == 150
+    assert len(caught.value.failed) == 99
+
+
 def test_a_bucket_that_does_not_exist_ends_the_run(ward: Ward) -> None:
     with pytest.raises(MissingBucketError):
         write_copies(ward.run("a.txt"), S3Location(f"gone-{uuid4().hex}"))

@@ -362,6 +362,18 @@ def test_a_failed_copy_is_retried(
     assert len(staged(planned.jobs[0])) == 6
 
 
+def test_copying_stops_when_s3_refuses_100_files_in_a_row(
+    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+) -> None:
+    put(*[f"{number:03}/note" for number in range(240)])
+    keys = [f"notes/{number:03}/note" for number in range(240)]
+    planned = plan(keys, limits=ServiceLimits(max_file_bytes=20, max_job_files=300))
+    s3_server.script("CopyObject", *[refused("AccessDenied", 403)] * 240)
+    with pytest.raises(UnwritableObjectError, match="access denied"):
+        Staging(client, planned).copy(planned.jobs[0])
+    assert 100 <= s3_server.counts()["CopyObject"] < 240
+
+
 @pytest.mark.parametrize(
     ("faults", "reason"),
     [
