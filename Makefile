@@ -7,10 +7,10 @@ DEMO := demo-output
 SOURCES := pyproject.toml README.md $(shell find comprehend_phi -type f -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format docs browser airflow campaign coverage mutation bench release clean
+.PHONY: help demo test format docs browser airflow airflow-demo campaign coverage mutation bench release clean
 
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/package  ## Run the main job on the local service, on ten example notes
 	# One note is too large, so the job ends as a partial success: exit code 3.
@@ -31,6 +31,10 @@ browser: $(BIN)/nox  ## Install Chromium for the review page's tests (Debian and
 
 airflow: $(BIN)/nox  ## Install Airflow apart from the rest, and test the operators with it
 	$(NOX) airflow
+
+airflow-demo: $(BIN)/nox  ## Run the example DAGs on a local Airflow and the local service
+	$(NOX) airflow --install-only
+	.nox/airflow/bin/python tools/airflow_demo.py
 
 campaign: $(BIN)/nox  ## Run 2,000 schedules of faults and kills; SEED=17 or SEED=0-99 picks some
 	$(NOX) campaign $(if $(SEED),-- --seeds $(SEED))

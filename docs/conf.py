@@ -33,6 +33,7 @@ myst_heading_anchors = 3
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["airflow", "asgiref"]  # they are in an environment of their own
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 add_module_names = False
@@ -49,7 +50,7 @@ nitpick_ignore_regex = [
     # Names of other projects. Links to them would need inventories from the network.
     (
         "py:(class|exc)",
-        r"(boto3|botocore|collections|concurrent|datetime|decimal|enum|msgspec|os|pyarrow|typing|typing_extensions)\..*",
+        r"(airflow|boto3|botocore|collections|concurrent|datetime|decimal|enum|msgspec|os|pyarrow|typing|typing_extensions)\..*",
     ),
     # Names without a module, most of them from the language.
     (

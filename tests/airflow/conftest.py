@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +22,12 @@ import pytest
 # Airflow reads these when it is imported.
 _DIRECTORY = tempfile.TemporaryDirectory(prefix="airflow-")
 HOME = _DIRECTORY.name
-DAGS = Path(__file__).with_name("dags")
+# dag.test() needs the file of a DAG in Airflow's folder of DAGs.
+DAGS = Path(HOME, "dags")
+DAGS.mkdir()
+for source in (Path(__file__).with_name("dags"), Path(__file__).parents[2] / "examples/airflow"):
+    for path in source.glob("*.py"):
+        shutil.copy(path, DAGS)
 os.environ.update(
     {
         "AIRFLOW_HOME": HOME,
@@ -151,3 +159,9 @@ def database() -> None:
     """Airflow's database."""
     migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
     subprocess.run(migrate, check=True, capture_output=True)
+
+
+def query(statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Return rows of Airflow's database."""
+    with closing(sqlite3.connect(f"file:{HOME}/airflow.db?mode=ro", uri=True)) as database:
+        return database.execute(statement, values).fetchall()

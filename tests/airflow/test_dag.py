@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import runpy
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from comprehend_phi.testing import LocalServer, StartRecord
 
-from .conftest import CANARY, DAGS, HOME, connection_to
+from .conftest import CANARY, DAGS, connection_to, query
 
 RETURNED = ("detect", "return_value")
 
@@ -22,12 +20,6 @@ def dag(database: None, server: LocalServer, monkeypatch: pytest.MonkeyPatch) ->
     """The DAG of `dags/folders.py`, with a connection to the local service."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_FOLDERS", connection_to(server))
     return runpy.run_path(str(DAGS / "folders.py"))["DAG"]
-
-
-def query(statement: str) -> list[tuple[Any, ...]]:
-    """Return rows of Airflow's database."""
-    with closing(sqlite3.connect(f"file:{HOME}/airflow.db?mode=ro", uri=True)) as database:
-        return database.execute(statement).fetchall()
 
 
 def test_mapped_tasks_run_their_jobs_and_show_no_key(
