@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from .._client_base import s3_of
+from .._keys import folder_key
 from .._results.outages import FailedFiles
 from .._results.storage import ListedObject
 from .._threads import Pool, map_in_order
@@ -155,7 +156,7 @@ class Staging:
         """
         if not job.staged:
             return
-        bucket, folder = _location(job)
+        bucket, folder = _location(self._plan, job)
         storage = self._s3.storage()
         objects = S3Objects(storage.calls)
         refused: UnwritableObjectError | None = None
@@ -201,7 +202,7 @@ class _Copying:
         self._plan = plan
         self._job = job
         self._pool = pool
-        self._bucket, self._folder = _location(job)
+        self._bucket, self._folder = _location(plan, job)
         self._copies_sum = 0  # what the sum over the copies must be
         self._extra: list[str] = []
 
@@ -291,12 +292,16 @@ def _changed(job: PlannedJob, found: Sums) -> PlanChangedError:
     )
 
 
-def _location(job: PlannedJob) -> tuple[str, str]:
+def _location(plan: JobPlan, job: PlannedJob) -> tuple[str, str]:
     """Return the bucket and the folder of a staged job."""
     source, token = job.request.input_data_config, job.request.client_request_token
     folder = source.s3_key or ""
-    # Everything in the folder may be deleted.
-    if not folder.endswith(staging_folder(None, token)):
+    # Everything in the folder may be deleted, so it must not be a folder of the corpus.
+    corpus = plan.request.input_data_config
+    is_in_corpus = source.s3_bucket == corpus.s3_bucket and folder.startswith(
+        folder_key(corpus.s3_key)
+    )
+    if is_in_corpus or not folder.endswith(staging_folder(None, token)):
         raise RequestValidationError(
             owner="Staging",
             field="job",

@@ -589,6 +589,30 @@ def test_only_a_folder_of_the_plan_is_ever_emptied(
     assert not s3_server.counts()["CopyObject"]
 
 
+@pytest.mark.parametrize("act", ["copy", "delete"])
+def test_a_folder_of_the_corpus_is_never_emptied_even_if_it_is_named_as_the_token(
+    client: PHIClient,
+    plan: Callable[..., JobPlan],
+    put: Callable[..., None],
+    s3_server: S3Server,
+    act: str,
+) -> None:
+    put(*NAMES)
+    planned = plan()
+    job = planned.jobs[0]
+    request = attrs.evolve(
+        job.request,
+        input_data_config=planned.request.input_data_config,
+        client_request_token="notes",
+    )
+    folder = attrs.evolve(request.input_data_config, s3_key="notes/")
+    edited = attrs.evolve(job, request=attrs.evolve(request, input_data_config=folder))
+    with pytest.raises(RequestValidationError, match="plan that was not edited"):
+        getattr(Staging(client, planned), act)(edited)
+    assert not s3_server.counts()["DeleteObjects"]
+    assert not s3_server.counts()["CopyObject"]
+
+
 # --- Keys -----------------------------------------------------------------------------------------
 
 FOLDERS = st.sampled_from(["", "notes/", "a b/é/", "deep/er/"])
