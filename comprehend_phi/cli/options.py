@@ -162,7 +162,17 @@ TABLE = _local(
     table_location,
 )
 
-LOCAL_FILE = _local("file", "must be a local file (write ./ before a name with a colon)")
+
+def _local_file(text: str) -> Path:
+    path = local_path(text)
+    if path.is_dir():
+        raise ValueError
+    return path
+
+
+LOCAL_FILE = _local(
+    "file", "must be a local file (write ./ before a name with a colon)", _local_file
+)
 
 AUDIT_FILE = _local(
     "file",

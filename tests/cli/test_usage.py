@@ -107,6 +107,7 @@ WITH_ROLE = (*LOCATIONS, "--role-arn", ROLE)
         ),
         (("review", "1", "."), "FILE must be a new file or an existing regular file"),
         (("detect", "--local", ".", "out"), "DESTINATION must not be in SOURCE"),
+        (("run", *LOCATIONS, "--ledger", "."), "--ledger must be a local file"),
         (("list", "--status", "Zinnia"), "--status (JobStatus) must be one of SUBMITTED"),
         (
             ("list", "--name", "a", "--status", "FAILED"),
