@@ -30,7 +30,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 300.0) -> None:
     """Wait until the condition is true. Raise `TimeoutError` if that takes too long."""
     end = time.monotonic() + seconds
     while not condition():
@@ -166,7 +166,7 @@ class Airflow:
         )
         return [state for (state,) in rows]
 
-    def wait_for(self, run_id: str, seconds: float = 120.0) -> str:
+    def wait_for(self, run_id: str, seconds: float = 300.0) -> str:
         """Wait until a run has ended, and return its state."""
 
         def state() -> str:
