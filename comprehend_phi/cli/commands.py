@@ -26,7 +26,7 @@ from ..models import (
     StartPHIDetectionJobRequest,
 )
 from .checking import Preconditions, print_check
-from .corpus_commands import plan, run_plan
+from .corpus_commands import abandon_plan, plan, run_plan
 from .delivery import Delivery, path_of_copy, require_page
 from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
 from .files import require_separate, require_writable
@@ -285,6 +285,7 @@ def check_notes(
 
 app.add_command(plan)
 app.add_command(run_plan)
+app.add_command(abandon_plan)
 
 # --- A command without a job ----------------------------------------------------------------------
 

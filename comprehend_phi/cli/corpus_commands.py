@@ -9,7 +9,7 @@ import click
 
 from ..models import InputDataConfig, OutputDataConfig
 from .checking import show_problems
-from .exits import ExitCode
+from .exits import Exit, ExitCode
 from .files import write_private
 from .group import Command
 from .guidance import advising
@@ -30,7 +30,10 @@ from .runs import (
     confirm,
     end,
     follow,
+    give_up,
+    plan_file,
     plan_members,
+    read_plan,
     require_cost,
     saved_plan,
     show_outcomes,
@@ -152,9 +155,9 @@ def run_plan(
     )
     name = ledger.stem if name is None else name
     staging = options.location()
-    file = ledger.with_name(f"{ledger.name}.plan.json")
+    file = plan_file(ledger)
     with service.client() as client:
-        planned = saved_plan(file, request, name)
+        planned = saved_plan(file, request, name, staging)
         is_new = planned is None
         if planned is None:
             planned = plan_jobs(client, request, name=name, staging=staging)
@@ -179,3 +182,23 @@ def run_plan(
             with advising("writing the copies", CONTINUE):
                 problems = copies.write(client, summary, as_json=as_json)
     return end(summary, problems)
+
+
+@click.command("abandon", cls=Command)
+@click.argument("ledger", metavar="LEDGER", **LOCAL_FILE)
+@service_options
+@json_option
+def abandon_plan(ledger: Path, service: ServiceOptions, as_json: bool) -> int:
+    """Stop the jobs of a run, and delete its staged copies.
+
+    LEDGER is the --ledger of the run. Wait until all jobs have ended. Their results stay where they
+    are. The service may bill for what the jobs have processed.
+    """
+    file = plan_file(ledger)
+    planned = read_plan(file)
+    if planned is None:
+        raise Exit(ExitCode.USAGE, f"There is no run to abandon: {file} does not exist.")
+    with service.client() as client:
+        summary = give_up(client, planned, ledger)
+    show_outcomes(summary, as_json=as_json)
+    return ExitCode.DONE

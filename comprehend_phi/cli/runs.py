@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,7 @@ from .exits import Exit, ExitCode, interrupted
 from .output import amount, emit, emit_json, inform, printable, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from types import TracebackType
 
     from rich.live import Live
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .._client import PHIClient
     from ..corpus import JobOutcome, JobPlan, RunSummary
-    from ..models import StartPHIDetectionJobRequest
+    from ..models import S3Location, StartPHIDetectionJobRequest
 
 CONTINUE = "To continue, repeat the command."
 
@@ -70,13 +71,57 @@ def plan_members(plan: JobPlan) -> dict[str, Any]:
     }
 
 
-def saved_plan(file: Path, request: StartPHIDetectionJobRequest, name: str) -> JobPlan | None:
+def plan_file(ledger: Path) -> Path:
+    """Return the file beside a ledger in which the plan of the run is saved."""
+    return ledger.with_name(f"{ledger.name}.plan.json")
+
+
+def saved_plan(
+    file: Path, request: StartPHIDetectionJobRequest, name: str, staging: S3Location | None
+) -> JobPlan | None:
     """Return the plan in a file, or None if there is no such file.
 
     A run that continues needs the plan that it began with, even if files have arrived since.
 
     Raises:
-        Exit: the file is not a plan, or the plan is not for this request and name.
+        Exit: the file is not a plan, or the plan is not for this request, name and location.
+    """
+    plan = read_plan(file)
+    if plan is None:
+        return None
+    again = "Repeat the command as it was, or choose another --ledger."
+    same = evolve(request, client_request_token=plan.request.client_request_token)
+    if (plan.request, plan.name) != (same, name):
+        raise Exit(
+            ExitCode.USAGE,
+            f"{file} is a plan for other locations, another role, key or name.",
+            again,
+        )
+    if not _is_staged_in(plan, staging):
+        raise Exit(ExitCode.USAGE, f"{file} is a plan with another --staging location.", again)
+    return plan
+
+
+def _is_staged_in(plan: JobPlan, staging: S3Location | None) -> bool:
+    """Return whether the copies of all staged jobs are below `staging`."""
+    from ..corpus.plan import staging_folder
+
+    for job in plan.jobs:
+        if job.staged:
+            if staging is None:
+                return False
+            location, token = job.request.input_data_config, job.request.client_request_token
+            folder = staging_folder(staging.key, token)
+            if (location.s3_bucket, location.s3_key) != (staging.bucket, folder):
+                return False
+    return True
+
+
+def read_plan(file: Path) -> JobPlan | None:
+    """Return the plan in a file, or None if there is no such file.
+
+    Raises:
+        Exit: the file is not a plan.
     """
     from ..corpus import JobPlan
 
@@ -87,23 +132,14 @@ def saved_plan(file: Path, request: StartPHIDetectionJobRequest, name: str) -> J
     except UnicodeDecodeError:
         text = ""
     try:
-        plan = JobPlan.from_json(text)
+        return JobPlan.from_json(text)
     except RequestValidationError:
-        end = Exit(
-            ExitCode.FAILED,
-            f"{file} is not a plan that this version can read.",
-            "Rename the file to plan again. Jobs that were started are found by their names.",
-        )
-    else:
-        same = evolve(request, client_request_token=plan.request.client_request_token)
-        if (plan.request, plan.name) == (same, name):
-            return plan
-        end = Exit(
-            ExitCode.USAGE,
-            f"{file} is a plan for other locations, another role, key or name.",
-            "Repeat the command as it was, or choose another --ledger.",
-        )
-    raise end
+        pass
+    raise Exit(
+        ExitCode.FAILED,
+        f"{file} is not a plan that this version can read.",
+        "Rename the file to plan again. Jobs that were started are found by their names.",
+    )
 
 
 def confirm(plan: JobPlan, *, yes: bool) -> None:
@@ -150,25 +186,47 @@ def follow(
     keep_staged: bool,
 ) -> RunSummary:
     """Run the jobs of a plan and show their progress. If that ends early, say how to continue."""
-    from ..corpus import IncompleteRunError, run_jobs
+    from ..corpus import run_jobs
     from ..corpus.runner import WAIT
 
+    with _continuable("The jobs are not affected."), RunProgress(plan) as progress:
+        return run_jobs(
+            client,
+            plan,
+            ledger,
+            wait=evolve(WAIT, timeout=timeout),
+            on_change=progress.on_change,
+            retry_failed=retry_failed,
+            keep_staged=keep_staged,
+        )
+
+
+def give_up(client: PHIClient, plan: JobPlan, ledger: Path) -> RunSummary:
+    """Stop the jobs of a plan and delete their copies. If that ends early, say how to continue."""
+    from ..corpus import abandon
+
+    with _continuable("Some jobs may not have been stopped."):
+        return abandon(client, plan, ledger)
+
+
+@contextmanager
+def _continuable(effect: str) -> Generator[None, None, None]:
+    """Print how to continue if a run ends early.
+
+    Args:
+        effect: what an interruption means for the jobs.
+    """
+    from ..corpus import IncompleteRunError
+
     try:
-        with RunProgress(plan) as progress:
-            return run_jobs(
-                client,
-                plan,
-                ledger,
-                wait=evolve(WAIT, timeout=timeout),
-                on_change=progress.on_change,
-                retry_failed=retry_failed,
-                keep_staged=keep_staged,
-            )
+        yield
     except KeyboardInterrupt:
-        end = interrupted("Interrupted. The jobs are not affected.", CONTINUE)
+        end = interrupted(f"Interrupted. {effect}", CONTINUE)
     except IncompleteRunError as error:
         code = ExitCode.TIMED_OUT if error.error is None else ExitCode.FAILED
         end = Exit(code, str(error), CONTINUE)
+    else:
+        return
     raise end
 
 

@@ -500,6 +500,28 @@ def test_a_ledger_of_another_corpus_is_refused(
     assert "is a plan for other locations, another role, key or name" in done.error
 
 
+def test_a_run_with_another_staging_location_is_refused(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    corpus.shell.put(f"{corpus.folder}/a//4.txt")  # has to be staged
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    jobs = corpus.shell.server.service.job_ids
+
+    command = [*corpus.run(), *endpoint]
+    at = command.index("--staging")
+    other = [*command]
+    other[at + 1] += "-2"
+    for arguments in (other, command[:at] + command[at + 2 :]):
+        done = run(*arguments)
+        assert done.code == 2
+        assert done.error.endswith("is a plan with another --staging location.")
+        assert done.err.splitlines()[-1] == (
+            "Repeat the command as it was, or choose another --ledger."
+        )
+    assert corpus.shell.server.service.job_ids == jobs
+    assert run(*command).code == 0
+
+
 def test_a_saved_plan_that_is_damaged_is_refused(
     run: Run, planned: Corpus, endpoint: Endpoint
 ) -> None:
@@ -535,3 +557,29 @@ def test_the_ledger_names_the_plan(run: Run, corpus: Corpus, endpoint: Endpoint)
 
     done = run("run", *corpus.locations, *bad_name, "--name", "tuesday", "--yes", *endpoint)
     assert done.code == 0
+
+
+# --- abandon --------------------------------------------------------------------------------------
+
+
+def test_abandon_deletes_the_staged_copies_and_prints_how_the_jobs_ended(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    corpus.shell.put(f"{corpus.folder}/a//4.txt")  # has to be staged
+    ran = run(*corpus.run("--yes", "--keep-staged"), *endpoint)
+    copies = {"Bucket": corpus.shell.bucket, "Prefix": f"{corpus.folder}-staging"}
+    assert corpus.shell.s3.list_objects_v2(**copies)["KeyCount"] > 0
+
+    done = run("abandon", str(corpus.ledger), *endpoint)
+
+    assert (done.code, done.out) == (0, ran.out)
+    assert corpus.shell.s3.list_objects_v2(**copies)["KeyCount"] == 0
+    assert run("abandon", str(corpus.ledger), "--json", *endpoint).lines[0]["index"] == 0
+
+
+def test_abandon_needs_the_plan_of_a_run(run: Run, tmp_path: Path, endpoint: Endpoint) -> None:
+    done = run("abandon", str(tmp_path / "monday.ledger"), *endpoint)
+
+    assert done.code == 2
+    assert done.error.startswith("There is no run to abandon: ")
+    assert list(tmp_path.iterdir()) == []
