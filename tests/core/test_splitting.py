@@ -173,14 +173,6 @@ def test_splitting_takes_no_quadratic_time(text: str) -> None:
     assert seconds[1] < 3 * seconds[0] + 1
 
 
-def test_ten_megabytes_of_prose_are_split_in_less_than_a_second_of_cpu_time() -> None:
-    text = SENTENCE * (10_000_000 // len(SENTENCE))
-    begin = time.process_time()
-    split(text, LIMIT, 1_000)
-
-    assert time.process_time() - begin < 1
-
-
 # --- The whole text from its pieces ---------------------------------------------------------------
 
 
