@@ -45,8 +45,9 @@ STARTED_AGAIN = "runs that start failed jobs again"
 WROTE_AGAIN = "times copies were written again because notes had failed"
 WROTE_ON = "runs that continued to write copies"
 
-# How often the program starts failed jobs again, plans again, and writes failed copies again.
-_RUNS, _PLANS, _WRITINGS = 3, 3, 6
+# How often the program starts failed jobs again, plans again, and writes failed copies again. It
+# stops writing when several attempts in a row agree.
+_RUNS, _PLANS, _WRITINGS, _AGREE = 3, 3, 8, 3
 
 _WAIT = WaitPolicy(delay=20.0, multiplier=1.5, max_delay=60.0)
 _ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
@@ -169,15 +170,15 @@ class CorpusRun(Life):
             destination = S3Location(self.plan.bucket, COPIES)
         audit = self.directory / "audit"
         known: dict[str, Any] = {}
-        before: set[str] | None = None
+        agreeing = 0
         for _ in range(_WRITINGS):
+            before = known
             report, known = self._write(client, summary, destination, audit)
             if report.already_written:
                 self.evidence.event(WROTE_ON)
-            named = {*known["failed"], *known["missing"]}
-            if not named or named == before:
+            agreeing = agreeing + 1 if known == before else 1
+            if not (known["failed"] or known["missing"] or known["reasons"]) or agreeing == _AGREE:
                 break
-            before = named
             self.evidence.event(WROTE_AGAIN)
         if not self.plan.changes:
             differences = verify_copies(audit, destination, client=client)
@@ -207,6 +208,7 @@ class CorpusRun(Life):
         self.evidence.shown(results)
         missing: set[str] = set()
         failed: set[str] = set()
+        reasons: set[str] = set()
         try:
             report = write_copies(
                 results,
@@ -218,6 +220,7 @@ class CorpusRun(Life):
         except IncompleteCopiesError as error:
             self.evidence.raised(error)
             report = error.report
+            reasons.add(error.reason)
             missing.update(error.missing)
             failed.update(error.failed)
         failed.update(failure.input_key for failure in report.failures)
@@ -232,12 +235,14 @@ class CorpusRun(Life):
         except IncompleteResultsError as error:
             # Jobs without results are known, but then nothing says which files were skipped.
             self.evidence.raised(error)
-            for begin in range(len(summary.jobs)):
-                unprocessed += self._unprocessed(client, summary, begin)
+            reasons.add(error.reason)
+            for index in range(len(summary.jobs)):
+                unprocessed += self._unprocessed(client, summary, index)
         return report, {
             "unprocessed": unprocessed,
             "failed": sorted(failed),
             "missing": sorted(missing),
+            "reasons": sorted(reasons),
         }
 
     def _unprocessed(self, client: PHIClient, summary: RunSummary, index: int) -> list[str]:

@@ -108,8 +108,8 @@ class TestSchedules:
         assert set(figures["events"]) == set(printed(code).split(";"))
 
     def test_results_were_read_through_both_transports(self, figures: dict[str, Any]) -> None:
-        assert figures["attempts"]["S3 reads"] > 500
-        assert figures["attempts"]["S3 reads through obstore"] > 100
+        assert figures["attempts"]["S3 requests"] > 500
+        assert figures["attempts"]["S3 requests through obstore"] > 100
 
     def test_every_kind_of_fault_was_met(self, figures: dict[str, Any]) -> None:
         known = printed("from campaign.plan import *; print(*KINDS, *S3_KINDS, sep=';')")

@@ -66,7 +66,7 @@ class Ledger:
         jobs: the jobs of the program, as the service describes them.
         tokens: the ids of the jobs that were started with each token.
         objects: the objects in the bucket by key.
-        attempts: the number of requests by operation, and of reads from S3 by transport.
+        attempts: the number of requests by operation, and of requests of S3 by transport.
         faults: the number of faults that calls met, by kind.
     """
 
@@ -237,8 +237,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 attempts=Counter(
                     {
                         **attempts,
-                        "S3 reads": self.reads,
-                        "S3 reads through obstore": self.obstore_reads,
+                        "S3 requests": self.reads,
+                        "S3 requests through obstore": self.obstore_reads,
                     }
                 ),
                 faults=self.met,
