@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,7 +84,7 @@ def test_interrupting_detect_while_it_reads_says_so(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", interrupt)  # the last step of writing a copy
+    monkeypatch.setattr(os, "replace", interrupt)  # the last step of writing a copy
     options = ("--kms-key", KEY, "--poll-seconds", "0.02", "--redact", str(tmp_path))
     done = run("detect", *shell.start("good", *options), *endpoint)
 
