@@ -135,4 +135,6 @@ def test_detect_prints_its_counts_even_if_keys_were_left_out(
 
     assert (done.code, done.json["document_count"]) == (1, 6)
     assert done.error == "3 notes could not be delivered"
-    assert done.err.count(" (CopyError: ") == 3
+    failed = [line for line in done.err.splitlines() if " (CopyError: " in line]
+    assert len(failed) == 3
+    assert all("awkward/" in line for line in failed)

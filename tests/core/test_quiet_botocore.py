@@ -239,7 +239,9 @@ def test_urllib3_and_botocore_log_urls_and_headers_above_debug(
 ) -> None:
     cause_warnings()
 
-    warned = {(each.name, each.levelno) for each in seen.records if each.levelno > logging.INFO}
+    warned = {(each.name, each.levelno) for each in seen.records if each.levelno > logging.DEBUG}
+    # Logged once for a session, or by older versions. Neither contains a URL or a header.
+    warned -= {(f"botocore.{name}", logging.INFO) for name in ("credentials", "httpchecksum")}
     assert warned <= WARNINGS
     assert len(warned) == 2
     assert {name for name, _ in warned} <= seen.leaking()
