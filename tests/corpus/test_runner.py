@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -388,7 +388,7 @@ def test_running_jobs_are_reported_again_when_a_run_continues(world: World) -> N
 
 
 @contextmanager
-def truncated_refusal() -> Iterator[None]:
+def truncated_refusal() -> Generator[None, None, None]:
     """Let a run end early only for an HTTP 400 whose body, and so its error code, was truncated."""
     try:
         yield
