@@ -132,7 +132,10 @@ def error_from_response(
     if cls is None and status == HTTPStatus.TOO_MANY_REQUESTS:
         cls = ThrottlingException
     timed_out = status == HTTPStatus.REQUEST_TIMEOUT or code in _TIMED_OUT
-    if cls is None and (timed_out or not _is_refusal(status, has_code)):
+    # AWS's errors have a code, except for responses to HEAD requests, which have no body. So if a
+    # response with a request id has no code, its body was damaged on the way.
+    damaged = not has_code and call["request_id"] and not call["operation"].startswith("Head")
+    if cls is None and (timed_out or damaged or not _is_refusal(status, has_code)):
         reason = f"error {code}" if has_code else "an error without a code"
         return MalformedResponseError(reason=f"the service returned {reason}", **call)
     cls = cls or ServiceError

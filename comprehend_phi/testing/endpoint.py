@@ -73,12 +73,11 @@ def _respond(
 
 
 def _encode(response: Response, protocol: WireProtocol) -> HTTPResponse:
-    headers = {"x-amzn-RequestId": str(uuid4())}
     if isinstance(response.content, bytes):
-        body = response.content
+        body, headers = response.content, {}
     else:
         body = protocol.encode(response.content)
-        headers.update(protocol.headers)
+        headers = {"x-amzn-RequestId": str(uuid4()), **protocol.headers}
     share = response.sent_share
     return HTTPResponse(
         status=response.status,

@@ -23,7 +23,7 @@ class Response:
     Attributes:
         status: the HTTP status.
         content: members, which are encoded in the protocol of the request, or bytes, which are sent
-            as they are.
+            as they are. The response to members has a request id, like those of the service.
         headers: headers besides those that the protocol adds.
         sent_share: how much of the body is sent before the connection is closed, from 0 to 1; None
             sends all of it and keeps the connection open.
@@ -65,7 +65,7 @@ def error_response(
 def answer(
     status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, *, works: bool = False
 ) -> Fault:
-    """Send any response."""
+    """Send any response. Like that of a proxy, it has a request id only if `headers` does."""
     response = Response(status=status, content=body, headers=headers or {})
     return Fault(works=works, alter=lambda _: response)
 

@@ -107,6 +107,12 @@ class Case(NamedTuple):
 # botocore before 1.44 lets urllib3 notice a truncated body as a closed connection.
 CUT_BODY = MalformedResponseError if botocore.__version__ >= "1.44" else TransportError
 
+
+def cut_refusal(share: float) -> Fault:
+    refusal = faults.error("InvalidRequestException", "No.")
+    return Fault(works=False, alter=lambda real: evolve(refusal.alter(real), sent_share=share))
+
+
 RETRIED = (
     Case("throttle", faults.throttle(), ThrottlingException, False),
     Case("too many requests", faults.too_many_requests(), TooManyRequestsException, False),
@@ -131,6 +137,16 @@ RETRIED = (
     Case("empty 503", faults.answer(503), MalformedResponseError, True),
     Case("not UTF-8 200", faults.not_utf8(200), MalformedResponseError, True),
     Case("not UTF-8 500", faults.not_utf8(500), MalformedResponseError, True),
+    *(
+        Case(f"refusal cut after {share:.0%}", cut_refusal(share), CUT_BODY, True)
+        for share in (0.0, 0.5, 0.99)
+    ),
+    Case(
+        "refusal without a code",
+        faults.answer(400, b'{"Message": "No."}', {**JSON, "x-amzn-RequestId": "request-1"}),
+        MalformedResponseError,
+        True,
+    ),
     Case("unknown code 500", faults.error("Zonk", "?", 500), MalformedResponseError, True),
     Case("unknown code 429", faults.error("Zonk", "?", 429), ThrottlingException, False),
     *(

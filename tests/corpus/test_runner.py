@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from comprehend_phi import (
     PHIClient,
     ResultsError,
     RetryPolicy,
-    ServiceError,
     StartPHIDetectionJobRequest,
     TransportError,
     WaitPolicy,
@@ -387,25 +386,6 @@ def test_running_jobs_are_reported_again_when_a_run_continues(world: World) -> N
     assert (first.planned.index, first.job_id) == (0, world.server.service.job_ids[0])
 
 
-@contextmanager
-def truncated_refusal() -> Generator[None, None, None]:
-    """Let a run end early only for an HTTP 400 whose body, and so its error code, was truncated."""
-    try:
-        yield
-    except IncompleteRunError as error:
-        cause = error.error
-        if not isinstance(cause, ServiceError) or (cause.status_code, cause.code) != (400, "400"):
-            raise
-
-
-def run_until_it_ends(world: World) -> RunSummary:
-    """Run again after each truncated refusal, as its message says, at most ten times."""
-    for _ in range(9):
-        with truncated_refusal():
-            return world.run()
-    return world.run()
-
-
 @settings(
     max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
@@ -441,9 +421,9 @@ def test_every_job_is_started_once_whatever_happens(
         return kill
 
     for count in kills:
-        with suppress(Killed), truncated_refusal():
+        with suppress(Killed):
             world.run(on_change=kill_after(count))
-    summary = run_until_it_ends(world)
+    summary = world.run()
     assert statuses(summary) == ["COMPLETED"] * 4 + ["FAILED", "COMPLETED"]
     assert len(world.started) == 6 + foreign
     assert world.staging.copies == set()

@@ -71,14 +71,18 @@ SLOTS = "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED: Active job limit for this account is 1
 
 
 def client_error(
-    code: str, message: str = "no", status: int | None = 400, headers: Any = None
+    code: str,
+    message: str = "no",
+    status: int | None = 400,
+    headers: Any = None,
+    request_id: str = "request-1",
 ) -> boto.ClientError:
     response: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {
             "HTTPStatusCode": status,
             "HTTPHeaders": headers or {},
-            "RequestId": "request-1",
+            "RequestId": request_id,
         },
     }
     return boto.ClientError(response, "StartPHIDetectionJob")
@@ -109,11 +113,7 @@ def test_the_error_code_alone_decides_the_class(code: str, status: int) -> None:
 
 @pytest.mark.parametrize("code", ["InvalidRequestException", "503"])
 def test_an_empty_request_id_is_none(code: str) -> None:
-    cause = client_error(code, "no coffee", 503)
-    metadata: Any = cause.response.get("ResponseMetadata")
-    metadata["RequestId"] = ""
-
-    error = start_error(cause)
+    error = start_error(client_error(code, "no coffee", 503, request_id=""))
 
     assert isinstance(error, (ServiceError, MalformedResponseError))
     assert error.request_id is None
@@ -180,7 +180,8 @@ def test_a_server_error_with_an_unknown_code_is_malformed(status: int) -> None:
     assert CANARY not in f"{error!r} {vars(error)}"
 
 
-# Without a code, botocore uses the status as code, and the body or its own text as message.
+# Without a code, botocore uses the status as code, and the body or its own text as message. A
+# response without a request id did not come from AWS.
 @pytest.mark.parametrize(
     ("status", "cls"),
     [
@@ -201,7 +202,8 @@ def test_a_server_error_with_an_unknown_code_is_malformed(status: int) -> None:
 def test_without_a_code_the_status_decides_the_class(
     status: int, cls: type[ServiceError | TransportError], code: str
 ) -> None:
-    error = start_error(client_error(code and str(status), f"<html>{CANARY}</html>", status))
+    html = f"<html>{CANARY}</html>"
+    error = start_error(client_error(code and str(status), html, status, request_id=""))
 
     assert type(error) is cls
     assert error.client_request_token == "token-1"
@@ -214,10 +216,34 @@ def test_without_a_code_the_status_decides_the_class(
 
 @pytest.mark.parametrize("code", ["<html>", "a b", f"{CANARY}", "x" * 101, "7Exception", "Zé"])
 def test_text_that_does_not_look_like_a_code_is_ignored(code: str) -> None:
-    error = start_error(client_error(code, CANARY))
+    error = start_error(client_error(code, CANARY, request_id=""))
 
     assert isinstance(error, ServiceError)
     assert (error.code, error.message) == ("400", "")
+
+
+@pytest.mark.parametrize("code", ["400", "", "<html>"])
+@pytest.mark.parametrize("status", [300, 400, 403, 404, 413, 500])
+def test_a_response_of_aws_without_a_code_was_damaged_on_the_way(status: int, code: str) -> None:
+    error = start_error(client_error(code, f'{{"Message": "{CANARY}', status))
+
+    assert type(error) is MalformedResponseError
+    assert (error.retryable, error.outcome_unknown) == (True, True)
+    assert (error.status_code, error.request_id) == (status, "request-1")
+    assert (error.client_request_token, error.operation) == ("token-1", "StartPHIDetectionJob")
+    assert error.reason == "the service returned an error without a code"
+    assert CANARY not in f"{error} {error!r} {vars(error)}"
+
+
+@pytest.mark.parametrize("operation", ["HeadObject", "HeadBucket"])
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_the_response_to_a_head_request_has_no_body_and_so_no_code(
+    status: int, operation: str
+) -> None:
+    error = error_from(client_error(str(status), "Forbidden", status), operation, {})
+
+    assert type(error) is ServiceError
+    assert (error.code, error.message, error.retryable) == (str(status), "", False)
 
 
 @pytest.mark.parametrize(

@@ -236,9 +236,9 @@ def test_retries_start_one_job(rules: Rules, clock: FakeClock) -> None:
         )
         client = connect(retry=RetryPolicy(slot_timeout=600))
         if rules.same_parameters == "refused":
-            # The error of the third start is truncated, so its code is lost.
-            with pytest.raises(ServiceError):
+            with pytest.raises(InvalidRequestException) as refusal:
                 client.submit(request())
+            assert refusal.value.outcome_unknown
             assert len(server.service.job_ids) == 1
         else:
             assert (client.submit(request()).job_id,) == server.service.job_ids
