@@ -14,55 +14,38 @@ from ..errors import (
 # this many copies in a row, reading or copying stops. Our rule.
 _MAX_FAILURES_IN_A_ROW = 100
 
-_MOST_NAMED = 1_000  # failed files
-
-
-class OutageDetector:
-    """Counts how many notes S3 has failed for since a note was last read."""
-
-    def __init__(self) -> None:
-        self._in_a_row = 0
-
-    def must_stop(self, error: ComprehendPHIError) -> bool:
-        """Return whether reading must stop because of this error."""
-        # Without a key, the error is about the bucket, the credentials or the client.
-        if isinstance(error, (ResultsError, ServiceError, TransportError)) and error.key is None:
-            return True
-        return _is_outage(error) and self._in_a_row + 1 == _MAX_FAILURES_IN_A_ROW
-
-    def record(self, error: ComprehendPHIError) -> None:
-        """Record that a note failed."""
-        self._in_a_row = self._in_a_row + 1 if _is_outage(error) else 0
-
-    def record_success(self) -> None:
-        """Record that a note was read."""
-        self._in_a_row = 0
-
 
 class FailedFiles:
-    """The files that failed, in bounded memory.
+    """The files that failed.
+
+    Args:
+        most_named: how many reasons are kept; None means all.
 
     Attributes:
         count: how many there are.
-        reasons: the reasons for the first 1,000 of them, by key.
-        outages: decides whether other files would probably fail, too.
+        reasons: the reasons for the first of them, by key.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_named: int | None = 1_000) -> None:
         self.count: int = 0
         self.reasons: dict[str, str] = {}
-        self.outages: OutageDetector = OutageDetector()
+        self._most_named = most_named
+        self._in_a_row = 0  # failures of S3
 
     def add(self, key: str, error: ComprehendPHIError) -> bool:
         """Add a file. Return False if other files would probably fail, too."""
-        if self.outages.must_stop(error):
+        # Without a key, the error is about the bucket, the credentials or the client.
+        if isinstance(error, (ResultsError, ServiceError, TransportError)) and error.key is None:
             return False
-        self.outages.record(error)
+        is_outage = isinstance(error, (ServiceError, TransportError, UnwritableObjectError))
+        self._in_a_row = self._in_a_row + 1 if is_outage else 0
+        if self._in_a_row >= _MAX_FAILURES_IN_A_ROW:
+            return False
         self.count += 1
-        if self.count <= _MOST_NAMED:
+        if self._most_named is None or self.count <= self._most_named:
             self.reasons[key] = f"{type(error).__name__}: {error}"
         return True
 
-
-def _is_outage(error: ComprehendPHIError) -> bool:
-    return isinstance(error, (ServiceError, TransportError, UnwritableObjectError))
+    def record_success(self) -> None:
+        """Record that a file was read or written."""
+        self._in_a_row = 0

@@ -17,13 +17,7 @@ from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
 from ..errors import ResultsError, ServiceError, TransportError
 from ..models import JobProperties
-from .completeness import (
-    READ_ERRORS,
-    FailedNotes,
-    ReadError,
-    check_completeness,
-    count_undelivered,
-)
+from .completeness import READ_ERRORS, Delivery, ReadError
 from .decisions import Decisions, decide_with
 from .documents import Document, Manifest, UnprocessedFile
 from .file_list import ALL, File
@@ -193,11 +187,12 @@ class JobResults:
         operation: str = "results",
         on_failure: Callable[[str, ReadError], object] | None = None,
     ) -> Generator[_T, None, None]:
-        listing, storage, failed = self._listing, self._listing.storage, FailedNotes(on_failure)
+        listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = listing.files.part(self._part)
         ahead, behind = tee(files)
-        with count_undelivered(len(files), failed):
+        delivery = Delivery(listing, len(files), operation, on_failure)
+        with delivery.count_undelivered():
             with (
                 Pool(storage.connections) as pool,
                 closing(map_in_order(pool, read, ahead)) as calls,
@@ -206,14 +201,13 @@ class JobResults:
                     try:
                         result = call.result()
                     except READ_ERRORS as error:
-                        if failed.must_stop(error):
+                        if not delivery.record_failure(file, error):
                             raise
-                        failed.record(file, error)
                     else:
-                        failed.record_success()
+                        delivery.record_success()
                         yield result
                         storage.check_open()
-            check_completeness(listing, len(files), failed, operation=operation)
+            delivery.end()
 
 
 class AsyncJobResults:
@@ -289,25 +283,24 @@ class AsyncJobResults:
     async def _read(
         self, read: Callable[[File], _T], operation: str = "results"
     ) -> AsyncGenerator[_T, None]:
-        listing, storage, failed = self._listing, self._listing.storage, FailedNotes()
+        listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = await run_in_thread(self._pool, lambda: listing.files.part(self._part))
         ahead, behind = tee(files)
-        with count_undelivered(len(files), failed):
+        delivery = Delivery(listing, len(files), operation)
+        with delivery.count_undelivered():
             with closing(map_in_order(self._pool, read, ahead)) as calls:
                 for file, call in zip(behind, calls, strict=True):
                     try:
                         result = await asyncio.wrap_future(call)
                     except READ_ERRORS as error:
-                        if failed.must_stop(error):
+                        if not delivery.record_failure(file, error):
                             raise
-                        failed.record(file, error)
                     else:
-                        failed.record_success()
+                        delivery.record_success()
                         yield result
                         storage.check_open()
-            check = partial(check_completeness, listing, len(files), failed, operation=operation)
-            await run_in_thread(self._pool, check)
+            await run_in_thread(self._pool, delivery.end)
 
 
 async def load(listing: Listing, pool: Pool) -> AsyncJobResults:

@@ -212,7 +212,7 @@ class _Copying:
             for call in calls:
                 error = call.result()
                 if error is None:
-                    self.failed.outages.record_success()
+                    self.failed.record_success()
                 elif isinstance(error, (SourceChangedError, MissingObjectError)):
                     self.source_changed = True
                 elif not self.failed.add(error.key or "", error):
