@@ -8,7 +8,7 @@ from contextlib import closing
 from copy import copy
 from functools import partial
 from itertools import tee
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from .._entities import Entity
 from .._keys import folder_key
@@ -31,7 +31,47 @@ _T = TypeVar("_T")
 _COUNT = IntegerShape("count", 1)
 
 
-class JobResults:
+class _Results:
+    """What both kinds of results have."""
+
+    def __init__(self, listing: Listing, part: slice = ALL) -> None:
+        self.job: JobProperties = listing.job
+        self._listing = listing
+        self._reader = Reader(listing)
+        self._part = part
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.job.job_id!r}){shown_part(self._part)}"
+
+    @property
+    def manifest(self) -> Manifest:
+        """The service's summary of the job."""
+        return self._listing.manifest
+
+    def part(self, index: int, count: int) -> Self:
+        """Return one of `count` parts of these results, for example for one of many machines.
+
+        The part has every `count`-th file, beginning with the file at `index`, and every `count`-th
+        unprocessed file. It checks its own files and the counts of the whole job. So if every part
+        is complete, the job is.
+
+        Every machine opens the results itself: send it `(job_id, index, count)`, and let it call
+        `client.results(job_id).part(index, count)`.
+
+        Args:
+            index: which part, from 0 to `count` - 1.
+            count: how many parts there are.
+
+        Raises:
+            RequestValidationError: `index` or `count` is not such an integer.
+        """
+        part = copy(self)
+        owner = f"{type(self).__name__}.part"
+        part._part = part_of(self._part, owner, index, count)  # noqa: SLF001 - of the same class
+        return part
+
+
+class JobResults(_Results):
     """The results of one job, read from S3 when they are needed. `Job.results` returns them.
 
     Iterating yields every `Document` once. Documents are fetched in parallel, and a bounded number
@@ -58,43 +98,10 @@ class JobResults:
             delivered, and `failed` says which of them had failed before, and why.
     """
 
-    def __init__(self, listing: Listing, part: slice = ALL) -> None:
-        self.job: JobProperties = listing.job
-        self._listing = listing
-        self._reader = Reader(listing)
-        self._part = part
-
-    def __repr__(self) -> str:
-        return f"JobResults({self.job.job_id!r}){shown_part(self._part)}"
-
-    @property
-    def manifest(self) -> Manifest:
-        """The service's summary of the job."""
-        return self._listing.manifest
-
     @property
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files that the service did not process, each with the reason."""
         return self._listing.unprocessed[self._part]
-
-    def part(self, index: int, count: int) -> JobResults:
-        """Return one of `count` parts of these results, for example for one of many machines.
-
-        The part has every `count`-th file, beginning with the file at `index`, and every `count`-th
-        unprocessed file. It checks its own files and the counts of the whole job. So if every part
-        is complete, the job is.
-
-        Every machine opens the results itself: send it `(job_id, index, count)`, and let it call
-        `client.results(job_id).part(index, count)`.
-
-        Args:
-            index: which part, from 0 to `count` - 1.
-            count: how many parts there are.
-
-        Raises:
-            RequestValidationError: `index` or `count` is not such an integer.
-        """
-        return JobResults(self._listing, part_of(self._part, "JobResults.part", index, count))
 
     def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
         return self._read(self._reader.document)
@@ -210,7 +217,7 @@ class JobResults:
             delivery.end()
 
 
-class AsyncJobResults:
+class AsyncJobResults(_Results):
     """The results of one job for asynchronous programs. `AsyncJob.results` returns them.
 
     The manifest and the list of unprocessed files are already loaded. `async for` yields every
@@ -221,27 +228,10 @@ class AsyncJobResults:
         job: the job's properties when these results were opened.
     """
 
-    def __init__(
-        self,
-        listing: Listing,
-        pool: Pool,
-        listing_error: ResultsError | None,
-        part: slice = ALL,
-    ) -> None:
-        self.job: JobProperties = listing.job
-        self._listing = listing
-        self._reader = Reader(listing)
+    def __init__(self, listing: Listing, pool: Pool, listing_error: ResultsError | None) -> None:
+        super().__init__(listing)
         self._pool = pool
         self._listing_error = listing_error
-        self._part = part
-
-    def __repr__(self) -> str:
-        return f"AsyncJobResults({self.job.job_id!r}){shown_part(self._part)}"
-
-    @property
-    def manifest(self) -> Manifest:
-        """The service's summary of the job."""
-        return self._listing.manifest
 
     @property
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
@@ -253,11 +243,6 @@ class AsyncJobResults:
         if self._listing_error is not None:
             raise copy(self._listing_error)  # a copy, so that each has its own traceback
         return self._listing.unprocessed[self._part]
-
-    def part(self, index: int, count: int) -> AsyncJobResults:
-        """Return one of `count` parts of these results; see `JobResults.part`."""
-        part = part_of(self._part, "AsyncJobResults.part", index, count)
-        return AsyncJobResults(self._listing, self._pool, self._listing_error, part)
 
     def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
         return self._read(self._reader.document)
