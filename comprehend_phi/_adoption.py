@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,10 @@ def name_filter(method: str, request: StartPHIDetectionJobRequest) -> JobFilter:
 
 
 def find_job(
-    request: StartPHIDetectionJobRequest, jobs: Sequence[JobProperties]
+    request: StartPHIDetectionJobRequest,
+    jobs: Sequence[JobProperties],
+    *,
+    ended_badly: Collection[str] = (),
 ) -> JobProperties | StartPHIDetectionJobRequest:
     """Return the job that `request` describes, or the request that starts it.
 
@@ -46,11 +49,13 @@ def find_job(
     Args:
         request: a request with a job name.
         jobs: all jobs with this name, in any order.
+        ended_badly: the ids of other jobs that ended badly, which the service may have forgotten.
 
     Raises:
         JobMismatchError: the job has other parameters than `request`.
     """
-    failed = sorted(job.job_id for job in jobs if job.job_status in _ENDED_BADLY)
+    listed = (job.job_id for job in jobs if job.job_status in _ENDED_BADLY)
+    failed = sorted({*listed, *ended_badly})
     usable = [job for job in jobs if job.job_status not in _ENDED_BADLY]
     if not usable:
         if not failed:

@@ -118,7 +118,7 @@ def plan(
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Start jobs again that have failed, were stopped or were not started.",
+    help="Start jobs again that have failed, were stopped, are lost or were not started.",
 )
 @click.option("--keep-staged", is_flag=True, help="Keep the copies in --staging.")
 @copies_options

@@ -340,4 +340,4 @@ def _state(job: JobOutcome) -> str:
 
 
 def _is_over(job: JobOutcome) -> bool:
-    return job.status is not None and job.status.is_terminal
+    return job.is_lost or (job.status is not None and job.status.is_terminal)

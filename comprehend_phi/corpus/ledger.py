@@ -2,8 +2,8 @@
 
 Each fact is one transaction. The ledger uses SQLite's rollback journal, because write-ahead logging
 would leave two more files beside it. `synchronous=FULL` makes a fact survive a power failure before
-anything depends on it. The ledger contains hashes, tokens, ids and states. It contains no keys and
-no note text.
+anything depends on it. The ledger contains hashes, tokens, ids, times and states. It contains no
+keys and no note text.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _APPLICATION_ID = 0x70686931  # "phi1": marks the file as a ledger
-_VERSION = 1
+_VERSION = 2
 
 _SCHEMA = """
     CREATE TABLE job (
@@ -36,16 +37,17 @@ _SCHEMA = """
         state TEXT NOT NULL,
         copies TEXT NOT NULL,
         start_token TEXT,
+        sent TEXT,
         job_id TEXT,
         status TEXT,
         message TEXT
     )
 """
-_INSERT = "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SELECT = "SELECT token, state, copies, start_token, job_id, status, message FROM job"
+_INSERT = "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT token, state, copies, start_token, sent, job_id, status, message FROM job"
 _UPDATE = """
     UPDATE job
-    SET state = ?, copies = ?, start_token = ?, job_id = ?, status = ?, message = ?
+    SET state = ?, copies = ?, start_token = ?, sent = ?, job_id = ?, status = ?, message = ?
     WHERE token = ?
 """
 
@@ -74,6 +76,7 @@ class JobState(StrEnum):
     STARTED = "started"
     ENDED = "ended"
     NOT_STARTED = "not started"  # given up; the message says why
+    LOST = "lost"  # the service has forgotten it, and no manifest says how it ended
 
 
 class Copies(StrEnum):
@@ -92,6 +95,7 @@ class Entry:
         state: how far the job is.
         copies: which staged copies there are.
         start_token: the token of the last start; None before the first one.
+        sent: when the last start was sent for the first time; None before the first one.
         job_id: the id of the job; None if no response to a start was recorded.
         status: how the job ended; None before that.
         message: why the job ended like this, or why it was not started.
@@ -100,6 +104,7 @@ class Entry:
     state: JobState = JobState.WAITING
     copies: Copies = Copies.NONE
     start_token: str | None = None
+    sent: datetime | None = None
     job_id: str | None = None
     status: JobStatus | None = None
     message: str | None = None
@@ -277,11 +282,12 @@ def _row(entry: Entry) -> tuple[str | None, ...]:
 
 
 def _entry(values: list[Any]) -> Entry:
-    state, copies, start_token, job_id, status, message = values
+    state, copies, start_token, sent, job_id, status, message = values
     return Entry(
         state=JobState(state),
         copies=Copies(copies),
         start_token=start_token,
+        sent=None if sent is None else datetime.fromisoformat(sent),
         job_id=job_id,
         status=None if status is None else JobStatus(status),
         message=message,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from attrs import field, frozen
 
 from .._shapes import InstanceShape, IntegerShape, NumberShape
 
 _AT_LEAST_ONE = IntegerShape("limit", 1)
 _RATE = NumberShape("calls per second", 0.001)
+
+KEPT_FOR = timedelta(days=120)
+"""How long the service knows a job after its submission.
+
+Source: `ExpirationTime` in the example of AWS's API reference, DescribePHIDetectionJob.
+"""
 
 
 @frozen(kw_only=True)

@@ -49,6 +49,10 @@ def run_jobs(
     does not account for all files. `run_jobs` then deletes them when you call it again, as soon as
     the results are complete.
 
+    The service forgets jobs after 120 days. The manifest of such a job says how it ended. A
+    forgotten job without a manifest is lost: it does not stop the others, and it is only started
+    again with `retry_failed`.
+
     One job that fails does not stop the others. If the service cannot be reached, the run waits up
     to an hour for it, and then ends with an error. The jobs continue.
 
@@ -67,8 +71,8 @@ def run_jobs(
             files are copied, when it waits for a slot, when it was started, when its status
             changes, and when it ended. A run that continues also calls it for each job that was
             started before. If it raises, the run ends with that exception. The jobs continue.
-        retry_failed: start jobs again that have failed, were stopped or were not started, each
-            once. A job that failed gets a new token.
+        retry_failed: start jobs again that have failed, were stopped, are lost or were not started,
+            each once. A job that failed or is lost gets a new token.
         keep_staged: keep the copies of staged jobs.
 
     Raises:
@@ -77,8 +81,9 @@ def run_jobs(
         LedgerInUseError: another run uses the ledger. Nothing was started.
         LedgerError: the ledger is damaged, belongs to another plan or cannot be written.
         IncompleteRunError: the run ended early: the credentials have expired, the client is closed,
-            the service refuses all calls or cannot be reached, the timeout has passed, or copies
-            could not be deleted. Its `summary` has what is known about each job.
+            the service refuses all calls or cannot be reached, it does not know a job that it
+            should know, the timeout has passed, or copies could not be deleted. Its `summary` has
+            what is known about each job.
 
     Warns:
         PlaintextOutputWarning: the planned request has no `kms_key`.
@@ -113,6 +118,10 @@ def abandon(client: PHIClient, plan: JobPlan, ledger: str | os.PathLike[str]) ->
     Start nothing. Block until all jobs have ended, because a job needs its copies until then. The
     service may bill for what the jobs have processed. The results of jobs that have ended stay
     where they are. To run the plan after all, call `run_jobs` with `retry_failed`.
+
+    A job that the service does not know 15 minutes after its start, and that left no manifest, is
+    lost. Make sure that the client uses the account and the region of the jobs: jobs elsewhere
+    continue.
 
     Args:
         client: see `run_jobs`.

@@ -8,8 +8,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import evolve
-
 from .._client_base import s3_of
 from .._keys import folder_key
 from .._redaction import redact
@@ -25,13 +23,13 @@ from .._wording import join_first
 from ..errors import (
     IncompleteResultsError,
     MissingBucketError,
-    ResourceNotFoundException,
     ResultsError,
     ServiceError,
     TransportError,
     UnwritableObjectError,
 )
-from ..models import JobProperties, JobStatus
+from ..models import JobStatus
+from .forgotten import properties_of
 from .plan import JobPlan, PlannedJob, add_hashes, hash_file, hash_key, source_key, staged_key
 from .relisting import planned_files
 
@@ -246,6 +244,8 @@ class _JobReading:
 
     def __init__(self, client: PHIClient, plan: JobPlan, outcome: JobOutcome) -> None:
         job = outcome.planned
+        if outcome.is_lost:
+            raise ResultsError("the service has forgotten the job", job_id=outcome.job_id)
         if outcome.job_id is None:
             raise ResultsError("the job was not started")
         if outcome.status is None or outcome.status not in _HAS_RESULTS:
@@ -254,7 +254,7 @@ class _JobReading:
         self._job = job
         self._storage = s3_of(client).storage()
         self._notes = _CorpusNotes(plan, job)
-        properties, is_described = _properties(client, outcome.job_id, outcome.status, job)
+        properties, is_described = properties_of(client, job, outcome.job_id, outcome.status)
         self.listing: Listing = Listing(
             properties, self._storage, is_described=is_described, notes=self._notes
         )
@@ -395,20 +395,3 @@ class _Problems:
                 missing=self._missing,
                 failed=self._failed,
             )
-
-
-def _properties(
-    client: PHIClient, job_id: str, status: JobStatus, job: PlannedJob
-) -> tuple[JobProperties, bool]:
-    """Return the properties of a job, and whether they come from the service."""
-    request = job.request
-    try:
-        properties = client.describe_phi_detection_job(job_id)
-    except ResourceNotFoundException:  # the service forgets jobs after 120 days
-        properties = JobProperties(
-            job_id=job_id, job_status=status, output_data_config=request.output_data_config
-        )
-        is_described = False
-    else:
-        is_described = True
-    return evolve(properties, input_data_config=request.input_data_config), is_described

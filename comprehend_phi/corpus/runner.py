@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import wait as wait_for_calls
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,19 +15,23 @@ from attrs import evolve
 from .._client import PHIClient, start_at_once
 from .._client_base import s3_of
 from .._jobs import WaitPolicy
+from .._results.listing import Listing
 from .._threads import Pool
 from ..errors import (
     ActiveJobLimitExceeded,
     ComprehendPHIError,
     InvalidRequestException,
     JobMismatchError,
+    ResourceNotFoundException,
     ResultsError,
     ServiceError,
     TransportError,
     mask,
 )
 from ..models import JobProperties, JobStatus, StartPHIDetectionJobRequest
+from .forgotten import Age, age_of, properties_of, read_end
 from .ledger import Copies, JobState, Ledger
+from .limits import KEPT_FOR
 from .outcome import JobOutcome
 from .plan import JobPlan, PlannedJob
 from .schedule import Phase, Step, Timetable, to_prepare
@@ -55,6 +60,15 @@ _ENDED_BADLY = (JobStatus.FAILED, JobStatus.STOPPED)
 _COPYING = "copying files"
 _NO_SLOT = "waiting for a job slot"
 _ABANDONED = "abandoned before it was started"
+_LOST = "the service has forgotten the job, and it left no results"
+_UNKNOWN = (
+    "the service does not know the job, and it left no results; if it runs in another account or"
+    " region, it continues there"
+)
+_LOST_START = (
+    f"its start was sent more than {KEPT_FOR.days} days ago, and the service does not know any more"
+    " whether the job ran"
+)
 
 
 class StagingArea(Protocol):
@@ -73,6 +87,24 @@ class StagingArea(Protocol):
         ...
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class EarlyEnd(Exception):
+    """Ends a run before all jobs have ended.
+
+    Args:
+        reason: why.
+        error: the error that ends the run.
+    """
+
+    def __init__(self, reason: str, error: ComprehendPHIError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
 class Run:
     """One run of a plan. Only the thread that runs it uses the ledger.
 
@@ -86,6 +118,7 @@ class Run:
         retry_failed: see `run_jobs`.
         keep_staged: see `run_jobs`.
         abandons: whether to stop all jobs instead of starting them.
+        now: returns the current time, which the ledger keeps for each start.
     """
 
     def __init__(
@@ -100,6 +133,7 @@ class Run:
         retry_failed: bool = False,
         keep_staged: bool = False,
         abandons: bool = False,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._client = client
         self._plan = plan
@@ -109,6 +143,7 @@ class Run:
         self._retry_failed = retry_failed
         self._keep_staged = keep_staged
         self._abandons = abandons
+        self._now = now
         self._connection = s3_of(client).connection
         self._clock = s3_of(client).clock
         self._began = self._clock.monotonic()
@@ -122,6 +157,7 @@ class Run:
         self._uncleaned: set[int] = set()  # jobs whose copies are to be deleted
         # Jobs with a start whose response was lost. The service may list such a job late.
         self._unsure: set[int] = set()
+        self._unstopped: set[int] = set()  # jobs to stop as soon as the service knows them
         self._tasks: dict[PoolCall[Any], Callable[[PoolCall[Any]], None]] = {}
         self._failing_since: float | None = None
         self._undeleted: list[ComprehendPHIError] = []
@@ -142,6 +178,8 @@ class Run:
                         call.end()
         except (ServiceError, TransportError) as error:
             reason, failed = str(error), error
+        except EarlyEnd as end:
+            reason, failed = end.reason, end.error
         else:
             if is_in_time and not self._undeleted:
                 return self._summary()
@@ -170,11 +208,15 @@ class Run:
                 self._follow(index, str(entry.job_id), JobStatus.SUBMITTED)
             elif entry.needs_lookup or (
                 self._retry_failed
-                and (entry.state is JobState.NOT_STARTED or entry.status in _ENDED_BADLY)
+                and (
+                    entry.state in (JobState.NOT_STARTED, JobState.LOST)
+                    or entry.status in _ENDED_BADLY
+                )
             ):
                 self._phases[index] = Phase.UNKNOWN
             else:
-                self._conclude(index, entry.job_id, entry.status, entry.message)
+                is_lost = entry.state is JobState.LOST
+                self._conclude(index, entry.job_id, entry.status, entry.message, is_lost=is_lost)
 
     def _step(self) -> bool:
         """Do what is due, or sleep until something is. Return False if the timeout has passed."""
@@ -259,14 +301,21 @@ class Run:
     # --- What happens to a job --------------------------------------------------------------------
 
     def _look_up(self, job: PlannedJob) -> JobProperties | StartPHIDetectionJobRequest:
-        return find_or_request(
+        entry = self._ledger.entry(job)
+        found = find_or_request(
             self._client,
             job.request,
-            start_token=self._ledger.entry(job).start_token,
+            start_token=entry.start_token,
             retry_failed=self._retry_failed,
+            ended_badly=entry.job_id,
         )
+        if entry.state is JobState.LOST and entry.job_id and not isinstance(found, JobProperties):
+            return read_end(self._client, job, entry.job_id) or found
+        return found
 
     def _looked_up(self, index: int, call: PoolCall[Any]) -> None:
+        job = self._plan.jobs[index]
+        entry = self._ledger.entry(job)
         problem: str
         try:
             found: JobProperties | StartPHIDetectionJobRequest = call.result()
@@ -276,17 +325,32 @@ class Run:
             return
         except JobMismatchError as error:
             problem = str(error)
+        except ResultsError as error:  # nobody knows whether a lost job has results
+            message = mask(str(error), self._names(job))
+            self._conclude(index, entry.job_id, None, message, is_lost=True)
+            return
         else:
             self._failing_since = None
-            if isinstance(found, StartPHIDetectionJobRequest):
-                self._requests[index] = found
-                self._phases[index] = Phase.WAITING
-            else:
-                self._record_start(index, found.job_id)
+            if isinstance(found, JobProperties):
+                self._record_start(index, found.job_id, sent=found.submit_time or self._now())
                 self._follow(index, found.job_id, JobStatus.SUBMITTED)
                 self._see(index, found)
+            else:
+                self._request(index, found)
             return
         self._give_up(index, problem)
+
+    def _request(self, index: int, request: StartPHIDetectionJobRequest) -> None:
+        """Let a job be started, unless an earlier start may have started it long ago."""
+        job = self._plan.jobs[index]
+        entry = self._ledger.entry(job)
+        if entry.state is JobState.STARTING and age_of(entry.sent, self._now()) is Age.FORGOTTEN:
+            if not self._retry_failed:
+                self._lose(index, None, _LOST_START)
+                return
+            self._ledger.record(job, sent=self._now())
+        self._requests[index] = request
+        self._phases[index] = Phase.WAITING
 
     def _prepared(self, index: int, call: PoolCall[Any]) -> None:
         job = self._plan.jobs[index]
@@ -319,6 +383,7 @@ class Run:
                 job,
                 state=JobState.STARTING,
                 start_token=token,
+                sent=self._now(),
                 job_id=None,
                 status=None,
                 message=None,
@@ -347,13 +412,14 @@ class Run:
             raise refusal
         self._give_up(index, mask(str(refusal), self._names(job)))
 
-    def _record_start(self, index: int, job_id: str) -> None:
+    def _record_start(self, index: int, job_id: str, **changes: Any) -> None:
         self._ledger.record(
             self._plan.jobs[index],
             state=JobState.STARTED,
             job_id=job_id,
             status=None,
             message=None,
+            **changes,
         )
 
     def _follow(self, index: int, job_id: str, status: JobStatus) -> None:
@@ -362,21 +428,73 @@ class Run:
         self._times.started(index, self._clock.monotonic())
         self._change(index, job_id=job_id, status=status, message=None)
         if self._abandons:
+            self._stop(index, job_id)
+
+    def _stop(self, index: int, job_id: str) -> None:
+        try:
             # A job that has ended meanwhile cannot be stopped.
             with suppress(InvalidRequestException):
                 self._client.stop_phi_detection_job(job_id)
+        except ResourceNotFoundException:
+            self._unstopped.add(index)
+        else:
+            self._unstopped.discard(index)
 
     def _poll(self) -> None:
         indices = {str(self._outcomes[index].job_id): index for index in self._times.active}
         self._times.polled(self._clock.monotonic())
         try:
-            jobs = self._poller.poll(tuple(indices))
+            polled = self._poller.poll(tuple(indices))
         except (ServiceError, TransportError) as error:
             self._endure(error)
             return
-        self._failing_since = None
-        for job in jobs:
+        if not polled.unknown:
+            self._failing_since = None
+        for job in polled.jobs:
             self._see(indices[job.job_id], job)
+        for job_id, unknown in polled.unknown.items():
+            self._miss(indices[job_id], job_id, unknown)
+
+    def _miss(self, index: int, job_id: str, error: ResourceNotFoundException) -> None:
+        """Find out what became of a job that the service does not know."""
+        job = self._plan.jobs[index]
+        age = age_of(self._ledger.entry(job).sent, self._now())
+        unreadable: ResultsError | None = None
+        try:
+            ended = read_end(self._client, job, job_id)
+        except ResultsError as cause:
+            ended, unreadable = None, cause
+        except (ServiceError, TransportError) as cause:
+            self._endure(cause)
+            return
+        self._failing_since = None
+        if ended is not None:
+            self._see(index, ended)
+        elif age is Age.NEW:
+            return  # the next poll asks again
+        elif unreadable is not None:
+            problem = mask(str(unreadable), self._names(job))
+            reason = f"job {index} is unknown, and its results cannot be read: {problem}"
+            raise EarlyEnd(reason, unreadable)
+        elif age is Age.FORGOTTEN:
+            self._lose(index, job_id, _LOST)
+        elif self._abandons:
+            self._lose(index, job_id, _UNKNOWN)
+        else:
+            raise EarlyEnd(f"job {index} is unknown, and it left no results: {error}", error)
+
+    def _lose(self, index: int, job_id: str | None, message: str) -> None:
+        """Note that nobody can say what became of a job."""
+        self._ledger.record(
+            self._plan.jobs[index],
+            state=JobState.LOST,
+            job_id=job_id,
+            status=None,
+            message=message,
+        )
+        if job_id is not None:
+            self._times.ended(index)
+        self._conclude(index, job_id, None, message, is_lost=True)
 
     def _see(self, index: int, seen: JobProperties) -> None:
         """Note the state of a job that is followed."""
@@ -384,6 +502,8 @@ class Run:
         message = mask(seen.message, self._names(job)) if seen.message else None
         if not seen.job_status.is_terminal:
             self._change(index, status=seen.job_status, message=message)
+            if index in self._unstopped:
+                self._stop(index, seen.job_id)
             return
         self._ledger.record(job, state=JobState.ENDED, status=seen.job_status, message=message)
         self._times.ended(index)
@@ -410,21 +530,28 @@ class Run:
         self._conclude(index, None, None, reason)
 
     def _conclude(
-        self, index: int, job_id: str | None, status: JobStatus | None, message: str | None
+        self,
+        index: int,
+        job_id: str | None,
+        status: JobStatus | None,
+        message: str | None,
+        *,
+        is_lost: bool = False,
     ) -> None:
         """Note that nothing more happens to a job, except that its copies are deleted."""
         self._phases[index] = Phase.DONE
         has_copies = self._ledger.entry(self._plan.jobs[index]).copies is not Copies.NONE
         if has_copies and (self._abandons or not self._keep_staged):
             self._uncleaned.add(index)
-        self._change(index, job_id=job_id, status=status, message=message)
+        self._change(index, job_id=job_id, status=status, message=message, is_lost=is_lost)
 
     def _delete_copies(self, job: PlannedJob) -> bool:
         """Delete the copies of a job unless its results are incomplete. Return whether it did."""
         entry = self._ledger.entry(job)
         if entry.status in _ENDED_WELL and not self._abandons:
             assert entry.job_id is not None  # noqa: S101 - the job has ended
-            if not _is_complete(self._client, entry.job_id, job.file_count):
+            assert entry.status is not None  # noqa: S101 - as above
+            if not _is_complete(self._client, job, entry.job_id, entry.status):
                 return False
         self._staging.delete(job)
         return True
@@ -482,12 +609,13 @@ def _without_keys(error: ComprehendPHIError) -> str:
     return f"{type(error).__name__}: {reason}"
 
 
-def _is_complete(client: PHIClient, job_id: str, file_count: int) -> bool:
+def _is_complete(client: PHIClient, job: PlannedJob, job_id: str, status: JobStatus) -> bool:
     """Return whether the manifest of a job accounts for all of its files."""
+    properties, is_described = properties_of(client, job, job_id, status)
     try:
-        manifest = client.results(job_id).manifest
+        manifest = Listing(properties, s3_of(client).storage(), is_described=is_described).manifest
     except ResultsError:
         return False
     counts = (manifest.success_files_count, manifest.unprocessed_files_count)
     # A manifest without counts says nothing that could be wrong.
-    return None in counts or sum(count or 0 for count in counts) >= file_count
+    return None in counts or sum(count or 0 for count in counts) >= job.file_count

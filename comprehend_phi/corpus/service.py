@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from attrs import evolve, frozen
+
 from .._adoption import find_job, name_filter, newest
-from ..errors import JobMismatchError
+from ..errors import JobMismatchError, ResourceNotFoundException
 from ..models import JobFilter, JobProperties, StartPHIDetectionJobRequest
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def find_or_request(
     *,
     start_token: str | None,
     retry_failed: bool,
+    ended_badly: str | None = None,
 ) -> JobProperties | StartPHIDetectionJobRequest:
     """Return the job of a planned request, or the request that starts it.
 
@@ -37,6 +40,8 @@ def find_or_request(
         request: a request of a plan, so its name depends on all its parameters.
         start_token: the token of the last start that was sent, or None.
         retry_failed: whether a job that has failed is started again.
+        ended_badly: the id of the last job if it failed, was stopped or is lost. The service may
+            have forgotten it.
 
     Raises:
         JobMismatchError: the job of this name has other parameters.
@@ -46,11 +51,16 @@ def find_or_request(
     jobs = list(client.list_phi_detection_jobs(filter, page_size=_PAGE))
     mismatch: JobMismatchError
     try:
-        found = find_job(request, jobs)
+        found = find_job(request, jobs, ended_badly=() if ended_badly is None else (ended_badly,))
     except JobMismatchError as error:
         mismatch = error
     else:
-        if isinstance(found, JobProperties) or retry_failed:
+        if isinstance(found, JobProperties):
+            return found
+        if not jobs and ended_badly is None and start_token is not None:
+            # The service may have forgotten the failed jobs on which the token depends.
+            return evolve(request, client_request_token=start_token)
+        if retry_failed or not jobs:
             return found
         tokens = (request.client_request_token, start_token)
         return found if found.client_request_token in tokens else newest(jobs)
@@ -60,6 +70,19 @@ def find_or_request(
     raise mismatch
 
 
+@frozen
+class Polled:
+    """What the service says about jobs.
+
+    Attributes:
+        jobs: the jobs that it knows, in any order.
+        unknown: the error for each job that it does not know, by the id of the job.
+    """
+
+    jobs: tuple[JobProperties, ...]
+    unknown: Mapping[str, ResourceNotFoundException]
+
+
 class Poller:
     """Asks for the states of jobs in as few requests as possible."""
 
@@ -67,23 +90,26 @@ class Poller:
         self._client = client
         self._submitted: dict[str, datetime | None] = {}
 
-    def poll(self, job_ids: Sequence[str]) -> list[JobProperties]:
-        """Return the properties of the jobs, in any order.
+    def poll(self, job_ids: Sequence[str]) -> Polled:
+        """Return what the service says about the jobs.
 
         One list of all jobs since the oldest of these is enough. Only jobs that are not in the list
         are described one by one: those that were started just now, or of which it is unknown when
         they were submitted.
 
         Raises:
-            ResourceNotFoundException: the service does not know a job.
             ServiceError, TransportError: a request failed.
         """
         found = self._list(job_ids) if len(job_ids) > 1 else {}
+        unknown: dict[str, ResourceNotFoundException] = {}
         for job_id in job_ids:
             if job_id not in found:
-                found[job_id] = self._client.describe_phi_detection_job(job_id)
+                try:
+                    found[job_id] = self._client.describe_phi_detection_job(job_id)
+                except ResourceNotFoundException as error:
+                    unknown[job_id] = error
         self._submitted.update((job_id, job.submit_time) for job_id, job in found.items())
-        return list(found.values())
+        return Polled(tuple(found.values()), unknown)
 
     def _list(self, job_ids: Collection[str]) -> dict[str, JobProperties]:
         times = [time for job_id in job_ids if (time := self._submitted.get(job_id))]

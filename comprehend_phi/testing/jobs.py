@@ -9,12 +9,11 @@ from typing import Any
 from attrs import define, frozen
 
 from .._keys import folder_key
+from ..corpus.limits import KEPT_FOR
 from ..models import JobStatus
 from .rules import Rules
 
 MODEL_VERSION = "0.1.0"
-
-_KEPT_FOR = timedelta(days=120)  # as in the example of AWS's API reference
 
 
 @frozen(kw_only=True)
@@ -68,7 +67,7 @@ class LocalJob:
     @property
     def expires(self) -> datetime:
         """When the service forgets the job."""
-        return self.submitted.replace(microsecond=0) + _KEPT_FOR
+        return self.submitted.replace(microsecond=0) + KEPT_FOR
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .plans import a_plan
 
 PLAN = a_plan()
 JOB = PLAN.jobs[1]
+SENT = datetime(2031, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -64,9 +66,10 @@ def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
     [
         {"copies": Copies.SOME},
         {"copies": Copies.ALL},
-        {"state": JobState.STARTING, "start_token": "token-1"},
+        {"state": JobState.STARTING, "start_token": "token-1", "sent": SENT},
         {"state": JobState.STARTED, "job_id": "0123"},
         {"state": JobState.ENDED, "status": JobStatus.FAILED, "message": "the role is missing"},
+        {"state": JobState.LOST, "job_id": "0123", "message": "it left no results"},
         {"state": JobState.NOT_STARTED, "message": "its files have changed"},
         {"state": JobState.ENDED, "status": JobStatus("NEW_STATE")},
     ],
@@ -241,7 +244,7 @@ def test_a_damaged_ledger_is_refused_with_advice(
     ("statement", "message"),
     [
         ("PRAGMA application_id = 0", "not a ledger"),
-        ("PRAGMA user_version = 2", "Another version of this package"),
+        ("PRAGMA user_version = 1", "Another version of this package"),
     ],
 )
 def test_another_database_is_refused(path: Path, statement: str, message: str) -> None:

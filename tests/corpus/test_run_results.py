@@ -284,6 +284,10 @@ def test_a_note_that_was_rewritten_unchanged_after_the_job_is_left_out(
     ("changes", "words"),
     [
         ({"job_id": None, "status": None}, "job 0: it has no results: the job was not started"),
+        (
+            {"status": None, "is_lost": True},
+            "job 0: it has no results: the service has forgotten the job",
+        ),
         ({"status": JobStatus.FAILED}, "job 0: it has no results: the job is FAILED"),
         ({"status": JobStatus.IN_PROGRESS}, "job 0: it has no results: the job is IN_PROGRESS"),
     ],

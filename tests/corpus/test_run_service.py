@@ -99,6 +99,25 @@ def test_a_second_start_that_was_under_way_is_sent_again(
     assert found.client_request_token == again
 
 
+def test_a_second_start_that_was_under_way_is_sent_again_if_the_first_job_is_forgotten(
+    client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    again = request_token("token-1", "0" * 32)
+    found = find_or_request(client, request_, start_token=again, retry_failed=False)
+    assert found == attrs.evolve(request_, client_request_token=again)
+
+
+def test_a_failed_job_that_the_service_has_forgotten_is_started_again_with_a_new_token(
+    client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    forgotten = "0" * 32
+    found = find_or_request(
+        client, request_, start_token="token-1", retry_failed=True, ended_badly=forgotten
+    )
+    again = request_token("token-1", forgotten)
+    assert found == attrs.evolve(request_, client_request_token=again)
+
+
 def test_a_job_with_other_parameters_is_an_error(
     client: PHIClient, request_: StartPHIDetectionJobRequest, bucket: str
 ) -> None:
@@ -171,7 +190,9 @@ def test_one_list_is_enough_for_many_jobs(
     assert requests_of(server, lambda: poller.poll(jobs)) == [DESCRIBE] * 4
     clock.sleep(400)
     seen = poller.poll(jobs)
-    assert {job.job_id: job.job_status for job in seen} == dict.fromkeys(jobs, JobStatus.COMPLETED)
+    assert {job.job_id: job.job_status for job in seen.jobs} == dict.fromkeys(
+        jobs, JobStatus.COMPLETED
+    )
     assert requests_of(server, lambda: poller.poll(jobs)) == [LIST]
 
 
@@ -181,7 +202,7 @@ def test_jobs_of_others_are_left_out(
     poller = Poller(client)
     poller.poll(jobs[:3])
     client.submit(make_request())
-    assert {job.job_id for job in poller.poll(jobs[:3])} == {*jobs[:3]}
+    assert {job.job_id for job in poller.poll(jobs[:3]).jobs} == {*jobs[:3]}
 
 
 def test_one_job_is_described(client: PHIClient, server: LocalServer, jobs: list[str]) -> None:
@@ -219,10 +240,12 @@ def test_a_job_that_is_not_in_the_list_is_described(
     assert requests_of(server, lambda: poller.poll([early, late])) == [LIST, DESCRIBE]
 
 
-def test_a_job_that_the_service_does_not_know_is_an_error(
+def test_a_job_that_the_service_does_not_know_is_named_beside_the_others(
     client: PHIClient, jobs: list[str]
 ) -> None:
     poller = Poller(client)
     poller.poll(jobs)
-    with pytest.raises(ResourceNotFoundException):
-        poller.poll([*jobs, "0" * 32])
+    polled = poller.poll(["0" * 32, *jobs])
+    assert {job.job_id for job in polled.jobs} == {*jobs}
+    assert [*polled.unknown] == ["0" * 32]
+    assert isinstance(polled.unknown["0" * 32], ResourceNotFoundException)

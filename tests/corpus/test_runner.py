@@ -6,10 +6,11 @@ import logging
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from comprehend_phi import (
     ExpiredTokenException,
     JobStatus,
     PHIClient,
+    ResourceNotFoundException,
     ResultsError,
     RetryPolicy,
     StartPHIDetectionJobRequest,
@@ -42,10 +44,11 @@ from comprehend_phi.testing import FakeClock, Limits, LocalServer, Rules, StartR
 from ..conftest import CANARY
 from .plans import a_plan
 
-START, LIST, DESCRIBE = (
+START, LIST, DESCRIBE, STOP = (
     "StartPHIDetectionJob",
     "ListPHIDetectionJobs",
     "DescribePHIDetectionJob",
+    "StopPHIDetectionJob",
 )
 # Polls that are not what a test is about.
 SELDOM = WaitPolicy(delay=5, multiplier=1.3)
@@ -118,7 +121,8 @@ class World:
 
     def run(self, client: PHIClient | None = None, **options: Any) -> RunSummary:
         """Run the plan as a new process would."""
-        options = {"on_change": self.seen.append, "wait": SELDOM, **options}
+        settings = {"on_change": self.seen.append, "wait": SELDOM, "now": self.clock.now}
+        options = {**settings, **options}
         with Ledger(self.path, self.plan) as ledger:
             return Run(client or self.client(), self.plan, ledger, self.staging, **options).finish()
 
@@ -622,6 +626,248 @@ def test_copies_that_cannot_be_deleted_are_an_error_after_all_jobs_have_ended(wo
     assert statuses(caught.value.summary) == ["COMPLETED"] * 2
     assert caught.value.error is problem
     assert statuses(world.run()) == ["COMPLETED"] * 2
+    assert world.staging.copies == set()
+
+
+# --- Jobs that the service does not know ----------------------------------------------------------
+
+DAY = 86_400
+UNKNOWN = faults.error("ResourceNotFoundException")
+
+
+def killer_at(status: str, count: int = 1) -> Callable[[JobOutcome], None]:
+    """Return a callback that ends the process when so many jobs have a status."""
+
+    def kill(job: JobOutcome) -> None:
+        nonlocal count
+        count -= job.status == status
+        if count == 0:
+            raise Killed
+
+    return kill
+
+
+def killed_when_started(world: World, jobs: int | None = None, **options: Any) -> None:
+    """Run a plan with a process that dies as soon as all jobs, or so many, are started."""
+    kill = killer_at("SUBMITTED", jobs or len(world.plan.jobs))
+    with pytest.raises(Killed):
+        world.run(on_change=kill, **options)
+
+
+def started_unseen(world: World) -> str:
+    """Start the only job with a process that dies before the response, and return the token."""
+    plan = world.prepare(a_plan(1))
+    world.server.service.script(faults.reset_after(), operation=START)
+    once = world.client(retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(IncompleteRunError):
+        world.run(once, wait=WaitPolicy(timeout=1))
+    assert world.entries()[0].state is JobState.STARTING
+    return str(plan.jobs[0].request.client_request_token)
+
+
+def manifest_of(world: World, index: int) -> str:
+    """Return the key of the manifest of the job that was started at this place."""
+    return f"results/123456789012-PHIDetection-{world.records[index].job_id}/Manifest"
+
+
+def forgotten(world: World, *, empty: tuple[int, ...] = (), count: int = 2) -> JobPlan:
+    """Start staged jobs, let them end unseen, and wait until the service has forgotten them."""
+    plan = world.prepare(a_plan(count, staged=tuple(range(count))), empty=empty)
+    killed_when_started(world)
+    world.clock.sleep(400)
+    world.server.service.settle()
+    world.clock.sleep(120 * DAY)
+    return plan
+
+
+def lose(world: World, *, count: int = 2) -> None:
+    """Let the service forget staged jobs, of which the first has left no manifest."""
+    forgotten(world, count=count)
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    with closing(session.client("s3", endpoint_url=world.server.endpoint_url)) as s3:
+        s3.delete_object(Bucket="hospital-notes", Key=manifest_of(world, 0))
+
+
+@pytest.mark.parametrize("abandons", [False, True], ids=["run", "abandon"])
+def test_manifests_say_how_forgotten_jobs_ended(world: World, abandons: bool) -> None:
+    forgotten(world, count=3, empty=(1,))
+    summary = world.run(abandons=abandons)
+    assert statuses(summary) == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert "no files" in str(summary.jobs[1].message).lower()
+    assert world.staging.copies == set()
+    assert world.run() == summary
+    assert world.each_once()
+
+
+@pytest.mark.parametrize("abandons", [False, True], ids=["run", "abandon"])
+def test_a_forgotten_job_without_a_manifest_is_lost_and_does_not_stop_the_others(
+    world: World, abandons: bool
+) -> None:
+    lose(world)
+    summary = world.run(abandons=abandons)
+    assert [(job.status, job.is_lost) for job in summary.jobs] == [
+        (None, True),
+        ("COMPLETED", False),
+    ]
+    assert (summary.jobs[0].job_id, summary.jobs[0].message) == (
+        world.records[0].job_id,
+        "the service has forgotten the job, and it left no results",
+    )
+    assert world.staging.copies == set()
+    assert world.run() == summary
+    assert world.each_once()
+
+
+def test_a_lost_job_is_started_once_more_under_a_new_token_if_asked_to(world: World) -> None:
+    lose(world)
+    world.run()
+    assert statuses(world.run(retry_failed=True)) == ["COMPLETED"] * 2
+    assert not any(job.is_lost for job in world.run(retry_failed=True).jobs)
+    assert len(world.started) == len({*world.started}) == 3
+
+
+def test_a_failed_job_that_is_forgotten_is_started_again_under_a_new_token(world: World) -> None:
+    plan = world.prepare(a_plan(1), empty=(0,))
+    assert statuses(world.run()) == ["FAILED"]
+    world.clock.sleep(120 * DAY)
+    world.prepare(plan)
+    assert statuses(world.run(retry_failed=True)) == ["COMPLETED"]
+    assert len(world.started) == len({*world.started}) == 2
+
+
+@pytest.mark.parametrize("knows", ["the service", "its manifest"])
+def test_a_lost_job_that_is_found_again_is_not_started_again(world: World, knows: str) -> None:
+    plan = world.prepare(a_plan(1))
+    killed_when_started(world)
+    world.clock.sleep(400)
+    world.server.service.settle()
+    job_id = world.records[0].job_id
+    with Ledger(world.path, plan) as ledger:
+        ledger.record(plan.jobs[0], state=JobState.LOST, job_id=job_id)
+    if knows == "its manifest":
+        world.clock.sleep(120 * DAY)
+    [job] = world.run(retry_failed=True).jobs
+    assert (job.job_id, job.status, job.is_lost) == (job_id, "COMPLETED", False)
+    assert world.each_once()
+
+
+def test_a_lost_job_is_not_started_again_if_its_results_cannot_be_read(world: World) -> None:
+    forgotten(world, count=1)
+    world.server.storage.write("hospital-notes", manifest_of(world, 0), b"{")
+    plan = world.plan
+    with Ledger(world.path, plan) as ledger:
+        ledger.record(plan.jobs[0], state=JobState.LOST, job_id=world.records[0].job_id)
+    [job] = world.run(retry_failed=True).jobs
+    assert job.is_lost
+    assert "the file is not JSON" in str(job.message)
+    assert world.entries()[0].job_id == job.job_id == world.records[0].job_id
+    assert world.each_once()
+
+
+def test_a_job_that_the_service_does_not_know_yet_is_asked_for_again(world: World) -> None:
+    world.prepare(a_plan(1))
+    world.server.service.script(*[UNKNOWN] * 5, operation=DESCRIBE)
+    [job] = world.run().jobs
+    assert (job.status, job.is_lost) == ("COMPLETED", False)
+    assert world.each_once()
+
+
+@pytest.mark.parametrize("age", [900, 119 * DAY])
+def test_a_job_that_the_service_should_know_ends_the_run_and_is_followed_later(
+    make_world: Callable[..., World], age: float
+) -> None:
+    world = make_world(job_seconds=age + 1_000)
+    world.prepare(a_plan(2, limits=ServiceLimits(max_active_jobs=1)), empty=(0,))
+    killed_when_started(world, jobs=1)
+    world.clock.sleep(age)
+    world.server.service.script(UNKNOWN, operation=DESCRIBE)
+    with pytest.raises(IncompleteRunError, match=r"job 0 is unknown.*Check the job id") as caught:
+        world.run()
+    assert isinstance(caught.value.error, ResourceNotFoundException)
+    assert caught.value.__context__ is None
+    assert len(world.started) == 1  # no job starts in the wrong account
+    world.clock.sleep(1_000)
+    with pytest.raises(Killed):
+        world.run(on_change=killer_at("FAILED"))
+    assert world.entries()[0].state is JobState.ENDED
+
+
+def test_a_run_in_another_region_than_its_bucket_ends(make_world: Callable[..., World]) -> None:
+    world = make_world(job_seconds=4_000)
+    world.prepare(a_plan(1))
+    killed_when_started(world)
+    world.clock.sleep(3_600)
+    session: Any = boto3.Session("testing", "testing", region_name="eu-west-1")
+    with pytest.raises(IncompleteRunError, match="in us-east-1, but the client uses eu-west-1"):
+        world.run(world.client(session=session), abandons=True)
+    assert world.entries()[0].state is JobState.STARTED
+
+
+def test_a_run_ends_if_the_results_of_an_unknown_job_cannot_be_read(world: World) -> None:
+    forgotten(world, count=1)
+    world.server.storage.write("hospital-notes", manifest_of(world, 0), b"{")
+    with pytest.raises(IncompleteRunError, match=r"results cannot be read: .*not JSON") as caught:
+        world.run()
+    assert isinstance(caught.value.error, ResultsError)
+    assert world.entries()[0].state is JobState.STARTED
+
+
+def test_a_run_waits_for_s3_to_say_how_a_forgotten_job_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten(world, count=1)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+        once = world.client(retry=RetryPolicy(max_attempts=1))
+        with pytest.raises(IncompleteRunError, match="its timeout has passed"):
+            world.run(once, wait=WaitPolicy(timeout=60))
+    assert statuses(world.run()) == ["COMPLETED"]
+
+
+def test_unknown_jobs_are_given_up_if_they_are_abandoned(world: World) -> None:
+    world.prepare(a_plan(2, staged=(1,)))
+    killed_when_started(world)
+    world.clock.sleep(900)
+    world.server.service.reset()
+    summary = world.run(abandons=True)
+    assert [job.is_lost for job in summary.jobs] == [True, True]
+    assert "in another account or region" in str(summary.jobs[0].message)
+    assert world.staging.copies == set()
+
+
+def test_a_job_that_the_service_does_not_know_yet_is_stopped_later(world: World) -> None:
+    world.prepare(a_plan(1))
+    killed_when_started(world)
+    world.server.service.script(UNKNOWN, operation=STOP)
+    assert statuses(world.run(abandons=True)) == ["STOPPED"]
+
+
+@pytest.mark.parametrize("abandons", [False, True], ids=["run", "abandon"])
+def test_a_start_of_long_ago_without_a_response_is_not_sent_again(
+    world: World, abandons: bool
+) -> None:
+    started_unseen(world)
+    world.clock.sleep(120 * DAY)
+    [job] = world.run(abandons=abandons).jobs
+    assert (job.job_id, job.status, job.is_lost) == (None, None, True)
+    assert "120 days" in str(job.message)
+    assert len(world.started) == 1
+
+
+def test_a_start_of_long_ago_is_sent_again_if_asked_to(world: World) -> None:
+    token = started_unseen(world)
+    world.clock.sleep(120 * DAY)
+    killed_when_started(world, retry_failed=True)
+    assert world.started == [token, token]
+    world.server.service.script(UNKNOWN, operation=DESCRIBE)  # too new to be lost
+    assert statuses(world.run()) == ["COMPLETED"]
+
+
+def test_copies_of_a_forgotten_job_are_deleted_if_its_results_are_complete(world: World) -> None:
+    world.prepare(a_plan(1, staged=(0,)))
+    world.run(keep_staged=True)
+    world.clock.sleep(120 * DAY)
+    world.run()
     assert world.staging.copies == set()
 
 
