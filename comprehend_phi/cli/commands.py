@@ -17,6 +17,7 @@ import click
 from click.shell_completion import shell_complete
 
 from .._jobs import WaitPolicy
+from ..errors import ResultsError, ServiceError, TransportError
 from ..models import (
     InputDataConfig,
     JobFilter,
@@ -62,6 +63,7 @@ from .output import (
     amount,
     emit,
     emit_json,
+    inform,
     job_members,
     show_counts,
     show_job,
@@ -76,6 +78,7 @@ from .targets import ServiceOptions, StartOptions, at_aws
 from .texts import print_response, read_text
 
 if TYPE_CHECKING:
+    from .._client import PHIClient
     from .._replacements import Replacement
 
 
@@ -416,17 +419,30 @@ def list_jobs(
 def wait_for_job(
     job_id: str, timeout: float | None, delay: float | None, service: ServiceOptions, as_json: bool
 ) -> int:
-    """Wait until a job has ended, and print how it ended."""
+    """Wait until a job has ended, and print how it ended.
+
+    Then read the job's manifest, to find out whether files were not processed.
+    """
     policy = _wait_policy(timeout, delay)
     clock = WatchedClock()
     with service.client(clock) as client:
         advice = service.how_to_wait(job_id)
         properties = wait(client.job(job_id), policy, clock, advice, as_json=as_json)
-    if as_json:
-        emit_json(job_members(properties))
-    else:
-        emit(str(properties.job_status))
-    return ExitCode.PARTIAL if properties.job_status is JobStatus.PARTIAL_SUCCESS else ExitCode.DONE
+        if as_json:
+            emit_json(job_members(properties))
+        else:
+            emit(str(properties.job_status))
+        is_partial = properties.job_status is JobStatus.PARTIAL_SUCCESS
+        return ExitCode.PARTIAL if is_partial or _skipped_files(client, job_id) else ExitCode.DONE
+
+
+def _skipped_files(client: PHIClient, job_id: str) -> bool:
+    """Return whether the service did not process all files of a job, as far as that is known."""
+    try:
+        return bool(client.results(job_id).unprocessed)
+    except (ResultsError, ServiceError, TransportError) as error:
+        inform(f"It is unknown whether all files were processed: {error}")
+        return False
 
 
 @app.command()

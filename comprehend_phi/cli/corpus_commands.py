@@ -31,6 +31,7 @@ from .runs import (
     end,
     follow,
     give_up,
+    name_skipped,
     plan_file,
     plan_members,
     read_plan,
@@ -177,11 +178,11 @@ def run_plan(
             keep_staged=keep_staged,
         )
         show_outcomes(summary, as_json=as_json)
-        problems: list[str] = []
+        skipped, problems = name_skipped(client, summary, as_json=as_json)
         if copies is not None:
             with advising("writing the copies", CONTINUE):
                 problems = copies.write(client, summary, as_json=as_json)
-    return end(summary, problems)
+    return end(summary, problems, skipped=skipped)
 
 
 @click.command("abandon", cls=Command)

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from .._redaction import redact
 from .._results.notes import notes_of
 from ..corpus.copies import checked_audit, checked_destination, write_copies
 from ..corpus.copies_report import IncompleteCopiesError
-from ..errors import RequestValidationError, ResultsError
-from ..models import JobStatus, S3Location
-from .delivery import name_failed, name_unprocessed, path_of_copy
+from ..errors import RequestValidationError
+from ..models import S3Location
+from .delivery import name_failed, path_of_copy
 from .exits import Exit, ExitCode
 from .files import require_separate, require_writable
 from .output import amount, emit, emit_json
@@ -78,7 +78,7 @@ class RunCopies:
             require_writable(name, path.parent if name == "--audit" else path)
 
     def write(self, client: PHIClient, summary: RunSummary, *, as_json: bool) -> list[str]:
-        """Write the copies, and name the notes without one and the files that were skipped.
+        """Write the copies, and name the notes without one.
 
         Return lines that say what went wrong, or none.
         """
@@ -105,8 +105,6 @@ class RunCopies:
             name_failed(key, reason, as_json=as_json)
         if failed:
             problems.insert(0, f"{amount(len(failed), 'note has', 'notes have')} no redacted copy")
-        if report.unprocessed != 0:
-            _name_unprocessed(client, summary, as_json=as_json)
         self._show(report, as_json=as_json)
         return problems
 
@@ -117,15 +115,3 @@ class RunCopies:
         number = report.written + report.already_written
         copies = amount(number, "redacted copy is", "redacted copies are")
         emit(f"{copies} in {path_of_copy(self.destination)}, of which {report.written} are new")
-
-
-def _name_unprocessed(client: PHIClient, summary: RunSummary, *, as_json: bool) -> None:
-    """Name the files that the service skipped, in all jobs that say so."""
-    for job in summary.jobs:
-        if job.status in (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS):
-            try:
-                files = evolve(summary, jobs=(job,)).results(client).unprocessed
-            except ResultsError:  # the problem was already reported when the copies were written
-                continue
-            for file in files:
-                name_unprocessed(file, as_json=as_json)

@@ -14,7 +14,9 @@ from attrs import evolve
 from ..errors import RequestValidationError
 from ..models import JobStatus
 from .checking import cost_line, dollars, show_problems
+from .delivery import name_unprocessed
 from .exits import Exit, ExitCode, interrupted
+from .guidance import advising
 from .output import amount, emit, emit_json, inform, printable, table
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from .._client import PHIClient
     from ..corpus import JobOutcome, JobPlan, RunSummary
+    from ..errors import ResultsError
     from ..models import S3Location, StartPHIDetectionJobRequest
 
 CONTINUE = "To continue, repeat the command."
@@ -257,12 +260,35 @@ def show_outcomes(summary: RunSummary, *, as_json: bool) -> None:
         )
 
 
-def end(summary: RunSummary, problems: Sequence[str]) -> int:
+def name_skipped(client: PHIClient, summary: RunSummary, *, as_json: bool) -> tuple[int, list[str]]:
+    """Name the files that the service did not process, and return how many there are.
+
+    Also return lines that say for which jobs this is unknown.
+    """
+    from ..corpus.run_results import skipped_files
+
+    count = 0
+    problems: list[str] = []
+
+    def add_problem(job: JobOutcome, error: ResultsError) -> None:
+        problems.append(
+            f"The files that job {job.planned.index} did not process are unknown: {error}"
+        )
+
+    with advising("reading the results", CONTINUE):
+        for file in skipped_files(client, summary.plan, summary.jobs, add_problem):
+            count += 1
+            name_unprocessed(file, as_json=as_json)
+    return count, problems
+
+
+def end(summary: RunSummary, problems: Sequence[str], *, skipped: int) -> int:
     """Return the exit code.
 
     Args:
         summary: how the jobs ended.
         problems: what went wrong after that.
+        skipped: the number of files that the service did not process.
 
     Raises:
         Exit: a job did not complete, or something went wrong after that.
@@ -276,7 +302,8 @@ def end(summary: RunSummary, problems: Sequence[str]) -> int:
         ]
     if lines:
         raise Exit(ExitCode.FAILED, *lines)
-    return ExitCode.PARTIAL if JobStatus.PARTIAL_SUCCESS in statuses else ExitCode.DONE
+    is_partial = skipped or JobStatus.PARTIAL_SUCCESS in statuses
+    return ExitCode.PARTIAL if is_partial else ExitCode.DONE
 
 
 class RunProgress:

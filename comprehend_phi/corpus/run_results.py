@@ -176,26 +176,63 @@ class RunResults:
         return self._read(lambda job: notes_of(job).each(use, on_failure), reads_notes=True)
 
     def _unprocessed_count(self) -> int | None:
+        count = 0
         try:
-            return len(self.unprocessed)
+            for outcome, part in self._parts():
+                listing = _JobReading(self._client, self._plan, outcome).listing
+                count += len(listing.listed_unprocessed[part])
         except (ResultsError, ServiceError, TransportError):
             return None
+        return count
+
+    def _parts(self) -> Iterator[tuple[JobOutcome, slice]]:
+        """Yield each job, and which of its files belong to this part."""
+        begin, step = self._part.start, self._part.step
+        for outcome in self._outcomes:
+            # The part has every `step`-th file of the plan, so that small jobs are divided, too.
+            yield outcome, slice(begin % step, None, step)
+            begin -= outcome.planned.file_count
 
     def _read(
         self, read: Callable[[JobResults], Generator[_T, None, None]], *, reads_notes: bool = False
     ) -> Generator[_T, None, None]:
         problems = _Problems(self._plan)
-        begin, step = self._part.start, self._part.step
-        for outcome in self._outcomes:
-            # The part has every `step`-th file of the plan, so that small jobs are divided, too.
-            part = slice(begin % step, None, step)
-            begin -= outcome.planned.file_count
+        for outcome, part in self._parts():
             with problems.of(outcome.planned):
                 job = _JobReading(self._client, self._plan, outcome)
                 job.check_files(problems, reads_notes=reads_notes)
                 with closing(read(JobResults(job.listing, part))) as items:
                     yield from items
         problems.raise_if_any()
+
+
+def skipped_files(
+    client: PHIClient,
+    plan: JobPlan,
+    outcomes: Sequence[JobOutcome],
+    on_problem: Callable[[JobOutcome, ResultsError], object],
+) -> Generator[UnprocessedFile, None, None]:
+    """Yield the files that the service did not process, with the keys of the corpus.
+
+    Only manifests and lists of unprocessed files are read. Jobs that did not end well are left out.
+
+    Args:
+        client: reads the results.
+        plan: the plan.
+        outcomes: what became of its jobs.
+        on_problem: called with each job whose list is missing, broken or incomplete.
+
+    Raises:
+        ServiceError, TransportError: nothing more can be read.
+    """
+    for outcome in outcomes:
+        if outcome.status in _HAS_RESULTS:
+            try:
+                listing = _JobReading(client, plan, outcome).listing
+                yield from listing.listed_unprocessed
+                _ = listing.unprocessed  # raises if the manifest counts another number
+            except ResultsError as error:
+                on_problem(outcome, error)
 
 
 class _CorpusNotes:

@@ -147,6 +147,31 @@ class Shell:
         )
         return self.client.submit(request)
 
+    def skip(self, job_id: str, output_key: str, input_key: str) -> None:
+        """Change the lists of a COMPLETED job as if it had not processed a file."""
+        folder = f"{output_key}/123456789012-PHIDetection-{job_id}/"
+        lists = f"{folder}Manifest_{folder.split('/')[-2]}/"
+
+        def edit(key: str, change: Callable[[Any], object]) -> None:
+            body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"]
+            content = json.load(body)
+            change(content)
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(content).encode())
+
+        def count(manifest: Any) -> None:
+            summary = manifest["Summary"]
+            assert (summary["Status"], summary["UnprocessedFilesCount"]) == ("COMPLETED", 0)
+            summary["UnprocessedFilesCount"] = 1
+            summary["SuccessFilesCount"] -= 1
+
+        def remove(listed: Any) -> None:
+            listed["Files"] = [file for file in listed["Files"] if file["Input"] != input_key]
+
+        edit(f"{folder}Manifest", count)
+        edit(f"{lists}success/files", remove)
+        skipped = {"Input": input_key, "ErrorCode": "TOO_LARGE", "ErrorMessage": "It is too large."}
+        edit(f"{lists}failed/files", lambda listed: listed["Files"].append(skipped))
+
     def ended_job(self, key: str) -> str:
         """Start a job with the library, wait for it, and return its id."""
         job = self.new_job(key)

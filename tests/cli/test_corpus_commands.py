@@ -220,7 +220,42 @@ def test_files_that_were_not_processed_end_with_3(
     run: Run, corpus: Corpus, endpoint: Endpoint
 ) -> None:
     corpus.shell.put(f"{corpus.folder}/a/bad.txt", b"\xff")
-    assert run(*corpus.run("--yes"), *endpoint).code == 3
+    done = run(*corpus.run("--yes"), *endpoint)
+
+    assert done.code == 3
+    assert done.err.splitlines()[-1].startswith(f"Not processed: {corpus.folder}/a/bad.txt (")
+
+
+@pytest.mark.parametrize("copies", [False, True], ids=["without copies", "with copies"])
+def test_a_completed_job_that_lists_unprocessed_files_ends_with_3(
+    run: Run, corpus: Corpus, endpoint: Endpoint, tmp_path: Path, copies: bool
+) -> None:
+    skipped = f"{corpus.folder}/a/1.txt"
+    [job] = run(*corpus.run("--yes", "--json"), *endpoint).lines
+    corpus.shell.skip(job["job_id"], f"{corpus.folder}-results", skipped)
+    options = ("--copies", str(tmp_path / "copies")) if copies else ()
+    done = run(*corpus.run("--json", *options), *endpoint)
+
+    assert (done.code, done.lines[0]["job_status"]) == (3, "COMPLETED")
+    assert done.lines[1]["unprocessed"]["input_key"] == skipped
+    assert f"Not processed: {skipped} (TOO_LARGE: It is too large)" in done.err
+
+
+@pytest.mark.parametrize("damage", ["manifest", "count"])
+def test_a_run_that_cannot_know_which_files_were_skipped_ends_with_1(
+    run: Run, corpus: Corpus, endpoint: Endpoint, damage: str
+) -> None:
+    [job] = run(*corpus.run("--yes", "--json"), *endpoint).lines
+    folder = f"{corpus.folder}-results/123456789012-PHIDetection-{job['job_id']}/"
+    key, storage = f"{folder}Manifest", corpus.shell.server.storage
+    body = storage.read(corpus.shell.bucket, key)
+    changed = body.replace(b'"UnprocessedFilesCount":0', b'"UnprocessedFilesCount":1')
+    assert changed != body
+    storage.write(corpus.shell.bucket, key, b"{" if damage == "manifest" else changed)
+    done = run(*corpus.run(), *endpoint)
+
+    assert done.code == 1
+    assert done.error.startswith("The files that job 0 did not process are unknown: s3://")
 
 
 def test_a_timeout_ends_with_4_and_says_how_to_continue(

@@ -76,6 +76,29 @@ def test_wait_exits_with_3_after_partial_success(shell: Shell, partial_job_id: s
     assert done.json["job_status"] == "PARTIAL_SUCCESS"
 
 
+def test_wait_exits_with_3_if_a_completed_job_lists_unprocessed_files(
+    shell: Shell, run: Run, endpoint: tuple[str, str]
+) -> None:
+    job_id = shell.ended_job("good")
+    shell.skip(job_id, "results", "good/one.txt")
+    done = run("wait", job_id, *endpoint)
+
+    assert (done.code, done.out) == (3, "COMPLETED\n")
+
+
+def test_wait_says_if_it_cannot_know_whether_files_were_skipped(
+    shell: Shell, run: Run, endpoint: tuple[str, str]
+) -> None:
+    job_id = shell.ended_job("good")
+    manifest = f"results/123456789012-PHIDetection-{job_id}/Manifest"
+    shell.s3.delete_object(Bucket=shell.bucket, Key=manifest)
+    done = run("wait", job_id, *endpoint)
+
+    assert (done.code, done.out) == (0, "COMPLETED\n")
+    assert "It is unknown whether all files were processed: " in done.err
+    assert "its manifest is missing" in done.err
+
+
 def test_wait_exits_with_1_if_the_job_was_stopped(
     shell: Shell, run: Run, endpoint: tuple[str, str]
 ) -> None:

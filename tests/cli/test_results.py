@@ -39,6 +39,19 @@ def test_results_exits_with_3_and_names_unprocessed_files(
     assert re.fullmatch(noted, done.err)
 
 
+def test_unprocessed_files_of_a_completed_job_exit_with_3(
+    shell: Shell, run: Run, endpoint: tuple[str, str], tmp_path: Path
+) -> None:
+    job_id = shell.ended_job("good")
+    shell.skip(job_id, "results", "good/one.txt")
+
+    copies, page = str(tmp_path / "copies"), str(tmp_path / "page.html")
+    for command in (("results",), ("redact", copies), ("review", page)):
+        done = run(command[0], job_id, *command[1:], *endpoint)
+        assert (command[0], done.code) == (command[0], 3)
+        assert "Not processed: good/one.txt (TOO_LARGE: It is too large)" in done.err
+
+
 def test_results_of_a_running_job_fail_in_one_line(slow: Shell, slow_job: str, run: Run) -> None:
     done = run("results", slow_job, "--endpoint-url", slow.url)
 

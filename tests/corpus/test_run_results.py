@@ -172,6 +172,16 @@ def test_all_parts_together_are_the_results(program: Callable[..., Program], sta
         results.part(3, 3)
 
 
+def test_copies_of_parts_count_each_unprocessed_file_once(
+    program: Callable[..., Program], s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    results = program().run()
+    parts = [results.part(index, 2) for index in range(2)]
+    counts = [write_copies(part, tmp_path).unprocessed for part in parts]
+    assert sum(count or 0 for count in counts) == 1
+
+
 def test_only_a_client_can_read_results(program: Callable[..., Program]) -> None:
     summary: Any = RunSummary(plan=program().plan, jobs=())
     with pytest.raises(RequestValidationError, match=r"RunSummary\.results\.client"):
