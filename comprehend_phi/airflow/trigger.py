@@ -16,7 +16,7 @@ from ..models import StartPHIDetectionJobRequest
 from ._sdk import BaseTrigger, TriggerEvent
 from .clients import ConnectionSettings, SharedClients
 from .outcome import Event, ended, failed, started
-from .start import start_async
+from .start import Obstacle, start_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -157,6 +157,16 @@ class Airflow:
         with closing(sqlite3.connect(url, uri=True, timeout=30)) as database:
             return database.execute(statement, values).fetchall()
 
+    def columns_with(self, text: str) -> set[str]:
+        """Return the columns of Airflow's database, as `table.column`, that contain a text."""
+        found = set[str]()
+        for (table,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            names = [row[1] for row in self.query(f"PRAGMA table_info('{table}')")]
+            for row in self.query(f"SELECT * FROM '{table}'"):
+                values = zip(names, row, strict=True)
+                found |= {f"{table}.{name}" for name, value in values if text in str(value)}
+        return found
+
     def states(self, run_id: str, task_id: str = "detect") -> Sequence[str | None]:
         """Return the states of a task's instances in a run."""
         rows = self.query(

@@ -13,7 +13,7 @@ from comprehend_phi.airflow import StartPHIDetectionJobOperator
 
 ARGUMENTS: dict[str, Any] = {
     "task_id": "detect",
-    "output_uri": "s3://phi-results/",
+    "output_uri": "s3://phi-results/Zinnia-Quellwasser/",
     "data_access_role_arn": "arn:aws:iam::123456789012:role/reads-notes",
     "kms_key": "alias/phi-results",
     "deferrable": True,
