@@ -32,7 +32,8 @@ class PHIDetectionJobTrigger(BaseTrigger):
     It may run several times, also at the same time, because the request's token starts one job. Its
     only event contains a status, the job's id and a masked message.
 
-    Airflow stores the arguments in its database, encrypted if Airflow has a Fernet key.
+    Airflow stores the arguments in its database until the trigger has ended. Airflow 3 stores them
+    in plain text. Airflow 2.11 encrypts them with its Fernet key.
 
     Args:
         job_id: the job to wait for.
@@ -130,10 +131,14 @@ class PHIDetectionJobTrigger(BaseTrigger):
             job = await start_async(client, request)
             if isinstance(job, str):
                 return job
-            if self._remaining() <= 0:
-                raise job
+            self._check_deadline(job)
             # Random, so that the tasks that wait do not all try at the same time.
             await asyncio.sleep(self.slot_delay * random.uniform(0.5, 1.5))  # noqa: S311
+
+    def _check_deadline(self, obstacle: Obstacle) -> None:
+        """Raise what prevents the start if it is too late for another attempt."""
+        if self._remaining() <= 0:
+            raise obstacle
 
     async def _wait_for_end(self, job_id: str) -> JobProperties:
         policy = WaitPolicy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -37,11 +38,22 @@ os.environ.update(
     }
 )
 
+from botocore.loaders import JSONFileLoader  # noqa: E402
+
 from comprehend_phi.airflow import PHIHook  # noqa: E402
-from comprehend_phi.testing import Limits, LocalServer, StartRecord  # noqa: E402
+from comprehend_phi.testing import Limits, LocalServer, Rules, StartRecord  # noqa: E402
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 CANARY = "Zinnia-Quellwasser"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def botocore_reads_each_file_once() -> Iterator[None]:
+    """Share botocore's files between sessions. Reading them takes most of a client's time."""
+    files = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _loader, path: files(path))
+        yield
 
 
 @pytest.fixture
@@ -77,11 +89,15 @@ def clock() -> TickingClock:
 
 @pytest.fixture
 def server(clock: TickingClock, starts: list[StartRecord]) -> Iterator[LocalServer]:
-    """A local service with one job slot and notes in three folders. Jobs take some 40 requests."""
+    """A local service with one job slot and notes in three folders. Jobs take some 40 requests.
+
+    It forgets the token of a job that has ended. Only the list of jobs then shows that it exists.
+    """
     with LocalServer(
         clock=clock,
         job_seconds=40,
         limits=Limits(active_jobs=1),
+        rules=Rules(remember_tokens="until-job-ends"),
         on_start=starts.append,
     ) as server:
         server.storage.create_bucket("hospital-notes")
@@ -120,9 +136,23 @@ def hook(connection: str) -> PHIHook:
 class Context(dict[str, Any]):
     """What Airflow passes to a task, as far as our operators use it."""
 
-    def __init__(self, run_id: str = "run", task_id: str = "detect") -> None:
+    def __init__(
+        self,
+        run_id: str = "run",
+        task_id: str = "detect",
+        *,
+        try_number: int = 1,
+        map_index: int = -1,
+    ) -> None:
         self.pushed: dict[str, Any] = {}
-        task = SimpleNamespace(dag_id="dag", run_id=run_id, task_id=task_id, xcom_push=self._push)
+        task = SimpleNamespace(
+            dag_id="dag",
+            run_id=run_id,
+            task_id=task_id,
+            try_number=try_number,
+            map_index=map_index,
+            xcom_push=self._push,
+        )
         super().__init__(ti=task)
 
     def _push(self, *, key: str, value: Any) -> None:

@@ -111,7 +111,7 @@ def test_the_trigger_gets_the_connection_and_an_absolute_deadline(
 
 
 def test_tries_of_a_task_start_one_job(starts: list[StartRecord], arguments: Arguments) -> None:
-    tries = {execute(arguments()) for _ in range(3)}
+    tries = {execute(arguments(), Context(try_number=number)) for number in (1, 2, 3)}
 
     assert len(tries) == len(starts) == 1
 
@@ -130,10 +130,14 @@ def test_a_lost_answer_and_a_new_try_start_one_job(
 
 def test_the_order_of_mapped_inputs_does_not_matter(arguments: Arguments) -> None:
     folders = [f"s3://hospital-notes/{name}/" for name in ("one", "two")]
-    before = [execute(arguments(input_uri=folder)) for folder in folders]
-    after = [execute(arguments(input_uri=folder)) for folder in reversed(folders)]
 
-    assert after == before[::-1]
+    def run(folders: list[str]) -> list[str]:
+        return [
+            execute(arguments(input_uri=folder), Context(map_index=index))
+            for index, folder in enumerate(folders)
+        ]
+
+    assert run(folders[::-1]) == run(folders)[::-1]
 
 
 @pytest.mark.parametrize("context", [Context(run_id="next"), Context(task_id="other")])

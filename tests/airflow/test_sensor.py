@@ -59,6 +59,19 @@ def test_the_triggerer_waits_for_the_job_and_never_stops_it(connection: str, job
     sensor.execute(Context())
 
 
+def test_the_trigger_gets_the_settings_of_the_sensor(connection: str, job_id: str) -> None:
+    settings = {"region_name": "us-east-1", "verify": False, "botocore_config": {"read_timeout": 9}}
+    sensor = a_sensor(connection, job_id, deferrable=True, **settings)
+
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute(Context())
+
+    assert isinstance(caught.value.trigger, PHIDetectionJobTrigger)
+    _, values = caught.value.trigger.serialize()
+    expected = {**settings, "aws_conn_id": connection, "poll_interval": 0.005}
+    assert {name: values[name] for name in expected} == expected
+
+
 def test_a_partial_success_can_fail_the_sensor(
     clock: TickingClock, server: LocalServer, connection: str, hook: PHIHook
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from importlib import import_module
 from typing import Any, cast
@@ -254,6 +255,47 @@ def test_killing_a_task_that_waits_for_a_slot_stops_nothing(
     asyncio.run(start_trigger(connection).on_kill())
 
     assert not server.service.received
+
+
+def test_a_restart_of_the_triggerer_stops_no_job(
+    server: LocalServer, connection: str, hook: PHIHook
+) -> None:
+    trigger = job_trigger(connection, a_job(hook))
+
+    async def scenario() -> None:
+        running = asyncio.create_task(payload(trigger))
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        await trigger.cleanup()
+
+    asyncio.run(scenario())
+
+    assert not server.service.attempts("StopPHIDetectionJob")
+
+
+def test_a_start_is_sent_to_the_region_of_the_trigger(
+    starts: list[StartRecord], connection: str
+) -> None:
+    trigger = PHIDetectionJobTrigger(
+        request=a_request().to_dict(), aws_conn_id=connection, region_name="us-west-2"
+    )
+
+    run(recreated(trigger))
+
+    assert [start.region for start in starts] == ["us-west-2"]
+
+
+def test_a_poll_verifies_certificates_as_the_trigger_says(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"AIRFLOW_CONN_{connection.upper()}"
+    monkeypatch.setenv(variable, os.environ[variable].replace("http:", "https:"))
+
+    # The local service speaks no TLS, but the bundle is read before that matters.
+    [event] = run(job_trigger(connection, "1", verify="/no/such/bundle.pem"))
+
+    assert "CA bundle" in event["message"]
 
 
 def test_clients_are_shared_until_they_are_old() -> None:
