@@ -30,7 +30,7 @@ from .checking import Preconditions, print_check
 from .corpus_commands import abandon_plan, plan, run_plan
 from .delivery import Delivery, path_of_copy, require_page
 from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
-from .files import require_separate, require_writable
+from .files import require_places, require_separate, require_writable
 from .group import Group
 from .guidance import SAME_COMMAND, reading, submit, wait
 from .local import LOCAL_POLL_SECONDS, at_local_service, local_folders
@@ -42,6 +42,7 @@ from .options import (
     TABLE,
     TEXT_FILE,
     Review,
+    audit_option,
     check_options,
     complete_local_folder,
     complete_status,
@@ -525,8 +526,11 @@ def print_results(
 @click.argument("job_id")
 @click.argument("destination", metavar="FOLDER", **DESTINATION_OF_COPIES)
 @click.option(
-    "--kms-key", metavar="KEY", help="The KMS key that encrypts the copies if FOLDER is on S3."
+    "--kms-key",
+    metavar="KEY",
+    help="The KMS key that encrypts the copies and the audit file if FOLDER is on S3.",
 )
+@audit_option
 @min_score_option
 @replacement_options
 @review_options
@@ -536,6 +540,7 @@ def redact(
     job_id: str,
     destination: Path | S3Location,
     kms_key: str | None,
+    audit: Path | S3Location | None,
     min_score: float,
     replacement: Replacement | None,
     review: Review,
@@ -548,8 +553,7 @@ def redact(
     that its note has below the job's prefix. Copies of an earlier run are replaced in a local
     folder. On S3, nothing is replaced.
     """
-    if isinstance(destination, Path):
-        require_writable("FOLDER", destination)
+    require_places("FOLDER", destination, audit)
     with service.client() as client, reading(job_id, SAME_COMMAND):
         delivery = Delivery(client.results(job_id), as_json=as_json)
         number = delivery.write_copies(
@@ -559,11 +563,17 @@ def redact(
             replacement=DEFAULT_REPLACEMENT if replacement is None else replacement,
             decisions=review.decisions,
             require_reviewed=review.required,
+            audit=audit,
         )
         delivery.print_unprocessed()
+    sha256 = delivery.audit_sha256
     if not as_json:
         copies = amount(number, "redacted copy is", "redacted copies are")
         emit(f"{copies} in {path_of_copy(destination)}")
+        if audit is not None:
+            emit(f"The audit file is {path_of_copy(audit)}. Its SHA-256 is {sha256}")
+    elif audit is not None:
+        emit_json({"audit": {"path": path_of_copy(audit), "sha256": sha256}})
     return delivery.end()
 
 

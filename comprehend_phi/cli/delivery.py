@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,7 @@ from .._redaction import redact
 from .._results.decisions import decide_with
 from .._results.notes import notes_of
 from .._whole_file import replaceable
-from ..corpus.copies import checked_destination, each_copy
+from ..corpus.copies import checked_audit, checked_destination, each_copy, new_audit_file
 from ..corpus.targets import LocalTarget, S3Target
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus, S3Location
@@ -39,10 +39,12 @@ class Delivery:
 
     Attributes:
         rows: how many rows the table has that was written, or None.
+        audit_sha256: the SHA-256 of the audit file that was written, or None.
     """
 
     def __init__(self, results: JobResults, *, as_json: bool = False) -> None:
         self.rows: int | None = None
+        self.audit_sha256: str | None = None
         self._results = results
         self._as_json = as_json
         self._failed: dict[str, str] = {}
@@ -79,10 +81,16 @@ class Delivery:
         replacement: Replacement = "[{type}]",
         decisions: Decisions | None = None,
         require_reviewed: bool = False,
+        audit: Path | S3Location | None = None,
     ) -> int:
-        """Write redacted copies to `destination`, and return how many there are."""
+        """Write redacted copies to `destination`, and return how many there are.
+
+        With `audit`, also write an audit file, and set `audit_sha256`.
+        """
         notes = notes_of(self._results)
         checked_destination("redact", notes, destination, kms_key)
+        if audit is not None:
+            checked_audit(notes, destination, audit)
         redact("", (), min_score=min_score, replacement=replacement)  # before a folder is created
         target = (
             LocalTarget(destination, private=False, replaces=True)
@@ -95,19 +103,26 @@ class Delivery:
             min_score=min_score,
             replacement=replacement,
             rename=None,
-            audited=False,
+            audited=audit is not None,
             decide=decide_with("redacted", decisions, require_reviewed=require_reviewed),
             on_failure=lambda key, error: self._name({key: f"{type(error).__name__}: {error}"}),
         )
         number = 0
-        with closing(self._deliver(copies)) as delivered:
-            for copy in delivered:
+        with ExitStack() as stack:
+            audit_file = None
+            if audit is not None:
+                audit_file = stack.enter_context(new_audit_file(audit, notes.calls, kms_key))
+            for copy in stack.enter_context(closing(self._deliver(copies))):
                 if copy.name is None:
                     continue
                 number += 1
+                if audit_file is not None and copy.line is not None:
+                    audit_file.add(copy.line)
                 if self._as_json:
                     path = path_of_copy(destination, copy.name)
                     emit_json({"input_key": copy.input_key, "path": path})
+        if audit_file is not None:
+            self.audit_sha256 = audit_file.sha256
         return number
 
     def write_page(self, file: Path) -> None:

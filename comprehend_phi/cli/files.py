@@ -9,10 +9,14 @@ import stat
 from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .._folders import is_inside, same_path
 from .._whole_file import whole_file
 from .exits import Exit, ExitCode
+
+if TYPE_CHECKING:
+    from ..models import S3Location
 
 # A scheme of more than one letter, because a Windows path begins with a letter and a colon. The
 # slashes may have been forgotten.
@@ -56,6 +60,27 @@ def require_separate(paths: Mapping[str, Path | None]) -> None:
         else:
             continue
         raise Exit(ExitCode.USAGE, f"{problem}. Choose paths of which none is inside another.")
+
+
+def require_places(
+    argument: str,
+    copies: Path | S3Location,
+    audit: Path | S3Location | None,
+    **others: Path,
+) -> None:
+    """Raise `Exit` if copies and their audit file cannot be written to this machine.
+
+    Args:
+        argument: the argument that names the place of the copies.
+        copies: where the copies go.
+        audit: where the audit file goes; None without one.
+        others: other local files, by the name of their options without `--`.
+    """
+    places = {argument: copies, "--audit": audit}
+    local = {name: place for name, place in places.items() if isinstance(place, Path)}
+    require_separate({**local, **{f"--{name}": path for name, path in others.items()}})
+    for name, path in local.items():
+        require_writable(name, path.parent if name == "--audit" else path)
 
 
 def require_writable(argument: str, folder: Path) -> None:

@@ -371,6 +371,13 @@ def _run_copies(
     return None
 
 
+audit_option: Option = click.option(
+    "--audit",
+    metavar="FILE",
+    **AUDIT_FILE,
+    help="Write one line of JSON for each copy to this file. It is local, or a URI such as"
+    " s3://bucket/audit.jsonl.",
+)
 copies_options: Option = _combined(
     "copies",
     _run_copies,
@@ -386,13 +393,7 @@ copies_options: Option = _combined(
         metavar="KEY",
         help="The KMS key that encrypts the copies and the audit file if they are on S3.",
     ),
-    click.option(
-        "--audit",
-        metavar="FILE",
-        **AUDIT_FILE,
-        help="Write one line of JSON for each copy to this file. It is local, or a URI such as"
-        " s3://bucket/audit.jsonl.",
-    ),
+    audit_option,
     min_score_option,
     replacement_options,
 )

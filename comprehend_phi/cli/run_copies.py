@@ -16,7 +16,7 @@ from ..errors import RequestValidationError
 from ..models import S3Location
 from .delivery import name_failed, path_of_copy
 from .exits import Exit, ExitCode
-from .files import require_separate, require_writable
+from .files import require_places
 from .output import amount, emit, emit_json
 
 if TYPE_CHECKING:
@@ -66,16 +66,9 @@ class RunCopies:
         except RequestValidationError as error:
             problem = f"{_OPTIONS[error.field]} {error.reason}"
         else:
-            self._check_paths(ledger)
+            require_places("--copies", self.destination, self.audit, ledger=ledger)
             return
         raise Exit(ExitCode.USAGE, problem)
-
-    def _check_paths(self, ledger: Path) -> None:
-        paths = {"--copies": self.destination, "--audit": self.audit}
-        local = {name: path for name, path in paths.items() if isinstance(path, Path)}
-        require_separate({**local, "--ledger": ledger})
-        for name, path in local.items():
-            require_writable(name, path.parent if name == "--audit" else path)
 
     def write(self, client: PHIClient, summary: RunSummary, *, as_json: bool) -> list[str]:
         """Write the copies, and name the notes without one.

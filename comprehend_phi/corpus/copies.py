@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -106,7 +106,7 @@ def write_copies(
     with ExitStack() as stack:
         audit_file = None
         if audit is not None:
-            audit_file = AuditFile(stack.enter_context(_new_file(audit, notes.calls, kms_key)))
+            audit_file = stack.enter_context(new_audit_file(audit, notes.calls, kms_key))
         target: Target
         if isinstance(destination, S3Location):
             renames = rename is not None
@@ -222,15 +222,26 @@ def _wrong_audit(shape: str, reason: str) -> RequestValidationError:
     return RequestValidationError(owner="write_copies", field="audit", shape=shape, reason=reason)
 
 
-def _new_file(
+@contextmanager
+def new_audit_file(
     location: Path | S3Location, calls: S3Calls, kms_key: str | None
-) -> AbstractContextManager[BinaryWriter]:
-    """Return a context that enters with a file, which appears when its block ends well."""
+) -> Generator[AuditFile, None, None]:
+    """Enter with an audit file, which appears when the block ends well.
+
+    Args:
+        location: what `checked_audit` returned.
+        calls: the way to S3.
+        kms_key: the KMS key that encrypts the file on S3, or None.
+    """
+    file: AbstractContextManager[BinaryWriter]
     if isinstance(location, S3Location):
         objects, key = S3Objects(calls), location.key or ""
-        return objects.upload(location.bucket, key, kms_key=kms_key, content_type=_JSON_LINES)
-    location.parent.mkdir(parents=True, exist_ok=True)
-    return whole_file(location, mode=0o600, sync=True)
+        file = objects.upload(location.bucket, key, kms_key=kms_key, content_type=_JSON_LINES)
+    else:
+        location.parent.mkdir(parents=True, exist_ok=True)
+        file = whole_file(location, mode=0o600, sync=True)
+    with file as opened:
+        yield AuditFile(opened)
 
 
 @frozen

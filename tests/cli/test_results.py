@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import stat
+from hashlib import sha256
 from pathlib import Path
+
+import pytest
+
+from comprehend_phi import S3Location
+from comprehend_phi.cli.delivery import path_of_copy
+from comprehend_phi.corpus import verify_copies
 
 from ..conftest import CANARY
 from ..conftest import KEY as KMS_KEY
@@ -111,6 +119,101 @@ def test_redact_writes_copies_to_s3(
         found = shell.s3.get_object(Bucket=shell.bucket, Key=f"redacted/{name}")
         assert found["Body"].read() == REDACTED.encode()
         assert found["SSEKMSKeyId"] == KMS_KEY
+
+
+@pytest.mark.parametrize("on_s3", [False, True], ids=["local", "S3"])
+def test_redact_writes_an_audit_file_that_verifies_the_copies(
+    shell: Shell, run: Run, endpoint: tuple[str, str], job_id: str, tmp_path: Path, on_s3: bool
+) -> None:
+    copies: Path | S3Location = tmp_path / "copies"
+    audit: Path | S3Location = tmp_path / "audits" / "audit.jsonl"
+    if on_s3:
+        copies, audit = (S3Location(shell.bucket, key) for key in ("audited", "audit.jsonl"))
+    places = [path_of_copy(place) for place in (copies, audit)]
+    done = run("redact", job_id, places[0], "--audit", places[1], *endpoint)
+
+    found = verify_copies(audit, copies, client=shell.client)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == (
+        f"The audit file is {places[1]}. Its SHA-256 is {found.audit_sha256}"
+    )
+    assert (found.copies, found.is_empty) == (2, True)
+    if on_s3:
+        shell.s3.put_object(Bucket=shell.bucket, Key="audited/one.txt", Body=b"changed")
+    else:
+        assert stat.S_IMODE((tmp_path / "audits" / "audit.jsonl").stat().st_mode) == 0o600
+        (tmp_path / "copies" / "one.txt").write_text("changed")
+    assert verify_copies(audit, copies, client=shell.client).changed == ("one.txt",)
+
+
+def test_redact_prints_the_audit_file_as_json(
+    run: Run, endpoint: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit.jsonl"
+    options = ("--audit", str(audit), "--json", *endpoint)
+    done = run("redact", job_id, str(tmp_path / "copies"), *options)
+
+    digest = sha256(audit.read_bytes()).hexdigest()
+    assert done.lines[-1] == {"audit": {"path": str(audit), "sha256": digest}}
+
+
+def test_the_audit_file_lists_the_copies_that_were_written_if_a_note_fails(
+    shell: Shell, run: Run, endpoint: tuple[str, str], tmp_path: Path
+) -> None:
+    job_id = shell.ended_job("good")
+    gone = f"results/123456789012-PHIDetection-{job_id}/one.txt.out"
+    shell.s3.delete_object(Bucket=shell.bucket, Key=gone)
+    copies, audit = tmp_path / "copies", tmp_path / "audit.jsonl"
+    done = run("redact", job_id, str(copies), "--audit", str(audit), *endpoint)
+
+    assert done.code == 1
+    assert [json.loads(line)["copy"] for line in audit.read_text().splitlines()] == [
+        "ward 3/two.txt"
+    ]
+    assert verify_copies(audit, copies).is_empty
+
+
+def test_there_is_no_audit_file_if_the_copies_end_early(
+    run: Run, endpoint: tuple[str, str], job_id: str, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit.jsonl"
+    audit.write_text("of an earlier run")
+    done = run("redact", job_id, "s3://missing-bucket/copies", "--audit", str(audit), *endpoint)
+
+    assert done.code == 1
+    assert "the bucket does not exist" in done.error
+    assert audit.read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize(
+    ("copies", "audit", "error"),
+    [
+        ("copies", "copies/audit.jsonl", "--audit must not be in FOLDER"),
+        ("copies", "copies", "--audit and FOLDER must not be the same path"),
+        ("copies", "s3://{bucket}/folder/", "--audit (S3Location) must have the key of a file"),
+        ("copies", "s3://{bucket}/good/audit", "--audit (S3Location) must be outside"),
+        ("copies", "s3://{bucket}/results/audit", "--audit (S3Location) must be outside"),
+        ("s3://{bucket}/new", "s3://{bucket}/new/audit", "--audit (S3Location) must be outside"),
+    ],
+)
+def test_redact_refuses_an_audit_file_among_copies_notes_or_results(
+    shell: Shell,
+    run: Run,
+    endpoint: tuple[str, str],
+    job_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    copies: str,
+    audit: str,
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = [place.format(bucket=shell.bucket) for place in (copies, audit)]
+    done = run("redact", job_id, places[0], "--audit", places[1], *endpoint)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(error)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_redact_never_replaces_an_object(
