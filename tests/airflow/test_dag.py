@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
 from typing import Any
 
 import pytest
 
 from comprehend_phi.testing import LocalServer, StartRecord
 
-from .conftest import CANARY, DAGS, connection_to, query
+from .conftest import CANARY, connection_to, load_dag, query
 
 RETURNED = ("detect", "return_value")
 
@@ -19,7 +18,7 @@ RETURNED = ("detect", "return_value")
 def dag(database: None, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The DAG of `dags/folders.py`, with a connection to the local service."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_FOLDERS", connection_to(server))
-    return runpy.run_path(str(DAGS / "folders.py"))["DAG"]
+    return load_dag("folders")
 
 
 def test_mapped_tasks_run_their_jobs_and_show_no_key(
@@ -47,7 +46,7 @@ def test_mapped_tasks_run_their_jobs_and_show_no_key(
     assert link_class.format_link(**links[0]).endswith("?region=us-east-1")
 
     # The DAG's own input list contains the key. Nothing else does: no XCom and no log.
-    assert not [row for row in xcoms if row[0] != "inputs" and CANARY in json.dumps(row)]
+    assert not [row for row in xcoms if row[0] != "inputs" and CANARY in str(row)]
     logs = "".join(capfd.readouterr())
     assert all(job_id in logs for job_id in job_ids)
     assert CANARY not in logs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from comprehend_phi.testing import LocalServer
 
-from .conftest import CANARY, DAGS, TickingClock, connection_to, query
+from .conftest import CANARY, TickingClock, connection_to, load_dag, query
 
 
 # Clients are shared by connection, so all tests that use `aws_default` have one server.
@@ -35,8 +34,7 @@ def account(server: LocalServer, monkeypatch: pytest.MonkeyPatch, database: None
 
 def run(name: str, **conf: Any) -> str:
     """Run an example, and return the id of its run."""
-    dag = runpy.run_path(str(DAGS / f"{name}.py"))["DAG"]
-    run = dag.test(run_conf=conf)
+    run = load_dag(name).test(run_conf=conf)
     assert run.state == "success"
     run_id: str = run.run_id
     return run_id
