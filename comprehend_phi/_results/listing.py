@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol, TypeVar
+from functools import cached_property
+from typing import TypeVar
+
+from attrs import define
 
 from .._keys import folder_key
 from ..errors import (
@@ -15,7 +18,7 @@ from ..errors import (
     MissingObjectError,
     ResultsError,
 )
-from ..models import JobProperties, JobStatus
+from ..models import InputDataConfig, JobProperties, JobStatus, OutputDataConfig
 from .decoding import ListEntry, decode_file_list, decode_manifest
 from .documents import Manifest, UnprocessedFile
 from .file_list import Entry, File, FileList, PackedList, entries_of, pack
@@ -29,59 +32,55 @@ _Read = TypeVar("_Read")
 _SUCCESSFUL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
 
 
-class NoteSource(Protocol):
-    """Where the notes of a job are, if the job read copies of them. Threads may share it.
+class NoteSource:
+    """Where the notes of a job are: at the keys that the job read. Threads may share it.
 
     Attributes:
         bucket: the bucket of the notes.
         missing: why a note cannot be read if its object does not exist.
     """
 
-    bucket: str
-    missing: str
+    def __init__(self, bucket: str) -> None:
+        self.bucket: str = bucket
+        self.missing: str = "the note no longer exists"
 
     def key_of(self, input_key: str) -> str:
         """Return the key of the note, for a key that the job read."""
-        ...
-
-    def location_of(self, key: str) -> tuple[str, str]:
-        """Return the bucket and the key from which to read a note."""
-        ...
-
-
-class _InputFolder:
-    """The notes that the job itself read."""
-
-    missing = "the note no longer exists"
-
-    def __init__(self, bucket: str) -> None:
-        self.bucket: str = bucket
-
-    def key_of(self, input_key: str) -> str:
         return input_key
 
     def location_of(self, key: str) -> tuple[str, str]:
+        """Return the bucket and the key from which to read a note."""
         return self.bucket, key
 
 
+# attrs turns each `cached_property` of a class with slots into a slot that the first use fills. The
+# one of functools has a lock, which the listings of all jobs share before Python 3.12: while one of
+# them waits for S3, all others would wait.
+@define(init=False, eq=False, repr=False)
 class Listing:
     """The manifest of one job and the lists that it names. Each is read when it is first needed.
 
     If the job has no list of processed files, the output folder is listed instead.
 
     Methods block, and threads may share a listing. Two threads may read the same file twice, which
-    does no harm. `functools.cached_property` would prevent that, but before Python 3.12 its lock is
-    shared by the listings of all jobs: while one waits for S3, all others would wait.
+    does no harm.
 
     Attributes:
         job: the job's properties.
         is_described: whether the properties come from the service. If not, the time of the
             submission is unknown.
         storage: reads the files. Its log records contain the job's id.
+        source: the location that the job read.
+        target: the location of the results.
         notes: where the notes are. The keys of files are the keys of these notes.
-        input_bucket, input_key: the location that the job read.
-        output_bucket, output_key: the location of the results.
     """
+
+    job: JobProperties
+    is_described: bool
+    storage: JobStorage
+    source: InputDataConfig
+    target: OutputDataConfig
+    notes: NoteSource
 
     def __init__(
         self,
@@ -103,25 +102,31 @@ class Listing:
                 job_id=job.job_id,
             )
         self.job = job
-        self.is_described: bool = is_described
-        self.storage: JobStorage = JobStorage(storage, job.job_id)
-        self.input_bucket: str = job.input_data_config.s3_bucket
-        self.output_bucket: str = job.output_data_config.s3_bucket
-        self.notes: NoteSource = notes or _InputFolder(self.input_bucket)
-        self.input_key: str = job.input_data_config.s3_key or ""
-        self.output_key: str = job.output_data_config.s3_key or ""
-        self._known_layout: Layout | None = None
-        self._known_keys: dict[str, None] | None = None
-        self._known_manifest: Manifest | None = None
-        self._known_files: FileList | None = None
-        self._known_unprocessed: tuple[UnprocessedFile, ...] | None = None
+        self.is_described = is_described
+        self.storage = JobStorage(storage, job.job_id)
+        self.source = job.input_data_config
+        self.target = job.output_data_config
+        self.notes = notes or NoteSource(self.source.s3_bucket)
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
         """The service's summary of the job."""
-        if self._known_manifest is None:
-            self._known_manifest = self._read_manifest()
-        return self._known_manifest
+        layout, path = self._layout, self.job.manifest_file_path
+        named = layout.keys_of(path) if path else []
+        candidates = list(dict.fromkeys([f"{layout.folder}Manifest", *named]))
+        if (manifest := self._read_first(candidates, self._decode_manifest)) is not None:
+            return manifest
+        if self.job.job_status in _SUCCESSFUL:
+            raise LostManifestError(
+                f"job {self.job.job_id} is {self.job.job_status}, but its manifest is missing",
+                bucket=self.target.s3_bucket,
+                missing=candidates,
+                job_id=self.job.job_id,
+            )
+        raise MissingManifestError(
+            f"job {self.job.job_id} is {self.job.job_status} and left no manifest",
+            job_id=self.job.job_id,
+        )
 
     @property
     def unprocessed(self) -> tuple[UnprocessedFile, ...]:
@@ -137,19 +142,36 @@ class Listing:
             )
         return found
 
-    @property
+    @cached_property
     def listed_unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files in the list of unprocessed files, whatever the manifest counts."""
-        if self._known_unprocessed is None:
-            self._known_unprocessed = self._read_unprocessed()
-        return self._known_unprocessed
+        location = self.manifest.unprocessed_files_list_location
+        entries = [
+            entry
+            for candidates in self._lists("failed", location)
+            for entry in self._read_list("unprocessed", candidates, self._decode)
+        ]
+        return tuple(
+            UnprocessedFile(
+                input_key=self.notes.key_of(
+                    self._layout.input_keys_of(entry.input, only=self._has_one_input)[0]
+                ),
+                error_code=entry.error_code,
+                error_message=entry.error_message,
+            )
+            for entry in entries
+        )
 
-    @property
+    @cached_property
     def files(self) -> FileList:
         """The processed files, each once, in the order of the list."""
-        if self._known_files is None:
-            self._known_files = self._read_files()
-        return self._known_files
+        lists = self._lists("success", self.manifest.successful_files_list_location)
+        blocks: list[bytes] = []
+        for candidates in lists:
+            blocks += self._read_list("processed", candidates, self._pack)
+        if not lists:
+            blocks = pack((None, key, None) for key in self._keys if self._layout.is_output(key))
+        return FileList(blocks, self._file)
 
     def count_differences(self) -> list[str]:
         """Return each difference between a count in the manifest and what the lists contain."""
@@ -173,60 +195,15 @@ class Listing:
         """Return an error about this job's results, for the caller to raise."""
         return IncompleteResultsError(
             reason,
-            bucket=self.output_bucket,
+            bucket=self.target.s3_bucket,
             missing=missing,
             failed=failed,
             job_id=self.job.job_id,
         )
 
-    def _read_manifest(self) -> Manifest:
-        layout, path = self._layout, self.job.manifest_file_path
-        named = layout.keys_of(path) if path else []
-        candidates = list(dict.fromkeys([f"{layout.folder}Manifest", *named]))
-        if (manifest := self._read_first(candidates, self._decode_manifest)) is not None:
-            return manifest
-        if self.job.job_status in _SUCCESSFUL:
-            raise LostManifestError(
-                f"job {self.job.job_id} is {self.job.job_status}, but its manifest is missing",
-                bucket=self.output_bucket,
-                missing=candidates,
-                job_id=self.job.job_id,
-            )
-        raise MissingManifestError(
-            f"job {self.job.job_id} is {self.job.job_status} and left no manifest",
-            job_id=self.job.job_id,
-        )
-
     def _decode_manifest(self, key: str) -> Manifest:
-        body = self.storage.read(self.output_bucket, key).body
-        return decode_manifest(body, bucket=self.output_bucket, key=key)
-
-    def _read_unprocessed(self) -> tuple[UnprocessedFile, ...]:
-        location = self.manifest.unprocessed_files_list_location
-        entries = [
-            entry
-            for candidates in self._lists("failed", location)
-            for entry in self._read_list("unprocessed", candidates, self._decode)
-        ]
-        return tuple(
-            UnprocessedFile(
-                input_key=self.notes.key_of(
-                    self._layout.input_keys_of(entry.input, only=self._has_one_input)[0]
-                ),
-                error_code=entry.error_code,
-                error_message=entry.error_message,
-            )
-            for entry in entries
-        )
-
-    def _read_files(self) -> FileList:
-        lists = self._lists("success", self.manifest.successful_files_list_location)
-        blocks: list[bytes] = []
-        for candidates in lists:
-            blocks += self._read_list("processed", candidates, self._pack)
-        if not lists:
-            blocks = pack((None, key, None) for key in self._keys if self._layout.is_output(key))
-        return FileList(blocks, self._file)
+        body = self.storage.read(self.target.s3_bucket, key).body
+        return decode_manifest(body, bucket=self.target.s3_bucket, key=key)
 
     def _file(self, entry: Entry) -> File:
         input_name, output_name, size = entry
@@ -243,14 +220,14 @@ class Listing:
 
     def _pack(self, key: str) -> list[bytes]:
         """Read a list of processed files, and return its packed entries."""
-        packed = self.storage.feed(self.output_bucket, key, PackedList)
+        packed = self.storage.feed(self.target.s3_bucket, key, PackedList)
         packed.end()
         return pack(entries_of(self._decode(key))) if packed.is_unusual else packed.blocks
 
     def _decode(self, key: str) -> list[ListEntry]:
         """Read a list as a whole, and return its entries."""
-        body = self.storage.read(self.output_bucket, key).body
-        return decode_file_list(body, bucket=self.output_bucket, key=key)
+        body = self.storage.read(self.target.s3_bucket, key).body
+        return decode_file_list(body, bucket=self.target.s3_bucket, key=key)
 
     def _lists(self, folder: str, location: str | None) -> list[list[str]]:
         """Return for each list of one kind the keys that it may have.
@@ -284,32 +261,24 @@ class Listing:
     def _has_one_input(self) -> bool:
         return self.manifest.input_file_count == 1
 
-    @property
+    @cached_property
     def _keys(self) -> dict[str, None]:
         """The keys in the output folder, in S3's order."""
-        if self._known_keys is None:
-            keys = self.storage.keys(self.output_bucket, self._layout.folder)
-            self._known_keys = dict.fromkeys(keys)
-        return self._known_keys
+        return dict.fromkeys(self.storage.keys(self.target.s3_bucket, self._layout.folder))
 
-    @property
+    @cached_property
     def _layout(self) -> Layout:
-        if self._known_layout is None:
-            self._known_layout = self._find_layout()
-        return self._known_layout
-
-    def _find_layout(self) -> Layout:
+        bucket, output_key = self.target.s3_bucket, self.target.s3_key or ""
         folder = find_folder(
-            self.job.job_id,
-            self.output_key,
-            lambda key: self.storage.folders(self.output_bucket, key),
+            self.job.job_id, output_key, lambda key: self.storage.folders(bucket, key)
         )
         if folder is None:
             raise MissingManifestError(
                 f"job {self.job.job_id} is {self.job.job_status}: there is no output folder for it"
                 " here",
-                bucket=self.output_bucket,
-                key=folder_key(self.output_key),
+                bucket=bucket,
+                key=folder_key(output_key),
                 job_id=self.job.job_id,
             )
-        return Layout(folder, input_bucket=self.input_bucket, input_key=self.input_key)
+        source = self.source
+        return Layout(folder, input_bucket=source.s3_bucket, input_key=source.s3_key or "")

@@ -41,7 +41,7 @@ class Reader:
         self._is_described = listing.is_described
         self._storage = listing.storage
         self._notes = listing.notes
-        self._output_bucket = listing.output_bucket
+        self._output_bucket = listing.target.s3_bucket
 
     def document(self, file: File) -> Document:
         """Return the document of one file. Raise `MissingObjectError` if it does not exist."""

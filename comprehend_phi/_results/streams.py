@@ -161,17 +161,17 @@ class JobResults(_Results):
 
     def __comprehend_phi_notes__(self) -> Notes:
         """Return the notes for `corpus/`. Only `notes_of` calls this."""
-        listing = self._listing
+        source, target = self._listing.source, self._listing.target
         return Notes(
             each=self._each_note,
             unprocessed=self._unprocessed_count,
-            input_key=listing.input_key,
+            input_key=source.s3_key or "",
             locations=(
-                (listing.input_bucket, folder_key(listing.input_key)),
-                (listing.output_bucket, folder_of_outputs(listing.output_key)),
+                (source.s3_bucket, folder_key(source.s3_key)),
+                (target.s3_bucket, folder_of_outputs(target.s3_key or "")),
             ),
             jobs=((self.job.job_id, None),),
-            calls=listing.storage.calls,
+            calls=self._listing.storage.calls,
         )
 
     def _each_note(

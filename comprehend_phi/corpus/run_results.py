@@ -15,7 +15,7 @@ from .._results.completeness import ReadError
 from .._results.decisions import Decisions, decide_with
 from .._results.documents import Document, UnprocessedFile
 from .._results.file_list import ALL
-from .._results.listing import Listing
+from .._results.listing import Listing, NoteSource
 from .._results.notes import Notes, notes_of
 from .._results.streams import JobResults, part_of, shown_part
 from .._threads import Pool
@@ -235,18 +235,11 @@ def skipped_files(
                 on_problem(outcome, error)
 
 
-class _CorpusNotes:
-    """The notes of a job in the corpus. They are a `NoteSource`.
-
-    Attributes:
-        bucket: the bucket of the corpus.
-        missing: why a note cannot be read if its object does not exist.
-        reads_copies: whether to read the copies instead.
-    """
+class _CorpusNotes(NoteSource):
+    """The notes of a job in the corpus, also if the job read copies."""
 
     def __init__(self, plan: JobPlan, job: PlannedJob) -> None:
-        self.bucket: str = plan.request.input_data_config.s3_bucket
-        self.missing: str = "the note no longer exists"
+        super().__init__(plan.request.input_data_config.s3_bucket)
         self._plan = plan
         self._job = job
         self._reads_copies = False
@@ -263,7 +256,7 @@ class _CorpusNotes:
     def location_of(self, key: str) -> tuple[str, str]:
         """Return the bucket and the key from which to read a note."""
         if not self._reads_copies:
-            return self.bucket, key
+            return super().location_of(key)
         copies = self._job.request.input_data_config.s3_bucket
         return copies, staged_key(self._plan, self._job, key)
 
