@@ -146,11 +146,7 @@ class Listing:
     def listed_unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files in the list of unprocessed files, whatever the manifest counts."""
         location = self.manifest.unprocessed_files_list_location
-        entries = [
-            entry
-            for candidates in self._lists("failed", location)
-            for entry in self._read_list("unprocessed", candidates, self._decode)
-        ]
+        entries = self._read_lists("unprocessed", "failed", location, self._decode) or ()
         return tuple(
             UnprocessedFile(
                 input_key=self.notes.key_of(
@@ -165,11 +161,9 @@ class Listing:
     @cached_property
     def files(self) -> FileList:
         """The processed files, each once, in the order of the list."""
-        lists = self._lists("success", self.manifest.successful_files_list_location)
-        blocks: list[bytes] = []
-        for candidates in lists:
-            blocks += self._read_list("processed", candidates, self._pack)
-        if not lists:
+        location = self.manifest.successful_files_list_location
+        blocks = self._read_lists("processed", "success", location, self._pack)
+        if blocks is None:
             blocks = pack((None, key, None) for key in self._keys if self._layout.is_output(key))
         return FileList(blocks, self._file)
 
@@ -229,26 +223,28 @@ class Listing:
         body = self.storage.read(self.target.s3_bucket, key).body
         return decode_file_list(body, bucket=self.target.s3_bucket, key=key)
 
-    def _lists(self, folder: str, location: str | None) -> list[list[str]]:
-        """Return for each list of one kind the keys that it may have.
+    def _read_lists(
+        self, kind: str, folder: str, location: str | None, read: Callable[[str], list[_Item]]
+    ) -> list[_Item] | None:
+        """Return what is in the lists of one kind, or None if there is no list.
 
         Args:
+            kind: which files are listed.
             folder: the name of the lists' folder.
             location: where the list is, according to the manifest.
+            read: returns what is in the list with a given key.
         """
         if location:
-            return [self._layout.keys_of(location)]
-        prefix = f"{self._layout.lists_folder}{folder}/"
-        return [[key] for key in self._keys if key.startswith(prefix)]
-
-    def _read_list(
-        self, kind: str, candidates: Sequence[str], read: Callable[[str], list[_Item]]
-    ) -> list[_Item]:
-        """Read the first of these keys that exists, a list of this kind of files."""
-        found = self._read_first(candidates, read)
-        if found is None:
-            raise self.incomplete(f"the list of {kind} files is missing", candidates)
-        return found
+            lists = [self._layout.keys_of(location)]
+        else:
+            prefix = f"{self._layout.lists_folder}{folder}/"
+            lists = [[key] for key in self._keys if key.startswith(prefix)]
+        items: list[_Item] = []
+        for candidates in lists:
+            if (found := self._read_first(candidates, read)) is None:
+                raise self.incomplete(f"the list of {kind} files is missing", candidates)
+            items += found
+        return items if lists else None
 
     def _read_first(self, keys: Sequence[str], read: Callable[[str], _Read]) -> _Read | None:
         """Return what `read` returns for the first of these keys that exists."""
