@@ -60,8 +60,9 @@ class Boto3Storage:
 
         def get(client: Any) -> _Fed:
             sink = start()
-            for piece in _pieces(client, bucket, key):
-                sink.add(piece)
+            with _body_of(client, bucket, key) as (body, _):
+                for piece in body.iter_chunks(_PIECE_BYTES):
+                    sink.add(piece)
             return sink
 
         return self.calls.call("GetObject", get, bucket, key)
@@ -150,16 +151,12 @@ class Boto3Storage:
             raise MissingBucketError("the bucket does not exist", bucket=bucket)
         return region
 
-    def _get(self, client: Any, bucket: str, key: str) -> StoredObject:
-        """Send one GetObject request and read the whole body."""
-        with _body_of(client, bucket, key) as (body, last_modified):
-            return StoredObject(body.read(), last_modified)
-
     def _read(self, bucket: str, key: str, *, attempts_before: int = 0) -> StoredObject:
         _check_key(bucket, key)
 
         def get(client: Any) -> StoredObject:
-            return self._get(client, bucket, key)
+            with _body_of(client, bucket, key) as (body, last_modified):
+                return StoredObject(body.read(), last_modified)
 
         return self.calls.call("GetObject", get, bucket, key, attempts_before=attempts_before)
 
@@ -193,12 +190,6 @@ def _body_of(
         else:
             return
     raise InvalidResponse(reason)
-
-
-def _pieces(client: Any, bucket: str, key: str) -> Iterator[bytes]:
-    """Send one GetObject request, and yield the body in pieces."""
-    with _body_of(client, bucket, key) as (body, _):
-        yield from body.iter_chunks(_PIECE_BYTES)
 
 
 # What S3 answers to HeadBucket if the caller may not use the bucket, or not from this region. The
