@@ -17,32 +17,7 @@ from ..errors import (
 
 # With these codes, S3 refuses the caller or the bucket, so no other object can be read either.
 # They come from the list of error codes in the Amazon S3 API Reference, as far as reads and writes
-# of objects can cause them.
-_REFUSES_ALL = frozenset(
-    {
-        "AccountProblem",
-        "AllAccessDisabled",
-        "AuthorizationHeaderMalformed",
-        "CredentialsNotSupported",
-        "ExpiredToken",
-        "IllegalLocationConstraintException",
-        "InvalidAccessKeyId",
-        "InvalidBucketName",
-        "InvalidPayer",
-        "InvalidSecurity",
-        "InvalidToken",
-        "NotSignedUp",
-        "PermanentRedirect",
-        "Redirect",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "TemporaryRedirect",
-        "TokenRefreshRequired",
-        "UnauthorizedAccess",
-    }
-)
-
-# Those of them that mean another region or another endpoint.
+# of objects can cause them. The first ones mean another region or another endpoint.
 _ELSEWHERE = frozenset(
     {
         "AuthorizationHeaderMalformed",
@@ -52,6 +27,22 @@ _ELSEWHERE = frozenset(
         "TemporaryRedirect",
     }
 )
+_REFUSES_ALL = _ELSEWHERE | {
+    "AccountProblem",
+    "AllAccessDisabled",
+    "CredentialsNotSupported",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidPayer",
+    "InvalidSecurity",
+    "InvalidToken",
+    "NotSignedUp",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnauthorizedAccess",
+}
 
 _ADVICE = {
     "InvalidObjectState": "the object is archived: restore it (RestoreObject), then read again",
@@ -123,19 +114,16 @@ def _refusal(error: ServiceError, bucket: str, key: str) -> ResultsError:
         hint = f"access denied: the caller needs {_PERMISSIONS[error.operation]}"
     elif code.startswith("KMS."):
         hint = "the KMS key that encrypts the object cannot be used: enable it, or ask its owner"
+    elif code in _ADVICE:
+        hint = _ADVICE[code]
+    elif error.operation in _READING:
+        hint = "S3 refuses to return this object"
     else:
-        hint = _ADVICE.get(code) or _refused(error.operation)
-    details = f"{error.code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
-    return _unusable(error.operation)(
-        f"{hint} ({details})", bucket=bucket, key=key, code=error.code
-    )
+        hint = f"S3 refuses to carry out {error.operation} for this object"
+    details = f"{code}, HTTP {error.status_code}, request id {error.request_id or 'unknown'}"
+    message = f"{hint} ({details})"
+    return _unusable(error.operation)(message, bucket=bucket, key=key, code=code)
 
 
 def _unusable(operation: str) -> type[UnreadableObjectError | UnwritableObjectError]:
     return UnreadableObjectError if operation in _READING else UnwritableObjectError
-
-
-def _refused(operation: str) -> str:
-    if operation in _READING:
-        return "S3 refuses to return this object"
-    return f"S3 refuses to carry out {operation} for this object"
