@@ -74,6 +74,7 @@ class Layout:
         self._input_bucket = input_bucket
         self._input_key = input_key
         self._input_folder = folder_key(input_key)
+        self._input_name = input_key.rpartition("/")[2]
 
     def keys_of(self, name: str) -> list[str]:
         """Return the keys in the output folder that `name` may mean, the most literal one first.
@@ -149,10 +150,6 @@ class Layout:
         documents = self.keys_of(output_name)
         consistent = [pair for pair in pairs if pair[1] in documents]
         return consistent or [(notes[0], documents[0])]
-
-    @property
-    def _input_name(self) -> str:
-        return self._input_key.rpartition("/")[2]
 
     def _is_input(self, key: str) -> bool:
         return key == self._input_key or key.startswith(self._input_folder)

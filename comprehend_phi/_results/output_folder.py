@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .._keys import folder_key
 from .._shapes import InstanceShape, check_argument
 from ..errors import MissingManifestError, MissingObjectError, RequestValidationError
@@ -51,22 +53,19 @@ def properties_at(location: S3Location, storage: Storage) -> JobProperties:
     """
     job_id, folder = job_id_at(location), folder_key(location.key)
     bucket, key = location.bucket, f"{folder}Manifest"
-    try:
+    with suppress(MissingObjectError):
         body = JobStorage(storage, job_id).read(bucket, key).body
-    except MissingObjectError:
-        body = None
-    if body is None:
-        raise MissingManifestError(
-            "the folder has no manifest; pass the output folder of a job that has ended",
-            bucket=bucket,
-            key=key,
+        manifest = decode_manifest(body, bucket=bucket, key=key)
+        source = decode_input_location(body, bucket=bucket, key=key)
+        return JobProperties(
             job_id=job_id,
+            job_status=JobStatus(manifest.status),
+            input_data_config=unchecked_location(InputDataConfig, source.bucket, source.path),
+            output_data_config=unchecked_location(OutputDataConfig, bucket, folder),
         )
-    manifest = decode_manifest(body, bucket=bucket, key=key)
-    source = decode_input_location(body, bucket=bucket, key=key)
-    return JobProperties(
+    raise MissingManifestError(
+        "the folder has no manifest; pass the output folder of a job that has ended",
+        bucket=bucket,
+        key=key,
         job_id=job_id,
-        job_status=JobStatus(manifest.status),
-        input_data_config=unchecked_location(InputDataConfig, source.bucket, source.path),
-        output_data_config=unchecked_location(OutputDataConfig, bucket, folder),
     )
