@@ -229,33 +229,33 @@ class PoolCall(Future[_T]):
 
 def map_in_order(
     pool: Pool, function: Callable[[_Item], _T], items: Iterable[_Item]
-) -> Generator[Future[_T], None, None]:
-    """Submit `function(item)` for each item, and yield the futures in the order of the items.
+) -> Generator[tuple[_Item, Future[_T]], None, None]:
+    """Submit `function(item)` for each item, and yield each item with its future, in their order.
 
     At most two calls per thread of the pool run ahead of the consumer. So memory is bounded,
     however slow the consumer is. Closing the iterator ends these calls, see `PoolCall.end`.
 
     If the process forks, the child makes the calls that ran ahead again.
     """
-    window: deque[PoolCall[_T]] = deque()
+    window: deque[tuple[_Item, PoolCall[_T]]] = deque()
 
-    def take() -> Iterator[PoolCall[_T]]:
+    def take() -> Iterator[tuple[_Item, PoolCall[_T]]]:
         yield window[0]  # and keep it, to end it if the consumer is interrupted
         window.popleft()
-        if window and window[0].process != os.getpid():
-            again = [pool.submit(call.function) for call in window]
+        if window and window[0][1].process != os.getpid():
+            again = [(item, pool.submit(call.function)) for item, call in window]
             window.clear()
             window.extend(again)
 
     try:
         for item in items:
-            window.append(pool.submit(partial(function, item)))
+            window.append((item, pool.submit(partial(function, item))))
             if len(window) > 2 * pool.threads:
                 yield from take()
         while window:
             yield from take()
     finally:
-        for call in window:
+        for _, call in window:
             call.end()
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import closing
 from copy import copy
 from functools import partial
-from itertools import tee
 from typing import Self, TypeVar
 
 from .._entities import Entity
@@ -197,14 +196,13 @@ class JobResults(_Results):
         listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = listing.files.part(self._part)
-        ahead, behind = tee(files)
         delivery = Delivery(listing, len(files), operation, on_failure)
         with delivery.count_undelivered():
             with (
                 Pool(storage.connections) as pool,
-                closing(map_in_order(pool, read, ahead)) as calls,
+                closing(map_in_order(pool, read, files)) as calls,
             ):
-                for file, call in zip(behind, calls, strict=True):
+                for file, call in calls:
                     try:
                         result = call.result()
                     except READ_ERRORS as error:
@@ -271,11 +269,10 @@ class AsyncJobResults(_Results):
         listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = await run_in_thread(self._pool, lambda: listing.files.part(self._part))
-        ahead, behind = tee(files)
         delivery = Delivery(listing, len(files), operation)
         with delivery.count_undelivered():
-            with closing(map_in_order(self._pool, read, ahead)) as calls:
-                for file, call in zip(behind, calls, strict=True):
+            with closing(map_in_order(self._pool, read, files)) as calls:
+                for file, call in calls:
                     try:
                         result = await asyncio.wrap_future(call)
                     except READ_ERRORS as error:

@@ -160,7 +160,7 @@ def plan_keys(
             has_bucket = run(steps)
         if has_bucket:
             with closing(map_in_order(pool, look_up, wanted)) as calls:
-                for key, call in zip(wanted, calls, strict=True):
+                for key, call in calls:
                     file = call.result()
                     if file is None:
                         missing.append(key)

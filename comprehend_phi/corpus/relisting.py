@@ -71,7 +71,7 @@ def _found(
     begin, end = bisect_left(keys, job.first_key), bisect_right(keys, job.last_key)
     find = partial(storage.find, bucket)
     with closing(map_in_order(pool, find, keys[begin:end])) as calls:
-        for call in calls:
+        for _, call in calls:
             file = call.result()
             if file is not None:
                 yield file

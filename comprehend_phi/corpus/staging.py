@@ -209,7 +209,7 @@ class _Copying:
     def run(self) -> None:
         """Copy each file that has no copy yet, many at a time. Delete all other objects."""
         with closing(map_in_order(self._pool, self._copy, self._pairs())) as calls:
-            for call in calls:
+            for _, call in calls:
                 error = call.result()
                 if error is None:
                     self.failed.record_success()

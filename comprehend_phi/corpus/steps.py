@@ -196,7 +196,7 @@ class InputCheck:
         tally, unread = self._tally, self._unread
         read = partial(_content, self._storage, self._bucket)
         with closing(map_in_order(pool, read, files)) as calls:
-            for file, call in zip(files, calls, strict=True):
+            for file, call in calls:
                 try:
                     content = yield call
                 except (ResultsError, ServiceError, TransportError) as error:

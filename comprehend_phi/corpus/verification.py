@@ -6,7 +6,6 @@ import os
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import tee
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 
@@ -77,16 +76,14 @@ def verify_copies(
     with _open_audit(audit, client) as file:
         copies = _copies_at(destination, client)
         lines = AuditReader(file)
-        ahead, behind = tee(lines)
-        names = (line.copy for line in ahead)
         changed: list[str] = []
         missing: list[str] = []
         known: set[int] = set()
         with (
             Pool(copies.connections) as pool,
-            closing(map_in_order(pool, copies.sha256, names)) as calls,
+            closing(map_in_order(pool, lambda line: copies.sha256(line.copy), lines)) as calls,
         ):
-            for line, call in zip(behind, calls, strict=True):
+            for line, call in calls:
                 known.add(hash_key(line.copy))
                 found = call.result()
                 if found is None:

@@ -218,7 +218,8 @@ def ordered_map(
 ) -> Generator[Future[int], None, None]:
     """Map in a pool that is joined at the end, as reading results does."""
     with Pool(threads) as pool, closing(map_in_order(pool, function, items)) as calls:
-        yield from calls
+        for _, call in calls:
+            yield call
 
 
 class Counted:
@@ -248,6 +249,11 @@ def results_from(calls: Iterable[Future[int]]) -> list[int]:
 @pytest.mark.parametrize("count", [0, 1, 2, 15, 100])
 def test_results_come_in_the_order_of_the_items(threads: int, count: int) -> None:
     assert results_from(ordered_map(abs, range(count), threads=threads)) == list(range(count))
+
+
+def test_each_item_comes_with_its_call() -> None:
+    with Pool(2) as pool, closing(map_in_order(pool, lambda item: -item, range(9))) as calls:
+        assert [(item, call.result()) for item, call in calls] == [(n, -n) for n in range(9)]
 
 
 def test_a_slow_call_does_not_change_the_order() -> None:
@@ -369,7 +375,7 @@ def test_closing_ends_the_call_that_is_being_taken(stubborn: Any) -> None:
     pool = Pool(1)
     clock = ClientClock(stubborn)
     calls = map_in_order(pool, lambda _: clock.sleep(HOUR), range(9))
-    first = next(calls)
+    _, first = next(calls)
     assert stubborn.asleep.wait(SOON)
     calls.close()
     assert_says_that_it_was_closed(first.exception(0))
@@ -379,10 +385,11 @@ def test_a_fork_repeats_the_calls_that_ran_ahead(monkeypatch: pytest.MonkeyPatch
     made: list[int] = []
     parent, child = os.getpid(), -1
     with Pool(1) as pool, closing(map_in_order(pool, made.append, range(3))) as calls:
-        next(calls).result(SOON)
+        _, first = next(calls)
+        first.result(SOON)
         with monkeypatch.context() as forked:
             forked.setattr(os, "getpid", lambda: child)
-            for call in calls:
+            for _, call in calls:
                 assert call.result(SOON) is None
             pool.join()
     assert os.getpid() == parent
