@@ -66,10 +66,11 @@ class PHIClient(ClientBase):
         client: a boto3 client for `comprehendmedical`, which is used as it is instead of a new one.
         s3_client: a boto3 client for S3, which reads results instead of a new one. The size of its
             connection pool says how many objects are fetched at the same time.
-        s3_transport: how results are read from S3. "auto" reads through obstore if the extra `fast`
-            is installed and obstore does exactly what boto3 would do. Otherwise it reads through
-            boto3, and the logger `comprehend_phi` says why, once. "boto3" only reads through boto3.
-            "obstore" does what "auto" does, but raises `TransportError` if obstore cannot be used.
+        s3_transport: how results are read from S3, and redacted copies written. "auto" uses obstore
+            if the extra `fast` is installed and obstore does exactly what boto3 would do. Otherwise
+            it uses boto3, and the logger `comprehend_phi` says why, once. "boto3" only uses boto3.
+            "obstore" does what "auto" does, but raises `TransportError` if obstore cannot be used
+            for reading.
         retry: the retry policy for individual calls.
         clock: measures time and sleeps for retries and waits. Tests pass
             `comprehend_phi.testing.FakeClock`.

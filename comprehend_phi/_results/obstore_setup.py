@@ -1,7 +1,7 @@
 """Setting up obstore to send what boto3 sends.
 
-This module resolves no AWS settings. boto3 reads the first object of each bucket. From then on,
-obstore sends the same request for other keys, to the same endpoint.
+This module resolves no AWS settings. boto3 reads or writes the first object of each bucket. From
+then on, obstore sends the same request for other keys, to the same endpoint.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from .new_object import NewObject
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store
@@ -35,6 +38,30 @@ _PLAIN_HEADERS = frozenset(
     }
 )
 
+# What boto3 adds to a PutObject request to send the body and its checksum. obstore sends a checksum
+# of its own.
+_BODY_HEADERS = frozenset(
+    {
+        "content-encoding",
+        "content-length",
+        "expect",
+        "transfer-encoding",
+        "x-amz-checksum-crc32",
+        "x-amz-decoded-content-length",
+        "x-amz-sdk-checksum-algorithm",
+        "x-amz-trailer",
+    }
+)
+_CHECKSUMS = frozenset({"x-amz-checksum-crc32", "x-amz-trailer"})
+
+# obstore reads these variables, and no option overrides them.
+_READING_VARIABLES = ("AWS_SERVER_SIDE_ENCRYPTION",)
+_WRITING_VARIABLES = (
+    "AWS_SERVER_SIDE_ENCRYPTION",
+    "AWS_SSE_BUCKET_KEY_ENABLED",
+    "AWS_CHECKSUM_ALGORITHM",
+)
+
 # obstore asks for new credentials if fewer than five minutes are left: with this value, once a
 # minute. botocore renews its own at least ten minutes before they expire.
 _CREDENTIALS_LAST = timedelta(minutes=6)
@@ -49,8 +76,9 @@ class LastExchange(threading.local):
 
     Attributes:
         request: botocore's signed request.
-        connection: urllib3's connection, which receives the response; None if the response does not
-            come from urllib3. moto's responses do not.
+        connection: urllib3's connection, which receives the response, or the pool that it has
+            returned to. They have the same settings. None if the response does not come from
+            urllib3. moto's responses do not.
     """
 
     request: Any = None
@@ -60,9 +88,11 @@ class LastExchange(threading.local):
         self.request = request
 
     def record_response(self, response: Any, **_: Any) -> None:
-        # The response keeps its connection until the body is read, which happens later.
         raw = None if response is None else response[0].raw
-        self.connection = getattr(raw, "connection", None)
+        # The response keeps its connection until the body is read. botocore has already read the
+        # body, unless it is an object.
+        connection = getattr(raw, "connection", None)
+        self.connection = getattr(raw, "_pool", None) if connection is None else connection
 
 
 def build_store(
@@ -77,38 +107,111 @@ def build_store(
         config: the configuration of the boto3 client.
         session: the session that built the client.
     """
+
+    def difference() -> str | None:
+        return _difference(last, "GET", key, _headers(last.request), _READING_VARIABLES)
+
+    return _built(difference, lambda: _build(last, bucket, key, config, session))
+
+
+def build_writing_store(
+    last: LastExchange, new: NewObject, config: Any, session: Any
+) -> S3Store | str:
+    """Return a store that writes like boto3, or the reason why there is none.
+
+    Args:
+        last: boto3's request that wrote an object, and the response.
+        new: the object.
+        config: the configuration of the boto3 client.
+        session: the session that built the client.
+    """
+
+    def difference() -> str | None:
+        headers, asked = _headers(last.request), new.headers()
+        for name, value in asked.items():
+            if headers.pop(name, None) != value:
+                return f"boto3 does not send the header {name} as it was told to"
+        if headers.get("content-encoding", "aws-chunked") != "aws-chunked":
+            return "boto3 encodes what it sends"
+        length = headers.get("x-amz-decoded-content-length", headers.get("content-length"))
+        if length != str(len(new.body)):
+            return "boto3 sends another body than it was told to"
+        kept = {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
+        return _difference(last, "PUT", new.key, kept, _WRITING_VARIABLES)
+
+    def build() -> S3Store:
+        options: dict[str, Any] = {"conditional_put": "etag"}
+        if not _CHECKSUMS.isdisjoint(_headers(last.request)):
+            options["checksum_algorithm"] = "sha256"
+        if new.kms_key is not None:
+            options["server_side_encryption"] = "aws:kms"
+            options["sse_kms_key_id"] = new.kms_key
+        return _build(last, new.bucket, new.key, config, session, **options)
+
+    return _built(difference, build)
+
+
+def _built(difference: Callable[[], str | None], build: Callable[[], S3Store]) -> S3Store | str:
     try:
-        return _difference(last, key) or _build(last, bucket, key, config, session)
+        return difference() or build()
     # For example, an old or new urllib3 or obstore may lack an attribute that is used here.
     except Exception as cause:  # noqa: BLE001 - boto3 works without obstore
         return f"obstore cannot be set up like boto3 ({type(cause).__name__})"
 
 
-def _difference(last: LastExchange, key: str) -> str | None:
-    """Return what boto3 did that obstore cannot do, or None."""
-    from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
+def _difference(
+    last: LastExchange,
+    method: str,
+    key: str,
+    headers: Mapping[str, str],
+    variables: Iterable[str],
+) -> str | None:
+    """Return what boto3 did that obstore cannot do, or None.
 
-    connection, headers = last.connection, _headers(last.request)
-    if type(connection) not in (AWSHTTPConnection, AWSHTTPSConnection):
+    Args:
+        last: boto3's request for the object, and the response.
+        method: the method of the request.
+        key: the object's key.
+        headers: the headers of the request that nobody has checked yet.
+        variables: the environment variables that must not be set.
+    """
+    from botocore.awsrequest import (
+        AWSHTTPConnection,
+        AWSHTTPConnectionPool,
+        AWSHTTPSConnection,
+        AWSHTTPSConnectionPool,
+    )
+
+    connection = last.connection
+    if type(connection) not in (
+        AWSHTTPConnection,
+        AWSHTTPConnectionPool,
+        AWSHTTPSConnection,
+        AWSHTTPSConnectionPool,
+    ):
         return "boto3's responses do not come from the network (moto's mocks, for example)"
     if connection.proxy is not None:
         return "boto3 uses a proxy"
     if getattr(connection, "cert_file", None) is not None:
         return "boto3 presents a client certificate"
-    if last.request.method != "GET" or not last.request.url.endswith(f"/{quote(key)}"):
+    if last.request.method != method or not last.request.url.endswith(f"/{quote(key)}"):
         return "boto3's URL contains more than the key"
     if added := headers.keys() - _PLAIN_HEADERS:
         return f"boto3 sends the header {min(added)}"
     if _SIGNATURE.fullmatch(headers.get("authorization", "")) is None:
         return "boto3 does not sign with Signature Version 4"
-    # obstore reads this variable, and no option overrides it.
-    if "AWS_SERVER_SIDE_ENCRYPTION" in os.environ:
-        return "AWS_SERVER_SIDE_ENCRYPTION is set"
+    if name := next(filter(os.environ.__contains__, variables), None):
+        return f"{name} is set"
     return None
 
 
-def _build(last: LastExchange, bucket: str, key: str, config: Any, session: Any) -> S3Store:
-    """Return a store that does what boto3 did, provided that there is no `_difference`."""
+def _build(
+    last: LastExchange, bucket: str, key: str, config: Any, session: Any, **more: Any
+) -> S3Store:
+    """Return a store that does what boto3 did, provided that there is no `_difference`.
+
+    `more` are options for writing.
+    """
     from obstore.store import S3Store
 
     headers = _headers(last.request)
@@ -158,6 +261,7 @@ def _build(last: LastExchange, bucket: str, key: str, config: Any, session: Any)
         s3_express=False,
         client_options=options,
         retry_config={"max_retries": 0},  # `RetryPolicy` retries
+        **more,
     )
 
 

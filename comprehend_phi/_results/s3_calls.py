@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._retry import Retrier, RetryPolicy
 from .._service.attempts import run_attempt
 from ..errors import ServiceError, TransportError
+from .new_object import NewObject
 from .s3_errors import translate
 
 if TYPE_CHECKING:
@@ -73,3 +74,13 @@ class S3Calls:
             return run_attempt(lambda: send(client), operation, {})
 
         return self._retrier.call(attempt, attempts_before=attempts_before)
+
+    def put(self, new: NewObject, *, attempts_before: int = 0) -> None:
+        """Write an object. Raise refusals as `ServiceError`, with S3's error code.
+
+        Raises:
+            ServiceError: S3 refuses to write it. With the status 412, another object is there, or
+                an earlier attempt has written it although the response was lost.
+            TransportError: all attempts failed.
+        """
+        self.send("PutObject", new.send, attempts_before=attempts_before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from .._service import advice
 from ..errors import (
     AccessDeniedException,
@@ -80,6 +82,11 @@ _PERMISSIONS = {
     "DeleteObjects": _TO_DELETE,
 }
 _READING = frozenset({"GetObject", "HeadObject", "HeadBucket", "ListObjectsV2"})
+
+
+def is_conflict(error: ServiceError | TransportError) -> bool:
+    """Return whether S3 refused a call because its condition does not hold."""
+    return isinstance(error, ServiceError) and error.status_code == HTTPStatus.PRECONDITION_FAILED
 
 
 def translate(

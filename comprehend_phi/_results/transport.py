@@ -1,4 +1,4 @@
-"""The choice between boto3 and obstore for reading S3."""
+"""The choice between boto3 and obstore for reading and writing S3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from .._process import inherited
 from .boto3_storage import Boto3Storage
-from .obstore_storage import FORKED, ObstoreStorage, skip_obstore
+from .obstore_route import FORKED, skip_obstore
+from .obstore_storage import ObstoreStorage
 from .s3_listing import parse_listings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> Boto3Storage:
-    """Return a storage that reads through the transport that the user chose.
+    """Return a storage that uses the transport that the user chose.
 
     Args:
         connection: the boto3 clients, and the user's `s3_transport`.

@@ -15,7 +15,8 @@ from uuid import uuid4
 from attrs import field, frozen
 
 from .._logs import code_or_reason, error_fields, log
-from .._results.s3_errors import translate
+from .._results.new_object import NewObject, encryption, require_etag
+from .._results.s3_errors import is_conflict, translate
 from .._service.error_responses import is_retried
 from .._service.invalid_response import InvalidResponse
 from ..errors import (
@@ -143,9 +144,9 @@ class S3Objects:
                 Metadata=dict(metadata or {}),
                 ContentType=_TEXT,
                 TaggingDirective="REPLACE",
-                **_encryption(kms_key),
+                **encryption(kms_key),
             )
-            _require_etag(answer.get("CopyObjectResult", {}))
+            require_etag(answer.get("CopyObjectResult", {}))
 
         try:
             self._calls.send("CopyObject", send)
@@ -153,7 +154,7 @@ class S3Objects:
             failed = error
         else:
             return
-        if _is_conflict(failed):
+        if is_conflict(failed):
             raise SourceChangedError(
                 "the object was replaced since it was listed", bucket=source_bucket, key=source_key
             )
@@ -192,28 +193,22 @@ class S3Objects:
             ServiceError, TransportError: all attempts failed.
         """
         marked = {**(metadata or {}), CHECKSUM: sha256(body).hexdigest()}
-        condition = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
-
-        def send(client: Any) -> None:
-            _require_etag(
-                client.put_object(
-                    Bucket=bucket,
-                    Key=key,
-                    Body=body,
-                    Metadata=marked,
-                    ContentType=content_type,
-                    **condition,
-                    **_encryption(kms_key),
-                )
-            )
-
+        new = NewObject(
+            bucket=bucket,
+            key=key,
+            body=body,
+            replaces=replaces,
+            metadata=marked,
+            kms_key=kms_key,
+            content_type=content_type,
+        )
         try:
-            self._calls.send("PutObject", send)
+            self._calls.put(new)
         except (ServiceError, TransportError) as error:
             failed = error
         else:
             return
-        if not _is_conflict(failed):
+        if not is_conflict(failed):
             raise translate(failed, bucket, key)
         # An earlier attempt may have written the object, although its response was lost.
         if failed.outcome_unknown and self._has(bucket, key, marked):
@@ -330,7 +325,7 @@ class Upload:
                 Key=key,
                 Metadata=metadata,
                 ContentType=content_type,
-                **_encryption(kms_key),
+                **encryption(kms_key),
             )
             if not answer.get("UploadId"):
                 raise InvalidResponse("it has no UploadId")
@@ -361,7 +356,7 @@ class Upload:
         ]
 
         def send(client: Any) -> None:
-            _require_etag(
+            require_etag(
                 client.complete_multipart_upload(
                     Bucket=self._bucket,
                     Key=self._key,
@@ -404,7 +399,7 @@ class Upload:
         number = len(self._etags) + 1
 
         def send(client: Any) -> str:
-            return _require_etag(
+            return require_etag(
                 client.upload_part(
                     Bucket=self._bucket,
                     Key=self._key,
@@ -419,21 +414,6 @@ class Upload:
 
 def _delete_one(bucket: str, key: str, client: Any) -> None:
     client.delete_object(Bucket=bucket, Key=key)
-
-
-def _encryption(kms_key: str | None) -> dict[str, str]:
-    return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
-
-
-def _require_etag(answer: Mapping[str, Any]) -> str:
-    """Return the ETag in a response. A response without one did not come from S3."""
-    if not answer.get("ETag"):
-        raise InvalidResponse("it has no ETag")
-    return cast("str", answer["ETag"])
-
-
-def _is_conflict(error: ServiceError | TransportError) -> bool:
-    return isinstance(error, ServiceError) and error.status_code == HTTPStatus.PRECONDITION_FAILED
 
 
 def _refused_deletion(errors: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> Exception:

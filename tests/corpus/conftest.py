@@ -21,7 +21,9 @@ from comprehend_phi import (
     S3Location,
     StartPHIDetectionJobRequest,
 )
+from comprehend_phi._client_base import s3_of
 from comprehend_phi.corpus import InputReport, check_input, check_input_async
+from comprehend_phi.corpus.objects import S3Objects
 from comprehend_phi.testing import FakeClock, LocalServer
 
 from ..conftest import CANARY, KEY, ROLE, Serving
@@ -132,9 +134,16 @@ class Ward:
 
 
 @pytest.fixture(scope="module")
-def ward_services(serving: Serving) -> Iterator[tuple[LocalServer, S3Server, PHIClient, Any]]:
+def ward_clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(scope="module")
+def ward_services(
+    serving: Serving, ward_clock: FakeClock
+) -> Iterator[tuple[LocalServer, S3Server, PHIClient, Any]]:
     session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
-    clock = FakeClock()
+    clock = ward_clock
     with LocalServer(clock=clock, job_seconds=0) as server, ExitStack() as stack:
         requests = S3Server(server.storage)
         stack.enter_context(serving(requests))
@@ -151,7 +160,29 @@ def ward_services(serving: Serving) -> Iterator[tuple[LocalServer, S3Server, PHI
 
 
 @pytest.fixture
-def ward(ward_services: tuple[LocalServer, S3Server, PHIClient, Any]) -> Ward:
-    ward = Ward(*ward_services)
-    ward.requests.rules.clear()
-    return ward
+def ward(
+    request: pytest.FixtureRequest,
+    ward_services: tuple[LocalServer, S3Server, PHIClient, Any],
+    ward_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Ward]:
+    """A ward for one test. Its client uses boto3, or obstore if that is the parameter."""
+    server, requests, client, s3 = ward_services
+    requests.rules.clear()
+    if getattr(request, "param", "boto3") == "boto3":
+        yield Ward(server, requests, client, s3)
+        return
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", requests.url)
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    with PHIClient(
+        session=session,
+        endpoint_url=server.endpoint_url,
+        clock=ward_clock,
+        s3_transport="obstore",
+    ) as fast:
+        ward = Ward(server, requests, fast, s3)
+        first = S3Objects(s3_of(fast).storage().calls)
+        for key, kms_key in {"first": None, "second": KEY}.items():
+            first.put(ward.copies.bucket, key, b"written through boto3", kms_key=kms_key)
+            s3.delete_object(Bucket=ward.copies.bucket, Key=key)
+        yield ward

@@ -21,6 +21,7 @@ from comprehend_phi import (
     MissingObjectError,
     PHIClient,
     ResultsError,
+    RetryPolicy,
     ServiceError,
     SourceChangedError,
     ThrottlingException,
@@ -29,6 +30,8 @@ from comprehend_phi import (
     UnwritableObjectError,
 )
 from comprehend_phi._client_base import s3_of
+from comprehend_phi._results.obstore_route import is_sent_unchanged
+from comprehend_phi._results.obstore_storage import ObstoreStorage
 from comprehend_phi.corpus.objects import CHECKSUM, S3Objects, Upload
 from comprehend_phi.testing import FakeClock, LocalServer
 
@@ -84,6 +87,55 @@ def objects(module_server: S3Server, clock: FakeClock) -> Iterator[S3Objects]:
     with PHIClient(session=session, s3_client=s3_client, clock=clock) as client:
         yield S3Objects(s3_of(client).storage().calls)
     s3_client.close()
+
+
+@pytest.fixture(scope="module")
+def make_fast(module_server: S3Server, clock: FakeClock) -> Iterator[Callable[[], S3Objects]]:
+    """Open S3 for writing through obstore."""
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    client = session.client(
+        "s3", endpoint_url=module_server.url, config=Config(retries={"total_max_attempts": 1})
+    )
+
+    def make() -> S3Objects:
+        storage = ObstoreStorage(
+            lambda _: client, RetryPolicy(), clock, session=session, required=True
+        )
+        return S3Objects(storage.calls)
+
+    yield make
+    client.close()
+
+
+@pytest.fixture(params=["boto3", "obstore"])
+def writer(
+    request: pytest.FixtureRequest,
+    objects: S3Objects,
+    make_fast: Callable[[], S3Objects],
+    s3_server: S3Server,
+    s3: Any,
+    bucket: str,
+) -> Iterator[S3Objects]:
+    """Write through each transport, and check that it makes the first attempt."""
+    if request.param == "boto3":
+        yield objects
+    else:
+        fast = make_fast()
+        for key, kms_key in {"first": None, "second": KMS_KEY}.items():
+            fast.put(bucket, key, b"written through boto3", kms_key=kms_key)
+            s3.delete_object(Bucket=bucket, Key=key)
+        s3_server.requests.clear()
+        yield fast
+    assert agents(s3_server)[0] == request.param
+
+
+def agents(s3_server: S3Server) -> list[str]:
+    """Return what has sent each PutObject request."""
+    return [
+        "obstore" if request.headers["user-agent"].endswith(" obstore") else "boto3"
+        for request in s3_server.requests
+        if request.operation == "PutObject"
+    ]
 
 
 @pytest.fixture
@@ -173,16 +225,16 @@ def test_a_copy_has_neither_metadata_nor_tags_of_its_source(
 @pytest.mark.parametrize("kms_key", [KMS_KEY, None], ids=["key", "default"])
 @pytest.mark.parametrize("operation", ["CopyObject", "PutObject", "CreateMultipartUpload"])
 def test_objects_are_encrypted_with_the_kms_key_if_there_is_one(
-    objects: S3Objects,
+    writer: S3Objects,
     put: Callable[..., str],
     s3_server: S3Server,
     bucket: str,
     kms_key: str | None,
     operation: str,
 ) -> None:
-    objects.copy(bucket, "a", put("a"), bucket, "b", kms_key=kms_key)
-    objects.put(bucket, "c", b"text", kms_key=kms_key)
-    with objects.upload(bucket, "d", kms_key=kms_key) as upload:
+    writer.copy(bucket, "a", put("a"), bucket, "b", kms_key=kms_key)
+    writer.put(bucket, "c", b"text", kms_key=kms_key)
+    with writer.upload(bucket, "d", kms_key=kms_key) as upload:
         upload.write(b"text")
     headers = next(each for each in s3_server.requests if each.operation == operation).headers
     assert headers.get("x-amz-server-side-encryption") == (kms_key and "aws:kms")
@@ -258,8 +310,8 @@ def test_a_copy_that_fails_on_every_attempt_has_a_typed_error(
 # --- put ------------------------------------------------------------------------------------------
 
 
-def test_an_object_is_written_with_its_checksum(objects: S3Objects, s3: Any, bucket: str) -> None:
-    objects.put(bucket, "a", b"text", metadata={"version": "1"}, content_type="text/csv")
+def test_an_object_is_written_with_its_checksum(writer: S3Objects, s3: Any, bucket: str) -> None:
+    writer.put(bucket, "a", b"text", metadata={"version": "1"}, content_type="text/csv")
     found = s3.get_object(Bucket=bucket, Key="a")
     assert found["Body"].read() == b"text"
     assert found["ContentType"] == "text/csv"
@@ -270,36 +322,36 @@ def test_an_object_is_written_with_its_checksum(objects: S3Objects, s3: Any, buc
 
 
 def test_an_object_that_is_already_there_is_not_replaced(
-    objects: S3Objects, put: Callable[..., str], s3: Any, bucket: str
+    writer: S3Objects, put: Callable[..., str], s3: Any, bucket: str
 ) -> None:
     put("a", b"foreign")
     with pytest.raises(ExistingObjectError, match="already there") as caught:
-        objects.put(bucket, "a", b"text")
+        writer.put(bucket, "a", b"text")
     assert (caught.value.bucket, caught.value.key) == (bucket, "a")
     assert_keeps_quiet(caught.value)
     assert body_of(s3, bucket, "a") == b"foreign"
 
 
 def test_a_known_object_is_replaced(
-    objects: S3Objects, put: Callable[..., str], s3: Any, bucket: str
+    writer: S3Objects, put: Callable[..., str], s3: Any, bucket: str
 ) -> None:
-    objects.put(bucket, "a", b"new", replaces=put("a", b"old"))
+    writer.put(bucket, "a", b"new", replaces=put("a", b"old"))
     assert body_of(s3, bucket, "a") == b"new"
 
 
 def test_another_object_than_the_known_one_is_not_replaced(
-    objects: S3Objects, put: Callable[..., str], s3_server: S3Server, bucket: str
+    writer: S3Objects, put: Callable[..., str], s3_server: S3Server, bucket: str
 ) -> None:
     etag = put("a")
-    s3_server.script("PutObject", refused("PreconditionFailed", 412))
+    s3_server.script("PutObject", *[refused("PreconditionFailed", 412)] * 2)
     with pytest.raises(ExistingObjectError, match="replaced meanwhile"):
-        objects.put(bucket, "a", b"new", replaces=etag)
+        writer.put(bucket, "a", b"new", replaces=etag)
     assert s3_server.requests[0].headers["if-match"] == etag
 
 
 @pytest.mark.parametrize("replaces", [False, True], ids=["new", "replaces"])
 def test_a_write_whose_response_was_lost_has_succeeded(
-    objects: S3Objects,
+    writer: S3Objects,
     put: Callable[..., str],
     s3_server: S3Server,
     s3: Any,
@@ -308,37 +360,41 @@ def test_a_write_whose_response_was_lost_has_succeeded(
 ) -> None:
     etag = put("a", b"old") if replaces else None
     s3_server.script("PutObject", LOST, refused("PreconditionFailed", 412))
-    objects.put(bucket, "a", b"text", replaces=etag)
+    writer.put(bucket, "a", b"text", replaces=etag)
     assert s3_server.counts() == {"PutObject": 2, "HeadObject": 1}
     assert body_of(s3, bucket, "a") == b"text"
 
 
 def test_another_object_that_appears_between_two_attempts_is_not_replaced(
-    objects: S3Objects, put: Callable[..., str], s3_server: S3Server, s3: Any, bucket: str
+    writer: S3Objects, put: Callable[..., str], s3_server: S3Server, s3: Any, bucket: str
 ) -> None:
     s3_server.before("PutObject", lambda _: put("a", b"foreign"))
     s3_server.script("PutObject", RESET)
     with pytest.raises(ExistingObjectError):
-        objects.put(bucket, "a", b"text")
+        writer.put(bucket, "a", b"text")
     assert body_of(s3, bucket, "a") == b"foreign"
 
 
 def test_an_existing_object_is_not_examined_if_no_response_was_lost(
-    objects: S3Objects, s3_server: S3Server, bucket: str
+    writer: S3Objects, s3_server: S3Server, bucket: str
 ) -> None:
-    objects.put(bucket, "a", b"text")
+    writer.put(bucket, "a", b"text")
     s3_server.script("PutObject", THROTTLED)
     with pytest.raises(ExistingObjectError):
-        objects.put(bucket, "a", b"text")
+        writer.put(bucket, "a", b"text")
     assert s3_server.counts() == {"PutObject": 3}
 
 
-@pytest.mark.parametrize("fault", [THROTTLED, RESET, S3Fault(answer=(200, b""))])
+@pytest.mark.parametrize(
+    "fault",
+    [THROTTLED, RESET, S3Fault(answer=(200, b"")), refused("OperationAborted", 409)],
+    ids=["throttled", "reset", "no-etag", "conflict"],
+)
 def test_a_write_is_retried(
-    objects: S3Objects, s3_server: S3Server, s3: Any, bucket: str, fault: S3Fault
+    writer: S3Objects, s3_server: S3Server, s3: Any, bucket: str, fault: S3Fault
 ) -> None:
     s3_server.script("PutObject", fault, refused("ConditionalRequestConflict", 409))
-    objects.put(bucket, "a", b"text")
+    writer.put(bucket, "a", b"text")
     assert s3_server.counts()["PutObject"] == 3
     assert body_of(s3, bucket, "a") == b"text"
 
@@ -354,25 +410,68 @@ def test_a_write_is_retried(
     ],
 )
 def test_a_refused_write_has_a_typed_error(
-    objects: S3Objects,
+    writer: S3Objects,
     s3_server: S3Server,
+    bucket: str,
     status: int,
     code: str,
     kind: type[ResultsError],
     words: str,
 ) -> None:
-    s3_server.script("PutObject", refused(code, status))
+    s3_server.script("PutObject", *[refused(code, status)] * 2)
     with pytest.raises(kind, match=words) as caught:
-        objects.put("bucket", "a", b"text")
-    assert caught.value.bucket == "bucket"
+        writer.put(bucket, "a", b"text")
+    assert caught.value.bucket == bucket
     assert_keeps_quiet(caught.value)
-    assert s3_server.counts() == {"PutObject": 1}
+    # boto3 repeats what fails through obstore, so that the error is the same.
+    assert agents(s3_server) in (["boto3"], ["obstore", "boto3"])
 
 
-def test_an_answer_without_an_etag_is_no_success(objects: S3Objects, s3_server: S3Server) -> None:
+def test_an_answer_without_an_etag_is_no_success(
+    writer: S3Objects, s3_server: S3Server, bucket: str
+) -> None:
     s3_server.script("PutObject", *[S3Fault(answer=(200, b""))] * 8)
     with pytest.raises(UnwritableObjectError, match="no ETag"):
-        objects.put("bucket", "a", b"text")
+        writer.put(bucket, "a", b"text")
+    assert s3_server.counts() == {"PutObject": 8}
+
+
+def test_an_error_says_that_an_attempt_may_have_been_carried_out(
+    writer: S3Objects, s3_server: S3Server, bucket: str
+) -> None:
+    s3_server.script("PutObject", RESET, *[THROTTLED] * 7)
+    with pytest.raises(ThrottlingException) as caught:
+        writer.put(bucket, "a", b"text")
+    assert (caught.value.attempts, caught.value.outcome_unknown) == (8, True)
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, refused("OperationAborted", 409)])
+def test_an_error_says_that_no_attempt_was_carried_out(
+    writer: S3Objects, s3_server: S3Server, bucket: str, fault: S3Fault
+) -> None:
+    s3_server.script("PutObject", fault, *[THROTTLED] * 7)
+    with pytest.raises(ThrottlingException) as caught:
+        writer.put(bucket, "a", b"text")
+    assert (caught.value.attempts, caught.value.outcome_unknown) == (8, False)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_object_is_written_whatever_its_key_is(
+    objects: S3Objects,
+    make_fast: Callable[[], S3Objects],
+    s3_server: S3Server,
+    s3: Any,
+    bucket: str,
+    key: str,
+) -> None:
+    fast = make_fast()
+    fast.put(bucket, "first", b"written through boto3")
+    s3_server.requests.clear()
+    fast.put(bucket, key, b"text")
+    assert body_of(s3, bucket, key) == b"text"
+    assert agents(s3_server) == ["obstore" if is_sent_unchanged(key) else "boto3"]
+    with pytest.raises(ExistingObjectError):
+        objects.put(bucket, key, b"another text")
 
 
 # --- delete ---------------------------------------------------------------------------------------

@@ -50,8 +50,9 @@ from comprehend_phi import (
     TransportError,
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
+from comprehend_phi._results.obstore_route import is_sent_unchanged
 from comprehend_phi._results.obstore_setup import LastExchange, build_store
-from comprehend_phi._results.obstore_storage import ObstoreStorage, is_sent_unchanged
+from comprehend_phi._results.obstore_storage import ObstoreStorage
 from comprehend_phi._results.transport import open_storage
 from comprehend_phi._service.connection import Connection, S3Transport
 from comprehend_phi.testing import FakeClock, LocalServer, faults, local_service

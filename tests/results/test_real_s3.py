@@ -31,7 +31,8 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
-from comprehend_phi._results.obstore_storage import ObstoreStorage, is_sent_unchanged
+from comprehend_phi._results.obstore_route import is_sent_unchanged
+from comprehend_phi._results.obstore_storage import ObstoreStorage
 from comprehend_phi._service.connection import S3Transport
 from comprehend_phi.testing import FakeClock, LocalServer
 
