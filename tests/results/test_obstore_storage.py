@@ -50,6 +50,7 @@ from comprehend_phi import (
     TransportError,
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
+from comprehend_phi._results.new_object import NewObject
 from comprehend_phi._results.obstore_route import is_sent_unchanged
 from comprehend_phi._results.obstore_setup import LastExchange, build_store
 from comprehend_phi._results.obstore_storage import ObstoreStorage
@@ -100,7 +101,7 @@ class S3(socketserver.ThreadingTCPServer):
 
     Attributes:
         objects: the bytes of each key.
-        asked: key, agent and access key id of each GET request.
+        asked: key, agent and access key id of each request.
         buckets: the bucket of each request.
         scopes: the region and service for which each request was signed.
         busy: how many more requests for a key get the error SlowDown.
@@ -161,6 +162,8 @@ class _Handler(socketserver.StreamRequestHandler):
             s3.buckets.append(bucket)
             s3.scopes.append("/".join(credential[2:4]))
             body = s3.objects.get(key)
+            if request.startswith(b"PUT"):
+                s3.objects[key], body = self.receive(headers), b""
             status, more = 200, ""
             if s3.region not in ("", credential[2]):
                 status, more = 301, f"x-amz-bucket-region: {s3.region}\r\n"
@@ -180,6 +183,20 @@ class _Handler(socketserver.StreamRequestHandler):
                 self.wfile.write(head + body[:9])
                 return
             self.wfile.write(head + body)
+
+    def receive(self, headers: Mapping[str, str]) -> bytes:
+        """Return the body of a request, which may be in chunks of HTTP and then of S3."""
+        if "expect" in headers:
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if "transfer-encoding" not in headers:
+            return self.rfile.read(int(headers["content-length"]))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        length, _, rest = body.partition(b"\r\n")  # the first of S3's chunks
+        return rest[: int(length, 16)]
 
 
 @pytest.fixture(scope="module")
@@ -830,6 +847,34 @@ def test_obstore_trusts_the_authority_that_boto3_trusts(
     assert [storage.read(BUCKET, key).body for key in ("first", "second")] == [b"1", b"2"]
     assert [agent for _, agent, _ in tls_s3.asked] == ["boto3", "obstore"]
     assert tls_s3.broken_handshakes == 0
+    client.close()
+
+
+def test_obstore_writes_to_the_server_that_boto3_trusts(
+    tls_s3: S3,
+    authority: Authority,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    trust(monkeypatch, tmp_path, "AWS_CA_BUNDLE", authority.bundle)
+    session: Any = boto3.Session()
+    client = session.client("s3", endpoint_url=tls_s3.url)
+    storage = ObstoreStorage(lambda _: client, RetryPolicy(), clock, session=session, required=True)
+    for key in ("third", "fourth"):
+        storage.calls.put(
+            NewObject(
+                bucket=BUCKET,
+                key=key,
+                body=b"text",
+                replaces=None,
+                metadata={},
+                kms_key=None,
+                content_type="text/plain",
+            )
+        )
+        assert tls_s3.objects[key] == b"text"
+    assert [agent for _, agent, _ in tls_s3.asked] == ["boto3", "obstore"]
     client.close()
 
 
