@@ -16,7 +16,7 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is no
 
 # Ask for completions as bash does when a user presses Tab at the end of the line "$@".
 PRESS_TAB = """
-source <(comprehend-phi completion bash) || exit 1
+source "$0" || exit 1
 read -r _ _ _ _ function _ < <(complete -p comprehend-phi)
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
@@ -26,7 +26,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
     """An environment with the script on its path, and without AWS credentials."""
     scripts = Path(sys.executable).parent
@@ -35,6 +35,17 @@ def environment() -> dict[str, str]:
         "PYTHONSAFEPATH": os.environ["PYTHONSAFEPATH"],
         "LC_ALL": "C.UTF-8",
     }
+
+
+@pytest.fixture(scope="module")
+def script(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The script for bash."""
+    command = ["comprehend-phi", "completion", "bash"]
+    path = tmp_path_factory.mktemp("completion") / "comprehend-phi"
+    path.write_bytes(
+        subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    )
+    return path
 
 
 @needs_bash
@@ -63,9 +74,9 @@ def environment() -> dict[str, str]:
     ],
 )
 def test_tab_completes_in_bash(
-    line: list[str], completions: list[str], environment: dict[str, str]
+    line: list[str], completions: list[str], environment: dict[str, str], script: Path
 ) -> None:
-    shell = ["bash", "--norc", "-c", PRESS_TAB, "bash", "comprehend-phi", *line]
+    shell = ["bash", "--norc", "-c", PRESS_TAB, str(script), "comprehend-phi", *line]
     done = subprocess.run(
         shell, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
