@@ -97,9 +97,13 @@ def _models_are_read_once() -> Iterator[None]:
 
     The files have megabytes of JSON. Without this, the tests would take a third longer.
     """
-    read = cache(JSONFileLoader().load_file)
+    read_file: Callable[[str], Any] = cache(JSONFileLoader().load_file)
+
+    def load_file(_loader: JSONFileLoader, file_path: str) -> Any:
+        return read_file(file_path)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", lambda _loader, path: read(path))
+        patch.setattr(JSONFileLoader, "load_file", load_file)
         yield
 
 
