@@ -27,7 +27,7 @@ from .plan import KINDS, S3_KINDS, S3_WRITE_KINDS, Plan, draw
 from .program import DEFECTS
 from .schedule import Stage
 from .tally import Tally
-from .world import OTHERS
+from .world import KILLED, OTHERS
 
 # What a schedule is about: folders with a job for each, or a corpus with a plan.
 FOLDERS, CORPUS = "folders", "corpus"
@@ -136,6 +136,10 @@ _REVEALING = {
     "start of unknown outcome": (52, 480),
     "impatient wait": (15, 16),
     "new name": (92,),
+    "failed jobs not started again": (147,),
+    "abandoned jobs run on": (149,),
+    "part not read": (150,),
+    "unreviewed note copied": (61,),
 }
 
 
@@ -181,7 +185,7 @@ def table(tally: Tally, seconds: float) -> str:
         ("faults met", sum(tally.faults.values())),
         *(
             (f"  {kind}", tally.faults[kind])
-            for kind in (*KINDS, *S3_KINDS, *S3_WRITE_KINDS, OTHERS)
+            for kind in (*KINDS, *S3_KINDS, *S3_WRITE_KINDS, KILLED, OTHERS)
         ),
         *((f"  {event}", tally.events[event]) for event in sorted(tally.events)),
         ("exceptions searched", sum(tally.raised.values())),

@@ -10,38 +10,48 @@ from typing import Any
 
 from attrs import frozen
 
-from comprehend_phi import redact
+from comprehend_phi import Entity, redact
 from comprehend_phi.testing.detector import detect
 
-from .corpus_plan import COPIES, NOTES, STAGED, CorpusNote, CorpusPlan
-from .corpus_program import renamed
+from .corpus_copies import renamed
+from .corpus_plan import ADDED_TYPE, NOTES, CorpusNote, CorpusPlan
+from .corpus_program import RUNS
 from .evidence import WORDS
-from .plan import FAILS_ITS_JOB, KEY_CANARY
+from .plan import COPIES, FAILS_ITS_JOB, KEY_CANARY, STAGED
 from .tally import Tally
 from .world import Ledger
 
 _ENDED_WELL = ("COMPLETED", "PARTIAL_SUCCESS")
+_ENDS = (*_ENDED_WELL, "FAILED", "STOPPED")
+# A job that meets one of these is not started, until the program runs it again.
+_REFUSALS = ("S3: access denied", "S3: no such key", "refusal that quotes the job name")
 _REMAINDER = ".comprehend-phi-"  # files like this can remain if a program is killed
 
 
 @frozen(kw_only=True)
 class _Accounts:
-    """What the program says at its end: the keys of notes, by what became of them."""
+    """What the program says at its end: the keys of notes, by what became of them.
+
+    Attributes:
+        refusals: how often S3 or the service has refused something that a job needs.
+    """
 
     unprocessed: Counter[str]
     skipped: Counter[str]
     failed: frozenset[str]
     missing: frozenset[str]
     without_results: tuple[tuple[str, str], ...]
+    refusals: int
 
     @classmethod
-    def read(cls, known: Mapping[str, Any]) -> _Accounts:
+    def read(cls, known: Mapping[str, Any], refusals: int) -> _Accounts:
         return cls(
             unprocessed=Counter(known["unprocessed"]),
             skipped=Counter(set(known["skipped"])),
             failed=frozenset(known["failed"]),
             missing=frozenset(known["missing"]),
             without_results=tuple((first, last) for first, last in known["without_results"]),
+            refusals=refusals,
         )
 
     def has_no_results(self, key: str) -> bool:
@@ -62,10 +72,13 @@ def judge_corpus(plan: CorpusPlan, directory: Path, ledger: Ledger, tally: Tally
                 differs("a temporary file contains a canary")
             del copies[name]
     tally.documents_in = len(plan.notes)
+    if plan.abandons == "for good" and copies.keys() - _obstructions(plan):
+        differs(f"there are {len(copies)} copies of an abandoned plan")
     done = directory / "done.json"
     if not done.exists():
         return  # the program did not finish, which is a difference already
-    accounts = _Accounts.read(json.loads(done.read_text("utf-8")))
+    refusals = sum(ledger.faults[kind] for kind in _REFUSALS)
+    accounts = _Accounts.read(json.loads(done.read_text("utf-8")), refusals)
     for note in plan.notes:
         path = note.key.removeprefix(f"{NOTES}/")
         name = renamed(path) if plan.renames else path
@@ -83,6 +96,8 @@ def _judge_jobs(plan: CorpusPlan, ledger: Ledger, tally: Tally) -> None:
             differs(f"a token made {len(ids)} jobs")
     names: Counter[str] = Counter()
     processed: Counter[str] = Counter()
+    if running := [job for job in ledger.jobs if job["JobStatus"] not in _ENDS]:
+        differs(f"{len(running)} jobs still run")
     for job in ledger.jobs:
         if job["JobStatus"] not in ("FAILED", "STOPPED"):
             names[job["JobName"]] += 1
@@ -126,6 +141,11 @@ def _names(content: bytes, words: tuple[str, ...]) -> bool:
     return any(word in text for word in words)
 
 
+def _obstructions(plan: CorpusPlan) -> set[str]:
+    """Return the paths of objects that are no copies."""
+    return {note.key.removeprefix(f"{NOTES}/") for note in plan.notes if note.is_obstructed}
+
+
 def _copies(plan: CorpusPlan, directory: Path, ledger: Ledger) -> dict[str, bytes]:
     """Return the copies by their paths below the destination."""
     if plan.copies_on_s3:
@@ -159,7 +179,7 @@ def _judge_note(
     tally.withdrawn += has_no_results and not is_failed and copy is None and not unprocessed
     found = (copy is not None, unprocessed, is_failed, has_no_results)
     if copy is not None:
-        if copy in (_redacted(body) for body in note.versions if body is not None):
+        if copy in (_redacted(plan, note, body) for body in note.contents):
             tally.clean += 1
         else:
             tally.differences.append(f"a copy is not redacted correctly: {note.key}")
@@ -171,10 +191,15 @@ def _judge_note(
         return
     if has_no_results and not _may_fail(plan, note.key, accounts):
         tally.differences.append(f"{note.key}: its job has no results, for no reason")
+    # A note that was repaired was planned again, unless its job named no files.
+    is_repaired = note.repaired is not None and plan.abandons != "for good"
+    is_processed = note.is_processed or is_repaired
     if has_no_results and note.is_planned:
         expected = (False, unprocessed, is_failed, True)
-    elif note.is_planned and note.is_processed:
-        expected = (not note.is_obstructed, 0, note.is_obstructed, False)
+    elif is_processed and (note.is_planned or is_repaired) and not has_no_results:
+        body = note.repaired or note.versions[0] or b""
+        is_refused = note.is_obstructed or not _redacted(plan, note, body)
+        expected = (not is_refused, 0, is_refused, False)
     elif note.is_planned:
         expected = (False, 1, False, False)
     else:
@@ -186,20 +211,45 @@ def _judge_note(
 
 
 def _may_fail(plan: CorpusPlan, key: str, accounts: _Accounts) -> bool:
-    """Return whether the job of a note may have failed."""
+    """Return whether the job of a note may have failed each time, or was abandoned."""
+    if plan.abandons == "for good":
+        return True
     for first, last in accounts.without_results:
         together = [note for note in plan.notes if first <= note.key <= last]
         if first <= key <= last and not (
             all(not note.is_processed for note in together)
-            or any(FAILS_ITS_JOB.encode() in (note.versions[0] or b"") for note in together)
+            or (
+                (plan.failures + accounts.refusals >= RUNS or plan.run_timeout is not None)
+                and any(FAILS_ITS_JOB.encode() in (note.versions[0] or b"") for note in together)
+            )
         ):
             return False
     return True
 
 
-def _redacted(body: bytes) -> bytes:
+def _redacted(plan: CorpusPlan, note: CorpusNote, body: bytes) -> bytes:
+    """Return the copy that a content of a note must have; nothing if it must have none."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         return b""
-    return redact(text, detect(text)).encode()
+    entities, review = list(detect(text)), note.review
+    if plan.requires_review and (review is None or not review.is_reviewed):
+        return b""
+    if review is not None:
+        if text != review.text:
+            return b""
+        entities = [entity for entity in entities if entity.id not in review.rejected]
+        begin, end = review.added
+        entities.append(
+            Entity(
+                id=1_000,
+                begin_offset=begin,
+                end_offset=end,
+                score=1.0,
+                text=text[begin:end],
+                category="PROTECTED_HEALTH_INFORMATION",
+                type=ADDED_TYPE,
+            )
+        )
+    return redact(text, entities).encode()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+
+from comprehend_phi.testing.detector import detect
 
 from .plan import (
+    COPIES,
     FAILS_ITS_JOB,
     FILE_BYTES,
     KEY_CANARY,
@@ -23,9 +27,33 @@ from .plan import (
     draw_rules,
 )
 
-NOTES, STAGED, RESULTS, COPIES = "notes", "staged", "results", "copies"
+NOTES, RESULTS = "notes", "results"
 
 _KINDS = (*S3_KINDS, *S3_WRITE_KINDS)
+
+
+# Whether the user stops all jobs at some time, and lets them run after all.
+Abandons = Literal["", "for good", "and runs after all"]
+
+
+@frozen(kw_only=True)
+class Review:
+    """A reviewer's decisions about one note.
+
+    Attributes:
+        text: what the reviewer read.
+        rejected: the ids of the entities that stay readable.
+        added: where a mark begins and ends that is redacted, too.
+        is_reviewed: whether the note is marked as reviewed.
+    """
+
+    text: str = field(repr=False)
+    rejected: frozenset[int]
+    added: tuple[int, int]
+    is_reviewed: bool
+
+
+ADDED_TYPE = "ADDED"  # of the added marks
 
 
 @frozen(kw_only=True)
@@ -38,6 +66,8 @@ class CorpusNote:
         is_planned: whether planning alone shows that AWS would process it.
         is_processed: whether a job processes it.
         is_obstructed: whether an object that is no copy is in the place of its copy.
+        repaired: what replaces it after the jobs have skipped it; None if nobody repairs it.
+        review: a reviewer's decisions about it, if there are any.
     """
 
     key: str
@@ -45,6 +75,13 @@ class CorpusNote:
     is_planned: bool = True
     is_processed: bool = True
     is_obstructed: bool = False
+    repaired: bytes | None = None
+    review: Review | None = None
+
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """Everything that the note ever contains."""
+        return tuple(body for body in (*self.versions, self.repaired) if body is not None)
 
 
 @frozen(kw_only=True)
@@ -60,6 +97,11 @@ class CorpusPlan(Conditions):
         encrypted: whether results and copies have a KMS key.
         run_timeout: the seconds after which a run ends early.
         cpu_kills: the seconds of CPU time after which each life is killed; 0 means never.
+        abandons: whether the user abandons the first plan, and what follows.
+        abandons_at: the number of changes of the jobs after which this happens.
+        readers: how many processes write the copies, each of them a part; 1 means the program.
+        reader_kills: the step at which each of these processes is killed.
+        requires_review: whether notes that nobody has reviewed get no copy.
     """
 
     notes: tuple[CorpusNote, ...] = field(repr=False)
@@ -70,6 +112,11 @@ class CorpusPlan(Conditions):
     encrypted: bool
     run_timeout: float | None
     cpu_kills: tuple[float, ...]
+    abandons: Abandons = ""
+    abandons_at: int = 0
+    readers: int = 1
+    reader_kills: tuple[int, ...] = ()
+    requires_review: bool = False
 
     @property
     def name(self) -> str:
@@ -91,7 +138,7 @@ def draw_corpus(seed: int) -> CorpusPlan:
         objects[copy_key(notes[index])] = b"not a copy"
     last_step = random.choice((40, 120, 400))
     readings: tuple[S3Reading, ...] = ("client handed in", "boto3", "auto", "obstore")
-    return CorpusPlan(
+    plan = CorpusPlan(
         seed=seed,
         objects=objects,
         changes=tuple(changes),
@@ -119,6 +166,59 @@ def draw_corpus(seed: int) -> CorpusPlan:
             for _ in range(random.choice((0, 0, 1, 2)))
         ),
     )
+    return _extended(plan, Random(f"corpus users {seed}"))
+
+
+def _extended(plan: CorpusPlan, random: Random) -> CorpusPlan:
+    """Add what users do besides running a plan and writing copies."""
+    notes = list(plan.notes)
+    if random.random() < 0.35:
+        notes = [_repaired(random, plan.seed, index, note) for index, note in enumerate(notes)]
+    reviews = random.random() < 0.35
+    if reviews:
+        notes = [_reviewed(random, note) for note in notes]
+    choices: list[Abandons] = ["for good", "and runs after all", "and runs after all"]
+    if plan.run_timeout is not None:  # or jobs that fail each time would run forever
+        choices = ["for good"]
+    abandons = random.choice(choices) if random.random() < 0.15 else ""
+    return evolve(
+        plan,
+        notes=tuple(notes),
+        repairs={note.key: note.repaired for note in notes if note.repaired is not None},
+        copy_kills=tuple(
+            random.choice((-1, 1, 1)) * random.randint(1, 10)
+            for _ in range(random.choice((0, 0, 1, 2)))
+        ),
+        abandons=abandons,
+        abandons_at=random.randint(1, 15),
+        readers=random.choice((1, 1, 1, 1, 1, 2, 3)),
+        reader_kills=tuple(random.randint(1, 60) for _ in range(random.choice((0, 1, 2)))),
+        requires_review=reviews and random.random() < 0.4,
+    )
+
+
+def _repaired(random: Random, seed: int, index: int, note: CorpusNote) -> CorpusNote:
+    """Let the user repair a note that the jobs skip."""
+    if note.is_processed or "//" in note.key or len(note.versions) > 1 or random.random() < 0.3:
+        return note
+    return evolve(note, repaired=_body(f"kept again {seed} {index}", 1))
+
+
+def _reviewed(random: Random, note: CorpusNote) -> CorpusNote:
+    """Let a reviewer decide about a note."""
+    body = note.repaired or note.versions[0]
+    if body is None or random.random() < 0.4:
+        return note
+    text = body.decode(errors="replace")
+    phones = [entity.id for entity in detect(text) if entity.type.startswith("PHONE")]
+    begin = text.index("kept")
+    review = Review(
+        text=text,
+        rejected=frozenset(random.sample(phones, random.randint(0, 1))),
+        added=(begin, begin + len("kept")),
+        is_reviewed=random.random() < 0.7,
+    )
+    return evolve(note, review=review)
 
 
 def copy_key(note: CorpusNote) -> str:
@@ -181,23 +281,12 @@ def _changed(random: Random, note: CorpusNote) -> tuple[CorpusNote, ObjectChange
     if last is not None and random.random() < 0.75:
         # The same size, or another one.
         body = last.replace(b"kept", b"kepT") + b"\n" * random.choice((0, 1))
-    new = CorpusNote(
-        key=note.key,
-        versions=(*note.versions, body),
-        is_planned=note.is_planned,
-        is_processed=note.is_processed,
-    )
+    new = evolve(note, versions=(*note.versions, body))
     return new, ObjectChange(key=note.key, body=body, at_request=random.randint(2, 150))
 
 
 def _obstructed(note: CorpusNote) -> CorpusNote:
-    return CorpusNote(
-        key=note.key,
-        versions=note.versions,
-        is_planned=note.is_planned,
-        is_processed=note.is_processed,
-        is_obstructed=True,
-    )
+    return evolve(note, is_obstructed=True)
 
 
 def _s3_faults(random: Random) -> list[str]:

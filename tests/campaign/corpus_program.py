@@ -2,22 +2,21 @@
 
 It does what `docs/many-jobs.md` and `docs/redacted-copies.md` show. It keeps the plan in a file and
 gives each plan its own ledger. Failed jobs are started again. If files have changed, it plans again
-under the same name.
+under the same name. When copies are written, files that the jobs have skipped are run again. The
+user may abandon the first plan, for good or for some time.
 """
 
 from __future__ import annotations
 
 import signal
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
 
 from comprehend_phi import (
-    IncompleteResultsError,
     InputDataConfig,
-    JobStatus,
     OutputDataConfig,
     PHIClient,
     S3Location,
@@ -25,39 +24,53 @@ from comprehend_phi import (
     WaitPolicy,
 )
 from comprehend_phi.corpus import (
-    IncompleteCopiesError,
     JobOutcome,
     JobPlan,
+    PlanError,
     RunSummary,
     ServiceLimits,
+    abandon,
     plan_jobs,
+    plan_keys,
     run_jobs,
-    verify_copies,
-    write_copies,
 )
 
-from .corpus_plan import COPIES, NOTES, RESULTS, STAGED, CorpusPlan
-from .life import Life
-from .plan import FILE_BYTES
+from .corpus_copies import DECIDED, ENDED_WELL, READ_PARTS, READER_KILLED, WROTE_ON, CopiesRun
+from .corpus_plan import NOTES, RESULTS
+from .plan import COPIES, FILE_BYTES, STAGED
+from .world import REPAIR, STATE
 
 PLANNED_AGAIN = "plans made again because files had changed"
 STARTED_AGAIN = "runs that start failed jobs again"
-WROTE_AGAIN = "times copies were written again because notes had failed"
-WROTE_ON = "runs that continued to write copies"
+RAN_SKIPPED = "plans of files that the jobs had skipped"
+ABANDONED = "plans that were abandoned"
+# Events that a few schedules already have.
+CORPUS_EVENTS = (
+    STARTED_AGAIN,
+    RAN_SKIPPED,
+    ABANDONED,
+    DECIDED,
+    READ_PARTS,
+    READER_KILLED,
+    WROTE_ON,
+)
 
-# How often the program starts failed jobs again, plans again, and writes failed copies again. It
-# stops writing when several attempts in a row agree.
-_RUNS, _PLANS, _WRITINGS, _AGREE = 3, 3, 8, 3
+# How often the jobs of a plan are run, those that failed again each time, and how often the program
+# plans.
+RUNS, _PLANS = 3, 3
 
-_WAIT = WaitPolicy(delay=20.0, multiplier=1.5, max_delay=60.0)
-_ENDED_WELL = (JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS)
+_WAIT = WaitPolicy(delay=45.0, multiplier=1.5, max_delay=90.0)
+
+AGAIN = "again"  # the name of the plan of skipped files; the names of the others are numbers
+
+
+class _Enough(Exception):
+    """The user stops a run."""
 
 
 @frozen(kw_only=True)
-class CorpusRun(Life):
+class CorpusRun(CopiesRun):
     """One life of the program."""
-
-    plan: CorpusPlan
 
     def live_corpus(self) -> int:
         """Run one life of the program and return its exit code."""
@@ -71,78 +84,164 @@ class CorpusRun(Life):
         if self.recall("done"):
             return
         with PHIClient(**self.options()) as client:
-            summary, count = self._run_plans(client)
-            known = self._copy(client, summary)
+            if self.plan.abandons:
+                self._abandon(client)
+            if self.plan.abandons == "for good":
+                plans = {"0": self._plan(client, "0")}
+                known = self._nothing(plans["0"])
+            else:
+                known, plans = self._copy_all(client)
+                if not self.plan.changes:
+                    self.verify(client)
             # Copies that were kept because a manifest could not be read are deleted now.
-            for number in range(count):
-                self._run(client, self._plan(client, number), number)
+            for name, plan in plans.items():
+                self._run(client, plan, name)
             self._break(known)
             self.remember("done", known)
+
+    def _copy_all(self, client: PHIClient) -> tuple[dict[str, Any], dict[str, JobPlan]]:
+        """Run everything and write all copies. Return what became of the notes, and the plans."""
+        known, count = self._copy_first(client)
+        plans = {str(number): self._plan(client, str(number)) for number in range(count)}
+        keys = [*known["unprocessed"], *known["skipped"]]
+        if not (self.plan.repairs and keys):
+            return known, plans
+        self.ask(REPAIR)
+        plans[AGAIN] = self._plan_again(client, keys)
+        second = self.copy(client, self._run_all(client, plans[AGAIN], AGAIN), AGAIN)
+        ran_again = set(plans[AGAIN].keys or ())
+        for what in ("unprocessed", "skipped"):
+            known[what] = [key for key in known[what] if key not in ran_again]
+        return {what: value + second[what] for what, value in known.items()}, plans
+
+    def _copy_first(self, client: PHIClient) -> tuple[dict[str, Any], int]:
+        """Run all jobs and write copies, once. Return what became of the notes, and the plans."""
+        copied = self.recall("copied")
+        if not copied:
+            summary, count = self._run_plans(client)
+            copied["known"], copied["plans"] = self.copy(client, summary, "first"), count
+            self.remember("copied", copied)
+        return copied["known"], copied["plans"]
 
     def _run_plans(self, client: PHIClient) -> tuple[RunSummary, int]:
         """Plan and run, again if files have changed. Return the last run and how many plans."""
         count = 0
         while True:
-            summary = self._run_all(client, self._plan(client, count), count)
+            name = str(count)
+            summary = self._run_all(client, self._plan(client, name), name)
             count += 1
             if count == _PLANS or all(job.status is not None for job in summary.jobs):
                 return summary, count
             self.evidence.event(PLANNED_AGAIN)
 
-    def _plan(self, client: PHIClient, number: int) -> JobPlan:
-        """Return a plan, which an earlier life may have made."""
-        path = self.directory / f"plan-{number}{self._suffix}"
+    # --- Planning ---------------------------------------------------------------------------------
+
+    def _plan(self, client: PHIClient, name: str) -> JobPlan:
+        """Return the plan of the corpus, which an earlier life may have made."""
+
+        def make() -> JobPlan:
+            return plan_jobs(
+                client,
+                self._request,
+                name=f"{self.plan.name}{self._suffix}",
+                staging=S3Location(self.plan.bucket, STAGED) if self.plan.has_staging else None,
+                limits=self._limits,
+            )
+
+        return self._known_plan(name, make)
+
+    def _plan_again(self, client: PHIClient, keys: list[str]) -> JobPlan:
+        """Return the plan of skipped files, which an earlier life may have made."""
+
+        def make() -> JobPlan:
+            self.evidence.event(RAN_SKIPPED)
+            wanted = sorted(set(keys))
+            if self.defect == "skipped file not run again":
+                wanted = [key for key in wanted if key != min(self.plan.repairs)]
+            while True:
+                try:
+                    return plan_keys(
+                        client,
+                        self._request,
+                        wanted,
+                        name=f"{self.plan.name} again",
+                        staging=S3Location(self.plan.bucket, STAGED),
+                        limits=self._limits,
+                    )
+                except PlanError as error:
+                    self.evidence.raised(error)
+                    # Notes may be deleted at any time.
+                    if not error.keys:
+                        raise
+                    wanted = [key for key in wanted if key not in error.keys]
+
+        return self._known_plan(AGAIN, make)
+
+    def _known_plan(self, name: str, make: Callable[[], JobPlan]) -> JobPlan:
+        path = self.directory / f"plan-{name}{self._suffix}"
         if path.exists():
             return JobPlan.from_json(path.read_text("utf-8"))
-        bucket = self.plan.bucket
-        request = StartPHIDetectionJobRequest(
-            input_data_config=InputDataConfig(s3_bucket=bucket, s3_key=NOTES),
-            output_data_config=OutputDataConfig(s3_bucket=bucket, s3_key=RESULTS),
-            data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
-            kms_key=self._kms_key,
-        )
-        plan = plan_jobs(
-            client,
-            request,
-            name=f"{self.plan.name}{self._suffix}",
-            staging=S3Location(bucket, STAGED) if self.plan.has_staging else None,
-            limits=ServiceLimits(
-                max_file_bytes=FILE_BYTES,
-                max_job_files=self.plan.job_files,
-                max_active_jobs=2,
-            ),
-        )
+        plan = make()
         self.step()
         self.evidence.shown(plan, *plan.jobs)
         self.write(path, plan.to_json())
         return plan
 
-    def _run_all(self, client: PHIClient, plan: JobPlan, number: int) -> RunSummary:
+    @property
+    def _request(self) -> StartPHIDetectionJobRequest:
+        bucket = self.plan.bucket
+        return StartPHIDetectionJobRequest(
+            input_data_config=InputDataConfig(s3_bucket=bucket, s3_key=NOTES),
+            output_data_config=OutputDataConfig(s3_bucket=bucket, s3_key=RESULTS),
+            data_access_role_arn="arn:aws:iam::123456789012:role/reads-notes",
+            kms_key=self.kms_key,
+        )
+
+    @property
+    def _limits(self) -> ServiceLimits:
+        return ServiceLimits(
+            max_file_bytes=FILE_BYTES, max_job_files=self.plan.job_files, max_active_jobs=2
+        )
+
+    # --- Running ----------------------------------------------------------------------------------
+
+    def _run_all(self, client: PHIClient, plan: JobPlan, name: str) -> RunSummary:
         """Run the jobs of a plan, and start those that failed again."""
-        summary = self._run(client, plan, number)
-        runs: int = self.recall(f"runs-{number}").get("count", 1)
-        while runs < _RUNS and any(job.status not in _ENDED_WELL for job in summary.jobs):
-            runs += 1
-            self.remember(f"runs-{number}", {"count": runs})
+        # What was abandoned only runs if the user asks for it.
+        is_abandoned = name == "0" and bool(self.plan.abandons)
+        summary = self._run(client, plan, name, retry_failed=is_abandoned)
+        runs: int = self.recall(f"runs-{name}").get("count", 1)
+        while runs < RUNS and any(job.status not in ENDED_WELL for job in summary.jobs):
             self.evidence.event(STARTED_AGAIN)
-            summary = self._run(client, plan, number, retry_failed=True)
+            runs += 1
+            # A run that is killed does not count. But if each ends early, it must.
+            if self.plan.run_timeout is not None:
+                self.remember(f"runs-{name}", {"count": runs})
+            retry_failed = self.defect != "failed jobs not started again"
+            summary = self._run(client, plan, name, retry_failed=retry_failed)
+            self.remember(f"runs-{name}", {"count": runs})
         return summary
 
     def _run(
-        self, client: PHIClient, plan: JobPlan, number: int, *, retry_failed: bool = False
+        self,
+        client: PHIClient,
+        plan: JobPlan,
+        name: str,
+        *,
+        retry_failed: bool = False,
+        on_change: Callable[[JobOutcome], None] | None = None,
     ) -> RunSummary:
-        ledger = self.directory / f"ledger-{number}{self._suffix}"
         summary = run_jobs(
             client,
             plan,
-            ledger,
+            self.directory / f"ledger-{name}{self._suffix}",
             wait=WaitPolicy(
                 delay=_WAIT.delay,
                 multiplier=_WAIT.multiplier,
                 max_delay=_WAIT.max_delay,
                 timeout=self.plan.run_timeout,
             ),
-            on_change=self._changed,
+            on_change=on_change or self._changed,
             retry_failed=retry_failed,
             keep_staged=self.defect == "staged copies left",
         )
@@ -159,122 +258,66 @@ class CorpusRun(Life):
     def _suffix(self) -> str:
         return f"-{min(self.number, 4)}" if self.defect == "new name" else ""
 
-    @property
-    def _kms_key(self) -> str | None:
-        return "alias/results" if self.plan.encrypted else None
+    # --- Abandoning -------------------------------------------------------------------------------
 
-    def _copy(self, client: PHIClient, summary: RunSummary) -> dict[str, Any]:
-        """Write the copies until all notes are copied, or the same notes fail again."""
-        destination: S3Location | Path = self.directory / COPIES
-        if self.plan.copies_on_s3:
-            destination = S3Location(self.plan.bucket, COPIES)
-        audit = self.directory / "audit"
-        known: dict[str, Any] = {}
-        agreeing = 0
-        for _ in range(_WRITINGS):
-            before = known
-            report, known = self._write(client, summary, destination, audit)
-            if report.already_written:
-                self.evidence.event(WROTE_ON)
-            agreeing = agreeing + 1 if known == before else 1
-            if not (known["failed"] or known["missing"] or known["reasons"]) or agreeing == _AGREE:
-                break
-            self.evidence.event(WROTE_AGAIN)
-        if not self.plan.changes:
-            differences = verify_copies(audit, destination, client=client)
-            obstructed = sum(note.is_obstructed for note in self.plan.notes)
-            self.check(
-                not differences.changed
-                and not differences.missing
-                and len([name for name in differences.added if ".comprehend-phi-" not in name])
-                <= obstructed,
-                "the copies are not those in the audit file",
-            )
-        return {
-            **known,
-            "skipped": [p.key for p in summary.plan.report.problems if p.severity == "error"],
-            "without_results": [
-                [job.planned.first_key, job.planned.last_key]
-                for job in summary.jobs
-                if job.status not in _ENDED_WELL
-            ],
-            "jobs": [job.job_id for job in summary.jobs],
-        }
+    def _abandon(self, client: PHIClient) -> None:
+        """Run the first plan for some time, then abandon it. Nothing may remain."""
+        if self.recall("abandoned"):
+            return
+        plan = self._plan(client, "0")
+        if not self.recall("abandoning"):
+            left = [self.plan.abandons_at]
 
-    def _write(
-        self, client: PHIClient, summary: RunSummary, destination: S3Location | Path, audit: Path
-    ) -> tuple[Any, dict[str, Any]]:
-        results = summary.results(client)
-        self.evidence.shown(results)
-        missing: set[str] = set()
-        failed: set[str] = set()
-        reasons: set[str] = set()
-        try:
-            report = write_copies(
-                results,
-                destination,
-                rename=renamed if self.plan.renames else None,
-                kms_key=self._kms_key if self.plan.copies_on_s3 else None,
-                audit=audit,
-            )
-        except IncompleteCopiesError as error:
-            self.evidence.raised(error)
-            report = error.report
-            reasons.add(error.reason)
-            missing.update(error.missing)
-            failed.update(error.failed)
-        failed.update(failure.input_key for failure in report.failures)
-        self.evidence.shown(report, *report.failures)
-        self.evidence.add("report", report.to_json())
-        for failure in report.failures:
-            self.evidence.raised(failure.error)
+            def changed(outcome: JobOutcome) -> None:
+                self._changed(outcome)
+                left[0] -= 1
+                if left[0] == 0:
+                    raise _Enough
+
+            with suppress(_Enough):
+                self._run(client, plan, "0", on_change=changed)
+            self.remember("abandoning", {"begun": True})
+        if self.defect != "abandoned jobs run on":
+            summary = abandon(client, plan, self.directory / f"ledger-0{self._suffix}")
+            self.evidence.shown(summary, *summary.jobs)
         self.step()
-        unprocessed: list[str] = []
-        try:
-            unprocessed += [file.input_key for file in results.unprocessed]
-        except IncompleteResultsError as error:
-            # Jobs without results are known, but then nothing says which files were skipped.
-            self.evidence.raised(error)
-            reasons.add(error.reason)
-            for index in range(len(summary.jobs)):
-                unprocessed += self._unprocessed(client, summary, index)
-        return report, {
-            "unprocessed": unprocessed,
-            "failed": sorted(failed),
-            "missing": sorted(missing),
-            "reasons": sorted(reasons),
+        self.evidence.event(ABANDONED)
+        left_over = self.ask(STATE)
+        self.check(
+            not any(left_over.values()),
+            "after a plan was abandoned, jobs run or there are staged copies",
+        )
+        self.remember("abandoned", {"ended": True})
+
+    def _nothing(self, plan: JobPlan) -> dict[str, Any]:
+        """Return what is known about the notes of an abandoned plan, which get no copies."""
+        return {
+            "unprocessed": [],
+            "failed": [],
+            "missing": [],
+            "skipped": [p.key for p in plan.report.problems if p.severity == "error"],
+            "without_results": [[job.first_key, job.last_key] for job in plan.jobs],
         }
 
-    def _unprocessed(self, client: PHIClient, summary: RunSummary, index: int) -> list[str]:
-        """Return the files that one job did not process; none if it has no results."""
-        one = RunSummary(plan=summary.plan, jobs=summary.jobs[index : index + 1])
-        try:
-            return [file.input_key for file in one.results(client).unprocessed]
-        except IncompleteResultsError:
-            return []
+    # --- Promises that are broken on purpose ------------------------------------------------------
 
     def _break(self, known: dict[str, Any]) -> None:
         """Break the promise that `defect` names."""
         if not self.defect or self.plan.copies_on_s3:
             return
-        copy = next((self.directory / COPIES).rglob("*.txt"))
         if self.defect == "key in the ledger":
             with (self.directory / "ledger-0").open("ab") as file:
                 file.write(self.plan.notes[0].key.encode())
         elif self.defect == "lost copy":
-            copy.unlink()
+            next((self.directory / COPIES).rglob("*.txt")).unlink()
         elif self.defect == "unredacted copy":
+            copy = next((self.directory / COPIES).rglob("*.txt"))
             copy.write_bytes(self.plan.notes[0].versions[0] or b"")
         elif self.defect == "note not named":
             known["unprocessed"] = []
             known["skipped"] = []
         elif self.defect == "leak in a message":
             self.evidence.add("message of a job", self.plan.name)
-
-
-def renamed(path: str) -> str:
-    """Return the name of the copy of a note."""
-    return f"{sha256(path.encode()).hexdigest()[:20]}.txt"
 
 
 # Promises that are broken on purpose, so that the campaign must notice.
@@ -286,4 +329,10 @@ CORPUS_DEFECTS = (
     "leak in a message",
     "lost copy",
     "unredacted copy",
+    "failed jobs not started again",
+    "skipped file not run again",
+    "abandoned jobs run on",
+    "decisions ignored",
+    "unreviewed note copied",
+    "part not read",
 )

@@ -14,8 +14,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 from botocore.credentials import Credentials
@@ -43,7 +45,7 @@ from .plan import (
     Conditions,
     Interrupt,
 )
-from .world import EXPIRED_TOKEN, REGION, SharedClock
+from .world import EXPIRED_TOKEN, REGION, SENDER, SharedClock
 
 # Exit codes besides 0: EX_TEMPFAIL and EX_SOFTWARE of sysexits, and a shell's code for SIGINT.
 GAVE_UP, BROKEN, INTERRUPTED = 75, 70, 130
@@ -74,16 +76,21 @@ class Life:
     defect: str
     clock: Sleeper
     _sent: list[bytes] = field(factory=list[bytes])
-    _steps: list[int] = field(factory=lambda: [0])
+    _steps_left: list[int] = field(factory=list[int])
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def step(self, **_event: object) -> None:
         """Count a step and die if the plan says so."""
         with self._lock:
-            self._steps[0] += 1
-            if self._steps[0] == self.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # the signal may arrive a little later
+            if self._steps_left:
+                self._steps_left[0] -= 1
+                if self._steps_left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                    signal.pause()  # the signal may arrive a little later
+
+    def die_after(self, steps: int | None) -> None:
+        """Die at this step, counted from now; None means never."""
+        self._steps_left[:] = [] if steps is None else [steps]
 
     def step_at_file_changes(self) -> None:
         """Count each change to local files as a step from now on."""
@@ -124,6 +131,14 @@ class Life:
         new.replace(path)
         self.step()
 
+    def ask(self, path: str) -> Any:
+        """Ask the world for something that never fails, such as `STATE`."""
+        connection = HTTPConnection(urlsplit(self.endpoint_url).netloc, timeout=_PROMPTLY)
+        connection.request("GET", path)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
     def options(self) -> dict[str, Any]:
         """Return the options of a client."""
         from botocore.config import Config
@@ -132,6 +147,7 @@ class Life:
         config = Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
             max_pool_connections=self.plan.connections,
+            user_agent_extra=f"{SENDER}{os.getpid()}",
         )
         reading: dict[str, Any] = {"s3_transport": self.plan.s3_reading, "config": config}
         if self.plan.s3_reading == "client handed in":
@@ -148,6 +164,7 @@ class Life:
     def live(self, work: Callable[[], object]) -> int:
         """Do the work of this life and return the exit code."""
         self.evidence.watch()
+        self.die_after(self.kill_at)
         random.seed(f"{self.plan.seed} {self.number}")
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self.clock.is_deaf = self.defect == "deaf to interrupts"

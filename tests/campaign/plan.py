@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Literal
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 # Names in notes and requests that must not appear in any recorded text, not even a word of them.
 NOTE_CANARY = "Zinnia Quellwasser"
@@ -16,6 +16,9 @@ CANARIES = (NOTE_CANARY, NAME_CANARY, REFUSED_CANARY)
 
 # A word in the keys of a corpus. No ledger, no log record and no repr may contain it.
 KEY_CANARY = "primrose"
+
+# The folder with the copies for staged jobs, and the one for redacted copies.
+STAGED, COPIES = "staged", "copies"
 
 # A job that reads a note with these words may fail.
 FAILS_ITS_JOB = "breaks the model"
@@ -196,6 +199,9 @@ class Conditions:
         credentials: how the credentials of each life fail, if they do.
         s3_reading: how the program reads results.
         rules: the rules of the service that differ from the local service's defaults.
+        repairs: objects that are replaced when the program asks for it, by key.
+        copy_kills: the redacted copies, counted from 1, whose sender is killed while S3 writes
+            them: a positive number after the work, a negative one before it.
     """
 
     seed: int
@@ -213,6 +219,8 @@ class Conditions:
     credentials: tuple[BrokenCredentials | None, ...]
     s3_reading: S3Reading
     rules: Mapping[str, str]
+    repairs: Mapping[str, bytes] = field(factory=dict[str, bytes])
+    copy_kills: tuple[int, ...] = ()
 
     @property
     def bucket(self) -> str:

@@ -56,7 +56,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The figures of 10 schedules of a corpus."""
     where = tmp_path_factory.mktemp("corpus")
-    code, figures, complaints = campaign(where, "--kind", "corpus", "--seeds", "0-9")
+    code, figures, complaints = campaign(where, "--kind", "corpus", "--seeds", "379-388")
     assert (code, complaints) == (0, "")
     return figures
 
@@ -137,7 +137,13 @@ class TestOfACorpus:
     def test_programs_were_killed_and_copies_continued(self, corpus: dict[str, Any]) -> None:
         assert corpus["kills"] > 3
         assert corpus["gave_up"] > 5
-        assert corpus["events"]["runs that start failed jobs again"] > 2
+
+    def test_users_did_everything_that_they_can_do(self, corpus: dict[str, Any]) -> None:
+        code = "from campaign.corpus_program import *; print(*CORPUS_EVENTS, sep=';')"
+        assert set(printed(code).split(";")) <= set(corpus["events"])
+
+    def test_programs_were_killed_while_s3_wrote_a_copy(self, corpus: dict[str, Any]) -> None:
+        assert corpus["faults"]["killed while S3 writes a redacted copy"] > 0
 
 
 @pytest.mark.parametrize(
@@ -172,6 +178,21 @@ class TestOfACorpus:
         ("leak in a message", "canary sightings in: message of a job"),
         ("lost copy", "(copied, unprocessed, failed, without results) is (False, 0, False"),
         ("unredacted copy", "a copy is not redacted correctly"),
+        ("failed jobs not started again", "its job has no results, for no reason"),
+        (
+            "skipped file not run again",
+            "is (False, 1, False, False), not (True, 0, False, False)",
+        ),
+        (
+            "abandoned jobs run on",
+            "wrong: after a plan was abandoned, jobs run or there are staged copies",
+        ),
+        ("decisions ignored", "a copy is not redacted correctly"),
+        (
+            "unreviewed note copied",
+            "is (True, 0, False, False), not (False, 0, True, False)",
+        ),
+        ("part not read", "is (False, 0, False, False), not (True, 0, False, False)"),
     ],
 )
 def test_a_broken_promise_is_noticed(

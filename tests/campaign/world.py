@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
+import re
+import signal
 import struct
 import threading
 from collections import Counter, defaultdict, deque
@@ -15,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from .plan import FAILS_ITS_JOB, FILE_BYTES, NAME_CANARY, OPERATIONS, Conditions, ObjectChange
+from .plan import (
+    COPIES,
+    FAILS_ITS_JOB,
+    FILE_BYTES,
+    NAME_CANARY,
+    OPERATIONS,
+    STAGED,
+    Conditions,
+    ObjectChange,
+)
 
 if TYPE_CHECKING:
     from comprehend_phi import Entity
@@ -27,6 +39,12 @@ _JOB_SECONDS = 300.0
 _ENDS = ("COMPLETED", "PARTIAL_SUCCESS", "FAILED", "STOPPED")
 EXPIRED_TOKEN = "expired"
 OTHERS = "a job of another program"
+KILLED = "killed while S3 writes a redacted copy"
+
+# The user agent of each process contains this and the id of the process.
+SENDER = "life/"
+# The program may ask for these paths, which never fail: what there is now, and to repair notes.
+STATE, REPAIR = "/-state", "/-repair"
 
 
 class SharedClock:
@@ -136,6 +154,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
             self.tokens: defaultdict[str, set[str]] = defaultdict(set)
             self.met: Counter[str] = Counter()
             self.reads = self.obstore_reads = 0
+            self.copy_puts = 0
+            self.is_repaired = False
             self.s3_faults = deque(plan.s3_faults)
             self.counting = threading.Lock()
             self.service = LocalService(
@@ -213,6 +233,35 @@ def serve(control: Connection, clock: SharedClock) -> None:
             found: list[dict[str, Any]] = answer["ComprehendMedicalAsyncJobPropertiesList"]
             return found
 
+        def state(self) -> dict[str, int]:
+            """Return how many jobs of the program run, and how many staged copies there are."""
+            running = [
+                job
+                for job in self.jobs()
+                if job.get("JobName") != OTHERS and job["JobStatus"] not in _ENDS
+            ]
+            keys = self.storage.keys(self.plan.bucket)
+            staged = [key for key in keys if key.startswith(f"{STAGED}/")]
+            return {"running": len(running), "staged": len(staged)}
+
+        def repair(self) -> dict[str, int]:
+            """Repair notes as planned, once."""
+            with self.counting:
+                if not self.is_repaired:
+                    for key, body in self.plan.repairs.items():
+                        self.write(self.plan.bucket, key, body)
+                self.is_repaired = True
+            return self.state()
+
+        def kill_of(self, environ: Mapping[str, Any]) -> int:
+            """Return when the sender of a request dies: before (-1) or after (1) the work, or 0."""
+            path = f"/{self.plan.bucket}/{COPIES}/"
+            if environ["REQUEST_METHOD"] != "PUT" or not environ["PATH_INFO"].startswith(path):
+                return 0
+            self.copy_puts += 1
+            kills = self.plan.copy_kills
+            return (self.copy_puts in kills) - (-self.copy_puts in kills)
+
         def counted(self, kind: str, fault: Fault) -> Fault:
             def alter(real: Response) -> Response:
                 self.count(kind)
@@ -245,6 +294,11 @@ def serve(control: Connection, clock: SharedClock) -> None:
             )
 
         def _serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            if (
+                ask := {STATE: self.state, REPAIR: self.repair}.get(environ["PATH_INFO"])
+            ) is not None:
+                start_response("200 OK", [])
+                return [json.dumps(ask()).encode()]
             is_expired = environ.get("HTTP_X_AMZ_SECURITY_TOKEN") == EXPIRED_TOKEN
             if "HTTP_X_AMZ_TARGET" in environ:
                 if is_expired:
@@ -260,6 +314,13 @@ def serve(control: Connection, clock: SharedClock) -> None:
                 self.change_notes()
                 self.start_others()
                 kind = self.s3_faults.popleft() if self.s3_faults else ""
+                kill = self.kill_of(environ)
+            if kill:
+                self.count(KILLED)
+                if kill > 0:
+                    b"".join(super()._serve(environ, lambda *_: None))
+                kill_sender(environ)
+                raise ConnectionReset
             if not can_meet(environ, kind):
                 kind = ""
             self.count(kind)
@@ -302,6 +363,14 @@ def serve(control: Connection, clock: SharedClock) -> None:
             else:
                 server.begin(plan)
                 control.send("ready")
+
+
+def kill_sender(environ: Mapping[str, Any]) -> None:
+    """Kill the process that has sent a request and waits for the response."""
+    found = re.search(rf"{SENDER}(\d+)", environ["HTTP_USER_AGENT"])
+    assert found is not None
+    with suppress(ProcessLookupError):
+        os.kill(int(found[1]), signal.SIGKILL)
 
 
 def can_meet(environ: Mapping[str, Any], kind: str) -> bool:
