@@ -42,8 +42,6 @@ from .models import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from boto3.session import Session
     from botocore.client import BaseClient
     from botocore.config import Config
@@ -116,12 +114,7 @@ class AsyncPHIClient(ClientBase):
         self._connection.check("AsyncPHIClient")
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def close(self) -> None:

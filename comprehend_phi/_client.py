@@ -29,8 +29,6 @@ from .models import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from boto3.session import Session
     from botocore.client import BaseClient
     from botocore.config import Config
@@ -116,12 +114,7 @@ class PHIClient(ClientBase):
         self._connection.check("PHIClient")
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:

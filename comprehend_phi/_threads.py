@@ -17,8 +17,6 @@ from ._process import PerProcess
 from .errors import ClientClosedError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ._clock import Clock
 
 _T = TypeVar("_T")
@@ -90,12 +88,7 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         # KeyboardInterrupt and SystemExit do not wait for the network.
         if exc_type is None or issubclass(exc_type, (Exception, GeneratorExit)):
             self.join()
