@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._adoption import find_job, name_filter
 from ._client_base import ClientBase
-from ._client_clock import ClientClock
-from ._clock import Clock, SystemClock
 from ._jobs import AsyncJob
 from ._logs import job_context
 from ._process import import_before_threads
@@ -22,9 +20,7 @@ from ._results.listing import Listing
 from ._results.output_folder import job_id_at, properties_at
 from ._results.storage import Storage
 from ._results.streams import AsyncJobResults, load
-from ._retry import RetryPolicy, check_options
 from ._service import operations
-from ._service.connection import Connection
 from ._service.pagination import Pagination
 from ._service.start_check import check_start
 from ._splitting import Piece, merge, split
@@ -42,20 +38,12 @@ from .models import (
 )
 
 if TYPE_CHECKING:
-    from boto3.session import Session
-    from botocore.client import BaseClient
-    from botocore.config import Config
-
     from ._entities import DetectPHIResponse
 
 __all__ = ["AsyncJob", "AsyncPHIClient"]
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-
-_DEFAULT_RETRY = RetryPolicy()
-_SYSTEM_CLOCK = SystemClock()
-_CONNECTIONS = 25
 
 
 class AsyncPHIClient(ClientBase):
@@ -81,32 +69,10 @@ class AsyncPHIClient(ClientBase):
         TransportError, RequestValidationError, TypeError: see `PHIClient`.
     """
 
-    def __init__(
-        self,
-        *,
-        region_name: str | None = None,
-        endpoint_url: str | None = None,
-        session: Session | None = None,
-        config: Config | None = None,
-        client: BaseClient | None = None,
-        s3_client: BaseClient | None = None,
-        s3_transport: Literal["auto", "boto3", "obstore"] = "auto",
-        retry: RetryPolicy = _DEFAULT_RETRY,
-        clock: Clock = _SYSTEM_CLOCK,
-    ) -> None:
-        check_options("AsyncPHIClient", retry, clock)
-        connection = Connection(
-            region_name=region_name,
-            endpoint_url=endpoint_url,
-            session=session,
-            config=config,
-            client=client,
-            s3_client=s3_client,
-            s3_transport=s3_transport,
-            max_pool_connections=_CONNECTIONS,
-        )
-        super().__init__(connection, retry, ClientClock(clock))
-        self._calls = Pool(connection.client.meta.config.max_pool_connections)
+    _max_pool_connections = 25
+
+    def _prepare(self) -> None:
+        self._calls = Pool(self._connection.client.meta.config.max_pool_connections)
         self._fetches: Pool | None = None
         import_before_threads("boto3.s3.inject")  # building the S3 client imports it
 
@@ -276,11 +242,6 @@ class AsyncPHIClient(ClientBase):
     async def _call(
         self, operation: operations.Operation[_Request, _Response], request: _Request
     ) -> _Response:
-        token: str | None = getattr(request, "client_request_token", None)
-
-        def send() -> _Response:
-            self._connection.check(operation.name, token)
-            return operation.attempt(self._connection.client, request)
-
+        send = partial(self._attempt, operation, request)
         with job_context(getattr(request, "job_id", None)):
             return await self._retrier.call_async(lambda: run_in_thread(self._calls, send))

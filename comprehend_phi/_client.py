@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from ._adoption import find_job, name_filter
 from ._client_base import ClientBase
-from ._client_clock import ClientClock
-from ._clock import Clock, SystemClock
 from ._jobs import Job
 from ._logs import job_context
-from ._retry import Retrier, RetryPolicy, check_options
+from ._retry import Retrier
 from ._service import operations
-from ._service.connection import Connection
 from ._service.pagination import Pagination
 from ._service.start_check import check_start
 from .models import (
@@ -29,18 +27,11 @@ from .models import (
 )
 
 if TYPE_CHECKING:
-    from boto3.session import Session
-    from botocore.client import BaseClient
-    from botocore.config import Config
-
     from ._entities import DetectPHIResponse
     from ._results.streams import JobResults
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-
-_DEFAULT_RETRY = RetryPolicy()
-_SYSTEM_CLOCK = SystemClock()
 
 
 class PHIClient(ClientBase):
@@ -84,31 +75,6 @@ class PHIClient(ClientBase):
             another service, `endpoint_url` was passed together with `client`, or
             `s3_transport="obstore"` together with `s3_client`.
     """
-
-    def __init__(
-        self,
-        *,
-        region_name: str | None = None,
-        endpoint_url: str | None = None,
-        session: Session | None = None,
-        config: Config | None = None,
-        client: BaseClient | None = None,
-        s3_client: BaseClient | None = None,
-        s3_transport: Literal["auto", "boto3", "obstore"] = "auto",
-        retry: RetryPolicy = _DEFAULT_RETRY,
-        clock: Clock = _SYSTEM_CLOCK,
-    ) -> None:
-        check_options("PHIClient", retry, clock)
-        connection = Connection(
-            region_name=region_name,
-            endpoint_url=endpoint_url,
-            session=session,
-            config=config,
-            client=client,
-            s3_client=s3_client,
-            s3_transport=s3_transport,
-        )
-        super().__init__(connection, retry, ClientClock(clock))
 
     def __enter__(self) -> Self:
         self._connection.check("PHIClient")
@@ -352,14 +318,8 @@ class PHIClient(ClientBase):
         request: _Request,
         retrier: Retrier | None = None,
     ) -> _Response:
-        token: str | None = getattr(request, "client_request_token", None)
-
-        def attempt() -> _Response:
-            self._connection.check(operation.name, token)
-            return operation.attempt(self._connection.client, request)
-
         with job_context(getattr(request, "job_id", None)):
-            return (retrier or self._retrier).call(attempt)
+            return (retrier or self._retrier).call(partial(self._attempt, operation, request))
 
 
 def start_at_once(client: PHIClient, request: StartPHIDetectionJobRequest) -> str:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
+from ._client_clock import ClientClock
+from ._clock import Clock, SystemClock
 from ._process import PerProcess
 from ._results.transport import open_storage
-from ._retry import Retrier
+from ._retry import Retrier, RetryPolicy, check_options
+from ._service.connection import Connection
 
 if TYPE_CHECKING:
-    from ._client_clock import ClientClock
+    from boto3.session import Session
+    from botocore.client import BaseClient
+    from botocore.config import Config
+
     from ._results.boto3_storage import Boto3Storage
-    from ._retry import RetryPolicy
-    from ._service.connection import Connection
+    from ._service.operations import Operation
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_DEFAULT_RETRY = RetryPolicy()
+_SYSTEM_CLOCK = SystemClock()
 
 
 class ClientS3:
@@ -47,19 +58,52 @@ class ClientS3:
 
 
 class ClientBase:
-    """Base class of `PHIClient` and `AsyncPHIClient`.
+    """Base class of `PHIClient`, which documents the arguments, and of `AsyncPHIClient`.
 
-    Args:
-        connection: the boto3 clients.
-        policy: the retry policy for individual calls.
-        clock: measures time and sleeps for retries and waits, until the client is closed.
+    Attributes:
+        _max_pool_connections: how many connections each boto3 client keeps if `config` does not
+            say; None is botocore's default.
     """
 
-    def __init__(self, connection: Connection, policy: RetryPolicy, clock: ClientClock) -> None:
-        self._connection = connection
-        self._clock = clock
-        self._retrier = Retrier(policy, clock)
-        self._s3 = ClientS3(connection, policy, clock)
+    _max_pool_connections: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        *,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        session: Session | None = None,
+        config: Config | None = None,
+        client: BaseClient | None = None,
+        s3_client: BaseClient | None = None,
+        s3_transport: Literal["auto", "boto3", "obstore"] = "auto",
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        clock: Clock = _SYSTEM_CLOCK,
+    ) -> None:
+        check_options(type(self).__name__, retry, clock)
+        self._connection = Connection(
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            session=session,
+            config=config,
+            client=client,
+            s3_client=s3_client,
+            s3_transport=s3_transport,
+            max_pool_connections=self._max_pool_connections,
+        )
+        self._clock = ClientClock(clock)
+        self._retrier = Retrier(retry, self._clock)
+        self._s3 = ClientS3(self._connection, retry, self._clock)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Build what only a subclass has."""
+
+    def _attempt(self, operation: Operation[_Request, _Response], request: _Request) -> _Response:
+        """Send `request` once, unless the client is closed."""
+        token: str | None = getattr(request, "client_request_token", None)
+        self._connection.check(operation.name, token)
+        return operation.attempt(self._connection.client, request)
 
     def __comprehend_phi_s3__(self) -> ClientS3:
         """Return the connection to S3. Only `s3_of` calls this."""
