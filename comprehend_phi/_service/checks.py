@@ -134,6 +134,6 @@ def _warn_of_retries(name: str, client: BaseClient) -> None:
             f"{name}= retries on its own, which multiplies the attempts of RetryPolicy."
             " Build it with Config(retries={'total_max_attempts': 1}).",
             DoubleRetryWarning,
-            # check_client, Connection(), PHIClient(), and then the line of the user.
-            stacklevel=5,
+            # check_client, two frames of Connection(), PHIClient(), and then the line of the user.
+            stacklevel=6,
         )

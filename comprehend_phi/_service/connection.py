@@ -7,6 +7,8 @@ import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from attrs import define, field
+
 from .._process import PerProcess, import_before_threads
 from ..errors import ClientClosedError, RequestValidationError, TransportError
 from .attempts import track_tries
@@ -30,6 +32,7 @@ class _Clients:
         self.by_service: dict[ServiceName, Any] = {}
 
 
+@define(kw_only=True, eq=False, repr=False, slots=False)
 class Connection:
     """The boto3 clients for Comprehend Medical and, when first needed, for S3.
 
@@ -43,39 +46,29 @@ class Connection:
             botocore's default.
     """
 
-    def __init__(
-        self,
-        *,
-        region_name: str | None,
-        endpoint_url: str | None,
-        session: Session | None,
-        config: Config | None,
-        client: BaseClient | None,
-        s3_client: BaseClient | None,
-        s3_transport: S3Transport,
-        max_pool_connections: int | None = None,
-    ) -> None:
-        check_settings(region_name, endpoint_url, session, config)
-        if client is not None:
-            check_client(client, endpoint_url)
-            track_tries(client)
-        if s3_client is not None:
-            check_s3_client(s3_client)
-        _check_transport(s3_transport, s3_client)
-        self._session = session
-        self._config = config
-        self._max_pool_connections = max_pool_connections
-        self._region_name = region_name
-        self._endpoint_url = endpoint_url
-        self._client = client
-        self._s3_client = s3_client
-        self.s3_transport: S3Transport = s3_transport
+    region_name: str | None
+    endpoint_url: str | None
+    session: Session | None
+    config: Config | None
+    _client: BaseClient | None = field(alias="client")
+    _s3_client: BaseClient | None = field(alias="s3_client")
+    s3_transport: S3Transport
+    max_pool_connections: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_settings(self.region_name, self.endpoint_url, self.session, self.config)
+        if self._client is not None:
+            check_client(self._client, self.endpoint_url)
+            track_tries(self._client)
+        if self._s3_client is not None:
+            check_s3_client(self._s3_client)
+        _check_transport(self.s3_transport, self._s3_client)
         self._process = os.getpid()
         self._closed = False
         self._clients = PerProcess(_Clients)
         # Build the client now, so that bad settings are reported now.
         region_of_client = self.client.meta.region_name
-        self._region_name = region_name or region_of_client
+        self.region_name = self.region_name or region_of_client
         # boto3 needs the first module for S3, and it cannot be imported once the main thread has
         # ended. Opening a connection needs the second.
         import_before_threads("concurrent.futures.thread", "encodings.idna")
@@ -83,7 +76,7 @@ class Connection:
     @property
     def client(self) -> Any:
         """The client for Comprehend Medical of this process."""
-        return self._client or self._get("comprehendmedical", self._endpoint_url)
+        return self._client or self._get("comprehendmedical", self.endpoint_url)
 
     @property
     def s3_client(self) -> Any:
@@ -97,7 +90,7 @@ class Connection:
             return None
         import boto3
 
-        return self._session or boto3.DEFAULT_SESSION
+        return self.session or boto3.DEFAULT_SESSION
 
     def s3(self, operation: str) -> Any:
         """Return the client for S3, for a call of `operation`. Raise what `check` raises."""
@@ -144,11 +137,11 @@ class Connection:
             if service not in clients.by_service:
                 client = build_client(
                     service,
-                    region_name=self._region_name,
+                    region_name=self.region_name,
                     endpoint_url=endpoint_url,
-                    session=self._session,
-                    config=self._config,
-                    max_pool_connections=self._max_pool_connections,
+                    session=self.session,
+                    config=self.config,
+                    max_pool_connections=self.max_pool_connections,
                 )
                 if os.getpid() != self._process:
                     replace_credential_locks(client)
