@@ -21,7 +21,6 @@ from ._results.output_folder import job_id_at, properties_at
 from ._results.storage import Storage
 from ._results.streams import AsyncJobResults, load
 from ._service import operations
-from ._service.pagination import Pagination
 from ._service.start_check import check_start
 from ._splitting import Piece, merge, split
 from ._threads import Pool, join_pools, run_in_thread
@@ -125,13 +124,13 @@ class AsyncPHIClient(ClientBase):
     async def _pages(
         self, request: ListPHIDetectionJobsRequest | None
     ) -> AsyncGenerator[JobProperties, None]:
-        pages = Pagination()
+        seen: set[str] = set()
         while request is not None:
             page = await self._call(operations.LIST, request)
             for job in page.jobs:
                 yield job
                 self._connection.check(operations.LIST.name)
-            request = pages.next_request(request, page)
+            request = operations.next_page_request(request, page, seen)
 
     async def stop_phi_detection_job(self, job_id: str) -> str:
         """Ask the service to stop a job, and return the job's id.

@@ -12,7 +12,6 @@ from ._jobs import Job
 from ._logs import job_context
 from ._retry import Retrier
 from ._service import operations
-from ._service.pagination import Pagination
 from ._service.start_check import check_start
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -146,13 +145,13 @@ class PHIClient(ClientBase):
         return self._pages(first)
 
     def _pages(self, request: ListPHIDetectionJobsRequest | None) -> Iterator[JobProperties]:
-        pages = Pagination()
+        seen: set[str] = set()
         while request is not None:
             page = self._call(operations.LIST, request)
             for job in page.jobs:
                 yield job
                 self._connection.check(operations.LIST.name)
-            request = pages.next_request(request, page)
+            request = operations.next_page_request(request, page, seen)
 
     def stop_phi_detection_job(self, job_id: str) -> str:
         """Ask the service to stop a job, and return the job's id.

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .._logs import log
 from .._members import encode
+from ..errors import MalformedResponseError
 from ..models import (
     DescribePHIDetectionJobRequest,
     DetectPHIRequest,
@@ -134,3 +135,30 @@ DETECT: Operation[DetectPHIRequest, DetectPHIResponse] = Operation(
     decode=codec.decode_detect,
     check=_check_entities,
 )
+
+
+def next_page_request(
+    request: ListPHIDetectionJobsRequest, page: JobPage, seen: set[str]
+) -> ListPHIDetectionJobsRequest | None:
+    """Return the request for the next page of a list, or None if `page` is the last one.
+
+    Args:
+        request: the request that returned `page`.
+        page: the page.
+        seen: the NextTokens of the pages before, to which this adds that of `page`.
+
+    Raises:
+        MalformedResponseError: the service repeated a NextToken, so the list would never end.
+    """
+    token = page.next_token
+    if token is None:
+        return None
+    if token in seen:
+        raise MalformedResponseError(
+            operation=LIST.name,
+            reason="the service repeated a NextToken, so the list would never end",
+            outcome_unknown=False,
+            retryable=False,
+        )
+    seen.add(token)
+    return evolve(request, next_token=token)

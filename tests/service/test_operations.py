@@ -34,8 +34,7 @@ from comprehend_phi import (
 from comprehend_phi._members import encode
 from comprehend_phi._service import operations
 from comprehend_phi._service.attempts import track_tries
-from comprehend_phi._service.operations import Operation
-from comprehend_phi._service.pagination import Pagination
+from comprehend_phi._service.operations import Operation, next_page_request
 from comprehend_phi._service.start_check import check_start
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
@@ -432,26 +431,23 @@ def test_a_start_without_a_request_is_refused() -> None:
 
 def test_the_next_request_asks_for_the_next_page() -> None:
     first = ListPHIDetectionJobsRequest(max_results=7)
-    pages = Pagination()
 
-    second = pages.next_request(first, JobPage(jobs=(), next_token="2"))
+    second = next_page_request(first, JobPage(jobs=(), next_token="2"), set())
 
     assert second == attrs.evolve(first, next_token="2")
 
 
 def test_there_is_no_request_after_the_last_page() -> None:
-    pages = Pagination()
-
-    assert pages.next_request(ListPHIDetectionJobsRequest(), JobPage(jobs=())) is None
+    assert next_page_request(ListPHIDetectionJobsRequest(), JobPage(jobs=()), set()) is None
 
 
 def test_a_repeated_next_token_is_an_error() -> None:
     request = ListPHIDetectionJobsRequest()
     page = JobPage(jobs=(), next_token="2")
-    pages = Pagination()
-    pages.next_request(request, page)
+    seen: set[str] = set()
+    next_page_request(request, page, seen)
 
     with pytest.raises(MalformedResponseError, match="repeated a NextToken") as caught:
-        pages.next_request(request, page)
+        next_page_request(request, page, seen)
 
     assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
