@@ -131,19 +131,12 @@ class DoubleRetryWarning(UserWarning):
     """A boto3 client that you passed in retries by itself, so its attempts multiply with ours."""
 
 
-def _restore(cls: type[ComprehendPHIError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 class ComprehendPHIError(Exception):
     """The base class of this package's errors."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default, pickle calls the class with `args`, but most constructors take keywords.
-        return _restore, (type(self), self.args, self.__dict__.copy())
+        return type(self).__new__, (type(self), *self.args), self.__dict__.copy()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
