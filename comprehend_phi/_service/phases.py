@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from itertools import groupby
-from types import FrameType
+from traceback import walk_tb
 from typing import Any, Self
 
 from attrs import frozen
@@ -142,7 +142,7 @@ def _phase_of_exchange(trace: Trace) -> Phase:
 
 
 def _functions(error: BaseException) -> Iterator[Function]:
-    for frame in _frames(error):
+    for frame, _ in walk_tb(error.__traceback__):
         yield frame.f_globals.get("__name__", ""), frame.f_code.co_name
 
 
@@ -154,13 +154,6 @@ def _without_retries(functions: Iterable[Function]) -> Iterator[Function]:
             yield from run
 
 
-def _frames(error: BaseException) -> Iterator[FrameType]:
-    traceback = error.__traceback__
-    while traceback is not None:
-        yield traceback.tb_frame
-        traceback = traceback.tb_next
-
-
 def _context_within(error: BaseException) -> BaseException | None:
     """Return the error that was being handled when `error` was raised, if the call caused it.
 
@@ -168,5 +161,7 @@ def _context_within(error: BaseException) -> BaseException | None:
     not count.
     """
     context = error.__context__
-    caught_in = None if context is None else next(_frames(context), None)
-    return context if caught_in in list(_frames(error)) else None
+    if context is None or context.__traceback__ is None:
+        return None
+    caught_in = context.__traceback__.tb_frame
+    return context if any(frame is caught_in for frame, _ in walk_tb(error.__traceback__)) else None
