@@ -16,17 +16,12 @@ from ..errors import (
     ActiveJobLimitExceeded,
     ExpiredTokenException,
     InternalServerException,
-    InvalidEncodingException,
-    InvalidRequestException,
     MalformedResponseError,
-    ResourceNotFoundException,
     ServiceError,
     ServiceUnavailableException,
-    TextSizeLimitExceededException,
     ThrottlingException,
     TooManyRequestsException,
     TransportError,
-    ValidationException,
     mask,
     mask_words,
 )
@@ -34,16 +29,8 @@ from . import advice
 from .codec import Params, private_values, text_of
 
 ERRORS: dict[str, type[ServiceError]] = {
-    "InternalServerException": InternalServerException,
-    "InvalidEncodingException": InvalidEncodingException,
-    "InvalidRequestException": InvalidRequestException,
-    "ResourceNotFoundException": ResourceNotFoundException,
-    "TooManyRequestsException": TooManyRequestsException,
-    "ValidationException": ValidationException,
-    "ServiceUnavailableException": ServiceUnavailableException,
-    "TextSizeLimitExceededException": TextSizeLimitExceededException,
-    "AccessDeniedException": AccessDeniedException,
-    "ExpiredTokenException": ExpiredTokenException,
+    # These classes have the names of the service's codes.
+    **{cls.__name__: cls for cls in ServiceError.__subclasses__()},
     # Any AWS service can return these (AWS General Reference, common errors).
     "InternalFailure": InternalServerException,
     "InternalError": InternalServerException,
@@ -55,7 +42,6 @@ ERRORS: dict[str, type[ServiceError]] = {
     **dict.fromkeys(
         (
             "Throttling",
-            "ThrottlingException",
             "ThrottledException",
             "RequestThrottledException",
             "RequestThrottled",
