@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..errors import TransportError
 from . import advice
-from .checks import check_resolved_settings
+from .checks import check_resolved_settings, settings_error
 from .phases import Trace
 
 if TYPE_CHECKING:
@@ -83,13 +82,8 @@ def build_with_boto3(build: Callable[[], _T], what: str) -> _T:
         return build()
     # One line in an AWS config file can raise any exception of botocore or of Python.
     except Exception as cause:  # noqa: BLE001 - no value of a setting may leave this function
-        error = TransportError(
-            operation="PHIClient",
-            reason=f"boto3 cannot build {what} ({type(cause).__name__})",
-            advice=_advice_on_settings(cause),
-            outcome_unknown=False,
-            retryable=False,
-        )
+        reason = f"boto3 cannot build {what} ({type(cause).__name__})"
+        error = settings_error(reason, _advice_on_settings(cause))
     raise error
 
 

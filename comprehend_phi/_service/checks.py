@@ -76,13 +76,7 @@ def check_resolved_settings(client: BaseClient) -> None:
     """
     check_config(client.meta.config)
     if (problem := _endpoint_problem(client.meta.endpoint_url)) is not None:
-        raise TransportError(
-            operation="PHIClient",
-            reason=f"the URL of the endpoint {problem}",
-            advice=advice.ENDPOINT,
-            outcome_unknown=False,
-            retryable=False,
-        )
+        raise settings_error(f"the URL of the endpoint {problem}", advice.ENDPOINT)
 
 
 def _endpoint_problem(url: str) -> str | None:
@@ -94,6 +88,17 @@ def _endpoint_problem(url: str) -> str | None:
     except ValueError:
         return "has an invalid port"
     return None
+
+
+def settings_error(reason: str, to_check: str = "") -> TransportError:
+    """Return the error for settings with which no client can be built."""
+    return TransportError(
+        operation="PHIClient",
+        reason=reason,
+        advice=to_check,
+        outcome_unknown=False,
+        retryable=False,
+    )
 
 
 def check_client(client: BaseClient, endpoint_url: str | None) -> None:

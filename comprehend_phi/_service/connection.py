@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from attrs import define, field
 
 from .._process import PerProcess, import_before_threads
-from ..errors import ClientClosedError, RequestValidationError, TransportError
+from ..errors import ClientClosedError, RequestValidationError
 from .attempts import track_tries
 from .boto3_clients import ServiceName, build_client, replace_credential_locks
-from .checks import check_client, check_s3_client, check_settings
+from .checks import check_client, check_s3_client, check_settings, settings_error
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -162,12 +162,7 @@ def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> No
     if s3_client is not None:
         raise TypeError("s3_transport='obstore' cannot use s3_client=; leave one of them out")
     if find_spec("obstore") is None:
-        raise TransportError(
-            operation="PHIClient",
-            reason=(
-                "s3_transport='obstore' needs the module obstore, which the extra `fast` of"
-                " comprehend_phi installs"
-            ),
-            outcome_unknown=False,
-            retryable=False,
+        raise settings_error(
+            "s3_transport='obstore' needs the module obstore, which the extra `fast` of"
+            " comprehend_phi installs"
         )
