@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from .._shapes import InstanceShape, IntegerShape, NumberShape, StringShape, check_argument
@@ -27,13 +27,11 @@ def check_settings(region_name: object, endpoint_url: object, session: Any, conf
     """
     check_argument("PHIClient", "region_name", _TEXT, region_name, optional=True)
     check_argument("PHIClient", "endpoint_url", _TEXT, endpoint_url, optional=True)
-    for name, value, method, expected in (
-        ("session", session, "client", "boto3 session, such as boto3.Session()"),
-        ("config", config, "merge", "botocore config, such as botocore.config.Config()"),
-    ):
-        if value is not None and (isinstance(value, type) or not hasattr(value, method)):
-            raise TypeError(f"{name}= must be a {expected}")
+    if session is not None:
+        _check_kind("session", session, "client", "boto3 session, such as boto3.Session()")
     if config is not None:
+        expected = "botocore config, such as botocore.config.Config()"
+        _check_kind("config", config, "merge", expected)
         check_config(config)
 
 
@@ -101,37 +99,21 @@ def settings_error(reason: str, to_check: str = "") -> TransportError:
     )
 
 
-def check_client(client: BaseClient, endpoint_url: str | None) -> None:
-    """Check a client for Comprehend Medical, and warn if it retries.
+def check_client(
+    name: Literal["client", "s3_client"], client: BaseClient, endpoint_url: str | None = None
+) -> None:
+    """Check a boto3 client that the user passed in as `name`, and warn if it retries.
 
     Raises:
-        TypeError: it is not such a client, or there is an `endpoint_url` beside it.
+        TypeError: it is a client for another service, or there is an `endpoint_url` beside it.
         TransportError, RequestValidationError: as `check_resolved_settings` raises.
     """
     if endpoint_url is not None:
         raise TypeError(
             "endpoint_url= has no effect on client=; pass it to boto3 when you build that client"
         )
-    if not hasattr(client, "start_phi_detection_job"):
-        raise TypeError("client= must be a boto3 client for comprehendmedical")
+    _check_kind(name, client, *_CLIENTS[name])
     check_resolved_settings(client)
-    _warn_of_retries("client", client)
-
-
-def check_s3_client(client: BaseClient) -> None:
-    """Check a client for S3, and warn if it retries.
-
-    Raises:
-        TypeError: it is not such a client.
-        TransportError, RequestValidationError: as `check_resolved_settings` raises.
-    """
-    if not hasattr(client, "list_objects_v2"):  # boto3 resources do not have this method either
-        raise TypeError("s3_client= must be a boto3 client for S3, such as boto3.client('s3')")
-    check_resolved_settings(client)
-    _warn_of_retries("s3_client", client)
-
-
-def _warn_of_retries(name: str, client: BaseClient) -> None:
     config: Any = client.meta.config  # botocore sets its options as attributes
     retries: dict[str, Any] = config.retries or {}
     if retries.get("total_max_attempts") != 1:
@@ -139,6 +121,18 @@ def _warn_of_retries(name: str, client: BaseClient) -> None:
             f"{name}= retries on its own, which multiplies the attempts of RetryPolicy."
             " Build it with Config(retries={'total_max_attempts': 1}).",
             DoubleRetryWarning,
-            # check_client, two frames of Connection(), PHIClient(), and then the line of the user.
-            stacklevel=6,
+            # Two frames of Connection(), PHIClient(), and then the line of the user.
+            stacklevel=5,
         )
+
+
+# A method of each client, which boto3 resources do not have either.
+_CLIENTS = {
+    "client": ("start_phi_detection_job", "boto3 client for comprehendmedical"),
+    "s3_client": ("list_objects_v2", "boto3 client for S3, such as boto3.client('s3')"),
+}
+
+
+def _check_kind(name: str, value: object, method: str, expected: str) -> None:
+    if isinstance(value, type) or not hasattr(value, method):
+        raise TypeError(f"{name}= must be a {expected}")

@@ -13,7 +13,7 @@ from .._process import PerProcess, import_before_threads
 from ..errors import ClientClosedError, RequestValidationError
 from .attempts import track_tries
 from .boto3_clients import ServiceName, build_client, replace_credential_locks
-from .checks import check_client, check_s3_client, check_settings, settings_error
+from .checks import check_client, check_settings, settings_error
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -58,10 +58,10 @@ class Connection:
     def __attrs_post_init__(self) -> None:
         check_settings(self.region_name, self.endpoint_url, self.session, self.config)
         if self._client is not None:
-            check_client(self._client, self.endpoint_url)
+            check_client("client", self._client, self.endpoint_url)
             track_tries(self._client)
         if self._s3_client is not None:
-            check_s3_client(self._s3_client)
+            check_client("s3_client", self._s3_client)
         _check_transport(self.s3_transport, self._s3_client)
         self._process = os.getpid()
         self._closed = False
