@@ -7,6 +7,7 @@ long.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,10 +85,9 @@ def next_poll(
     except OverflowError:
         delay = policy.max_delay
     delay = min(delay, policy.max_delay)
-    if policy.timeout is None:
-        return delay
+    timeout = math.inf if policy.timeout is None else policy.timeout
     # The last poll happens exactly at the timeout.
-    return min(delay, policy.timeout - elapsed) if elapsed < policy.timeout else None
+    return min(delay, timeout - elapsed) if elapsed < timeout else None
 
 
 class Wait:
@@ -102,7 +102,6 @@ class Wait:
         self._next_is_last = False
         self._job: JobProperties | None = None
         self._error: ServiceError | TransportError | None = None
-        self._error_is_final = False
         self._unsent_since: float | None = None
 
     def next_delay(self, poll: _Poll) -> float | None:
@@ -110,6 +109,9 @@ class Wait:
 
         Args:
             poll: what the last poll returned: the job's properties, or its error.
+
+        Raises:
+            ServiceError, TransportError: the poll failed in a way that ends the wait.
         """
         self._polls += 1
         now = self._clock.monotonic()
@@ -117,8 +119,10 @@ class Wait:
             self._job, self._error, self._unsent_since = poll, None, None
         else:
             self._error = poll
-            self._error_is_final = self._ends_wait(poll, now)
-        delay = None if self._error_is_final else self._delay(poll, now - self._start)
+            if self._ends_wait(poll, now):
+                self._log(poll, None)
+                raise poll
+        delay = self._delay(poll, now - self._start)
         self._log(poll, delay)
         return delay
 
@@ -129,11 +133,8 @@ class Wait:
             JobFailed: the job ended as FAILED.
             JobStopped: the job ended as STOPPED.
             WaitTimeout: the job has not ended.
-            ServiceError, TransportError: the last poll failed in a way that ends the wait.
         """
-        if self._error is not None and self._error_is_final:
-            raise self._error
-        assert self._job is not None  # noqa: S101 - an error of the first poll is final
+        assert self._job is not None  # noqa: S101 - an error of the first poll ends the wait
         status = self._job.job_status
         if status is JobStatus.FAILED:
             raise JobFailed(self._job)
@@ -163,8 +164,8 @@ class Wait:
         return now - self._unsent_since >= _MAX_UNSENT_SECONDS
 
     def _delay(self, poll: _Poll, elapsed: float) -> float | None:
-        timeout = self._policy.timeout
-        if self._next_is_last and timeout is not None:
+        timeout = math.inf if self._policy.timeout is None else self._policy.timeout
+        if self._next_is_last:
             # With a coarse clock, elapsed time can round to just under the timeout and never reach
             # it.
             elapsed = max(elapsed, timeout)
@@ -174,18 +175,14 @@ class Wait:
             polls=self._polls,
             elapsed=elapsed,
         )
-        self._next_is_last = (
-            delay is not None and timeout is not None and delay >= timeout - elapsed
-        )
+        self._next_is_last = delay is not None and delay >= timeout - elapsed
         return delay
 
     def _log(self, poll: _Poll, delay: float | None) -> None:
         if isinstance(poll, JobProperties):
             level, seen, error = logging.INFO, str(poll.job_status), ErrorFields()
-            status: str | None = seen
         else:
             level, seen, error = logging.WARNING, code_or_reason(poll), error_fields(poll)
-            status = None
         if delay is not None:
             then = f"the next in {delay:.2f} s"
         elif isinstance(poll, JobProperties) and poll.job_status.is_terminal:
@@ -196,7 +193,7 @@ class Wait:
             *(level, "%s on poll %d, %s", seen, self._polls, then),
             operation=DESCRIBE.name,
             job_id=self._job_id,
-            job_status=status,
+            job_status=seen if isinstance(poll, JobProperties) else None,
             poll=self._polls,
             delay=delay,
             **error,
