@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import advice
 from .checks import check_resolved_settings, settings_error
-from .phases import Trace
+from .phases import Function, Trace
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -95,22 +95,23 @@ def _advice_on_settings(cause: Exception) -> str:
         ProfileNotFound,
     )
 
-    trace = Trace.of(cause)
     if isinstance(cause, (ConfigParseError, ProfileNotFound)):
         return advice.CONFIG_FILES
     if isinstance(cause, (BaseEndpointResolverError, InvalidRegionError)):
         return advice.ENDPOINT
-    if trace.shows(("botocore.endpoint", "_get_verify_value")):
-        return advice.PEM_FILES
-    if trace.shows(("botocore.httpsession", "__init__")):
-        return advice.CONFIG
-    if trace.shows(("botocore.endpoint", "create_endpoint")):
-        return advice.ENDPOINT
-    if trace.shows(("threading", "_register_atexit")):  # which fails once the main thread has ended
-        return advice.TOO_LATE
-    if trace.shows(("botocore.session", "get_credentials")):
-        return advice.CREDENTIALS
-    return advice.CONFIG_FILES
+    trace = Trace.of(cause)
+    to_check = (to_check for function, to_check in _ADVICE_WITHIN if trace.shows(function))
+    return next(to_check, advice.CONFIG_FILES)
+
+
+# What to check if one of these functions was running. The first one counts.
+_ADVICE_WITHIN: tuple[tuple[Function, str], ...] = (
+    (("botocore.endpoint", "_get_verify_value"), advice.PEM_FILES),
+    (("botocore.httpsession", "__init__"), advice.CONFIG),
+    (("botocore.endpoint", "create_endpoint"), advice.ENDPOINT),
+    (("threading", "_register_atexit"), advice.TOO_LATE),  # fails once the main thread has ended
+    (("botocore.session", "get_credentials"), advice.CREDENTIALS),
+)
 
 
 def replace_credential_locks(client: Any) -> None:
