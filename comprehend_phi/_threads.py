@@ -33,7 +33,6 @@ class _Work:
     def __init__(self) -> None:
         self.lock: threading.Condition = threading.Condition(threading.Lock())
         self.waiting: deque[PoolCall[Any]] = deque()
-        self.asleep: set[PoolCall[Any]] = set()
         self.alive: int = 0  # threads that make calls or wait for one, without abandoned threads
         self.idle: int = 0  # threads that wait for a call
         self.joined: bool = False  # if true, threads do not wait for calls
@@ -155,7 +154,7 @@ class PoolCall(Future[_T]):
         self._pool = pool
         self._work = work
         self._thread: threading.Thread
-        self._ended = self._abandoned = False
+        self._asleep = self._ended = self._abandoned = False
 
     def make(self) -> bool:
         """Call the function in this thread. Return False if this thread was abandoned meanwhile."""
@@ -185,14 +184,13 @@ class PoolCall(Future[_T]):
             ClientClosedError: the call was ended before or during the sleep.
         """
         with self._work.lock:
-            if not self._ended:
-                self._work.asleep.add(self)
+            self._asleep = not self._ended
         try:
-            if not self._ended:
+            if self._asleep:
                 clock.sleep(seconds)
         finally:
             with self._work.lock:
-                self._work.asleep.discard(self)
+                self._asleep = False
         if self._ended:
             raise ClientClosedError(operation="results")
 
@@ -208,10 +206,9 @@ class PoolCall(Future[_T]):
         work = self._work
         with work.lock:
             self._ended = True
-            asleep = self in work.asleep
+            self._abandoned |= self._asleep
+            asleep, self._asleep = self._asleep, False
             if asleep:
-                self._abandoned = True
-                work.asleep.discard(self)
                 work.threads.discard(self._thread)
                 work.alive -= 1
         self.cancel()
