@@ -15,7 +15,7 @@ from ..errors import (
     SourceChangedError,
     UnreadableObjectError,
 )
-from .decisions import Decide
+from .decisions import Decide, Decisions, decide_with
 from .decoding import decode_output
 from .documents import Document
 from .file_list import File
@@ -80,20 +80,23 @@ class Reader:
 
         return self._naming(file, checked), text
 
-    def redacted(
+    def redacting(
         self,
-        file: File,
-        *,
         min_score: float,
         replacement: str | Callable[[Entity], str],
-        decide: Decide | None,
-    ) -> tuple[str, str]:
-        """Return the input key and the redacted note of one file."""
-        document, text = self.with_text(file, decide)
-        redacting = partial(
-            redact, text, document.entities, min_score=min_score, replacement=replacement
-        )
-        return file.input_key, self._naming(file, redacting)
+        decisions: Decisions | None,
+        require_reviewed: bool,
+    ) -> Callable[[File], tuple[str, str]]:
+        """Return a function that returns the input key and the redacted note of one file."""
+        redacting = partial(redact, min_score=min_score, replacement=replacement)
+        redacting("", ())  # checks the arguments now, not after the first file was read
+        decide = decide_with("redacted", decisions, require_reviewed=require_reviewed)
+
+        def redacted(file: File) -> tuple[str, str]:
+            document, text = self.with_text(file, decide)
+            return file.input_key, self._naming(file, partial(redacting, text, document.entities))
+
+        return redacted
 
     def _naming(self, file: File, call: Callable[[], _T]) -> _T:
         """Return what `call` returns. Name the note in a `RedactionError`."""

@@ -11,7 +11,6 @@ from typing import Self, TypeVar
 
 from .._entities import Entity
 from .._keys import folder_key
-from .._redaction import redact
 from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
 from ..errors import ResultsError, ServiceError, TransportError
@@ -128,7 +127,8 @@ class JobResults(_Results):
             IncompleteResultsError: raised as when iterating, for notes as for documents.
             ResultsError, ServiceError, TransportError: raised as when iterating.
         """
-        return self._read(_with_text(self._reader, decisions, require_reviewed))
+        decide = decide_with("with_text", decisions, require_reviewed=require_reviewed)
+        return self._read(partial(self._reader.with_text, decide=decide))
 
     def redacted(
         self,
@@ -155,7 +155,7 @@ class JobResults(_Results):
             IncompleteResultsError: raised as when iterating, for notes as for documents.
             ResultsError, ServiceError, TransportError: raised as when iterating.
         """
-        read = _redacted(self._reader, min_score, replacement, decisions, require_reviewed)
+        read = self._reader.redacting(min_score, replacement, decisions, require_reviewed)
         return self._read(read, "redacted")
 
     def __comprehend_phi_notes__(self) -> Notes:
@@ -249,7 +249,8 @@ class AsyncJobResults(_Results):
         self, *, decisions: Decisions | None = None, require_reviewed: bool = False
     ) -> AsyncGenerator[tuple[Document, str], None]:
         """Yield every document and its note, as `JobResults.with_text` does."""
-        return self._read(_with_text(self._reader, decisions, require_reviewed))
+        decide = decide_with("with_text", decisions, require_reviewed=require_reviewed)
+        return self._read(partial(self._reader.with_text, decide=decide))
 
     def redacted(
         self,
@@ -260,7 +261,7 @@ class AsyncJobResults(_Results):
         require_reviewed: bool = False,
     ) -> AsyncGenerator[tuple[str, str], None]:
         """Yield the input key and the redacted text of every note; see `JobResults.redacted`."""
-        read = _redacted(self._reader, min_score, replacement, decisions, require_reviewed)
+        read = self._reader.redacting(min_score, replacement, decisions, require_reviewed)
         return self._read(read, "redacted")
 
     async def _read(
@@ -300,26 +301,6 @@ async def load(listing: Listing, pool: Pool) -> AsyncJobResults:
         return None
 
     return AsyncJobResults(listing, pool, await run_in_thread(pool, read))
-
-
-def _with_text(
-    reader: Reader, decisions: Decisions | None, require_reviewed: bool
-) -> Callable[[File], tuple[Document, str]]:
-    decide = decide_with("with_text", decisions, require_reviewed=require_reviewed)
-    return partial(reader.with_text, decide=decide)
-
-
-def _redacted(
-    reader: Reader,
-    min_score: float,
-    replacement: str | Callable[[Entity], str],
-    decisions: Decisions | None,
-    require_reviewed: bool,
-) -> Callable[[File], tuple[str, str]]:
-    # Check the arguments now, not after the first file was read.
-    redact("", (), min_score=min_score, replacement=replacement)
-    decide = decide_with("redacted", decisions, require_reviewed=require_reviewed)
-    return partial(reader.redacted, min_score=min_score, replacement=replacement, decide=decide)
 
 
 def part_of(whole: slice, owner: str, index: int, count: int) -> slice:
