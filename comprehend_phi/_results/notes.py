@@ -40,8 +40,8 @@ class Notes:
 
     Attributes:
         each: fetches them.
-        unprocessed: returns the number of files that the service did not process, or None if it
-            cannot be read.
+        unprocessed: returns the number of files that the service did not process, or raises an
+            error if it cannot be read.
         input_key: the key below which the notes are.
         locations: where the notes and the results are: buckets and keys of folders.
         jobs: the id of each job, and its request token if that is known.
@@ -49,7 +49,7 @@ class Notes:
     """
 
     each: EachNote
-    unprocessed: Callable[[], int | None]
+    unprocessed: Callable[[], int]
     input_key: str
     locations: tuple[tuple[str, str], ...]
     jobs: tuple[tuple[str, str | None], ...]

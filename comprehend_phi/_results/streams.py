@@ -13,7 +13,7 @@ from .._entities import Entity
 from .._keys import folder_key
 from .._shapes import IntegerShape, check_argument
 from .._threads import Pool, map_in_order, run_in_thread
-from ..errors import ResultsError, ServiceError, TransportError
+from ..errors import ResultsError
 from ..models import JobProperties
 from .completeness import READ_ERRORS, Delivery, ReadError
 from .decisions import Decisions, decide_with
@@ -163,7 +163,7 @@ class JobResults(_Results):
         source, target = self._listing.source, self._listing.target
         return Notes(
             each=self._each_note,
-            unprocessed=self._unprocessed_count,
+            unprocessed=lambda: len(self._listing.listed_unprocessed[self._part]),
             input_key=source.s3_key or "",
             locations=(
                 (source.s3_bucket, folder_key(source.s3_key)),
@@ -176,16 +176,9 @@ class JobResults(_Results):
     def _each_note(
         self, use: Callable[[Document, str], _T], on_failure: Callable[[str, ReadError], object]
     ) -> Generator[_T, None, None]:
-        def read(file: File) -> _T:
-            return use(*self._reader.with_text(file))
-
-        return self._read(read, "write_copies", on_failure)
-
-    def _unprocessed_count(self) -> int | None:
-        try:
-            return len(self._listing.listed_unprocessed[self._part])
-        except (ResultsError, ServiceError, TransportError):
-            return None
+        return self._read(
+            lambda file: use(*self._reader.with_text(file)), "write_copies", on_failure
+        )
 
     def _read(
         self,

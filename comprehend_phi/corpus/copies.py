@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,14 @@ from .._results.decisions import Decide, Decisions, decide_with
 from .._results.notes import Notes, Results, notes_of
 from .._shapes import CALLABLE, KMS_KEY, InstanceShape, StringShape, check_argument
 from .._whole_file import whole_file
-from ..errors import ComprehendPHIError, IncompleteResultsError, RequestValidationError
+from ..errors import (
+    ComprehendPHIError,
+    IncompleteResultsError,
+    RequestValidationError,
+    ResultsError,
+    ServiceError,
+    TransportError,
+)
 from ..models import S3Location
 from .audit import AuditFile, AuditLine, BinaryWriter
 from .copies_report import CopiesReport, CopyError, CopyFailure, IncompleteCopiesError
@@ -143,7 +150,7 @@ def write_copies(
         written=tally.written,
         already_written=tally.already_written,
         folder_markers=tally.folder_markers,
-        unprocessed=notes.unprocessed(),
+        unprocessed=_unprocessed_count(notes),
         failures=tuple(tally.failures),
         redacted_counts=dict(tally.redacted),
         readable_counts=dict(tally.readable),
@@ -159,6 +166,13 @@ def write_copies(
         failed=incomplete.failed,
         job_id=incomplete.job_id,
     )
+
+
+def _unprocessed_count(notes: Notes) -> int | None:
+    """Return how many files the service did not process, or None if that cannot be read."""
+    with suppress(ResultsError, ServiceError, TransportError):
+        return notes.unprocessed()
+    return None
 
 
 def checked_destination(

@@ -175,15 +175,11 @@ class RunResults:
     ) -> Generator[_T, None, None]:
         return self._read(lambda job: notes_of(job).each(use, on_failure), reads_notes=True)
 
-    def _unprocessed_count(self) -> int | None:
-        count = 0
-        try:
-            for outcome, part in self._parts():
-                listing = _JobReading(self._client, self._plan, outcome).listing
-                count += len(listing.listed_unprocessed[part])
-        except (ResultsError, ServiceError, TransportError):
-            return None
-        return count
+    def _unprocessed_count(self) -> int:
+        return sum(
+            len(_JobReading(self._client, self._plan, outcome).listing.listed_unprocessed[part])
+            for outcome, part in self._parts()
+        )
 
     def _parts(self) -> Iterator[tuple[JobOutcome, slice]]:
         """Yield each job, and which of its files belong to this part."""
