@@ -37,11 +37,7 @@ class Reader:
     """
 
     def __init__(self, listing: Listing) -> None:
-        self._job = listing.job
-        self._is_described = listing.is_described
-        self._storage = listing.storage
-        self._notes = listing.notes
-        self._output_bucket = listing.target.s3_bucket
+        self._listing = listing
 
     def document(self, file: File) -> Document:
         """Return the document of one file. Raise `MissingObjectError` if it does not exist."""
@@ -49,18 +45,19 @@ class Reader:
 
     def _document(self, file: File) -> tuple[Document, datetime | None]:
         """Return the document of one file, and when it was written."""
+        bucket, key = self._listing.target.s3_bucket, file.output_key
         if file.is_ambiguous:
             raise UnreadableObjectError(
                 "the list of processed files has several entries for this document or its note, so"
                 " it is unclear which belong together",
-                bucket=self._output_bucket,
-                key=file.output_key,
+                bucket=bucket,
+                key=key,
             )
-        stored = self._storage.read(self._output_bucket, file.output_key)
-        content = decode_output(stored.body, bucket=self._output_bucket, key=file.output_key)
+        stored = self._listing.storage.read(bucket, key)
+        content = decode_output(stored.body, bucket=bucket, key=key)
         document = Document(
             input_key=file.input_key,
-            output_key=file.output_key,
+            output_key=key,
             entities=content.entities,
             model_version=content.model_version,
         )
@@ -104,15 +101,15 @@ class Reader:
             return call()
         except RedactionError as error:
             kind, reason = type(error), str(error)
-        raise kind(f"s3://{self._notes.bucket}/{file.input_key}: {reason}")
+        raise kind(f"s3://{self._listing.notes.bucket}/{file.input_key}: {reason}")
 
     def _text(self, file: File, document_written: datetime | None) -> str:
-        key = file.input_key
+        notes, key = self._listing.notes, file.input_key
         try:
-            note = self._storage.read(*self._notes.location_of(key))
+            note = self._listing.storage.read(*notes.location_of(key))
             text = note.body.decode("utf-8")
         except MissingObjectError:
-            reason = self._notes.missing
+            reason = notes.missing
         except UnicodeDecodeError as error:
             reason = f"the note is not UTF-8 (byte {error.start})"
         else:
@@ -120,9 +117,8 @@ class Reader:
             if change is None:
                 return text
             reason = f"{change}. {_LEFT_OUT}"
-        raise SourceChangedError(
-            reason, bucket=self._notes.bucket, key=key, job_id=self._job.job_id
-        )
+        job_id = self._listing.job.job_id
+        raise SourceChangedError(reason, bucket=notes.bucket, key=key, job_id=job_id)
 
     def _change(
         self, note: StoredObject, size: int | None, document_written: datetime | None
@@ -134,8 +130,8 @@ class Reader:
         if size is not None and len(note.body) != size:
             return f"the note has {len(note.body)} bytes, but the job read {size}"
         written = note.last_modified
-        if self._is_described:
-            latest, event = self._job.submit_time, "the job was submitted"
+        if self._listing.is_described:
+            latest, event = self._listing.job.submit_time, "the job was submitted"
         else:
             latest, event = document_written, "its document was written"
         # S3 rounds times down to whole seconds, so a note that was written in the second of the
