@@ -12,6 +12,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from itertools import islice, pairwise
 from typing import NamedTuple
 
@@ -131,19 +132,18 @@ class FileList:
 
     def part(self, part: slice) -> FileList:
         """Return the files of one part."""
-        found = FileList.__new__(FileList)
-        found.__dict__.update(self.__dict__, _part=part)
-        return found
+        files = copy(self)
+        files._part = part  # noqa: SLF001 - of the same class
+        return files
 
     def __len__(self) -> int:
         return len(range(self._count)[self._part])
 
     def __iter__(self) -> Iterator[File]:
-        usual = not self._repeated and not self._ambiguous
         files = (
             (position, entry)
             for position, entry in enumerate(self._entries())
-            if usual or position not in self._repeated
+            if position not in self._repeated
         )
         for position, entry in islice(files, self._part.start, None, self._part.step):
             file = self._file_of(entry)
