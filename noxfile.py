@@ -155,7 +155,7 @@ def bench(session: nox.Session) -> None:
     """Compare the package's cost with raw boto3's."""
     session.install(".[arrow,cli,testing]", "--group", "bench")
     names = (
-        "import_time call_cost results_decode results_fetch check_input planning makespan"
+        "import_time call_cost results_decode results_fetch check_input planning large_job makespan"
         " redaction_speed async_calls tables redact_command write_copies"
     )
     for name in names.split():
