@@ -12,9 +12,9 @@ from comprehend_phi.airflow import PHIHook, StartPHIDetectionJobOperator
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 PARTS = 4
 
-# The folder is the day of the run. To process another one, pass {"folder": "2031-02-01"} as the
-# run's configuration.
-FOLDER = "{{ dag_run.conf.get('folder') or ds }}"
+# The folder is the day that ended when the run was due. `ds` is another day on Airflow 2 than on
+# Airflow 3. To process another folder, trigger the DAG with {"folder": "2031-02-01"}.
+FOLDER = "{{ dag_run.conf.get('folder') or (data_interval_end - macros.timedelta(days=1)) | ds }}"
 
 
 @dag(schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False)

@@ -67,6 +67,7 @@ class Airflow:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         settings = {
             "API__BASE_URL": self._url,
+            "API__HOST": "127.0.0.1",
             "API__PORT": self._port,
             "API__WORKERS": 1,
             "API_AUTH__JWT_SECRET": "a secret for tests on this machine only",

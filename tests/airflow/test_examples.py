@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from comprehend_phi.testing import LocalServer
 
-from .conftest import CANARY, TickingClock, connection_to, load_dag, query
+from .conftest import AIRFLOW_VERSION, CANARY, TickingClock, connection_to, load_dag, query
 
 
 # Clients are shared by connection, so all tests that use `aws_default` have one server.
@@ -32,9 +34,10 @@ def account(server: LocalServer, monkeypatch: pytest.MonkeyPatch, database: None
     return server
 
 
-def run(name: str, **conf: Any) -> str:
-    """Run an example, and return the id of its run."""
-    run = load_dag(name).test(run_conf=conf)
+def run(name: str, date: datetime | None = None, conf: dict[str, Any] | None = None) -> str:
+    """Run an example for a date, and return the id of its run."""
+    argument = "logical_date" if AIRFLOW_VERSION >= (3,) else "execution_date"
+    run = load_dag(name).test(**{argument: date}, run_conf=conf or {})
     assert run.state == "success"
     run_id: str = run.run_id
     return run_id
@@ -43,7 +46,8 @@ def run(name: str, **conf: Any) -> str:
 def test_the_nightly_example_writes_a_copy_of_every_note(
     account: LocalServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run_id = run("nightly", folder="2031-02-03")
+    # On this night, the day before has ended.
+    run_id = run("nightly", datetime(2031, 2, 4, tzinfo=UTC))
 
     copies = list(account.storage.keys("redacted-notes"))
     assert len(copies) == 6
@@ -51,6 +55,16 @@ def test_the_nightly_example_writes_a_copy_of_every_note(
     xcoms = query("SELECT value FROM xcom WHERE task_id = 'copy' AND run_id = ?", run_id)
     assert sorted(int(value) for (value,) in xcoms) == [1, 1, 2, 2]
     assert CANARY not in "".join(capfd.readouterr())
+
+
+def test_the_nightly_example_reads_another_folder_if_it_is_told_to(account: LocalServer) -> None:
+    dag = load_dag("nightly")
+    template = dag.get_task("detect").input_uri
+    run = SimpleNamespace(conf={"folder": "2031-02-01"})
+
+    rendered = dag.get_template_env().from_string(template).render(dag_run=run)
+
+    assert rendered == "s3://hospital-notes/2031-02-01/"
 
 
 def test_the_example_with_many_jobs_runs_the_jobs_of_its_plan(account: LocalServer) -> None:
