@@ -26,6 +26,24 @@ except ModuleNotFoundError as _cause:
         name=_missing,
     ) from None
 
+
+async def is_deferred(trigger: BaseTrigger) -> bool:
+    """Return whether the trigger's task still waits for its event. Call this in a triggerer.
+
+    Needs Airflow 3.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    task = trigger.task_instance
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+        dag_id=task.dag_id,
+        map_index=task.map_index,
+        task_ids=[task.task_id],
+        run_ids=[task.run_id],
+    )
+    return "deferred" in states.get(task.run_id, {}).values()
+
+
 __all__ = [
     "BASE_AWS_CONSOLE_LINK",
     "AirflowException",
@@ -38,5 +56,6 @@ __all__ = [
     "TriggerEvent",
     "aws_template_fields",
     "conf",
+    "is_deferred",
     "sync_to_async",
 ]

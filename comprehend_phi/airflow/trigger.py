@@ -13,7 +13,7 @@ from .._jobs import Wait, WaitPolicy
 from .._shapes import JOB_ID
 from ..errors import RequestValidationError, ServiceError, TransportError
 from ..models import StartPHIDetectionJobRequest
-from ._sdk import BaseTrigger, TriggerEvent
+from ._sdk import BaseTrigger, TriggerEvent, is_deferred
 from .clients import ConnectionSettings, SharedClients
 from .outcome import Event, ended, failed, started
 from .start import Obstacle, start_async
@@ -115,10 +115,18 @@ class PHIDetectionJobTrigger(BaseTrigger):
             return failed(error, job_id=self.job_id, request=self._request)
 
     async def on_kill(self) -> None:
-        """Stop the job, because a user ended the task. Airflow calls this since version 3.3."""
-        if self.job_id is not None and self.cancel_on_kill:
-            client = await _CLIENTS.get(self._settings)
-            await client.stop_phi_detection_job(self.job_id)
+        """Stop the job, because a user ended the task. Airflow calls this since version 3.3.
+
+        If the task still waits, another triggerer waits for the job now, and the job runs on.
+        """
+        if self.job_id is None or not self.cancel_on_kill:
+            return
+        # Airflow 3.3 also calls this in a triggerer that was unresponsive for a while:
+        # https://github.com/apache/airflow/pull/73454
+        if await is_deferred(self):
+            return
+        client = await _CLIENTS.get(self._settings)
+        await client.stop_phi_detection_job(self.job_id)
 
     async def _wait(self) -> Event:
         if self._request is not None:

@@ -26,7 +26,7 @@ def declared() -> list[tuple[str, Any, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Return the name, the owner and the declaration of each function in the stub."""
     found: list[tuple[str, Any, ast.FunctionDef | ast.AsyncFunctionDef]] = []
     for node in STUB.body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, (ast.AsyncFunctionDef, ast.FunctionDef)):
             found.append((node.name, _sdk, node))
         if isinstance(node, ast.ClassDef):
             owner: Any = PRIVATE.get(node.name) or getattr(_sdk, node.name, _sdk.conf)
@@ -58,7 +58,8 @@ def test_a_function_of_the_stub_exists_and_has_its_parameters(
 
 
 def test_the_stub_declares_every_name_that_the_module_has() -> None:
-    names = {node.name for node in STUB.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    kinds = (ast.AsyncFunctionDef, ast.ClassDef, ast.FunctionDef)
+    names = {node.name for node in STUB.body if isinstance(node, kinds)}
     names |= {node.target.id for node in STUB.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
 
     assert set(vars(_sdk)["__all__"]) <= names

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,7 @@ from comprehend_phi.airflow import PHIDetectionJobTrigger, PHIHook
 from comprehend_phi.airflow.clients import ConnectionSettings, SharedClients
 from comprehend_phi.testing import Fault, LocalServer, StartRecord, faults
 
-from .conftest import CANARY
+from .conftest import AIRFLOW_VERSION, CANARY
 from .test_request import a_request
 
 IN_CANARY = {"input_uri": f"s3://hospital-notes/{CANARY}/"}
@@ -235,18 +236,55 @@ def test_an_unforeseen_error_becomes_an_event_that_quotes_nothing(connection: st
     }
 
 
+def killed(trigger: PHIDetectionJobTrigger, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """Do what a triggerer does with a trigger that it no longer has, whose task has a state."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    task: Any = SimpleNamespace(dag_id="dag", run_id="run", task_id="detect", map_index=2)
+    trigger.task_instance = task
+
+    def get_task_states(**query: Any) -> dict[str, dict[str, str]]:
+        assert query == {
+            "dag_id": "dag",
+            "map_index": 2,
+            "run_ids": ["run"],
+            "task_ids": ["detect"],
+        }
+        return {"run": {"detect_2": state}}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+    asyncio.run(trigger.on_kill())
+
+
+calls_on_kill = pytest.mark.skipif(AIRFLOW_VERSION < (3, 3), reason="needs Airflow 3.3")
+
+
+@calls_on_kill
 @pytest.mark.parametrize(
     ("cancel", "status"), [(True, JobStatus.STOP_REQUESTED), (False, JobStatus.SUBMITTED)]
 )
 def test_killing_a_task_stops_its_job_if_it_may(
-    connection: str, hook: PHIHook, cancel: bool, status: JobStatus
+    connection: str,
+    hook: PHIHook,
+    monkeypatch: pytest.MonkeyPatch,
+    cancel: bool,
+    status: JobStatus,
 ) -> None:
     job_id = a_job(hook)
 
-    asyncio.run(job_trigger(connection, job_id, cancel_on_kill=cancel).on_kill())
+    killed(job_trigger(connection, job_id, cancel_on_kill=cancel), monkeypatch, "failed")
 
     with hook.phi_client() as client:
         assert client.job(job_id).properties().job_status is status
+
+
+@calls_on_kill
+def test_a_job_for_which_another_triggerer_waits_is_not_stopped(
+    server: LocalServer, connection: str, hook: PHIHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(job_trigger(connection, a_job(hook)), monkeypatch, "deferred")
+
+    assert not server.service.attempts("StopPHIDetectionJob")
 
 
 def test_killing_a_task_that_waits_for_a_slot_stops_nothing(
