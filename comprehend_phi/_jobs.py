@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from attrs import evolve, field, frozen
 from attrs.validators import optional
@@ -211,6 +211,21 @@ def _checked(
     return policy if timeout is None else evolve(policy, timeout=timeout)
 
 
+_AnyClient = TypeVar("_AnyClient")
+
+
+class _JobBase(Generic[_AnyClient]):
+    """What both kinds of jobs have."""
+
+    def __init__(self, job_id: str, client: _AnyClient, clock: Clock) -> None:
+        self.job_id = job_id
+        self._client = client
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.job_id!r})"
+
+
 class _Client(Protocol):
     """What a job needs from its client."""
 
@@ -221,20 +236,12 @@ class _Client(Protocol):
     def results(self, job_id: str) -> JobResults: ...
 
 
-class Job:
+class Job(_JobBase[_Client]):
     """A job at the service. `PHIClient.submit` and `PHIClient.job` return one.
 
     Attributes:
         job_id: the job's id. Any process can use it to find the job again.
     """
-
-    def __init__(self, job_id: str, client: _Client, clock: Clock) -> None:
-        self.job_id = job_id
-        self._client = client
-        self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"Job({self.job_id!r})"
 
     def properties(self) -> JobProperties:
         """Ask the service for the job's properties.
@@ -330,7 +337,7 @@ class _AsyncClient(Protocol):
     async def results(self, job_id: str) -> AsyncJobResults: ...
 
 
-class AsyncJob:
+class AsyncJob(_JobBase[_AsyncClient]):
     """A job at the service. `AsyncPHIClient.submit` and `AsyncPHIClient.job` return one.
 
     Its methods raise what the methods of `Job` raise.
@@ -338,14 +345,6 @@ class AsyncJob:
     Attributes:
         job_id: the job's id. Any process can use it to find the job again.
     """
-
-    def __init__(self, job_id: str, client: _AsyncClient, clock: Clock) -> None:
-        self.job_id = job_id
-        self._client = client
-        self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"AsyncJob({self.job_id!r})"
 
     async def properties(self) -> JobProperties:
         """Ask the service for the job's properties."""
