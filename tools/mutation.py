@@ -60,7 +60,7 @@ TESTS = {
     "_service/codec": "service/test_codec service/test_operations"
     " core/test_detect_phi core/test_leaks",
     "_async_client": "core/test_async_client service/test_connection core/test_list core/test_jobs",
-    "_client_base": "core/test_client_base",
+    "_client_base": "core/test_client_base core/test_arguments service/test_connection",
     "_client": "service/test_connection core/test_list core/test_jobs results/test_streams",
     "corpus/objects": "corpus/test_objects",
     "corpus/check": "corpus/test_check",
