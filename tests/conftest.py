@@ -185,9 +185,11 @@ def serving() -> Serving:
         with server:
             thread = threading.Thread(target=server.serve_forever, args=(0.005,))
             thread.start()
-            yield
-            server.shutdown()
-            thread.join()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
     return serving
 
