@@ -36,6 +36,7 @@ class S3Request:
     key: str
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    prefix: str = ""  # of a listing
 
 
 @frozen
@@ -136,11 +137,13 @@ def _request(environ: Mapping[str, Any]) -> S3Request:
         for name, value in environ.items()
         if name.startswith("HTTP_")
     }
-    query = {*parse_qs(environ["QUERY_STRING"], keep_blank_values=True), ""}
+    query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+    marks = {*query, ""}
     method: str = environ["REQUEST_METHOD"]
     operation = next(
-        name for (verb, mark), name in _OPERATIONS.items() if verb == method and mark in query
+        name for (verb, mark), name in _OPERATIONS.items() if verb == method and mark in marks
     )
     if operation == "PutObject" and "x-amz-copy-source" in headers:
         operation = "CopyObject"
-    return S3Request(operation, bucket, key, headers, environ["wsgi.input"].read())
+    prefix = query.get("prefix", [""])[0]
+    return S3Request(operation, bucket, key, headers, environ["wsgi.input"].read(), prefix)

@@ -16,7 +16,7 @@ from ..errors import (
 )
 from .file_list import File
 from .listing import Listing
-from .outages import FailedFiles
+from .outages import FailedFiles, Streak
 
 # The errors in which reading one note can end.
 ReadError = RedactionError | ResultsError | ServiceError | TransportError
@@ -32,6 +32,7 @@ class Delivery:
         operation: the name of the reading in the log.
         on_failure: takes the input key of each failed note, and why it failed. Notes that failed
             are then no reason to call the results incomplete, but missing documents are.
+        streak: failures of S3 in a row, also of earlier readings.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Delivery:
         listed: int,
         operation: str,
         on_failure: Callable[[str, ReadError], object] | None = None,
+        streak: Streak | None = None,
     ) -> None:
         self._listing = listing
         self._listed = listed
         self._operation = operation
         self._on_failure = on_failure
         self._delivered = 0
-        self._failed = FailedFiles(most_named=None)
+        self._failed = FailedFiles(most_named=None, streak=streak or Streak(counts_refusals=True))
         self._missing: list[str] = []  # documents
 
     def record_failure(self, file: File, error: ReadError) -> bool:

@@ -7,12 +7,46 @@ from ..errors import (
     ResultsError,
     ServiceError,
     TransportError,
+    UnreadableObjectError,
     UnwritableObjectError,
 )
 
-# If S3 fails for this many notes in a row, although each request was retried, or refuses to write
-# this many copies in a row, reading or copying stops. Our rule.
+# If S3 fails for this many notes in a row, although each request was retried, or refuses to read
+# or to write this many objects in a row, reading or copying stops. Our rule.
 _MAX_FAILURES_IN_A_ROW = 100
+
+# With these codes, S3 refuses an object because of the object itself: it is archived or deleted.
+_ABOUT_ONE_OBJECT = ("InvalidObjectState", "MethodNotAllowed")
+
+
+class Streak:
+    """Counts how many files S3 has failed for since it last did not. Several readings may share it.
+
+    A file that is broken or missing ends the streak, because S3 did answer.
+
+    Args:
+        counts_refusals: whether S3 also fails for a file if it refuses to return it.
+    """
+
+    def __init__(self, *, counts_refusals: bool = False) -> None:
+        self._counts_refusals = counts_refusals
+        self._length = 0
+
+    def add(self, error: ComprehendPHIError) -> bool:
+        """Add a file that failed. Return whether other files would probably fail, too."""
+        self._length = self._length + 1 if self._is_outage(error) else 0
+        return self._length >= _MAX_FAILURES_IN_A_ROW
+
+    def end(self) -> None:
+        """Record that S3 did not fail."""
+        self._length = 0
+
+    def _is_outage(self, error: ComprehendPHIError) -> bool:
+        if isinstance(error, UnreadableObjectError):
+            # Without a code, S3 has returned the object, but it is broken.
+            is_refused = error.code is not None and error.code not in _ABOUT_ONE_OBJECT
+            return is_refused and self._counts_refusals
+        return isinstance(error, (ServiceError, TransportError, UnwritableObjectError))
 
 
 class FailedFiles:
@@ -20,26 +54,25 @@ class FailedFiles:
 
     Args:
         most_named: how many reasons are kept; None means all.
+        streak: failures in a row, also of earlier readings; None without any.
 
     Attributes:
         count: how many there are.
         reasons: the reasons for the first of them, by key.
     """
 
-    def __init__(self, most_named: int | None = 1_000) -> None:
+    def __init__(self, most_named: int | None = 1_000, streak: Streak | None = None) -> None:
         self.count: int = 0
         self.reasons: dict[str, str] = {}
         self._most_named = most_named
-        self._in_a_row = 0  # failures of S3
+        self._streak = streak or Streak()
 
     def add(self, key: str, error: ComprehendPHIError) -> bool:
         """Add a file. Return False if other files would probably fail, too."""
         # Without a key, the error is about the bucket, the credentials or the client.
         if isinstance(error, (ResultsError, ServiceError, TransportError)) and error.key is None:
             return False
-        is_outage = isinstance(error, (ServiceError, TransportError, UnwritableObjectError))
-        self._in_a_row = self._in_a_row + 1 if is_outage else 0
-        if self._in_a_row >= _MAX_FAILURES_IN_A_ROW:
+        if self._streak.add(error):
             return False
         self.count += 1
         if self._most_named is None or self.count <= self._most_named:
@@ -48,4 +81,4 @@ class FailedFiles:
 
     def record_success(self) -> None:
         """Record that a file was read or written."""
-        self._in_a_row = 0
+        self._streak.end()

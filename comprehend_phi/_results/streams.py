@@ -22,6 +22,7 @@ from .file_list import ALL, File
 from .layout import folder_of_outputs
 from .listing import Listing
 from .notes import Notes
+from .outages import Streak
 from .reader import Reader
 
 _T = TypeVar("_T")
@@ -32,11 +33,12 @@ _COUNT = IntegerShape("count", 1)
 class _Results:
     """What both kinds of results have."""
 
-    def __init__(self, listing: Listing, part: slice = ALL) -> None:
+    def __init__(self, listing: Listing, part: slice = ALL, streak: Streak | None = None) -> None:
         self.job: JobProperties = listing.job
         self._listing = listing
         self._reader = Reader(listing)
         self._part = part
+        self._streak = streak  # of failures, if readings of several jobs share it
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.job.job_id!r}){shown_part(self._part)}"
@@ -87,8 +89,8 @@ class JobResults(_Results):
             that the bucket lacks. Raised after all other documents were yielded. If a list is
             missing, it is raised at once.
         MissingManifestError: the job left no manifest. Raised at once.
-        UnreadableObjectError: the manifest or a list is broken, or S3 refuses to return it. Raised
-            at once.
+        UnreadableObjectError: the manifest or a list is broken, or S3 refuses to return it, or it
+            has refused to return 100 documents or notes in a row. Raised at once.
         MissingBucketError: the bucket does not exist. Raised at once.
         ServiceError, TransportError: nothing more can be read: the credentials have expired, the
             client was closed, or S3 failed for 100 documents in a row although each request was
@@ -189,7 +191,7 @@ class JobResults(_Results):
         listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = listing.files.part(self._part)
-        delivery = Delivery(listing, len(files), operation, on_failure)
+        delivery = Delivery(listing, len(files), operation, on_failure, self._streak)
         with delivery.count_undelivered():
             with (
                 Pool(storage.connections) as pool,

@@ -11,6 +11,7 @@ from ..errors import (
     ActiveJobLimitExceeded,
     JobError,
     ResourceNotFoundException,
+    ResultsError,
     ServiceError,
     TransportError,
     WaitTimeout,
@@ -105,6 +106,10 @@ def advising(activity: str, advice: str) -> Generator[None, None, None]:
     except ResourceNotFoundException:
         raise
     except (ServiceError, TransportError) as error:
+        end = Exit(ExitCode.FAILED, str(error), advice)
+    except ResultsError as error:
+        if error.undelivered is None:
+            raise
         end = Exit(ExitCode.FAILED, str(error), advice)
     except OSError as error:
         end = Exit(ExitCode.FAILED, os_problem(error), advice)

@@ -12,7 +12,7 @@ from .._redaction import redact
 from .._results.notes import notes_of
 from ..corpus.copies import checked_audit, checked_destination, write_copies
 from ..corpus.copies_report import IncompleteCopiesError
-from ..errors import RequestValidationError
+from ..errors import RequestValidationError, ResultsError, ServiceError, TransportError
 from ..models import S3Location
 from .delivery import name_failed, path_of_copy
 from .exits import Exit, ExitCode
@@ -90,6 +90,11 @@ class RunCopies:
             report, missing = error.report, error.failed
             error.failed = {}  # so that the message does not name them again
             problems.append(str(error))
+        except (ResultsError, ServiceError, TransportError) as error:
+            for key, reason in error.failed.items():
+                name_failed(key, reason, as_json=as_json)
+            error.failed = {}  # as above
+            raise
         failed = {
             each.input_key: f"{type(each.error).__name__}: {each.error}" for each in report.failures
         }

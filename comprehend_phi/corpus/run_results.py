@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,7 @@ from .._results.documents import Document, UnprocessedFile
 from .._results.file_list import ALL
 from .._results.listing import Listing, NoteSource
 from .._results.notes import Notes, notes_of
+from .._results.outages import Streak
 from .._results.streams import JobResults, part_of, shown_part
 from .._threads import Pool
 from .._wording import join_first
@@ -26,6 +27,7 @@ from ..errors import (
     ResultsError,
     ServiceError,
     TransportError,
+    UnreadableObjectError,
     UnwritableObjectError,
 )
 from ..models import JobStatus
@@ -77,7 +79,12 @@ class RunResults:
     Raises, while iterating and from `unprocessed`:
         IncompleteResultsError: something is missing. Raised after everything else was yielded.
         MissingBucketError: the bucket of the results does not exist. Raised at once.
+        UnreadableObjectError: S3 has refused to return 100 manifests, documents or notes in a row.
+            Raised at once.
         ServiceError, TransportError: nothing more can be read, as in `JobResults`. Raised at once.
+
+    Errors that are raised at once have `undelivered`, the number of planned files of all jobs that
+    were not delivered, and `failed`, which says which of them had failed before.
     """
 
     def __init__(
@@ -173,7 +180,15 @@ class RunResults:
     def _each_note(
         self, use: Callable[[Document, str], _T], on_failure: Callable[[str, ReadError], object]
     ) -> Generator[_T, None, None]:
-        return self._read(lambda job: notes_of(job).each(use, on_failure), reads_notes=True)
+        problems = _Problems(self._plan, self._parts())
+
+        def fail(key: str, error: ReadError) -> None:
+            problems.note(key, error)
+            on_failure(key, error)
+
+        return self._read(
+            lambda job: notes_of(job).each(use, fail), reads_notes=True, problems=problems
+        )
 
     def _unprocessed_count(self) -> int:
         return sum(
@@ -190,14 +205,18 @@ class RunResults:
             begin -= outcome.planned.file_count
 
     def _read(
-        self, read: Callable[[JobResults], Generator[_T, None, None]], *, reads_notes: bool = False
+        self,
+        read: Callable[[JobResults], Generator[_T, None, None]],
+        *,
+        reads_notes: bool = False,
+        problems: _Problems | None = None,
     ) -> Generator[_T, None, None]:
-        problems = _Problems(self._plan)
+        problems = problems or _Problems(self._plan, self._parts())
         for outcome, part in self._parts():
-            with problems.of(outcome.planned):
+            with problems.of(outcome.planned, part):
                 job = _JobReading(self._client, self._plan, outcome)
                 job.check_files(problems, reads_notes=reads_notes)
-                with closing(read(JobResults(job.listing, part))) as items:
+                with closing(read(JobResults(job.listing, part, problems.streak))) as items:
                     yield from items
         problems.raise_if_any()
 
@@ -297,17 +316,32 @@ class _JobReading:
         is_planned = found.count == job.file_count and found.key_sum == job.key_sum
         if is_planned and not (job.staged and reads_notes):
             return
+        refusal: ResultsError | None = None
         try:
             listing_sum, missing = self._relist(found, only_found=is_planned)
         except ResultsError as error:
             # S3 refuses to list the corpus, so nothing is known about its notes.
-            listing_sum, missing = None, _Missing()
+            listing_sum, missing, refusal = None, _Missing(), error
             if not is_planned:
                 problems.add(job, f"the notes without a result cannot be named: {error}")
-        if job.staged and listing_sum != job.listing_sum:
-            self._notes.read_copies()
         if not is_planned:
             problems.add_unplanned(job, found.count, missing)
+        if job.staged and listing_sum != job.listing_sum:
+            if refusal is not None and reads_notes and not self._has_copies():
+                raise IncompleteResultsError(
+                    f"its notes cannot be read: {refusal}", bucket=self._notes.bucket
+                )
+            self._notes.read_copies()
+
+    def _has_copies(self) -> bool:
+        """Return whether the job's first copy can be read."""
+        job = self._job
+        bucket = job.request.input_data_config.s3_bucket
+        try:
+            self._storage.read(bucket, staged_key(self._plan, job, job.first_key))
+        except ResultsError:
+            return False
+        return True
 
     def _relist(self, found: _Keys, *, only_found: bool) -> tuple[int, _Missing]:
         """List the job's files again. Return their sum, and the notes without a result.
@@ -329,6 +363,11 @@ class _JobReading:
     def _keys(self) -> Iterator[str]:
         yield from (file.input_key for file in self.listing.files)
         yield from (file.input_key for file in self.listing.listed_unprocessed)
+
+
+def _count(job: PlannedJob, part: slice) -> int:
+    """Return how many planned files of a job belong to a part."""
+    return len(range(job.file_count)[part])
 
 
 class _Missing:
@@ -364,37 +403,61 @@ class _Keys:
 
 
 class _Problems:
-    """What is missing in the results of a plan's jobs."""
+    """What is missing in the results of a plan's jobs.
 
-    def __init__(self, plan: JobPlan) -> None:
+    Args:
+        plan: the plan.
+        parts: the jobs to read, and which of their files.
+
+    Attributes:
+        streak: failures of S3 in a row, in all jobs so far.
+    """
+
+    def __init__(self, plan: JobPlan, parts: Iterable[tuple[JobOutcome, slice]]) -> None:
+        self.streak: Streak = Streak(counts_refusals=True)
         self._bucket = plan.request.output_data_config.s3_bucket
-        self._left = sum(job.file_count for job in plan.jobs)  # in this job and those after it
+        # Planned files of this job and of those after it.
+        self._left = sum(_count(outcome.planned, part) for outcome, part in parts)
+        self._undelivered = 0  # of the jobs before this one
         self._reasons: list[str] = []
         self._missing: list[str] = []
         self._failed: dict[str, str] = {}
+        self._noted: dict[str, str] = {}
 
     @contextmanager
-    def of(self, job: PlannedJob) -> Generator[None, None, None]:
+    def of(self, job: PlannedJob, part: slice) -> Generator[None, None, None]:
         """Add errors about the results of one job. Errors that concern all jobs end the reading."""
-        self._left -= job.file_count
+        planned, noted = _count(job, part), len(self._noted)
+        self._left -= planned
         try:
             yield
-        except IncompleteResultsError as error:
-            self.add(job, error.reason)
-            self._missing += error.missing
-            self._failed |= error.failed
-        except (
-            MissingBucketError,
-            UnwritableObjectError,
-            ServiceError,
-            TransportError,
-        ) as error:
-            undelivered = job.file_count if error.undelivered is None else error.undelivered
-            error.undelivered = undelivered + self._left
-            error.failed = {**self._failed, **error.failed}
-            raise
-        except ResultsError as error:
-            self.add(job, f"it has no results: {error}")
+        except (ResultsError, ServiceError, TransportError) as error:
+            undelivered = planned if error.undelivered is None else error.undelivered
+            if self._concerns_all_jobs(error):
+                error.undelivered = self._undelivered + undelivered + self._left
+                error.failed = {**self._noted, **self._failed, **error.failed}
+                raise
+            self._undelivered += undelivered
+            if isinstance(error, IncompleteResultsError):
+                self.add(job, error.reason)
+                self._missing += error.missing
+                self._failed |= error.failed
+            else:
+                self.add(job, f"it has no results: {error}")
+        else:
+            self._undelivered += len(self._noted) - noted
+
+    def _concerns_all_jobs(self, error: ResultsError | ServiceError | TransportError) -> bool:
+        if isinstance(error, UnreadableObjectError):
+            # With a count, the reading of documents has ended early. Otherwise, it never began.
+            return error.undelivered is not None or self.streak.add(error)
+        return not isinstance(error, ResultsError) or isinstance(
+            error, (MissingBucketError, UnwritableObjectError)
+        )
+
+    def note(self, key: str, error: ReadError) -> None:
+        """Remember a note that failed and that somebody else reports."""
+        self._noted[key] = f"{type(error).__name__}: {error}"
 
     def add(self, job: PlannedJob, reason: str) -> None:
         """Add what is wrong with the results of a job."""
@@ -408,6 +471,7 @@ class _Problems:
         if missing.count:
             reason += f"; files in its location without a result: {missing.count}"
         self.add(job, reason)
+        self._undelivered += missing.count
         self._failed |= dict.fromkeys(
             missing.keys, "MissingObjectError: the results of its job do not mention this note"
         )

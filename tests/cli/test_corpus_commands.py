@@ -20,7 +20,8 @@ import pytest
 from comprehend_phi.corpus import JobPlan, verify_copies
 from comprehend_phi.testing import faults
 
-from ..conftest import ROLE
+from ..conftest import ROLE, Serving
+from ..s3_server import S3Fault, S3Server, refused
 from .conftest import KEY, NOTE, REDACTED, Run, Shell, finished
 
 Endpoint = tuple[str, str]
@@ -424,6 +425,33 @@ def test_a_missing_bucket_for_the_copies_ends_the_command(
 
     assert done.code == 1
     assert "the bucket does not exist" in done.error
+
+
+def test_copies_that_end_early_name_what_failed_and_count_the_rest(
+    run: Run,
+    corpus: Corpus,
+    endpoint: Endpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    serving: Serving,
+) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    s3_server = S3Server(corpus.shell.server.storage)
+    faults_of_s3 = {
+        f"{corpus.folder}/a/1.txt": refused("AccessDenied", 403),
+        f"{corpus.folder}/a/2.txt": S3Fault(
+            answer=(400, b"<Error><Code>ExpiredToken</Code></Error>")
+        ),
+    }
+    s3_server.rules.append(lambda request: faults_of_s3.get(request.key))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
+    with serving(s3_server):
+        done = run(*corpus.run("--copies", str(tmp_path / "copies")), *endpoint)
+
+    assert done.code == 1
+    assert [*done.failed] == [f"{corpus.folder}/a/1.txt"]
+    assert done.error.endswith("Reading ended early: 3 documents were not delivered.")
+    assert done.err.splitlines()[-1] == "To continue, repeat the command."
 
 
 # --- The cost -------------------------------------------------------------------------------------

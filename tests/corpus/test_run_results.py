@@ -21,6 +21,7 @@ from comprehend_phi import (
     S3Location,
     SourceChangedError,
     StartPHIDetectionJobRequest,
+    UnreadableObjectError,
 )
 from comprehend_phi.corpus import (
     IncompleteCopiesError,
@@ -38,7 +39,7 @@ from comprehend_phi.review import Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, LocalServer
 
 from ..conftest import CANARY
-from ..s3_server import S3Server, refused
+from ..s3_server import S3Fault, S3Request, S3Server, refused
 
 LIMITS = ServiceLimits(max_job_files=3)
 STAGED = "staged-notes"
@@ -79,12 +80,13 @@ class Program:
         clock: FakeClock,
         *,
         staged: bool,
+        limits: ServiceLimits = LIMITS,
     ) -> None:
         self.client = client
         self.clock = clock
         staging = S3Location(STAGED, "work") if staged else None
         self.plan: JobPlan = plan_jobs(
-            client, request, name="monday", staging=staging, limits=LIMITS
+            client, request, name="monday", staging=staging, limits=limits
         )
         self.staging = Staging(client, self.plan)
         self.outcomes: list[JobOutcome] = []
@@ -352,8 +354,32 @@ def test_an_error_that_concerns_all_jobs_ends_the_reading(
     s3_server.rules.append(lambda _: refused("ExpiredToken", 400))
     with pytest.raises(ExpiredTokenException) as caught:
         list(items)
-    assert caught.value.undelivered == 2
+    assert caught.value.undelivered == 3  # one note of the first job, and both of the second
     assert list(caught.value.failed) == [KEYS[0]]
+
+
+def test_an_error_that_concerns_all_jobs_counts_the_jobs_before_it(
+    program: Callable[..., Program], s3_server: S3Server
+) -> None:
+    ran = program()
+    ran.run()
+    s3_server.rules.append(lambda _: refused("ExpiredToken", 400))
+    with pytest.raises(ExpiredTokenException) as caught:
+        list(ran.results(job_id=None, status=None))
+    assert caught.value.undelivered == 5
+
+
+def test_an_error_that_concerns_all_jobs_counts_the_files_of_its_part(
+    program: Callable[..., Program], s3_server: S3Server
+) -> None:
+    results = program().run()
+    s3_server.rules.append(lambda _: refused("ExpiredToken", 400))
+    counts: list[int | None] = []
+    for index in range(3):
+        with pytest.raises(ExpiredTokenException) as caught:
+            list(results.part(index, 3))
+        counts.append(caught.value.undelivered)
+    assert counts == [2, 2, 1]
 
 
 def test_a_missing_bucket_of_results_ends_the_reading(
@@ -365,6 +391,112 @@ def test_a_missing_bucket_of_results_ends_the_reading(
     with pytest.raises(MissingBucketError) as caught:
         list(results)
     assert caught.value.undelivered == 5
+
+
+# --- S3 refuses everything ------------------------------------------------------------------------
+
+MANY = [f"notes/{folder}/{number:02}" for folder in "abc" for number in range(60)]
+
+
+@pytest.fixture
+def many(
+    client: PHIClient,
+    request_: StartPHIDetectionJobRequest,
+    clock: FakeClock,
+    put: Callable[..., None],
+) -> RunResults:
+    """The results of three jobs with 60 notes each."""
+    put(*MANY)
+    limits = ServiceLimits(max_job_files=60)
+    return Program(client, request_, clock, staged=False, limits=limits).run()
+
+
+def denies(s3_server: S3Server, *prefixes: str, spares: tuple[str, ...] = ()) -> None:
+    """Let S3 refuse to return objects whose keys begin with one of these prefixes."""
+
+    def rule(request: S3Request) -> S3Fault | None:
+        is_denied = request.key.startswith(prefixes) and request.key not in spares
+        return refused("AccessDenied", 403) if is_denied else None
+
+    s3_server.requests.clear()
+    s3_server.rules.append(rule)
+
+
+def test_reading_stops_in_a_later_job_if_s3_refuses_100_notes_in_a_row(
+    many: RunResults, s3_server: S3Server
+) -> None:
+    denies(s3_server, "notes/")
+    with pytest.raises(UnreadableObjectError, match="180 documents were not delivered") as caught:
+        list(many.redacted())
+    assert list(caught.value.failed) == MANY[:99]
+    assert not any(request.key.startswith("notes/c/") for request in s3_server.requests)
+
+
+def test_reading_goes_on_if_a_note_can_be_read_in_between(
+    many: RunResults, s3_server: S3Server
+) -> None:
+    denies(s3_server, "notes/", spares=(MANY[70], MANY[140]))
+    found, error = read(many.redacted())
+    assert [key for key, _ in found] == [MANY[70], MANY[140]]
+    assert error is not None
+    assert len(error.failed) == 178
+
+
+def test_copies_stop_if_s3_refuses_100_notes_in_a_row(
+    many: RunResults, s3_server: S3Server, tmp_path: Path
+) -> None:
+    denies(s3_server, "notes/")
+    with pytest.raises(UnreadableObjectError) as caught:
+        write_copies(many, tmp_path / "copies", audit=tmp_path / "audit.jsonl")
+    assert caught.value.undelivered == 180
+    assert list(caught.value.failed) == MANY[:99]
+    assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_copies_that_end_early_count_the_notes_that_failed_before(
+    many: RunResults, s3_server: S3Server, tmp_path: Path
+) -> None:
+    denies(s3_server, MANY[3])
+    s3_server.script("GetObject", *[refused("ExpiredToken", 400)] * 5, key=MANY[60])
+    with pytest.raises(ExpiredTokenException) as caught:
+        write_copies(many, tmp_path)
+    assert caught.value.undelivered == 121
+    assert list(caught.value.failed) == [MANY[3]]
+
+
+def test_reading_stops_if_s3_refuses_the_manifests_of_100_jobs_in_a_row(
+    program: Callable[..., Program], s3_server: S3Server
+) -> None:
+    ran = program()
+    ran.run()
+    [outcome, _] = ran.outcomes
+    denies(s3_server, "")
+    with pytest.raises(UnreadableObjectError, match="access denied") as caught:
+        list(RunResults(ran.client, ran.plan, [outcome] * 150))
+    assert caught.value.undelivered == 150 * outcome.planned.file_count
+
+
+def test_each_job_is_named_if_s3_refuses_the_manifests_of_a_few(
+    program: Callable[..., Program], s3_server: S3Server
+) -> None:
+    results = program().run()
+    denies(s3_server, "")
+    found, error = read(results)
+    assert found == []
+    assert re.search(r"job 0: it has no results: .*access denied.*; job 1: ", str(error))
+
+
+def test_notes_of_a_staged_job_are_not_tried_if_nobody_can_say_whether_they_changed(
+    program: Callable[..., Program], s3_server: S3Server
+) -> None:
+    results = program().run()
+    s3_server.rules.append(
+        lambda request: refused("AccessDenied", 403) if request.prefix == "notes/" else None
+    )
+    found, error = read(results.redacted())
+    assert found == []
+    assert re.search(r"job 0: its notes cannot be read: .*access denied", str(error))
+    assert list(results) != []
 
 
 # --- Files that nobody planned, and planned files without a result --------------------------------

@@ -1968,6 +1968,33 @@ def test_an_outage_stops_reading(
     assert caught.value.undelivered == 140 - len(yielded)
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException"])
+def test_reading_stops_if_s3_refuses_everything(
+    stored: StoredJob, refuse: Callable[..., None], code: str
+) -> None:
+    names = [f"{number:03}.txt" for number in range(140)]
+    stored.store(*names)
+    refuse(*(f"{stored.folder}{name}.out" for name in names[10:]), status=403, code=code)
+    yielded: list[Document] = []
+    with pytest.raises(UnreadableObjectError) as caught:
+        yielded.extend(stored.results())
+    assert len(yielded) == 10
+    assert (caught.value.undelivered, len(caught.value.failed)) == (130, 99)
+    assert caught.value.code == code
+
+
+def test_archived_documents_never_stop_reading(
+    stored: StoredJob, refuse: Callable[..., None]
+) -> None:
+    names = [f"{number:03}.txt" for number in range(120)]
+    stored.store(*names)
+    outputs = [f"{stored.folder}{name}.out" for name in names[:-1]]
+    refuse(*outputs, status=403, code="InvalidObjectState")
+    yielded, error = until_incomplete(iter(stored.results()))
+    assert [document.input_key for document in yielded] == ["notes/119.txt"]
+    assert len(error.failed) == 119
+
+
 def test_errors_about_single_notes_never_stop_reading(stored: StoredJob) -> None:
     stored.store(*(f"{number:03}.txt" for number in range(150)))
     for number in range(149):
