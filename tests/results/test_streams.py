@@ -398,7 +398,10 @@ def test_a_manifest_with_only_a_status_is_read(stored: StoredJob) -> None:
     assert stored.results().manifest == Manifest(status="COMPLETED")
 
 
-@pytest.mark.parametrize("spelling", ["SuccessFilesCount", "SuccessfulFilesCount"])
+each_spelling = pytest.mark.parametrize("spelling", ["SuccessFilesCount", "SuccessfulFilesCount"])
+
+
+@each_spelling
 def test_both_spellings_of_the_count_of_processed_files_are_read(
     stored: StoredJob, spelling: str
 ) -> None:
@@ -406,7 +409,7 @@ def test_both_spellings_of_the_count_of_processed_files_are_read(
     assert stored.results().manifest.success_files_count == 7
 
 
-@pytest.mark.parametrize("spelling", ["SuccessFilesCount", "SuccessfulFilesCount"])
+@each_spelling
 def test_both_spellings_of_the_count_are_compared_with_the_documents(
     stored: StoredJob, spelling: str
 ) -> None:
@@ -1150,6 +1153,14 @@ def test_listed_documents_that_a_stopped_or_failed_job_lacks_are_reported(
 # --- Documents ------------------------------------------------------------------------------------
 
 
+def read_back(stored: StoredJob, content: Any) -> Document:
+    """Return the document of a job whose only `.out` file has this content."""
+    stored.store("a.txt")
+    stored.document("a.txt", content)
+    (document,) = stored.results()
+    return document
+
+
 def test_every_member_of_an_entity_is_read(stored: StoredJob) -> None:
     entity = {
         "Id": 7,
@@ -1161,9 +1172,7 @@ def test_every_member_of_an_entity_is_read(stored: StoredJob) -> None:
         "Type": "NAME",
         "Traits": [{"Name": "NEGATION", "Score": 0.25}],
     }
-    stored.store("a.txt")
-    stored.document("a.txt", output(entity, ModelVersion="0.1.0", PaginationToken="x"))
-    (document,) = stored.results()
+    document = read_back(stored, output(entity, ModelVersion="0.1.0", PaginationToken="x"))
     assert document == Document(
         input_key="notes/a.txt",
         output_key=f"{stored.folder}a.txt.out",
@@ -1184,9 +1193,7 @@ def test_every_member_of_an_entity_is_read(stored: StoredJob) -> None:
 
 
 def test_a_document_without_entities_is_yielded(stored: StoredJob) -> None:
-    stored.store("a.txt")
-    stored.document("a.txt", {"Entities": []})
-    (document,) = stored.results()
+    document = read_back(stored, {"Entities": []})
     assert document.entities == ()
     assert document.model_version is None
 
@@ -1194,30 +1201,22 @@ def test_a_document_without_entities_is_yielded(stored: StoredJob) -> None:
 def test_an_entity_may_lack_traits(stored: StoredJob) -> None:
     entity = found()
     del entity["Traits"]
-    stored.store("a.txt")
-    stored.document("a.txt", output(entity))
-    (document,) = stored.results()
+    document = read_back(stored, output(entity))
     assert document.entities[0].traits == ()
 
 
 def test_a_score_may_be_an_integer(stored: StoredJob) -> None:
-    stored.store("a.txt")
-    stored.document("a.txt", output(found(Score=1)))
-    (document,) = stored.results()
+    document = read_back(stored, output(found(Score=1)))
     assert document.entities[0].score == 1.0
 
 
 def test_unknown_members_of_a_document_are_ignored(stored: StoredJob) -> None:
-    stored.store("a.txt")
-    stored.document("a.txt", output(found(New={"er": [None]}), Newer="still"))
-    (document,) = stored.results()
+    document = read_back(stored, output(found(New={"er": [None]}), Newer="still"))
     assert document.entities[0].text == CANARY
 
 
 def test_an_unknown_type_is_kept_as_its_string(stored: StoredJob) -> None:
-    stored.store("a.txt")
-    stored.document("a.txt", output(found(type_="GENOME", Category="ELSE")))
-    (document,) = stored.results()
+    document = read_back(stored, output(found(type_="GENOME", Category="ELSE")))
     assert (document.entities[0].type, document.entities[0].category) == ("GENOME", "ELSE")
 
 
@@ -1248,30 +1247,21 @@ def test_entity_counts_counts_types_over_all_documents(stored: StoredJob) -> Non
 
 # --- What is shown --------------------------------------------------------------------------------
 
+SECRET_ENTITY = Entity(
+    id=1,
+    begin_offset=9,
+    end_offset=27,
+    score=0.9,
+    text=CANARY,
+    category="PROTECTED_HEALTH_INFORMATION",
+    type="NAME",
+)
 SECRETIVE = [
-    Entity(
-        id=1,
-        begin_offset=9,
-        end_offset=27,
-        score=0.9,
-        text=CANARY,
-        category="PROTECTED_HEALTH_INFORMATION",
-        type="NAME",
-    ),
+    SECRET_ENTITY,
     Document(
         input_key=f"notes/{CANARY}.txt",
         output_key=f"out/{CANARY}.txt.out",
-        entities=(
-            Entity(
-                id=1,
-                begin_offset=9,
-                end_offset=27,
-                score=0.9,
-                text=CANARY,
-                category="PROTECTED_HEALTH_INFORMATION",
-                type="NAME",
-            ),
-        ),
+        entities=(SECRET_ENTITY,),
         model_version="0.1.0",
     ),
     UnprocessedFile(
