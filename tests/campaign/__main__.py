@@ -138,6 +138,7 @@ _REVEALING = {
     "new name": (92,),
     "failed jobs not started again": (147,),
     "abandoned jobs run on": (149,),
+    "abandoned jobs not stopped": (149,),
     "part not read": (150,),
     "unreviewed note copied": (61,),
 }

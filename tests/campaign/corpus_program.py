@@ -277,15 +277,22 @@ class CorpusRun(CopiesRun):
             with suppress(_Enough):
                 self._run(client, plan, "0", on_change=changed)
             self.remember("abandoning", {"begun": True})
-        if self.defect != "abandoned jobs run on":
+        before = self.ask(STATE)
+        if self.defect == "abandoned jobs not stopped":
+            self._run(client, plan, "0")
+        elif self.defect != "abandoned jobs run on":
             summary = abandon(client, plan, self.directory / f"ledger-0{self._suffix}")
             self.evidence.shown(summary, *summary.jobs)
         self.step()
         self.evidence.event(ABANDONED)
-        left_over = self.ask(STATE)
+        after = self.ask(STATE)
         self.check(
-            not any(left_over.values()),
+            not (after["running"] or after["staged"]),
             "after a plan was abandoned, jobs run or there are staged copies",
+        )
+        self.check(
+            after["stops"] - before["stops"] >= before["running"],
+            "a plan was abandoned, but its jobs were not stopped",
         )
         self.remember("abandoned", {"ended": True})
 
@@ -332,6 +339,7 @@ CORPUS_DEFECTS = (
     "failed jobs not started again",
     "skipped file not run again",
     "abandoned jobs run on",
+    "abandoned jobs not stopped",
     "decisions ignored",
     "unreviewed note copied",
     "part not read",

@@ -187,6 +187,10 @@ class TestOfACorpus:
             "abandoned jobs run on",
             "wrong: after a plan was abandoned, jobs run or there are staged copies",
         ),
+        (
+            "abandoned jobs not stopped",
+            "wrong: a plan was abandoned, but its jobs were not stopped",
+        ),
         ("decisions ignored", "a copy is not redacted correctly"),
         (
             "unreviewed note copied",

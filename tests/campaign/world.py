@@ -234,7 +234,7 @@ def serve(control: Connection, clock: SharedClock) -> None:
             return found
 
         def state(self) -> dict[str, int]:
-            """Return how many jobs of the program run, and how many staged copies there are."""
+            """Count the jobs of the program that run, calls that stop jobs, and staged copies."""
             running = [
                 job
                 for job in self.jobs()
@@ -242,7 +242,8 @@ def serve(control: Connection, clock: SharedClock) -> None:
             ]
             keys = self.storage.keys(self.plan.bucket)
             staged = [key for key in keys if key.startswith(f"{STAGED}/")]
-            return {"running": len(running), "staged": len(staged)}
+            stops = self.service.attempts("StopPHIDetectionJob")
+            return {"running": len(running), "stops": stops, "staged": len(staged)}
 
         def repair(self) -> dict[str, int]:
             """Repair notes as planned, once."""
