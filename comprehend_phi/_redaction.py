@@ -73,9 +73,10 @@ def redact(
     pieces: list[str] = []
     position = 0
     for group in overlapping(entity for entity in found if usable_score(entity) >= min_score):
-        begin, end = group[0].begin_offset, max(entity.end_offset for entity in group)
+        named, begin, end = group[0], group[0].begin_offset, group[0].end_offset
+        if len(group) > 1:
+            named, end = min(group, key=rank), max(entity.end_offset for entity in group)
         pieces.append(text[position:begin])
-        named = min(group, key=rank)
         if isinstance(replacement, str):
             pieces.append(replacement.format(type=named.type))
         else:
