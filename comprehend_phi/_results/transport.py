@@ -10,6 +10,7 @@ from .boto3_storage import Boto3Storage
 from .obstore_route import FORKED, skip_obstore
 from .obstore_storage import ObstoreStorage
 from .s3_listing import parse_listings
+from .s3_tuning import tune
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -35,6 +36,7 @@ def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> B
     session = connection.s3_session
     if session is not None:  # so nobody else uses the client
         parse_listings(client)
+        tune(client)
     if connection.s3_transport == "boto3":
         return Boto3Storage(connection.s3, policy, clock)
     required = connection.s3_transport == "obstore"

@@ -107,10 +107,21 @@ def make_fast(module_server: S3Server, clock: FakeClock) -> Iterator[Callable[[]
     client.close()
 
 
-@pytest.fixture(params=["boto3", "obstore"])
+@pytest.fixture(scope="module")
+def tuned(module_server: S3Server, clock: FakeClock) -> Iterator[S3Objects]:
+    """Write through boto3 with a client that the package has built."""
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", module_server.url)
+        with PHIClient(session=session, clock=clock, s3_transport="boto3") as client:
+            yield S3Objects(s3_of(client).storage().calls)
+
+
+@pytest.fixture(params=["boto3", "tuned boto3", "obstore"])
 def writer(
     request: pytest.FixtureRequest,
     objects: S3Objects,
+    tuned: S3Objects,
     make_fast: Callable[[], S3Objects],
     s3_server: S3Server,
     s3: Any,
@@ -119,6 +130,8 @@ def writer(
     """Write through each transport, and check that it makes the first attempt."""
     if request.param == "boto3":
         yield objects
+    elif request.param == "tuned boto3":
+        yield tuned
     else:
         fast = make_fast()
         for key, kms_key in {"first": None, "second": KMS_KEY}.items():
@@ -126,7 +139,9 @@ def writer(
             s3.delete_object(Bucket=bucket, Key=key)
         s3_server.requests.clear()
         yield fast
-    assert agents(s3_server)[0] == request.param
+    assert agents(s3_server)[0] in request.param
+    first = next(each for each in s3_server.requests if each.operation == "PutObject")
+    assert ("expect" in first.headers) == (request.param == "boto3")
 
 
 def agents(s3_server: S3Server) -> list[str]:

@@ -39,6 +39,7 @@ from comprehend_phi import (
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.listing import Listing
+from comprehend_phi._results.s3_tuning import tune
 from comprehend_phi._results.storage import StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
@@ -164,13 +165,15 @@ def s3(serving: Callable[[S3], AbstractContextManager[None]]) -> Iterator[S3]:
         yield server
 
 
-@pytest.fixture
-def boto3_client(s3: S3) -> Iterator[Any]:
+@pytest.fixture(params=["as it is", "tuned"])
+def boto3_client(request: pytest.FixtureRequest, s3: S3) -> Iterator[Any]:
     # Any: the stubs overload `client` for hundreds of services.
     session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
     # No retries of botocore, which would really sleep. Ours use the fake clock.
     config = Config(retries={"total_max_attempts": 1})
     client = session.client("s3", endpoint_url=s3.url, config=config)
+    if request.param == "tuned":
+        tune(client)
     yield client
     client.close()
 

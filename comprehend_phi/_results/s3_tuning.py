@@ -1,0 +1,85 @@
+"""Making boto3's calls for single objects cheaper, without changing what they mean.
+
+botocore looks for some thirty headers in each response and parses dates of any format. This package
+needs one or two of them. And botocore asks S3 before it sends a body of any size.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+    from botocore.model import OperationModel
+
+# Smaller bodies are sent at once. AWS's SDK for Go does the same (`ContinueHeaderThresholdBytes`).
+_ASK_FROM = 2 * 1024 * 1024  # bytes
+
+
+def tune(client: BaseClient) -> None:
+    """Make a boto3 client's calls of GetObject and PutObject cheaper.
+
+    Responses then contain only `ContentLength`, `LastModified`, `ETag`, `Body` and
+    `ResponseMetadata`. So use this function only with clients that this package built.
+    """
+    events = client.meta.events
+    for operation in ("GetObject", "PutObject"):
+        events.register(f"before-parse.s3.{operation}", _take_headers)
+    # Before the handler of botocore that adds `Expect` to a request whose body is a file.
+    events.register_first("before-call.s3", _send_at_once)
+
+
+def _take_headers(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    """Take what this package needs from the headers, and let botocore find nothing in them.
+
+    Leave an unusual response unchanged, so that botocore parses all of it.
+    """
+    if response_dict["status_code"] != HTTPStatus.OK:
+        return
+    headers: dict[str, str] = {
+        name.lower(): value for name, value in response_dict["headers"].items()
+    }
+    members: dict[str, object] = {}
+    if (etag := headers.get("etag")) is not None:
+        members["ETag"] = etag
+    if (length := headers.get("content-length")) is not None:
+        if not (length.isascii() and length.isdigit()):
+            return
+        members["ContentLength"] = int(length)
+    if (written := headers.get("last-modified")) is not None:
+        if (time := _time(written)) is None:
+            return
+        members["LastModified"] = time
+    customized_response_dict.update(members)
+    # botocore looks for most headers by names in mixed case.
+    response_dict["headers"] = headers
+
+
+def _time(value: str) -> datetime | None:
+    """Return the time of a header, or None if it is not a usual date."""
+    try:
+        time = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else None
+
+
+def _send_at_once(model: OperationModel, params: dict[str, Any], **_: object) -> None:
+    """Send a small body with the headers, and without `Expect: 100-continue`.
+
+    botocore has made a file of it. It would send the headers, wait for S3 to agree, and then send
+    the body.
+    """
+    body = params.get("body")
+    if (
+        model.name == "PutObject"
+        and isinstance(body, BytesIO)
+        and body.getbuffer().nbytes < _ASK_FROM
+    ):
+        params["body"] = body.getvalue()
