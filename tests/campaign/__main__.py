@@ -36,7 +36,9 @@ DRAWS: Mapping[str, Callable[[int], Plan | CorpusPlan]] = {FOLDERS: draw, CORPUS
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="campaign", description=__doc__)
-    parser.add_argument("--seeds", default="0-1999", help="one seed, or the first and last: 0-1999")
+    parser.add_argument(
+        "--seeds", default="0-1999", help="seeds and ranges of seeds, such as 0-1999 or 17,40-49"
+    )
     parser.add_argument(
         "--kind", choices=DRAWS, help="only play schedules of this kind; both by default"
     )
@@ -54,8 +56,10 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    first, _, last = options.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    seeds: list[int] = []
+    for part in options.seeds.split(","):
+        first, _, last = part.partition("-")
+        seeds += range(int(first), int(last or first) + 1)
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]

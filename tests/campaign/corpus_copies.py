@@ -225,11 +225,16 @@ class CopiesRun(Life):
     ) -> list[str]:
         """Return the files that one job did not process; none if it has no results."""
         one = RunSummary(plan=summary.plan, jobs=summary.jobs[number : number + 1])
+        [job] = one.jobs
         try:
             part = one.results(client).part(index, self.plan.readers)
             return [file.input_key for file in part.unprocessed]
         except IncompleteResultsError:
-            return []
+            if job.planned.staged or job.job_id is None or job.status not in ENDED_WELL:
+                return []
+        # The job was about other files than planned, because one was deleted, for example.
+        results = client.results(job.job_id).part(index, self.plan.readers)
+        return [file.input_key for file in results.unprocessed]
 
     def _decisions(self) -> Decisions | None:
         """Return the reviewer's decisions, if there are any."""

@@ -107,9 +107,12 @@ class CorpusRun(CopiesRun):
         if not (self.plan.repairs and keys):
             return known, plans
         self.ask(REPAIR)
-        plans[AGAIN] = self._plan_again(client, keys)
-        second = self.copy(client, self._run_all(client, plans[AGAIN], AGAIN), AGAIN)
-        ran_again = set(plans[AGAIN].keys or ())
+        plan = self._plan_again(client, keys)
+        if plan is None:
+            return known, plans
+        plans[AGAIN] = plan
+        second = self.copy(client, self._run_all(client, plan, AGAIN), AGAIN)
+        ran_again = set(plan.keys or ())
         for what in ("unprocessed", "skipped"):
             known[what] = [key for key in known[what] if key not in ran_again]
         return {what: value + second[what] for what, value in known.items()}, plans
@@ -150,32 +153,40 @@ class CorpusRun(CopiesRun):
 
         return self._known_plan(name, make)
 
-    def _plan_again(self, client: PHIClient, keys: list[str]) -> JobPlan:
-        """Return the plan of skipped files, which an earlier life may have made."""
+    def _plan_again(self, client: PHIClient, keys: list[str]) -> JobPlan | None:
+        """Return the plan of skipped files, which an earlier life may have made.
+
+        Return None if AWS would skip all of them again.
+        """
+        wanted: list[str] = sorted(set(keys))
+        if self.defect == "skipped file not run again":
+            wanted.remove(min(self.plan.repairs))
 
         def make() -> JobPlan:
-            self.evidence.event(RAN_SKIPPED)
-            wanted = sorted(set(keys))
-            if self.defect == "skipped file not run again":
-                wanted = [key for key in wanted if key != min(self.plan.repairs)]
-            while True:
-                try:
-                    return plan_keys(
-                        client,
-                        self._request,
-                        wanted,
-                        name=f"{self.plan.name} again",
-                        staging=S3Location(self.plan.bucket, STAGED),
-                        limits=self._limits,
-                    )
-                except PlanError as error:
-                    self.evidence.raised(error)
-                    # Notes may be deleted at any time.
-                    if not error.keys:
-                        raise
-                    wanted = [key for key in wanted if key not in error.keys]
+            return plan_keys(
+                client,
+                self._request,
+                wanted,
+                name=f"{self.plan.name} again",
+                staging=S3Location(self.plan.bucket, STAGED),
+                limits=self._limits,
+            )
 
-        return self._known_plan(AGAIN, make)
+        while wanted:
+            try:
+                plan = self._known_plan(AGAIN, make)
+            except PlanError as error:
+                self.evidence.raised(error)
+                if not error.keys:
+                    is_hopeless = self.plan.repairs.keys().isdisjoint(wanted)
+                    self.check(is_hopeless, "files that were repaired cannot be planned")
+                    return None
+                # Notes may be deleted at any time.
+                wanted = [key for key in wanted if key not in error.keys]
+            else:
+                self.evidence.event(RAN_SKIPPED)
+                return plan
+        return None
 
     def _known_plan(self, name: str, make: Callable[[], JobPlan]) -> JobPlan:
         path = self.directory / f"plan-{name}{self._suffix}"
