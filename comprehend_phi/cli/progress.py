@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +15,7 @@ from .output import inform, printable
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from rich.console import RenderableType
     from rich.live import Live
     from rich.text import Text
 
@@ -36,18 +38,15 @@ class WatchedClock(SystemClock):
         super().sleep(seconds)
 
 
-class Progress:
-    """Shows a wait on stderr: a line per state and, on a terminal, a live line below them.
+class LiveDisplay(ABC):
+    """Draws itself again and again on stderr while it is entered, if that is a terminal."""
 
-    Args:
-        clock: the clock that the wait uses.
-    """
-
-    def __init__(self, clock: WatchedClock) -> None:
-        self._clock = clock
-        self._start = clock.monotonic()
-        self._status = ""
+    def __init__(self) -> None:
         self._live: Live | None = None
+
+    @abstractmethod
+    def __rich__(self) -> RenderableType:
+        """Return what to draw now."""
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -68,6 +67,20 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class Progress(LiveDisplay):
+    """Shows a wait on stderr: a line per state and, on a terminal, a live line below them.
+
+    Args:
+        clock: the clock that the wait uses.
+    """
+
+    def __init__(self, clock: WatchedClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._start = clock.monotonic()
+        self._status = ""
 
     def on_poll(self, job: JobProperties) -> None:
         """Print the state of the job if it is new."""

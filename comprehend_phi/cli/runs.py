@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import evolve
@@ -18,12 +18,11 @@ from .delivery import name_unprocessed
 from .exits import Exit, ExitCode, interrupted
 from .guidance import advising
 from .output import amount, emit, emit_json, inform, printable, table
+from .progress import LiveDisplay
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from types import TracebackType
 
-    from rich.live import Live
     from rich.table import Table
 
     from .._client import PHIClient
@@ -306,7 +305,7 @@ def end(summary: RunSummary, problems: Sequence[str], *, skipped: int) -> int:
     return ExitCode.PARTIAL if is_partial else ExitCode.DONE
 
 
-class RunProgress:
+class RunProgress(LiveDisplay):
     """Shows a run on stderr: on a terminal a live table of its jobs, otherwise a line per change.
 
     Args:
@@ -314,29 +313,9 @@ class RunProgress:
     """
 
     def __init__(self, plan: JobPlan) -> None:
+        super().__init__()
         self._plan = plan
         self._outcomes: dict[int, JobOutcome] = {}
-        self._live: Live | None = None
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            console = Console(stderr=True)
-            if not console.is_dumb_terminal:
-                self._live = Live(self, console=console, transient=True)
-                self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def on_change(self, job: JobOutcome) -> None:
         """Show what has changed."""
