@@ -10,6 +10,7 @@ import msgspec
 
 from ._shapes import InstanceShape, check_argument
 from ._structs import PrivateStruct
+from ._wording import amount
 from .errors import RequestValidationError
 
 
@@ -125,7 +126,7 @@ def mismatch(text: str, entity: Entity) -> str | None:
     if end == begin:
         return "is empty"
     if end > len(text):
-        return f"ends after the end of the text, which has {len(text)} code points"
+        return f"ends after the end of the text, which has {amount(len(text), 'code point')}"
     if text[begin:end] != entity.text:
         return "does not match the text at these offsets"
     return None

@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import Attribute, frozen
 
+from ._wording import plural
 from .errors import RequestValidationError
 
 _Rule = Callable[[str], str | None]  # returns what is wrong with a value, or None
@@ -138,9 +139,11 @@ class StringShape:
         if not isinstance(value, str):
             return f"must be a str, not {type(value).__name__}"
         if len(value) < self.min_length:
-            return f"must have at least {self.min_length} characters, not {len(value)}"
+            characters = plural(self.min_length, "character")
+            return f"must have at least {self.min_length} {characters}, not {len(value)}"
         if self.max_length is not None and len(value) > self.max_length:
-            most = f"must have at most {self.max_length} characters"
+            characters = plural(self.max_length, "character")
+            most = f"must have at most {self.max_length} {characters}"
             return f"{most}, not {len(value)}{self.if_too_long}"
         if self.enum and value not in self.enum:
             return f"must be one of {', '.join(self.enum)}"

@@ -58,7 +58,7 @@ import re
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ._wording import join_first
+from ._wording import amount, join_first, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -177,8 +177,8 @@ class _ReadingError(ComprehendPHIError):
         """Return what the message says about the documents that were not delivered."""
         if self.undelivered is None:
             return ""
-        were = "document was" if self.undelivered == 1 else "documents were"
-        text = f" Reading ended early: {self.undelivered} {were} not delivered."
+        documents = amount(self.undelivered, "document was", "documents were")
+        text = f" Reading ended early: {documents} not delivered."
         if self.failed:
             text += (
                 f" {len(self.failed)} of them failed before: {join_first(_reasons(self.failed))}"
@@ -207,8 +207,7 @@ class _CallError(_ReadingError):
 
     def _sentence(self, problem: str, *circumstances: str | None) -> str:
         """Return the message: the call, the problem, the circumstances, and what to do."""
-        attempts = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
-        details = ", ".join(filter(None, (*circumstances, attempts)))
+        details = ", ".join(filter(None, (*circumstances, amount(self.attempts, "attempt"))))
         where = "" if self.key is None else f" of s3://{self.bucket}/{self.key}"
         call = f"{self.operation}{where}: {problem} ({details})."
         return f"{call}{self._next_step()}{self._undelivered()}"
@@ -490,8 +489,9 @@ class WaitTimeout(JobError, TimeoutError):
 
     def __str__(self) -> str:
         failure = f" The last poll failed: {self.last_poll_error}" if self.last_poll_error else ""
+        seconds = f"{self.timeout:g} {plural(self.timeout, 'second')}"
         return (
-            f"Job {self.job.job_id} was still {self.job.job_status} after {self.timeout:g} seconds."
+            f"Job {self.job.job_id} was still {self.job.job_status} after {seconds}."
             f" The job is still running; call client.job({self.job.job_id!r}).wait() to keep"
             f" waiting.{failure}"
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from .._logs import log
+from .._wording import amount
 from ..errors import (
     MissingObjectError,
     RedactionError,
@@ -85,8 +86,8 @@ class Delivery:
         left_out = self._failed.count
         log(
             logging.WARNING if left_out else logging.INFO,
-            "%d documents were delivered, %d left out",
-            self._delivered,
+            "%s delivered, %d left out",
+            amount(self._delivered, "document was", "documents were"),
             left_out,
             operation=self._operation,
             job_id=self._listing.job.job_id,
@@ -95,7 +96,7 @@ class Delivery:
         )
         if self._missing or (left_out and self._on_failure is None):
             raise self._listing.incomplete(
-                f"{left_out} of {self._listed} documents could not be delivered",
+                f"{left_out:,} of {amount(self._listed, 'document')} could not be delivered",
                 self._missing,
                 self._failed.reasons,
             )

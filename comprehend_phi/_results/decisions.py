@@ -33,6 +33,7 @@ from .._shapes import (
 )
 from .._structs import PrivateStruct
 from .._whole_file import whole_file
+from .._wording import amount
 from ..errors import RedactionError, RequestValidationError
 from .documents import Document
 
@@ -167,7 +168,7 @@ class Decisions:
 
     def __repr__(self) -> str:
         reviewed = sum(each.reviewed for each in self.documents)
-        return f"<Decisions about {len(self.documents)} documents, {reviewed} reviewed>"
+        return f"<Decisions about {amount(len(self.documents), 'document')}, {reviewed} reviewed>"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -262,7 +263,8 @@ def _apply(decided: DocumentDecisions, entities: Sequence[Entity], text: str) ->
         if mark.end_offset > len(text):
             raise DecisionsError(
                 f"The added mark at offsets {mark.begin_offset} to {mark.end_offset} ends after the"
-                f" end of the text, which has {len(text)} code points. Review the note again."
+                f" end of the text, which has {amount(len(text), 'code point')}. Review the note"
+                " again."
             )
     kept = (entity for entity in entities if entity.id not in left_out)
     added = (

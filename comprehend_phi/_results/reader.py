@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from .._entities import Entity
 from .._redaction import check_entities, redact
+from .._wording import amount
 from ..errors import (
     MissingObjectError,
     RedactionError,
@@ -128,7 +129,7 @@ class Reader:
         A document without entities fits every text, so only size and time can tell.
         """
         if size is not None and len(note.body) != size:
-            return f"the note has {len(note.body)} bytes, but the job read {size}"
+            return f"the note has {amount(len(note.body), 'byte')}, but the job read {size}"
         written = note.last_modified
         if self._listing.is_described:
             latest, event = self._listing.job.submit_time, "the job was submitted"

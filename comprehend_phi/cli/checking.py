@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from .._client import PHIClient
-from .._wording import join_first
+from .._wording import amount, join_first
 from ..models import InputDataConfig, OutputDataConfig, StartPHIDetectionJobRequest
 from .exits import Exit, ExitCode
-from .output import amount, emit, emit_json, inform, table
+from .output import emit, emit_json, inform, table
 
 if TYPE_CHECKING:
     from ..corpus import InputReport
@@ -124,7 +124,7 @@ class _Progress:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _PROGRESS_SECONDS
-            inform(f"{file_count:,} files checked")
+            inform(f"{amount(file_count, 'file')} checked")
 
 
 def _without_output(report: InputReport) -> InputReport:
@@ -140,9 +140,9 @@ def _without_output(report: InputReport) -> InputReport:
 
 def _show(report: InputReport, price: Decimal) -> None:
     """Print the report to stdout."""
-    total = f"{amount(report.file_count, 'file', 'files')}, {report.total_bytes:,} bytes"
+    total = f"{amount(report.file_count, 'file')}, {amount(report.total_bytes, 'byte')}"
     if report.characters is not None:
-        total += f", {report.characters:,} characters"
+        total += f", {amount(report.characters, 'character')}"
     emit(total)
     emit(cost_line(report, price))
     if report.problem_counts:
@@ -154,7 +154,7 @@ def cost_line(report: InputReport, price: Decimal, what: str = "The job") -> str
     cost = report.estimate_cost(price)
     return (
         f"{what} would cost {dollars(cost.minimum)} to {dollars(cost.maximum)}:"
-        f" {report.min_units:,} to {report.max_units:,} units at ${price} each"
+        f" {report.min_units:,} to {amount(report.max_units, 'unit')} at ${price} each"
     )
 
 

@@ -17,6 +17,7 @@ import click
 from click.shell_completion import shell_complete
 
 from .._jobs import WaitPolicy
+from .._wording import amount
 from ..errors import ResultsError, ServiceError, TransportError
 from ..models import (
     InputDataConfig,
@@ -61,7 +62,6 @@ from .options import (
     utc_time,
 )
 from .output import (
-    amount,
     emit,
     emit_json,
     inform,

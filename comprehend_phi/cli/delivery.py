@@ -12,13 +12,14 @@ from .._redaction import redact
 from .._results.decisions import decide_with
 from .._results.notes import notes_of
 from .._whole_file import replaceable
+from .._wording import amount
 from ..corpus.copies import checked_audit, checked_destination, each_copy, new_audit_file
 from ..corpus.targets import LocalTarget, S3Target
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus, S3Location
 from .exits import Exit, ExitCode
 from .files import require_writable, write_private
-from .output import amount, document_members, emit_json, inform, unprocessed_members
+from .output import document_members, emit_json, inform, unprocessed_members
 
 if TYPE_CHECKING:
     from .._replacements import Replacement
@@ -161,7 +162,7 @@ class Delivery:
         """
         lines = [str(problem) for problem in self._left_out]
         if self._failed:
-            lines.append(f"{amount(len(self._failed), 'note', 'notes')} could not be delivered")
+            lines.append(f"{amount(len(self._failed), 'note')} could not be delivered")
         lines.extend(str(error) for error in self._incomplete)
         if lines:
             raise Exit(ExitCode.FAILED, *dict.fromkeys(lines))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from .._client import PHIClient
 from .._jobs import Job, WaitPolicy
+from .._wording import plural
 from ..errors import (
     ActiveJobLimitExceeded,
     JobError,
@@ -70,7 +71,8 @@ def wait(
         failed_poll = error.last_poll_error
         end = Exit(
             ExitCode.TIMED_OUT,
-            f"Job {job.job_id} was still {error.job.job_status} after {error.timeout:g} seconds."
+            f"Job {job.job_id} was still {error.job.job_status} after {error.timeout:g}"
+            f" {plural(error.timeout, 'second')}."
             + (f" The last poll failed: {failed_poll}" if failed_poll else ""),
             how_to_wait,
         )

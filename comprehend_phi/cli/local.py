@@ -16,13 +16,12 @@ from attrs import evolve
 from .._client import PHIClient
 from .._folders import Folder, NotWrittenError
 from .._service.boto3_clients import build_with_boto3
-from .._wording import join_first
+from .._wording import amount, join_first
 from ..errors import ResultsError
 from ..models import InputDataConfig, OutputDataConfig
 from .exits import Exit, ExitCode
 from .files import local_path, require_separate, require_writable
 from .notes import find_notes, read_note
-from .output import amount
 from .targets import StartOptions, Target
 
 if TYPE_CHECKING:

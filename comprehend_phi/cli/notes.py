@@ -6,9 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from .._wording import join_first
+from .._wording import amount, join_first
 from .exits import Exit, ExitCode
-from .output import amount
 
 _MOST_BYTES = 1024  # of a key in S3 (Amazon S3 User Guide, "Naming Amazon S3 objects")
 
@@ -68,7 +67,7 @@ def read_note(path: Path) -> bytes:
 def _refusal(problems: list[str]) -> Exit:
     return Exit(
         ExitCode.FAILED,
-        f"No job was started. {amount(len(problems), 'path', 'paths')} in SOURCE cannot be read as"
+        f"No job was started. {amount(len(problems), 'path')} in SOURCE cannot be read as"
         f" a note: {join_first(sorted(problems))}",
         "Make every path a file that you can read, or remove it from SOURCE.",
     )

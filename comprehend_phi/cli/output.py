@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import asdict
 
+from .._wording import amount
 from ..errors import mask
 
 if TYPE_CHECKING:
@@ -89,11 +90,6 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def amount(number: int, one: str, many: str) -> str:
-    """Return a number and the matching form of what it counts, such as "1 file"."""
-    return f"{number} {one if number == 1 else many}"
 
 
 # --- Jobs -----------------------------------------------------------------------------------------
@@ -180,7 +176,7 @@ def unprocessed_members(file: UnprocessedFile) -> dict[str, Any]:
 def show_counts(documents: int, counts: Mapping[str, int]) -> None:
     """Print to stdout how many entities of each type there are, the most frequent type first."""
     total = sum(counts.values())
-    emit(f"{amount(total, 'entity', 'entities')} in {amount(documents, 'document', 'documents')}")
+    emit(f"{amount(total, 'entity', 'entities')} in {amount(documents, 'document')}")
     if counts:
         rows = [(kind, str(number)) for kind, number in Counter(counts).most_common()]
         table(("TYPE", "COUNT"), rows)

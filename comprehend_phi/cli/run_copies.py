@@ -10,6 +10,7 @@ from attrs import frozen
 
 from .._redaction import redact
 from .._results.notes import notes_of
+from .._wording import amount
 from ..corpus.copies import checked_audit, checked_destination, write_copies
 from ..corpus.copies_report import IncompleteCopiesError
 from ..errors import RequestValidationError, ResultsError, ServiceError, TransportError
@@ -17,7 +18,7 @@ from ..models import S3Location
 from .delivery import name_failed, path_of_copy
 from .exits import Exit, ExitCode
 from .files import require_places
-from .output import amount, emit, emit_json
+from .output import emit, emit_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

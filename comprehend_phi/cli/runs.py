@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve
 
+from .._wording import amount
 from ..errors import RequestValidationError
 from ..models import JobStatus
 from .checking import cost_line, dollars, show_problems
 from .delivery import name_unprocessed
 from .exits import Exit, ExitCode, interrupted
 from .guidance import advising
-from .output import amount, emit, emit_json, inform, printable, table
+from .output import emit, emit_json, inform, printable, table
 from .progress import LiveDisplay
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def show_plan(plan: JobPlan) -> None:
     from ..corpus import PRICE_PER_UNIT
 
     files = sum(job.file_count for job in plan.jobs)
-    emit(f"{amount(len(plan.jobs), 'job', 'jobs')} with {amount(files, 'file', 'files')}")
+    emit(f"{amount(len(plan.jobs), 'job')} with {amount(files, 'file')}")
     emit(cost_line(plan.report, PRICE_PER_UNIT, "The jobs"))
     table(
         ("JOB", "FILES", "BYTES", "STAGED"),
@@ -154,7 +155,8 @@ def confirm(plan: JobPlan, *, yes: bool) -> None:
 
     show_problems(plan.report)
     staged = sum(job.staged for job in plan.jobs)
-    inform(f"{amount(len(plan.jobs), 'job', 'jobs')}, of which {staged} need copies of their files")
+    need = amount(staged, "needs copies of its files", "need copies of their files")
+    inform(f"{amount(len(plan.jobs), 'job')}, of which {need}")
     inform(cost_line(plan.report, PRICE_PER_UNIT, "The jobs"))
     if yes:
         return
@@ -336,7 +338,9 @@ class RunProgress(LiveDisplay):
             planned = job.planned
             drawn.add_row(str(planned.index), f"{planned.file_count:,}", printable(_state(job)))
         over = len(self._outcomes) - len(shown)
-        drawn.add_row("", "", f"{over} of {len(self._plan.jobs)} jobs have ended")
+        drawn.add_row(
+            "", "", f"{over} of {amount(len(self._plan.jobs), 'job has', 'jobs have')} ended"
+        )
         return drawn
 
 

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from .._keys import folder_key
 from .._shapes import TEXT, check_argument
-from .._wording import join_first
+from .._wording import amount, join_first, plural
 from ..errors import ComprehendPHIError, RequestValidationError
 from ..models import StartPHIDetectionJobRequest
 from .limits import ServiceLimits
@@ -106,9 +106,13 @@ class PlanChangedError(ComprehendPHIError):
 
     def __str__(self) -> str:
         if self.found_count == self.file_count:
-            change = f"some of its {self.file_count} files were replaced or deleted"
+            change = "its file was replaced"
+            if self.file_count > 1:
+                change = f"some of its {self.file_count:,} files were replaced or deleted"
         else:
-            change = f"it had {self.file_count} files, and now there are {self.found_count}"
+            are = plural(self.found_count, "is", "are")
+            had = amount(self.file_count, "file")
+            change = f"it had {had}, and now there {are} {self.found_count:,}"
         return (
             f"Job {self.index} of the plan has changed since it was planned: {change}. Plan again"
             " under the same name, and run the new plan with a new ledger. Jobs whose files have"

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, cast
 
 from attrs import field, frozen
 
-from .._wording import join_first
+from .._wording import amount, join_first
 from ..errors import ComprehendPHIError, RequestValidationError
 
 PRICE_PER_UNIT = Decimal("0.0014")
@@ -239,8 +239,8 @@ class IncompleteCheckError(ComprehendPHIError):
 
     def __str__(self) -> str:
         shown = join_first([*self.failed.values()], count=self.failed_count, separator="; ")
-        files = "1 note" if self.failed_count == 1 else f"{self.failed_count} notes"
-        return f"{files} in s3://{self.bucket} could not be read: {shown}"
+        notes = amount(self.failed_count, "note")
+        return f"{notes} in s3://{self.bucket} could not be read: {shown}"
 
 
 def us_dollars(owner: str, field: str, value: object) -> Decimal:

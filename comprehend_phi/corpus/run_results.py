@@ -20,7 +20,7 @@ from .._results.notes import Notes, notes_of
 from .._results.outages import Streak
 from .._results.streams import JobResults, part_of, shown_part
 from .._threads import Pool
-from .._wording import join_first
+from .._wording import amount, join_first
 from ..errors import (
     IncompleteResultsError,
     MissingBucketError,
@@ -96,7 +96,7 @@ class RunResults:
         self._part = part
 
     def __repr__(self) -> str:
-        return f"RunResults({len(self._outcomes)} jobs){shown_part(self._part)}"
+        return f"RunResults({amount(len(self._outcomes), 'job')}){shown_part(self._part)}"
 
     def part(self, index: int, count: int) -> RunResults:
         """Return one of `count` parts of these results, for example for one of many machines.
@@ -465,9 +465,10 @@ class _Problems:
 
     def add_unplanned(self, job: PlannedJob, found_count: int, missing: _Missing) -> None:
         """Add that the results of a job are about other files than planned."""
-        reason = f"{job.file_count} files were planned, but the results are about {found_count}"
+        planned = amount(job.file_count, "file was", "files were")
+        reason = f"{planned} planned, but the results are about {found_count:,}"
         if (excess := found_count - job.file_count) > 0:
-            reason += f", so at least {excess} of them were not planned"
+            reason += f", so at least {amount(excess, 'of them was', 'of them were')} not planned"
         if missing.count:
             reason += f"; files in its location without a result: {missing.count}"
         self.add(job, reason)

@@ -17,6 +17,7 @@ from .._client_base import s3_of
 from .._jobs import WaitPolicy
 from .._results.listing import Listing
 from .._threads import Pool
+from .._wording import amount
 from ..errors import (
     ActiveJobLimitExceeded,
     ComprehendPHIError,
@@ -186,7 +187,8 @@ class Run:
             reason = "its timeout has passed"
             if self._undeleted:
                 failed = self._undeleted[0]
-                reason = f"the copies of {len(self._undeleted)} jobs could not be deleted: {failed}"
+                jobs = amount(len(self._undeleted), "job")
+                reason = f"the copies of {jobs} could not be deleted: {failed}"
         raise IncompleteRunError(reason, summary=self._summary(), error=failed)
 
     def _summary(self) -> RunSummary:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._wording import amount
 from .plan import PlanError, add_hashes, hash_file, hash_key
 
 if TYPE_CHECKING:
@@ -191,11 +192,10 @@ class Splitter:
             self._close()
         parts = self._result.parts
         if self._unsplit:
-            folders = "1 folder" if self._unsplit_count == 1 else f"{self._unsplit_count} folders"
             raise PlanError(
-                f"{folders} with files of their own cannot become a job, because they are too large"
-                " or contain //. Pass `staging`, or move the files into smaller folders. The"
-                " folders are",
+                f"{amount(self._unsplit_count, 'folder')} with files of their own cannot become a"
+                " job, because they are too large or contain //. Pass `staging`, or move the files"
+                " into smaller folders. The folders are",
                 folders=self._unsplit,
             )
         if not parts:
@@ -203,8 +203,8 @@ class Splitter:
         if (job_count := sum(part.jobs for part in parts)) > self._max_jobs:
             hint = "Raise `max_jobs`" if self._stages else "Pass `staging`, or raise `max_jobs`"
             raise PlanError(
-                f"The corpus would need {job_count} jobs, and `max_jobs` is {self._max_jobs}."
-                f" {hint}",
+                f"The corpus would need {amount(job_count, 'job')}, and `max_jobs` is"
+                f" {self._max_jobs:,}. {hint}",
                 job_count=job_count,
             )
         if long_keys := [key for part in parts if part.folder is None for key in part.long_keys]:

@@ -11,7 +11,7 @@ from .._keys import folder_key
 from .._results.outages import FailedFiles
 from .._results.storage import ListedObject
 from .._threads import Pool, map_in_order
-from .._wording import join_first
+from .._wording import amount, join_first
 from ..errors import (
     ComprehendPHIError,
     MissingObjectError,
@@ -130,7 +130,8 @@ class Staging:
             raise _changed(job, copying.sums)
         if (count := copying.failed.count) > 0:
             raise StagingError(
-                f"{count} of {job.file_count} files could not be copied, so the job cannot start",
+                f"{count:,} of {amount(job.file_count, 'file')} could not be copied, so the job"
+                " cannot start",
                 index=job.index,
                 failed=copying.failed.reasons,
                 failed_count=count,

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from .._client import PHIClient
 from .._shapes import InstanceShape, check_argument
+from .._wording import amount
 from ..errors import ComprehendPHIError
 from .outcome import JobOutcome
 from .plan import JobPlan
@@ -87,7 +88,8 @@ class IncompleteRunError(ComprehendPHIError):
         ended = sum(status is not None and status.is_terminal for status in statuses)
         running = sum(status is not None and not status.is_terminal for status in statuses)
         return (
-            f"The run ended early: {self.args[0].rstrip('.')}. Of {len(statuses)} jobs, {ended}"
-            f" have ended and {running} are running, which this does not affect. Fix the cause,"
-            " then run the same plan with the same ledger to continue."
+            f"The run ended early: {self.args[0].rstrip('.')}. Of {amount(len(statuses), 'job')},"
+            f" {amount(ended, 'has', 'have')} ended and {amount(running, 'is', 'are')} running,"
+            " which this does not affect. Fix the cause, then run the same plan with the same"
+            " ledger to continue."
         )

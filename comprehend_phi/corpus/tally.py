@@ -9,6 +9,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from .._keys import folder_key
+from .._wording import amount
 from ..models import StartPHIDetectionJobRequest
 from .limits import ServiceLimits
 from .report import InputProblem, InputReport, ProblemCode
@@ -91,7 +92,7 @@ class Tally:
     def add_file(self, key: str, size: int, storage_class: str | None = None) -> bool:
         """Add one file of the input. Return whether AWS would process it, as far as known."""
         if key.endswith("/"):
-            self.add_problem(ProblemCode.FOLDER_MARKER, key, f"{size} bytes")
+            self.add_problem(ProblemCode.FOLDER_MARKER, key, amount(size, "byte"))
             return False
         self.file_count += 1
         self._total_bytes += size

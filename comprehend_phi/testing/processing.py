@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._keys import folder_key
+from .._wording import amount
 from ..models import JobStatus
 from .detector import Detector
 from .jobs import LocalJob, Outcome
@@ -52,7 +53,7 @@ def process(job: LocalJob, store: ObjectStore, detector: Detector, limits: Limit
         message = message if has_messages else None
     elif unprocessed:
         status = JobStatus.PARTIAL_SUCCESS
-        message = f"{len(unprocessed)} files were not processed."
+        message = f"{amount(len(unprocessed), 'file was', 'files were')} not processed."
     else:
         status = JobStatus.COMPLETED
     manifest = write_results(store, job, status, message, processed, unprocessed)

@@ -90,7 +90,7 @@ def test_check_reports_what_it_can_if_a_note_cannot_be_read(
     assert done.code == 1
     assert done.out.splitlines() == [
         "1 file, 70 bytes",
-        "The job would cost $0.0014 to $0.0014: 1 to 1 units at $0.0014 each",
+        "The job would cost $0.0014 to $0.0014: 1 to 1 unit at $0.0014 each",
     ]
     assert done.error.startswith("1 note in s3://hospital-notes could not be read: Unreadable")
     assert "notes/one.txt" in done.error

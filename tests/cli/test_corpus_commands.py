@@ -521,7 +521,7 @@ def test_on_a_terminal_the_user_is_asked_and_sees_a_table(
 
     code, shown = on_terminal(corpus, "y", *corpus.run(), *endpoint)
     assert code == 0
-    assert "of 1 jobs have ended" in shown
+    assert "of 1 job has ended" in shown
     assert corpus.jobs == 1
 
 

@@ -599,7 +599,7 @@ KNOWN = ", ".join(MEMBERS)
         ),
         pytest.param(
             {**MEMBERS, "KMSKey": ""},
-            "StartPHIDetectionJobRequest.kms_key (KMSKey) must have at least 1 characters, not 0",
+            "StartPHIDetectionJobRequest.kms_key (KMSKey) must have at least 1 character, not 0",
             id="empty key",
         ),
         *(

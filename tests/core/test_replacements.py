@@ -323,8 +323,8 @@ def test_a_mask_may_consist_of_any_printable_character(character: str) -> None:
 @pytest.mark.parametrize(
     ("character", "reason"),
     [
-        ("", "must have at least 1 characters, not 0"),
-        ("**", "must have at most 1 characters, not 2"),
+        ("", "must have at least 1 character, not 0"),
+        ("**", "must have at most 1 character, not 2"),
         *(
             (character, "must be printable, and neither white space nor a combining mark")
             for character in " \t\n\x00\u00a0\u200b\u2028\u0301\u0903\ufe0f\u20dd\ud800\ue000\uffff"

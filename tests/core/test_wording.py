@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comprehend_phi._wording import join_first
+from comprehend_phi._wording import amount, join_first, plural
 
 LETTERS = "abcdefghijklmnopqrst"  # 20
 
@@ -30,3 +30,21 @@ def test_the_first_items_are_joined_and_the_others_counted(
     items: Sequence[str], options: dict[str, Any], text: str
 ) -> None:
     assert join_first(items, **options) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 files"), (1, "1 file"), (2, "2 files"), (12_345, "12,345 files")],
+)
+def test_an_amount_has_the_matching_form(number: int, shown: str) -> None:
+    assert amount(number, "file") == shown
+
+
+@pytest.mark.parametrize(("number", "shown"), [(1, "1 entity is"), (2, "2 entities are")])
+def test_an_amount_can_have_an_irregular_form(number: int, shown: str) -> None:
+    assert amount(number, "entity is", "entities are") == shown
+
+
+@pytest.mark.parametrize(("number", "word"), [(0.5, "seconds"), (1.0, "second"), (1.5, "seconds")])
+def test_a_fraction_has_the_plural(number: float, word: str) -> None:
+    assert plural(number, "second") == word

@@ -571,7 +571,9 @@ def test_the_error_names_a_thousand_unread_notes_and_counts_all(check: Check, co
         check(a_request(), read_notes=True, client={"s3_client": Listing(count)})
     error = caught.value
     assert (error.failed_count, len(error.failed)) == (count, 1_000)
-    assert str(error).startswith(f"{count} notes in s3://hospital-notes could not be read: Unread")
+    assert str(error).startswith(
+        f"{count:,} notes in s3://hospital-notes could not be read: Unread"
+    )
     assert str(error).endswith(f" and {count - 20:,} more")
     assert len(str(error)) < 10_000
 

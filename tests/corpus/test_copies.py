@@ -294,7 +294,7 @@ def test_two_notes_with_one_name_are_a_failure(ward: Ward, out: Path) -> None:
     [
         (ValueError(CANARY), "`rename` raised ValueError"),
         (None, "`rename` must return a name: it must be a str, not NoneType"),
-        ("", "`rename` must return a name: it must have at least 1 characters, not 0"),
+        ("", "`rename` must return a name: it must have at least 1 character, not 0"),
         ("\ud800", "`rename` must return a name: it must be text that UTF-8 can encode; the"),
         ("../out.txt", "it has no path inside the folder"),
         ("/etc/out.txt", "it has no path inside the folder"),

@@ -513,7 +513,7 @@ def test_documents_of_files_that_arrived_after_planning_are_yielded(
     found, error = read(RunResults(ran.client, ran.plan, [outcome]))
     assert len(found) == job.file_count + 1
     assert error is not None
-    assert "so at least 1 of them were not planned" in str(error)
+    assert "so at least 1 of them was not planned" in str(error)
 
 
 def test_folder_markers_are_no_planned_files(

@@ -621,7 +621,7 @@ def test_copies_that_cannot_be_deleted_are_an_error_after_all_jobs_have_ended(wo
     world.prepare(a_plan(2, staged=(0,)))
     problem = ResultsError("S3 refuses to delete them", bucket="b")
     world.staging.errors = {("delete", 0): [problem]}
-    with pytest.raises(IncompleteRunError, match="copies of 1 jobs could not be deleted") as caught:
+    with pytest.raises(IncompleteRunError, match="copies of 1 job could not be deleted") as caught:
         world.run()
     assert statuses(caught.value.summary) == ["COMPLETED"] * 2
     assert caught.value.error is problem

@@ -451,7 +451,7 @@ DAMAGED: list[tuple[str, Any, str]] = [
         "end_offset (offset) must be greater than begin",
     ),
     ("an offset as a float", with_mark(end_offset=46.5), "Expected `int`, got `float`"),
-    ("no type", with_mark(type=""), "type (entity type) must have at least 1 characters, not 0"),
+    ("no type", with_mark(type=""), "type (entity type) must have at least 1 character, not 0"),
     ("a long type", with_mark(type="X" * 65), "type (entity type) must have at most 64 characters"),
     ("a text as the type", with_mark(type=CANARY), "must match [A-Z][A-Z0-9_]*"),
 ]
@@ -507,7 +507,7 @@ def test_decisions_contain_each_document_once(documents: Any) -> None:
 def test_no_repr_contains_a_key_or_a_hash() -> None:
     decisions = decided(reviewed=True, rejected=(3,), added=(IRIS,))
 
-    assert repr(decisions) == "<Decisions about 1 documents, 1 reviewed>"
+    assert repr(decisions) == "<Decisions about 1 document, 1 reviewed>"
     assert repr(decisions.documents[0]) == (
         "DocumentDecisions(reviewed=True, rejected=(3,), added=(AddedMark(begin_offset=42,"
         " end_offset=46, type='NAME'),))"

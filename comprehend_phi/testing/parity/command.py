@@ -17,6 +17,7 @@ from ..._clock import Clock, SystemClock
 from ..._retry import RetryPolicy
 from ..._shapes import IAM_ROLE_ARN, KMS_KEY, S3_BUCKET, StringShape
 from ..._whole_file import whole_file
+from ..._wording import amount
 from ...corpus.limits import ServiceLimits
 from ...corpus.report import PRICE_PER_UNIT
 from ...errors import ComprehendPHIError
@@ -278,7 +279,8 @@ def _description(plan: Plan) -> str:
     minutes = _MINUTES_OF_A_JOB * len(plan.batches)
     cost = plan.cost.quantize(Decimal("0.01"), ROUND_CEILING)
     lines = [
-        f"{len(plan.questions)} questions, {len(plan.setups)} jobs, about {minutes} minutes:",
+        f"{amount(len(plan.questions), 'question')}, {amount(len(plan.setups), 'job')},"
+        f" about {amount(minutes, 'minute')}:",
         *(
             f"  {setup.name:16} files: {len(setup.notes)},"
             f" up to ${units_of(setup) * PRICE_PER_UNIT:.4f}"
