@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from comprehend_phi import (
+    JobFailed,
     JobProperties,
     JobStatus,
     MissingBucketError,
@@ -22,6 +23,12 @@ from .conftest import CANARY
 from .test_request import a_request
 
 REQUEST = a_request(input_uri=f"s3://hospital-notes/{CANARY}/", output_uri=f"s3://out/{CANARY}")
+FAILED = JobProperties(
+    job_id="1",
+    job_status=JobStatus.FAILED,
+    input_data_config=REQUEST.input_data_config,
+    message=f"Cannot read s3://hospital-notes/{CANARY}/note.txt",
+)
 RUNNING = JobProperties(job_id="1", job_status=JobStatus.IN_PROGRESS, job_name=CANARY)
 
 
@@ -49,6 +56,14 @@ def test_an_error_becomes_an_event_without_keys_that_says_whether_a_retry_can_he
         raise_for(event)
     assert type(caught.value) is expected
     assert str(caught.value) == event["message"] != ""
+
+
+@pytest.mark.parametrize("error", [KeyError(CANARY), JobFailed(FAILED)])
+def test_an_event_quotes_neither_unknown_errors_nor_the_service(error: Exception) -> None:
+    event = failed(error, job_id="1")
+
+    assert event["message"]
+    assert CANARY not in json.dumps(event)
 
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS])

@@ -236,12 +236,13 @@ def test_an_unforeseen_error_becomes_an_event_that_quotes_nothing(connection: st
     }
 
 
-def killed(trigger: PHIDetectionJobTrigger, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
-    """Do what a triggerer does with a trigger that it no longer has, whose task has a state."""
+def set_task(trigger: PHIDetectionJobTrigger, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """Give a trigger a task in this state, as a triggerer does."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    task: Any = SimpleNamespace(dag_id="dag", run_id="run", task_id="detect", map_index=2)
-    trigger.task_instance = task
+    trigger.task_instance = SimpleNamespace(
+        dag_id="dag", run_id="run", task_id="detect", map_index=2
+    )
 
     def get_task_states(**query: Any) -> dict[str, dict[str, str]]:
         assert query == {
@@ -253,7 +254,6 @@ def killed(trigger: PHIDetectionJobTrigger, monkeypatch: pytest.MonkeyPatch, sta
         return {"run": {"detect_2": state}}
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
-    asyncio.run(trigger.on_kill())
 
 
 calls_on_kill = pytest.mark.skipif(AIRFLOW_VERSION < (3, 3), reason="needs Airflow 3.3")
@@ -271,8 +271,10 @@ def test_killing_a_task_stops_its_job_if_it_may(
     status: JobStatus,
 ) -> None:
     job_id = a_job(hook)
+    trigger = job_trigger(connection, job_id, cancel_on_kill=cancel)
+    set_task(trigger, monkeypatch, "failed")
 
-    killed(job_trigger(connection, job_id, cancel_on_kill=cancel), monkeypatch, "failed")
+    asyncio.run(trigger.on_kill())
 
     with hook.phi_client() as client:
         assert client.job(job_id).properties().job_status is status
@@ -282,7 +284,10 @@ def test_killing_a_task_stops_its_job_if_it_may(
 def test_a_job_for_which_another_triggerer_waits_is_not_stopped(
     server: LocalServer, connection: str, hook: PHIHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed(job_trigger(connection, a_job(hook)), monkeypatch, "deferred")
+    trigger = job_trigger(connection, a_job(hook))
+    set_task(trigger, monkeypatch, "deferred")
+
+    asyncio.run(trigger.on_kill())
 
     assert not server.service.attempts("StopPHIDetectionJob")
 
@@ -295,10 +300,12 @@ def test_killing_a_task_that_waits_for_a_slot_stops_nothing(
     assert not server.service.received
 
 
+@calls_on_kill
 def test_a_restart_of_the_triggerer_stops_no_job(
-    server: LocalServer, connection: str, hook: PHIHook
+    server: LocalServer, connection: str, hook: PHIHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trigger = job_trigger(connection, a_job(hook))
+    set_task(trigger, monkeypatch, "failed")
 
     async def scenario() -> None:
         running = asyncio.create_task(payload(trigger))
