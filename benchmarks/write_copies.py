@@ -4,7 +4,7 @@ The notes have 3.5 KB each and 20 entities. SeaweedFS, a real S3 server, sends n
 from its own process, and takes the copies. The candidates, each with ten connections:
 
 - comprehend_phi: `write_copies` of a job's results through boto3;
-- comprehend_phi with the extra `fast`: the same, with reads through obstore;
+- comprehend_phi with the extra `fast`: the same through obstore;
 - boto3 and json: a program without any check, with `get_object`, `json.loads`, slices and
   `put_object` in as many threads;
 - obstore and orjson: the same program with the fastest libraries. No program can be cheaper.
