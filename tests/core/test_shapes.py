@@ -231,7 +231,8 @@ def test_a_value_one_character_too_short_is_rejected(
 ) -> None:
     error = refusal(cls, field, letter * (shortest - 1))
 
-    assert error.reason == f"must have at least {shortest} characters, not {shortest - 1}"
+    characters = "1 character" if shortest == 1 else f"{shortest} characters"
+    assert error.reason == f"must have at least {characters}, not {shortest - 1}"
 
 
 def test_only_roles_within_the_length_limits_are_accepted() -> None:
