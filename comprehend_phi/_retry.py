@@ -117,12 +117,7 @@ class Retrier:
         `ServiceError` nor a `TransportError` ends the call at once.
         """
         usage = _Usage(self._clock.monotonic(), attempts_before)
-        # A call that succeeds at once costs nothing of tenacity.
-        try:
-            return attempt()
-        except (ServiceError, TransportError) as error:
-            attempts = iter(self._retrying)
-            self._record(error, usage, next(attempts).retry_state)
+        attempts = iter(self._retrying)
         while True:
             state = next(attempts).retry_state  # waits first, or raises the last error
             try:
