@@ -118,9 +118,29 @@ class JobStorage:
     def __init__(self, storage: Storage, job_id: str) -> None:
         self.calls: S3Calls = storage.calls
         self.connections: int = storage.connections
-        self.check_open = storage.check_open
-        in_context = job_context(job_id)
-        self.read = in_context(storage.read)
-        self.feed = in_context(storage.feed)
-        self.keys = in_context(storage.keys)
-        self.folders = in_context(storage.folders)
+        self._storage = storage
+        self._job_id = job_id
+
+    def check_open(self) -> None:
+        """Raise `ClientClosedError` if the client that reads was closed."""
+        self._storage.check_open()
+
+    def read(self, bucket: str, key: str) -> StoredObject:
+        """Fetch one object."""
+        with job_context(self._job_id):
+            return self._storage.read(bucket, key)
+
+    def feed(self, bucket: str, key: str, start: Callable[[], _Sink]) -> _Sink:
+        """Fetch one object piece by piece."""
+        with job_context(self._job_id):
+            return self._storage.feed(bucket, key, start)
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """List all keys that begin with `prefix`."""
+        with job_context(self._job_id):
+            return self._storage.keys(bucket, prefix)
+
+    def folders(self, bucket: str, prefix: str) -> list[str]:
+        """List the folders directly below `prefix`."""
+        with job_context(self._job_id):
+            return self._storage.folders(bucket, prefix)
