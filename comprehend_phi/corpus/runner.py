@@ -334,7 +334,7 @@ class Run:
         else:
             self._failing_since = None
             if isinstance(found, JobProperties):
-                self._record_start(index, found.job_id, sent=found.submit_time or self._now())
+                self._record_start(index, found.job_id, found.submit_time or self._now())
                 self._follow(index, found.job_id, JobStatus.SUBMITTED)
                 self._see(index, found)
             else:
@@ -377,7 +377,7 @@ class Run:
 
     def _start(self, index: int) -> None:
         job, request = self._plan.jobs[index], self._requests[index]
-        token = request.client_request_token
+        token, sent = request.client_request_token, self._now()
         entry = self._ledger.entry(job)
         if (entry.state, entry.start_token) != (JobState.STARTING, token):
             # Before the call: if this process dies, the next one looks for the job.
@@ -385,7 +385,7 @@ class Run:
                 job,
                 state=JobState.STARTING,
                 start_token=token,
-                sent=self._now(),
+                sent=sent,
                 job_id=None,
                 status=None,
                 message=None,
@@ -407,21 +407,22 @@ class Run:
             return
         else:
             self._failing_since = None
-            self._record_start(index, job_id)
+            # Earlier attempts may have been refused for hours, because no slot was free.
+            self._record_start(index, job_id, sent)
             self._follow(index, job_id, JobStatus.SUBMITTED)
             return
         if refusal.outcome_unknown:
             raise refusal
         self._give_up(index, mask(str(refusal), self._names(job)))
 
-    def _record_start(self, index: int, job_id: str, **changes: Any) -> None:
+    def _record_start(self, index: int, job_id: str, sent: datetime) -> None:
         self._ledger.record(
             self._plan.jobs[index],
             state=JobState.STARTED,
+            sent=sent,
             job_id=job_id,
             status=None,
             message=None,
-            **changes,
         )
 
     def _follow(self, index: int, job_id: str, status: JobStatus) -> None:

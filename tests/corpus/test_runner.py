@@ -772,6 +772,23 @@ def test_a_job_that_the_service_does_not_know_yet_is_asked_for_again(world: Worl
     assert world.each_once()
 
 
+@pytest.mark.parametrize(
+    ("abandons", "operations", "status"),
+    [(False, [DESCRIBE], "COMPLETED"), (True, [STOP, DESCRIBE], "STOPPED")],
+    ids=["run", "abandon"],
+)
+def test_a_job_is_new_when_its_start_is_accepted_however_long_it_waited_for_a_slot(
+    make_world: Callable[..., World], abandons: bool, operations: list[str], status: str
+) -> None:
+    world = make_world(limits=Limits(active_jobs=1), job_seconds=1_000)
+    world.prepare(a_plan(1))
+    world.client().submit(a_plan(1, name="foreign").jobs[0].request)
+    killed_when_started(world)
+    for operation in operations:
+        world.server.service.script(UNKNOWN, operation=operation)
+    assert statuses(world.run(abandons=abandons)) == [status]
+
+
 @pytest.mark.parametrize("age", [900, 119 * DAY])
 def test_a_job_that_the_service_should_know_ends_the_run_and_is_followed_later(
     make_world: Callable[..., World], age: float
