@@ -33,9 +33,9 @@ FORKED = "this process was forked, and obstore's threads exist only in its paren
 
 Operation = Literal["GetObject", "PutObject"]
 
-_VERBS: dict[str, tuple[str, str, str]] = {
-    "GetObject": ("read", "read", "reads"),
-    "PutObject": ("written", "write", "writes"),
+_VERBS: dict[str, tuple[str, str]] = {
+    "GetObject": ("read", "read"),
+    "PutObject": ("written", "write"),
 }
 
 
@@ -47,7 +47,7 @@ def is_sent_unchanged(key: str) -> bool:
 def skip_obstore(reason: str, *, required: bool, operation: str) -> None:
     """Log why obstore is not used, or raise `TransportError` if it is required."""
     if not required:
-        done, _, _ = _VERBS.get(operation, _VERBS["GetObject"])
+        done, _ = _VERBS.get(operation, _VERBS["GetObject"])
         text = f"S3 is {done} through boto3 alone: %s"
         log(logging.INFO, text, reason, operation=operation, reason=reason)
         return
@@ -130,8 +130,8 @@ class ObstoreRoute:
         else:
             self._repairs = 0
             return found
-        _, verb, verbs = _VERBS[self._operation]
-        text = f"obstore cannot {verb} an object (%s), so boto3 {verbs} it"
+        _, verb = _VERBS[self._operation]
+        text = f"obstore cannot {verb} an object (%s), so boto3 tries"
         log(logging.INFO, text, reason, operation=self._operation, reason=reason)
         return failure
 
@@ -142,7 +142,7 @@ class ObstoreRoute:
             if self._repairs < _MAX_REPAIRS or self._gave_up:
                 return
             self._gave_up = True
-        done, _, _ = _VERBS[self._operation]
+        done, _ = _VERBS[self._operation]
         log(
             logging.WARNING,
             f"obstore failed %d times in a row, and boto3 then succeeded: S3 is {done} through"

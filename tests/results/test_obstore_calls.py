@@ -237,7 +237,7 @@ def test_a_failure_of_obstore_is_logged_without_its_message(
     calls.put(new_object("zinnia"))
     assert agents(s3_server) == [("zinnia", "obstore"), ("zinnia", "boto3")]
     assert caplog.messages == [
-        "PutObject: obstore cannot write an object (AlreadyExistsError), so boto3 writes it"
+        "PutObject: obstore cannot write an object (AlreadyExistsError), so boto3 tries"
     ]
 
 

@@ -450,7 +450,7 @@ def test_what_obstore_cannot_read_is_logged_as_a_fallback(
     with pytest.raises(MissingObjectError):
         storage.read(BUCKET, "nowhere")
     assert caplog.messages == [
-        "GetObject: obstore cannot read an object (FileNotFoundError), so boto3 reads it"
+        "GetObject: obstore cannot read an object (FileNotFoundError), so boto3 tries"
     ]
     assert vars(caplog.records[0])["attempt"] is None
 
