@@ -243,6 +243,7 @@ def show_outcomes(summary: RunSummary, *, as_json: bool) -> None:
                     "index": job.planned.index,
                     "job_id": job.job_id,
                     "job_status": job.status,
+                    "is_lost": job.is_lost,
                     "message": job.message,
                 }
             )
@@ -297,10 +298,13 @@ def end(summary: RunSummary, problems: Sequence[str], *, skipped: int) -> int:
     lines = [*problems]
     statuses = {job.status for job in summary.jobs}
     if not statuses <= {JobStatus.COMPLETED, JobStatus.PARTIAL_SUCCESS}:
-        lines += [
-            "Some jobs did not complete.",
-            "Fix the causes, then repeat the command with --retry-failed.",
-        ]
+        lines.append("Some jobs did not complete.")
+        if lost := sum(job.is_lost for job in summary.jobs):
+            lines.append(
+                f"{amount(lost, 'lost job')} may have run. Check the output location and your bill"
+                " before you use --retry-failed."
+            )
+        lines.append("Fix the causes, then repeat the command with --retry-failed.")
     if lines:
         raise Exit(ExitCode.FAILED, *lines)
     is_partial = skipped or JobStatus.PARTIAL_SUCCESS in statuses

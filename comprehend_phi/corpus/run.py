@@ -72,7 +72,8 @@ def run_jobs(
             changes, and when it ended. A run that continues also calls it for each job that was
             started before. If it raises, the run ends with that exception. The jobs continue.
         retry_failed: start jobs again that have failed, were stopped, are lost or were not started,
-            each once. A job that failed or is lost gets a new token.
+            each once. A job that failed or is lost gets a new token, but a start whose response was
+            never received keeps its token.
         keep_staged: keep the copies of staged jobs.
 
     Raises:

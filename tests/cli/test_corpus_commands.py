@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from comprehend_phi.corpus import JobPlan, verify_copies
+from comprehend_phi.corpus.ledger import JobState, Ledger
 from comprehend_phi.testing import faults
 
 from ..conftest import ROLE, Serving
@@ -215,6 +216,23 @@ def test_a_job_that_fails_ends_with_1_and_can_be_started_again(
         "Fix the causes, then repeat the command with --retry-failed."
     )
     assert run(*corpus.run("--retry-failed"), *endpoint).code == 0
+
+
+def test_a_lost_job_is_not_started_again_without_a_warning(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    plan = JobPlan.from_json(corpus.plan_file.read_text())
+    with Ledger(corpus.ledger, plan) as ledger:
+        ledger.record(plan.jobs[0], state=JobState.LOST, status=None)
+    done = run(*corpus.run("--json"), *endpoint)
+
+    assert (done.code, done.lines[0]["is_lost"]) == (1, True)
+    assert done.err.splitlines()[-2] == (
+        "1 lost job may have run. Check the output location and your bill before you use"
+        " --retry-failed."
+    )
+    assert corpus.jobs == 1
 
 
 def test_files_that_were_not_processed_end_with_3(
