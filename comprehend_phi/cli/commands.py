@@ -29,7 +29,7 @@ from ..models import (
 )
 from .checking import Preconditions, print_check
 from .corpus_commands import abandon_plan, plan, run_plan
-from .delivery import Delivery, path_of_copy, require_page
+from .delivery import Delivery, path_of_copy, require_page, show_audit
 from .exits import PROGRAM, Exit, ExitCode, exit_codes_help
 from .files import require_places, require_separate, require_writable
 from .group import Group
@@ -571,7 +571,7 @@ def redact(
         copies = amount(number, "redacted copy is", "redacted copies are")
         emit(f"{copies} in {path_of_copy(destination)}")
         if audit is not None:
-            emit(f"The audit file is {path_of_copy(audit)}. Its SHA-256 is {sha256}")
+            show_audit(audit, sha256)
     elif audit is not None:
         emit_json({"audit": {"path": path_of_copy(audit), "sha256": sha256}})
     return delivery.end()

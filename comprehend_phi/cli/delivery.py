@@ -19,7 +19,7 @@ from ..errors import IncompleteResultsError, ResultsError, ServiceError, Transpo
 from ..models import JobStatus, S3Location
 from .exits import Exit, ExitCode
 from .files import require_writable, write_private
-from .output import document_members, emit_json, inform, unprocessed_members
+from .output import document_members, emit, emit_json, inform, unprocessed_members
 
 if TYPE_CHECKING:
     from .._replacements import Replacement
@@ -228,6 +228,11 @@ def path_of_copy(destination: Path | S3Location, name: str = "") -> str:
         return str(destination / name)
     uri = destination.uri
     return f"{uri.removesuffix('/')}/{name}" if name else uri
+
+
+def show_audit(audit: Path | S3Location, sha256: str | None) -> None:
+    """Print to stdout where the audit file is, and its SHA-256."""
+    emit(f"The audit file is {path_of_copy(audit)}. Its SHA-256 is {sha256}")
 
 
 def require_page(argument: str, file: Path) -> None:

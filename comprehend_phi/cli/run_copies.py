@@ -15,7 +15,7 @@ from ..corpus.copies import checked_audit, checked_destination, write_copies
 from ..corpus.copies_report import IncompleteCopiesError
 from ..errors import RequestValidationError, ResultsError, ServiceError, TransportError
 from ..models import S3Location
-from .delivery import name_failed, path_of_copy
+from .delivery import name_failed, path_of_copy, show_audit
 from .exits import Exit, ExitCode
 from .files import require_places
 from .output import emit, emit_json
@@ -114,3 +114,5 @@ class RunCopies:
         number = report.written + report.already_written
         copies = amount(number, "redacted copy is", "redacted copies are")
         emit(f"{copies} in {path_of_copy(self.destination)}, of which {report.written} are new")
+        if self.audit is not None:
+            show_audit(self.audit, report.audit_sha256)

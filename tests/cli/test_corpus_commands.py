@@ -297,11 +297,15 @@ def test_run_writes_redacted_copies_and_an_audit_file(
     done = run(*corpus.run("--yes", "--copies", str(copies), "--audit", str(audit)), *endpoint)
 
     assert done.code == 0
-    assert done.out.splitlines()[-1] == f"3 redacted copies are in {copies}, of which 3 are new"
+    found = verify_copies(audit, copies)
+    assert done.out.splitlines()[-2:] == [
+        f"3 redacted copies are in {copies}, of which 3 are new",
+        f"The audit file is {audit}. Its SHA-256 is {found.audit_sha256}",
+    ]
     written = {path.relative_to(copies).as_posix() for path in copies.rglob("*.txt")}
     assert written == {"a/1.txt", "a/2.txt", "b/3.txt"}
     assert (copies / "b/3.txt").read_bytes().decode() == REDACTED
-    assert verify_copies(audit, copies).is_empty
+    assert found.is_empty
 
 
 def test_run_writes_copies_to_s3_with_a_key_and_continues(
