@@ -163,7 +163,8 @@ def run_plan(
         if planned is None:
             planned = plan_jobs(client, request, name=name, staging=staging)
         if copies is not None:
-            copies.check(RunSummary(plan=planned, jobs=()).results(client), ledger)
+            files = {"--ledger": ledger, "the saved plan": file}
+            copies.check(RunSummary(plan=planned, jobs=()).results(client), files)
         require_cost(planned, max_cost)
         if not ledger.exists():
             confirm(planned, yes=yes)

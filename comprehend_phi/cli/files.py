@@ -9,6 +9,7 @@ import stat
 from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .._folders import is_inside, same_path
@@ -66,7 +67,7 @@ def require_places(
     argument: str,
     copies: Path | S3Location,
     audit: Path | S3Location | None,
-    **others: Path,
+    others: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:
     """Raise `Exit` if copies and their audit file cannot be written to this machine.
 
@@ -74,11 +75,11 @@ def require_places(
         argument: the argument that names the place of the copies.
         copies: where the copies go.
         audit: where the audit file goes; None without one.
-        others: other local files, by the name of their options without `--`.
+        others: other local files that the command writes, by their names in messages.
     """
     places = {argument: copies, "--audit": audit}
     local = {name: place for name, place in places.items() if isinstance(place, Path)}
-    require_separate({**local, **{f"--{name}": path for name, path in others.items()}})
+    require_separate({**local, **others})
     for name, path in local.items():
         require_writable(name, path.parent if name == "--audit" else path)
 

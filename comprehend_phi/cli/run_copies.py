@@ -48,12 +48,12 @@ class RunCopies:
     min_score: float
     replacement: Replacement
 
-    def check(self, results: RunResults, ledger: Path) -> None:
+    def check(self, results: RunResults, files: Mapping[str, Path]) -> None:
         """Check what can be checked before a job starts.
 
         Args:
             results: the results of the plan. They need not exist yet.
-            ledger: the file of the run.
+            files: the files of the run, by their names in messages.
 
         Raises:
             Exit: the copies or the audit file cannot be written.
@@ -67,7 +67,7 @@ class RunCopies:
         except RequestValidationError as error:
             problem = f"{_OPTIONS[error.field]} {error.reason}"
         else:
-            require_places("--copies", self.destination, self.audit, ledger=ledger)
+            require_places("--copies", self.destination, self.audit, files)
             return
         raise Exit(ExitCode.USAGE, problem)
 

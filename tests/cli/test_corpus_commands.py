@@ -411,6 +411,11 @@ def test_the_notes_of_a_job_that_failed_are_missing_and_the_others_are_copied(
             "--audit must be outside the destination, the notes and the results",
         ),
         (("--copies", "."), 2, "--ledger must not be in --copies"),
+        (
+            ("--copies", "copies", "--audit", "monday.ledger.plan.json"),
+            2,
+            "the saved plan and --audit must not be the same path",
+        ),
         (("--copies", "/dev/null/x"), 1, "--copies cannot be written"),
         (("--copies", "copies", "--audit", "/dev/null/x"), 1, "--audit cannot be written"),
         (("--copies", "copies", "--min-score", "2"), 2, "--min-score (score) must be between"),
