@@ -95,12 +95,15 @@ def _interruptible() -> Iterator[None]:
 def _models_are_read_once() -> Iterator[None]:
     """Let botocore read each file of its models once instead of once for each session.
 
-    The files have megabytes of JSON. Without this, the tests would take a third longer.
+    The files have megabytes of JSON. Without this, the tests would take a third longer. Each
+    session still reads the model of Comprehend Medical, because tests change it. It is small.
     """
-    read_file: Callable[[str], Any] = cache(JSONFileLoader().load_file)
+    read_file: Callable[[str], Any] = JSONFileLoader().load_file
+    read_once = cache(read_file)
 
     def load_file(_loader: JSONFileLoader, file_path: str) -> Any:
-        return read_file(file_path)
+        read = read_file if "comprehendmedical" in Path(file_path).parts else read_once
+        return read(file_path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load_file)

@@ -19,6 +19,8 @@ NOT_ASKED = (
     "Each attempt is billed",  # on a bill
     "If a response asks for a longer wait",  # a rule of this package's client
     "A note that S3 dates after",  # a rule of this package's client
+    "A job may be unknown for up to 15 minutes",  # a rule of this package for forgotten jobs
+    "If a job's output folder has a manifest",  # a rule of this package for forgotten jobs
 )
 
 
