@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .._wording import amount
 from ..models import InputDataConfig, OutputDataConfig
 from .checking import show_problems
 from .exits import Exit, ExitCode
@@ -203,4 +204,10 @@ def abandon_plan(ledger: Path, service: ServiceOptions, as_json: bool) -> int:
     with service.client() as client:
         summary = give_up(client, planned, ledger)
     show_outcomes(summary, as_json=as_json)
+    if lost := sum(job.is_lost for job in summary.jobs):
+        raise Exit(
+            ExitCode.FAILED,
+            f"{amount(lost, 'lost job was', 'lost jobs were')} not stopped. A job in another"
+            " account or region continues there.",
+        )
     return ExitCode.DONE

@@ -51,6 +51,12 @@ class Corpus:
     def run(self, *options: str) -> tuple[str, ...]:
         return ("run", *self.locations, "--ledger", str(self.ledger), *options)
 
+    def lose(self) -> None:
+        """Record that the only job of the run is lost."""
+        plan = JobPlan.from_json(self.plan_file.read_text())
+        with Ledger(self.ledger, plan) as ledger:
+            ledger.record(plan.jobs[0], state=JobState.LOST, status=None)
+
     @property
     def jobs(self) -> int:
         """How many jobs were started for these notes."""
@@ -222,9 +228,7 @@ def test_a_lost_job_is_not_started_again_without_a_warning(
     run: Run, corpus: Corpus, endpoint: Endpoint
 ) -> None:
     assert run(*corpus.run("--yes"), *endpoint).code == 0
-    plan = JobPlan.from_json(corpus.plan_file.read_text())
-    with Ledger(corpus.ledger, plan) as ledger:
-        ledger.record(plan.jobs[0], state=JobState.LOST, status=None)
+    corpus.lose()
     done = run(*corpus.run("--json"), *endpoint)
 
     assert (done.code, done.lines[0]["is_lost"]) == (1, True)
@@ -665,6 +669,15 @@ def test_abandon_deletes_the_staged_copies_and_prints_how_the_jobs_ended(
     assert (done.code, done.out) == (0, ran.out)
     assert corpus.shell.s3.list_objects_v2(**copies)["KeyCount"] == 0
     assert run("abandon", str(corpus.ledger), "--json", *endpoint).lines[0]["index"] == 0
+
+
+def test_abandon_fails_if_a_job_is_lost(run: Run, corpus: Corpus, endpoint: Endpoint) -> None:
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    corpus.lose()
+    done = run("abandon", str(corpus.ledger), "--json", *endpoint)
+
+    assert (done.code, done.json["is_lost"]) == (1, True)
+    assert done.error.startswith("1 lost job was not stopped.")
 
 
 def test_abandon_needs_the_plan_of_a_run(run: Run, tmp_path: Path, endpoint: Endpoint) -> None:
