@@ -113,6 +113,7 @@ class RunCopies:
             return
         number = report.written + report.already_written
         copies = amount(number, "redacted copy is", "redacted copies are")
-        emit(f"{copies} in {path_of_copy(self.destination)}, of which {report.written} are new")
+        new = amount(report.written, "is new", "are new")
+        emit(f"{copies} in {path_of_copy(self.destination)}, of which {new}")
         if self.audit is not None:
             show_audit(self.audit, report.audit_sha256)

@@ -317,15 +317,15 @@ def test_run_writes_copies_to_s3_with_a_key_and_continues(
 ) -> None:
     uri = f"s3://{corpus.shell.bucket}/{corpus.folder}-copies"
     command = corpus.run("--yes", "--copies", uri, "--copies-kms-key", "alias/copies")
+    place = {"Bucket": corpus.shell.bucket, "Key": f"{corpus.folder}-copies/a/1.txt"}
     first = run(*command, *endpoint)
+    corpus.shell.s3.delete_object(**place)
     again = run(*command, *endpoint)
 
     assert (first.code, again.code) == (0, 0)
     assert first.out.splitlines()[-1] == f"3 redacted copies are in {uri}, of which 3 are new"
-    assert again.out.splitlines()[-1] == f"3 redacted copies are in {uri}, of which 0 are new"
-    head = corpus.shell.s3.head_object(
-        Bucket=corpus.shell.bucket, Key=f"{corpus.folder}-copies/a/1.txt"
-    )
+    assert again.out.splitlines()[-1] == f"3 redacted copies are in {uri}, of which 1 is new"
+    head = corpus.shell.s3.head_object(**place)
     assert head["SSEKMSKeyId"] == "alias/copies"
     assert corpus.jobs == 1
 
