@@ -95,8 +95,8 @@ class Entry:
         state: how far the job is.
         copies: which staged copies there are.
         start_token: the token of the last start; None before the first one.
-        sent: when the last start was sent; None before the first one. If it was sent several times,
-            this is the first time, or the time of the attempt that the service accepted.
+        sent: when the last start was sent for the first time, or when the service accepted it; None
+            before the first one.
         job_id: the id of the job; None if no response to a start was recorded.
         status: how the job ended; None before that.
         message: why the job ended like this, or why it was not started.

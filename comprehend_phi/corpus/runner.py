@@ -377,7 +377,7 @@ class Run:
 
     def _start(self, index: int) -> None:
         job, request = self._plan.jobs[index], self._requests[index]
-        token, sent = request.client_request_token, self._now()
+        token = request.client_request_token
         entry = self._ledger.entry(job)
         if (entry.state, entry.start_token) != (JobState.STARTING, token):
             # Before the call: if this process dies, the next one looks for the job.
@@ -385,7 +385,7 @@ class Run:
                 job,
                 state=JobState.STARTING,
                 start_token=token,
-                sent=sent,
+                sent=self._now(),
                 job_id=None,
                 status=None,
                 message=None,
@@ -407,8 +407,8 @@ class Run:
             return
         else:
             self._failing_since = None
-            # Earlier attempts may have been refused for hours, because no slot was free.
-            self._record_start(index, job_id, sent)
+            # The first attempt may have been hours ago: no slot was free, or the service was down.
+            self._record_start(index, job_id, self._now())
             self._follow(index, job_id, JobStatus.SUBMITTED)
             return
         if refusal.outcome_unknown:
