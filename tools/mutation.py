@@ -42,7 +42,10 @@ TESTS = {
     "_service/checks": "service/test_connection core/test_arguments",
     "_results/layout": "results/test_layout results/test_streams results/test_output_folder",
     "_quiet_botocore": "core/test_quiet_botocore",
-    "_results/obstore_setup": "results/test_obstore_storage",
+    "_results/new_object": "results/test_obstore_calls corpus/test_objects",
+    "_results/obstore_calls": "results/test_obstore_calls",
+    "_results/obstore_route": "results/test_obstore_storage results/test_obstore_calls",
+    "_results/obstore_setup": "results/test_obstore_storage results/test_obstore_calls",
     "_results/obstore_storage": "results/test_obstore_storage",
     "_service/operations": "service/test_operations service/test_transport core/test_list"
     " core/test_logs core/test_detect_phi",
@@ -55,6 +58,7 @@ TESTS = {
     "_shapes": "core/test_shapes core/test_models",
     "_results/s3_errors": "results/test_storage results/test_obstore_storage",
     "_results/s3_listing": "results/test_s3_listing",
+    "_results/s3_tuning": "results/test_s3_tuning",
     "_results/storage": "results/test_storage results/test_streams core/test_logs",
     "_threads": "core/test_threads",
     "_service/codec": "service/test_codec service/test_operations"
@@ -64,6 +68,7 @@ TESTS = {
     "_client": "service/test_connection core/test_list core/test_jobs results/test_streams",
     "corpus/objects": "corpus/test_objects",
     "corpus/check": "corpus/test_check",
+    "corpus/forgotten": "corpus/test_runner corpus/test_run_results",
     "corpus/ledger": "corpus/test_ledger",
     "corpus/run": "corpus/test_run",
     "corpus/runner": "corpus/test_runner",
