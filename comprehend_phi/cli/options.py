@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 from click.shell_completion import CompletionItem
 
+from .._folders import same_path
 from ..errors import RequestValidationError
 from ..models import InputDataConfig, JobStatus, OutputDataConfig, S3Location
 from .checking import Preconditions, us_dollars
@@ -371,12 +372,32 @@ def _run_copies(
     return None
 
 
-audit_option: Option = click.option(
-    "--audit",
-    metavar="FILE",
-    **AUDIT_FILE,
-    help="Write one line of JSON for each copy to this file. It is local, or a URI such as"
-    " s3://bucket/audit.jsonl.",
+def _audit(audit: Path | S3Location | None) -> Path | S3Location | None:
+    """Return where the audit file goes.
+
+    Raises:
+        Exit: it would replace a file that another option names.
+    """
+    if isinstance(audit, Path):
+        files: dict[str, Any] = click.get_current_context().params
+        for option in ("pseudonym_key", "decisions"):
+            if (file := files.get(option)) is not None and same_path(audit, file):
+                name = option.replace("_", "-")
+                problem = f"--audit would replace the file of --{name}. Choose another file."
+                raise Exit(ExitCode.USAGE, problem)
+    return audit
+
+
+audit_option: Option = _combined(
+    "audit",
+    _audit,
+    click.option(
+        "--audit",
+        metavar="FILE",
+        **AUDIT_FILE,
+        help="Write one line of JSON for each copy to this file. It is local, or a URI such as"
+        " s3://bucket/audit.jsonl.",
+    ),
 )
 copies_options: Option = _combined(
     "copies",

@@ -13,6 +13,7 @@ import pytest
 from comprehend_phi import S3Location
 from comprehend_phi.cli.delivery import path_of_copy
 from comprehend_phi.corpus import verify_copies
+from comprehend_phi.review import Decisions
 
 from ..conftest import CANARY
 from ..conftest import KEY as KMS_KEY
@@ -214,6 +215,23 @@ def test_redact_refuses_an_audit_file_among_copies_notes_or_results(
     assert (done.code, done.out) == (2, "")
     assert done.error.startswith(error)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--pseudonym-key", "--decisions"])
+def test_an_audit_file_never_replaces_a_file_that_redact_reads(
+    run: Run, endpoint: tuple[str, str], job_id: str, tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "file"
+    Decisions(()).save(file)
+    file.write_text(content := file.read_text().ljust(32))  # long enough for a key, too
+    audit = f"{tmp_path}/./file"
+    options = (option, str(file), "--audit", audit)
+    done = run("redact", job_id, str(tmp_path / "copies"), *options, *endpoint)
+
+    assert done.code == 2
+    assert done.error == f"--audit would replace the file of {option}. Choose another file."
+    assert file.read_text() == content
+    assert not (tmp_path / "copies").exists()
 
 
 def test_redact_never_replaces_an_object(
