@@ -104,7 +104,8 @@ def test_a_killed_triggerer_costs_no_job_and_no_task(world: World) -> None:
 
     def jobs_run_and_tasks_wait_for_slots() -> bool:
         was_rejected = any(start.error is not None for start in world.six.starts)
-        return was_rejected and "deferred" in world.airflow.states(run)
+        # The arguments of a trigger that waits for a slot contain the request.
+        return was_rejected and "trigger.kwargs" in world.airflow.columns_with(CANARY)
 
     wait_until(jobs_run_and_tasks_wait_for_slots, "a wait for a slot")
     world.airflow.kill("triggerer")
