@@ -327,7 +327,7 @@ class Run:
             return
         except JobMismatchError as error:
             problem = str(error)
-        except ResultsError as error:  # nobody knows whether a lost job has results
+        except ResultsError as error:  # a lost job may have results that S3 does not show
             message = mask(str(error), self._names(job))
             self._conclude(index, entry.job_id, None, message, is_lost=True)
             return
