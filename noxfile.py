@@ -156,7 +156,7 @@ def bench(session: nox.Session) -> None:
     session.install(".[arrow,cli,testing]", "--group", "bench")
     names = (
         "import_time call_cost results_decode results_fetch check_input planning large_job makespan"
-        " redaction_speed async_calls tables redact_command write_copies"
+        " redaction_speed splitting async_calls tables redact_command write_copies"
     )
     for name in names.split():
         session.run("python", f"benchmarks/{name}.py")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -159,20 +158,6 @@ def test_a_text_that_fits_is_one_piece(text: str) -> None:
 def test_an_invalid_argument_is_refused(arguments: tuple[Any, Any, Any]) -> None:
     with pytest.raises(RequestValidationError, match=r"^detect_phi_in_document\."):
         split(*arguments)
-
-
-SENTENCE = "Seen by Dr. Iris Example on 2031-02-03. Patient: Noor Sample, phone (555) 555-0142.\n"
-
-
-@pytest.mark.parametrize("text", [SENTENCE, "x", "é", "\u0301", "\r\n", "\n", " ", ".", '."""'])
-def test_splitting_takes_no_quadratic_time(text: str) -> None:
-    seconds: list[float] = []
-    for size in (2_000_000, 4_000_000):
-        begin = time.process_time()
-        split(text * (size // len(text)), LIMIT, 1_000)
-        seconds.append(time.process_time() - begin)
-
-    assert seconds[1] < 3 * seconds[0] + 1
 
 
 # --- The whole text from its pieces ---------------------------------------------------------------
