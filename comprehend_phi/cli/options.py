@@ -412,7 +412,7 @@ copies_options: Option = _combined(
     click.option(
         "--copies-kms-key",
         metavar="KEY",
-        help="The KMS key that encrypts the copies and the audit file if they are on S3.",
+        help="The KMS key that encrypts copies on S3, and an audit file there.",
     ),
     audit_option,
     min_score_option,

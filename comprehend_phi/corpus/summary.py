@@ -87,9 +87,9 @@ class IncompleteRunError(ComprehendPHIError):
         statuses = [job.status for job in self.summary.jobs]
         ended = sum(status is not None and status.is_terminal for status in statuses)
         running = sum(status is not None and not status.is_terminal for status in statuses)
+        advice = "Run" if self.error is None else "Fix the cause, then run"
         return (
             f"The run ended early: {self.args[0].rstrip('.')}. Of {amount(len(statuses), 'job')},"
             f" {amount(ended, 'has', 'have')} ended and {amount(running, 'is', 'are')} running,"
-            " which this does not affect. Fix the cause, then run the same plan with the same"
-            " ledger to continue."
+            f" which this does not affect. {advice} the same plan with the same ledger to continue."
         )
