@@ -50,8 +50,6 @@ class Sums:
 
     def add(self, other: Sums) -> None:
         """Add the files of `other`, whose keys are after all others."""
-        if not other.file_count:
-            return
         if not self.file_count:
             self.first_key = other.first_key
         self.file_count += other.file_count
