@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import comprehend_phi
-from comprehend_phi import errors
+from comprehend_phi import aio, errors
 
 PACKAGE = Path(comprehend_phi.__file__).parent
 CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
@@ -73,6 +73,11 @@ def test_a_star_import_imports_the_public_names() -> None:
     exec("from comprehend_phi import *", names)
 
     assert set(comprehend_phi.__all__) <= names.keys()
+
+
+@pytest.mark.parametrize("name", aio.__all__)
+def test_aio_has_the_names_of_the_asynchronous_client(name: str) -> None:
+    assert getattr(aio, name) is getattr(comprehend_phi, name)
 
 
 # --- Docstrings -----------------------------------------------------------------------------------

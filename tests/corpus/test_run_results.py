@@ -15,9 +15,11 @@ from comprehend_phi import (
     ExpiredTokenException,
     IncompleteResultsError,
     JobStatus,
+    LostManifestError,
     MissingBucketError,
     PHIClient,
     RequestValidationError,
+    ResultsError,
     S3Location,
     SourceChangedError,
     StartPHIDetectionJobRequest,
@@ -34,6 +36,7 @@ from comprehend_phi.corpus import (
     write_copies,
 )
 from comprehend_phi.corpus.plan import staged_key
+from comprehend_phi.corpus.run_results import skipped_files
 from comprehend_phi.corpus.staging import Staging
 from comprehend_phi.review import Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, LocalServer
@@ -160,6 +163,43 @@ def test_unprocessed_files_have_the_keys_of_the_corpus(
     results = written().run()
     assert [file.input_key for file in results.unprocessed] == ["notes/5/not-utf8"]
     assert [document.input_key for document in results] == KEYS
+
+
+def test_skipped_files_are_named_without_reading_documents(
+    program: Callable[..., Program], s3: Any, s3_server: S3Server, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    ran = program()
+    ran.run()
+    s3_server.requests.clear()
+    problems: list[ResultsError] = []
+    found = skipped_files(
+        ran.client, ran.plan, ran.outcomes, lambda _, error: problems.append(error)
+    )
+    assert [file.input_key for file in found] == ["notes/5/not-utf8"]
+    assert problems == []
+    assert not any(request.key.endswith(".out") for request in s3_server.requests)
+
+
+def test_jobs_whose_skipped_files_are_unknown_are_named_beside_the_others(
+    program: Callable[..., Program], s3: Any, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    ran = program()
+    ran.run()
+    first, second = ran.outcomes
+    s3.delete_object(
+        Bucket=bucket, Key=f"results/123456789012-PHIDetection-{first.job_id}/Manifest"
+    )
+    problems: list[tuple[JobOutcome, type[ResultsError]]] = []
+    found = skipped_files(
+        ran.client,
+        ran.plan,
+        [first, attrs.evolve(first, status=JobStatus.FAILED), second],
+        lambda job, error: problems.append((job, type(error))),
+    )
+    assert [file.input_key for file in found] == ["notes/5/not-utf8"]
+    assert problems == [(first, LostManifestError)]
 
 
 @pytest.mark.parametrize("staged", [True, False])

@@ -127,13 +127,14 @@ def test_a_job_with_other_parameters_is_an_error(
         find_or_request(client, other, start_token=None, retry_failed=False)
 
 
+@pytest.mark.parametrize("kms_key", ["alias/phi-results", KEY.replace("us-east-1", "us-west-2")])
 def test_a_job_whose_key_is_shown_in_another_way_is_the_same_job(
-    client: PHIClient, request_: StartPHIDetectionJobRequest
+    client: PHIClient, request_: StartPHIDetectionJobRequest, kms_key: str
 ) -> None:
+    assert kms_key != KEY
     job_id = client.submit(request_).job_id
-    alias = attrs.evolve(request_, kms_key="alias/phi-results")
-    assert alias.kms_key != KEY
-    found = find_or_request(client, alias, start_token=None, retry_failed=False)
+    planned = attrs.evolve(request_, kms_key=kms_key)
+    found = find_or_request(client, planned, start_token=None, retry_failed=False)
     assert not isinstance(found, StartPHIDetectionJobRequest)
     assert found.job_id == job_id
 

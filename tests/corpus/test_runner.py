@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import threading
@@ -715,6 +716,18 @@ def test_a_forgotten_job_without_a_manifest_is_lost_and_does_not_stop_the_others
     )
     assert world.staging.copies == set()
     assert world.run() == summary
+    assert world.each_once()
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "PAUSED"])
+def test_a_forgotten_job_whose_manifest_does_not_say_how_it_ended_is_lost(
+    world: World, status: str
+) -> None:
+    forgotten(world, count=1)
+    manifest = json.dumps({"Summary": {"Status": status}}).encode()
+    world.server.storage.write("hospital-notes", manifest_of(world, 0), manifest)
+    [job] = world.run().jobs
+    assert (job.job_id, job.status, job.is_lost) == (world.records[0].job_id, None, True)
     assert world.each_once()
 
 

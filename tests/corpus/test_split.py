@@ -245,6 +245,13 @@ def test_an_error_names_a_few_of_many_folders() -> None:
     assert len(caught.value.folders) == 30
 
 
+def test_an_error_counts_all_folders_and_contains_the_first_1_000() -> None:
+    listing = files(*(key for each in range(1_001) for key in numbered(f"{each:04}/", 7)))
+    with pytest.raises(PlanError, match="1,001 folders") as caught:
+        split(listing, staged_key_bytes=None)
+    assert caught.value.folders == tuple(f"{each:04}/" for each in range(1_000))
+
+
 @pytest.mark.parametrize("stages", [True, False], ids=["staged", "not staged"])
 @pytest.mark.parametrize(
     "pattern", ["{0:07}/{1}", "{0:07}", "{2:03}/{0:07}/{1}"], ids=["tiny", "flat", "nested"]

@@ -163,6 +163,20 @@ def test_obstore_sends_what_boto3_sends(
     assert "x-amz-checksum-sha256" in by_obstore.headers
 
 
+def test_obstore_replaces_objects_if_boto3_has_replaced_one(
+    s3_server: S3Server, open_s3: Open, client: Any
+) -> None:
+    etags = [
+        client.put_object(Bucket="a-bucket", Key=key, Body=b"old")["ETag"] for key in ("a", "b")
+    ]
+    s3_server.requests.clear()
+    calls = open_s3()
+    for key, etag in zip(("a", "b"), etags, strict=True):
+        calls.put(new_object(key, body=b"new", replaces=etag))
+    assert agents(s3_server) == [("a", "boto3"), ("b", "obstore")]
+    assert [request.headers["if-match"] for request in s3_server.requests] == etags
+
+
 def test_an_object_over_5_mib_is_one_request(s3_server: S3Server, calls: ObstoreCalls) -> None:
     body = bytes(6 * 1024 * 1024)  # obstore would split it, and multipart uploads have no condition
     calls.put(new_object("large", body=body))

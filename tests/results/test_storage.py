@@ -40,7 +40,7 @@ from comprehend_phi import (
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.s3_tuning import tune
-from comprehend_phi._results.storage import StoredObject
+from comprehend_phi._results.storage import ListedObject, StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 BUCKET, KEY = "a-bucket", "notes/a b.txt.out"
@@ -220,6 +220,11 @@ def test_an_object_has_the_time_at_which_it_was_written(
 
 def test_the_repr_of_an_object_does_not_contain_its_bytes() -> None:
     assert CANARY not in repr(StoredObject(CANARY.encode(), None))
+
+
+def test_the_repr_of_a_listed_object_contains_neither_its_key_nor_its_etag() -> None:
+    listed = ListedObject(f"notes/{CANARY}", 6, "GLACIER", '"etag"')
+    assert repr(listed) == "ListedObject(size=6, storage_class='GLACIER')"
 
 
 def test_a_missing_key_has_its_own_error(s3: S3, storage: Boto3Storage) -> None:

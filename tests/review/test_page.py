@@ -550,6 +550,13 @@ def test_each_type_has_its_own_color_and_line() -> None:
     assert len(hues) == len(lines) == len(EntityType)
 
 
+# --- The module -----------------------------------------------------------------------------------
+
+
+def test_the_names_of_the_module_include_the_one_that_is_imported_late() -> None:
+    assert set(review.__all__) <= set(dir(review))
+
+
 # --- Without jinja2 -------------------------------------------------------------------------------
 
 
