@@ -101,6 +101,7 @@ TESTS = {
     "testing/parity/state": "testing/parity/test_running testing/parity/test_command",
     "testing/preconditions": "testing/test_other_rules",
     "testing/reading": "testing/test_other_rules",
+    "_masking": "core/test_masking core/test_detect_phi",
     "errors": "core/test_errors",
     "_adoption": "core/test_find_or_submit",
     "_jobs": "core/test_jobs",

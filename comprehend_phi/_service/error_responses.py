@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from .._masking import mask, mask_words
 from ..errors import (
     AccessDeniedException,
     ActiveJobLimitExceeded,
@@ -22,8 +23,6 @@ from ..errors import (
     ThrottlingException,
     TooManyRequestsException,
     TransportError,
-    mask,
-    mask_words,
 )
 from . import advice
 from .codec import Params, private_values, text_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypedDict
 
+from .._masking import mask
 from ..errors import (
     AccessDeniedException,
     ComprehendPHIError,
@@ -15,7 +16,6 @@ from ..errors import (
     RequestValidationError,
     ValidationException,
     WaitTimeout,
-    mask,
 )
 from ._sdk import AirflowException, AirflowFailException
 

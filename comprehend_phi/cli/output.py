@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import asdict
 
+from .._masking import mask
 from .._wording import amount
-from ..errors import mask
 
 if TYPE_CHECKING:
     from .._entities import Entity

@@ -15,6 +15,7 @@ from attrs import evolve
 from .._client import PHIClient, start_at_once
 from .._client_base import s3_of
 from .._jobs import WaitPolicy
+from .._masking import mask
 from .._results.listing import Listing
 from .._threads import Pool
 from .._wording import amount
@@ -27,7 +28,6 @@ from ..errors import (
     ResultsError,
     ServiceError,
     TransportError,
-    mask,
 )
 from ..models import JobProperties, JobStatus, StartPHIDetectionJobRequest
 from .forgotten import Age, age_of, properties_of, read_end
