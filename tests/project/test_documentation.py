@@ -253,6 +253,14 @@ def test_the_links_of_a_page_lead_to_files(page: str) -> None:
     assert [link for link in relative if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    # These only include the files of the same names at the top of the repository.
+    pages -= {"docs/changelog.md", "docs/contributing.md", "docs/security.md"}
+    assert pages - set(re.findall(r"\]\(([^)#]+)", readme)) == set()
+
+
 def test_the_links_of_the_readme_are_absolute_on_a_package_index() -> None:
     readme = metadata("comprehend_phi").json["description"]
     links = re.findall(r"\]\(([^)]+)\)", str(readme))
