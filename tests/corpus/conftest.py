@@ -30,6 +30,7 @@ from ..conftest import CANARY, KEY, ROLE, Serving
 from ..s3_server import S3Server
 
 Check = Callable[..., InputReport]
+Put = Callable[..., None]
 
 NOTE = f"Patient: {CANARY}, seen on 2031-02-03.\r\nPhone (555) 555-0142\n"
 
@@ -72,6 +73,19 @@ def s3_server(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.url)
     with serving(s3_server):
         yield s3_server
+
+
+@pytest.fixture
+def put(s3: Any, bucket: str) -> Put:
+    """Write objects into the bucket, which has no others."""
+    s3.delete_object(Bucket=bucket, Key="notes/note.txt")
+
+    def put(*keys: str, body: str | bytes = b"text", **members: Any) -> None:
+        content = body.encode() if isinstance(body, str) else body
+        for key in keys:
+            s3.put_object(Bucket=bucket, Key=key, Body=content, **members)
+
+    return put
 
 
 class Ward:

@@ -29,6 +29,7 @@ from comprehend_phi.corpus import (
 from comprehend_phi.testing import LocalServer
 
 from ..conftest import CANARY
+from .conftest import Put
 
 LIMITS = ServiceLimits(max_file_bytes=20, max_job_bytes=100, max_job_files=6)
 ALL_KEYS = [f"notes/{folder}/{number}.txt" for folder in "abc" for number in range(4)]
@@ -40,18 +41,6 @@ def client(
 ) -> PHIClient:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint_url)
     return make_client()
-
-
-@pytest.fixture
-def put(s3: Any, bucket: str) -> Callable[..., None]:
-    """Write objects into the bucket; the first call deletes the fixture's own note."""
-
-    def put(*keys: str, body: bytes = b"text") -> None:
-        s3.delete_object(Bucket=bucket, Key="notes/note.txt")
-        for key in keys:
-            s3.put_object(Bucket=bucket, Key=key, Body=body)
-
-    return put
 
 
 @pytest.fixture
@@ -81,9 +70,7 @@ def replan(client: PHIClient, request_: StartPHIDetectionJobRequest) -> Callable
 # --- plan_jobs ------------------------------------------------------------------------------------
 
 
-def test_each_folder_becomes_a_job(
-    plan: Callable[..., JobPlan], put: Callable[..., None], bucket: str
-) -> None:
+def test_each_folder_becomes_a_job(plan: Callable[..., JobPlan], put: Put, bucket: str) -> None:
     put(*ALL_KEYS)
     jobs = plan().jobs
     assert [job.index for job in jobs] == [0, 1, 2]
@@ -98,7 +85,7 @@ def test_each_folder_becomes_a_job(
 
 
 def test_a_range_is_read_from_a_folder_of_its_own_below_the_staging_location(
-    plan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    plan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put(*(f"notes/{number}/note" for number in range(8)))
     jobs = plan(staging=staging).jobs
@@ -112,7 +99,7 @@ def test_a_range_is_read_from_a_folder_of_its_own_below_the_staging_location(
 
 def test_a_job_has_all_other_parameters_of_the_request(
     plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    put: Put,
     request_: StartPHIDetectionJobRequest,
 ) -> None:
     put(*ALL_KEYS)
@@ -145,7 +132,7 @@ def test_the_whole_bucket_can_be_one_job(
 
 
 def test_names_that_only_begin_like_the_input_key_are_not_planned(
-    plan: Callable[..., JobPlan], put: Callable[..., None]
+    plan: Callable[..., JobPlan], put: Put
 ) -> None:
     put("notes-old/1", "notes.txt", "notes/1")
     result = plan()
@@ -153,15 +140,13 @@ def test_names_that_only_begin_like_the_input_key_are_not_planned(
     assert result.report.file_count == 1
 
 
-def test_folder_markers_do_not_count(
-    plan: Callable[..., JobPlan], put: Callable[..., None]
-) -> None:
+def test_folder_markers_do_not_count(plan: Callable[..., JobPlan], put: Put) -> None:
     put("notes/", "notes/a/", "notes/a/1")
     assert [job.file_count for job in plan().jobs] == [1]
 
 
 def test_skipped_files_are_in_a_folder_job_but_not_in_a_range(
-    plan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    plan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put(*ALL_KEYS[:4], "notes/d/1", "notes/e/1")
     put("notes/a/9.txt", "notes/e/2", body=b"x" * 21)
@@ -172,7 +157,7 @@ def test_skipped_files_are_in_a_folder_job_but_not_in_a_range(
 
 def test_planning_writes_and_starts_nothing(
     plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    put: Put,
     server: LocalServer,
     s3: Any,
     bucket: str,
@@ -186,7 +171,7 @@ def test_planning_writes_and_starts_nothing(
 
 
 def test_the_report_has_no_problem_with_the_size_of_the_corpus(
-    plan: Callable[..., JobPlan], put: Callable[..., None]
+    plan: Callable[..., JobPlan], put: Put
 ) -> None:
     put(*ALL_KEYS, body=b"x" * 10)
     report = plan().report
@@ -202,7 +187,7 @@ def tokens(plan: JobPlan) -> list[str]:
 
 
 def test_the_same_listing_gives_the_same_plan(
-    plan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    plan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put(*ALL_KEYS, "notes/d/1")
     assert plan(staging=staging) == plan(staging=staging)
@@ -210,7 +195,7 @@ def test_the_same_listing_gives_the_same_plan(
 
 def test_the_token_and_the_final_slash_of_the_request_do_not_matter(
     plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    put: Put,
     make_request: Callable[..., StartPHIDetectionJobRequest],
     bucket: str,
 ) -> None:
@@ -220,7 +205,7 @@ def test_the_token_and_the_final_slash_of_the_request_do_not_matter(
 
 
 def test_a_changed_job_gets_another_token_and_its_neighbors_keep_theirs(
-    plan: Callable[..., JobPlan], put: Callable[..., None]
+    plan: Callable[..., JobPlan], put: Put
 ) -> None:
     put(*ALL_KEYS)
     before = tokens(plan())
@@ -233,7 +218,7 @@ def test_a_changed_job_gets_another_token_and_its_neighbors_keep_theirs(
 @pytest.mark.parametrize("changed", ["name", "role", "staging"])
 def test_other_parameters_give_other_tokens(
     plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    put: Put,
     make_request: Callable[..., StartPHIDetectionJobRequest],
     staging: S3Location,
     changed: str,
@@ -252,9 +237,7 @@ def test_other_parameters_give_other_tokens(
 # --- What cannot be planned -----------------------------------------------------------------------
 
 
-def test_an_input_location_without_files_is_refused(
-    plan: Callable[..., JobPlan], put: Callable[..., None]
-) -> None:
+def test_an_input_location_without_files_is_refused(plan: Callable[..., JobPlan], put: Put) -> None:
     put("other/1")
     with pytest.raises(PlanError, match="contains no files"):
         plan()
@@ -329,7 +312,7 @@ def test_wrong_arguments_are_refused(
 
 
 def test_keys_are_planned_once_each_and_all_are_staged(
-    replan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    replan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put(*ALL_KEYS)
     wanted = [*reversed(ALL_KEYS[:9]), *ALL_KEYS[:3]]
@@ -343,7 +326,7 @@ def test_keys_are_planned_once_each_and_all_are_staged(
 def test_the_files_of_keys_have_the_sums_that_they_have_in_a_listing(
     plan: Callable[..., JobPlan],
     replan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    put: Put,
     staging: S3Location,
 ) -> None:
     put(*ALL_KEYS[:4])
@@ -353,7 +336,7 @@ def test_the_files_of_keys_have_the_sums_that_they_have_in_a_listing(
 
 
 def test_keys_of_files_that_would_be_skipped_again_are_only_in_the_report(
-    replan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    replan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put("notes/1", "notes/folder/")
     put("notes/2", body=b"x" * 21)
@@ -363,7 +346,7 @@ def test_keys_of_files_that_would_be_skipped_again_are_only_in_the_report(
 
 
 def test_keys_that_do_not_exist_are_named(
-    replan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    replan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put("notes/1", "notes/22")
     with pytest.raises(PlanError, match=r"do not exist: notes/2, notes/3$") as caught:
@@ -372,7 +355,7 @@ def test_keys_that_do_not_exist_are_named(
 
 
 def test_keys_outside_the_input_location_are_named(
-    replan: Callable[..., JobPlan], put: Callable[..., None], staging: S3Location
+    replan: Callable[..., JobPlan], put: Put, staging: S3Location
 ) -> None:
     put("notes-old/1", "notes/1")
     with pytest.raises(PlanError, match="not below the input key: notes-old/1"):
@@ -409,7 +392,7 @@ def test_keys_need_a_staging_location(replan: Callable[..., JobPlan]) -> None:
 def plans(
     plan: Callable[..., JobPlan],
     replan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    put: Put,
     staging: S3Location,
 ) -> list[JobPlan]:
     """A plan of each kind, with a private name in each key."""
@@ -431,7 +414,7 @@ def test_no_repr_shows_a_key(plans: list[JobPlan]) -> None:
 
 
 def test_the_size_of_the_json_does_not_depend_on_the_number_of_files(
-    plan: Callable[..., JobPlan], put: Callable[..., None]
+    plan: Callable[..., JobPlan], put: Put
 ) -> None:
     put("notes/1")
     one = len(plan(limits=ServiceLimits()).to_json())

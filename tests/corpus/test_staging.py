@@ -40,10 +40,15 @@ from comprehend_phi.testing import LocalServer
 
 from ..conftest import CANARY, KEY, ROLE
 from ..s3_server import LOST, RESET, THROTTLED, S3Fault, S3Request, S3Server, refused
+from .conftest import Put
 
 LIMITS = ServiceLimits(max_file_bytes=20, max_job_files=6)
 STAGED = "staged-notes"
 NAMES = [f"{number}/note" for number in range(8)]  # planned as ranges of six and two files
+KEYS = [f"notes/{name}" for name in NAMES]
+
+Plan = Callable[..., JobPlan]
+Staged = Callable[[PlannedJob], dict[str, bytes]]
 
 
 @pytest.fixture
@@ -53,18 +58,7 @@ def client(make_client: Callable[..., PHIClient], s3_server: S3Server, s3: Any) 
 
 
 @pytest.fixture
-def put(s3: Any, bucket: str) -> Callable[..., None]:
-    s3.delete_object(Bucket=bucket, Key="notes/note.txt")
-
-    def put(*names: str, body: bytes = b"text", **members: Any) -> None:
-        for name in names:
-            s3.put_object(Bucket=bucket, Key=f"notes/{name}", Body=body, **members)
-
-    return put
-
-
-@pytest.fixture
-def plan(client: PHIClient, request_: StartPHIDetectionJobRequest) -> Callable[..., JobPlan]:
+def plan(client: PHIClient, request_: StartPHIDetectionJobRequest) -> Plan:
     def plan(
         keys: list[str] | None = None,
         request: StartPHIDetectionJobRequest = request_,
@@ -84,7 +78,25 @@ def plan(client: PHIClient, request_: StartPHIDetectionJobRequest) -> Callable[.
 
 
 @pytest.fixture
-def staged(s3: Any) -> Callable[[PlannedJob], dict[str, bytes]]:
+def planned(plan: Plan, put: Put) -> JobPlan:
+    """The plan of `KEYS`. It has two staged jobs."""
+    put(*KEYS)
+    return plan()
+
+
+@pytest.fixture
+def job(planned: JobPlan) -> PlannedJob:
+    """The first job of `planned`, with six files."""
+    return planned.jobs[0]
+
+
+@pytest.fixture
+def staging(client: PHIClient, planned: JobPlan) -> Staging:
+    return Staging(client, planned)
+
+
+@pytest.fixture
+def staged(s3: Any) -> Staged:
     """Return the content of a job's staging folder, by the path in it."""
 
     def staged(job: PlannedJob) -> dict[str, bytes]:
@@ -100,18 +112,15 @@ def staged(s3: Any) -> Callable[[PlannedJob], dict[str, bytes]]:
     return staged
 
 
-Staged = Callable[[PlannedJob], dict[str, bytes]]
-
-
 # --- check ----------------------------------------------------------------------------------------
 
 
 def test_files_of_a_range_that_have_not_changed_are_the_planned_ones(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None]
+    client: PHIClient, plan: Plan, put: Put
 ) -> None:
-    put(*NAMES, "a/", "b/", "b//c")
-    put("3/too-large", body=b"x" * 21)
-    put("4/archived", StorageClass="GLACIER")
+    put(*KEYS, "notes/a/", "notes/b/", "notes/b//c")
+    put("notes/3/too-large", body=b"x" * 21)
+    put("notes/4/archived", StorageClass="GLACIER")
     planned = plan()
     assert [(job.file_count, job.staged) for job in planned.jobs] == [(6, True), (2, True)]
     for job in planned.jobs:
@@ -119,22 +128,20 @@ def test_files_of_a_range_that_have_not_changed_are_the_planned_ones(
 
 
 def test_files_of_a_folder_that_have_not_changed_are_the_planned_ones(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None]
+    client: PHIClient, plan: Plan, put: Put
 ) -> None:
-    put(*NAMES, "a/")
-    put("3/too-large", body=b"x" * 21)
+    put(*KEYS, "notes/a/")
+    put("notes/3/too-large", body=b"x" * 21)
     planned = plan(staging=None)
     assert [job.staged for job in planned.jobs] == [False] * 8
     for job in planned.jobs:
         Staging(client, planned).check(job)
 
 
-def test_the_keys_of_a_plan_are_the_planned_files(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None]
-) -> None:
-    put(*NAMES)
-    planned = plan([f"notes/{name}" for name in NAMES])
-    put("2/arrived", "5/arrived")
+def test_the_keys_of_a_plan_are_the_planned_files(client: PHIClient, plan: Plan, put: Put) -> None:
+    put(*KEYS)
+    planned = plan(KEYS)
+    put("notes/2/arrived", "notes/5/arrived")
     assert len(planned.jobs) == 2
     for job in planned.jobs:
         Staging(client, planned).check(job)
@@ -142,7 +149,7 @@ def test_the_keys_of_a_plan_are_the_planned_files(
 
 def test_a_job_may_read_a_whole_bucket(
     client: PHIClient,
-    plan: Callable[..., JobPlan],
+    plan: Plan,
     make_request: Callable[..., StartPHIDetectionJobRequest],
     s3: Any,
     bucket: str,
@@ -157,14 +164,14 @@ def test_a_job_may_read_a_whole_bucket(
     Staging(client, planned).check(planned.jobs[0])
 
 
-Change = Callable[[Callable[..., None], Any, str], object]
+Change = Callable[[Put, Any, str], object]
 
 CHANGES: dict[str, Change] = {
-    "replaced": lambda put, s3, bucket: put("3/note", body=b"TEXT"),
+    "replaced": lambda put, s3, bucket: put("notes/3/note", body=b"TEXT"),
     "deleted": lambda put, s3, bucket: s3.delete_object(Bucket=bucket, Key="notes/3/note"),
     "first": lambda put, s3, bucket: s3.delete_object(Bucket=bucket, Key="notes/0/note"),
-    "arrived": lambda put, s3, bucket: put("3/another"),
-    "archived": lambda put, s3, bucket: put("3/note", StorageClass="GLACIER"),
+    "arrived": lambda put, s3, bucket: put("notes/3/another"),
+    "archived": lambda put, s3, bucket: put("notes/3/note", StorageClass="GLACIER"),
 }
 
 
@@ -178,19 +185,19 @@ CHANGES: dict[str, Change] = {
 )
 def test_a_change_of_the_files_is_noticed_and_nothing_is_copied(
     client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    plan: Plan,
+    put: Put,
     s3: Any,
     bucket: str,
     s3_server: S3Server,
     kind: str,
     change: str,
 ) -> None:
-    put(*NAMES)
+    put(*KEYS)
     plans: dict[str, Callable[[], JobPlan]] = {
         "range": plan,
         "folder": lambda: plan(limits=ServiceLimits(max_job_files=8)),
-        "keys": lambda: plan([f"notes/{name}" for name in NAMES]),
+        "keys": lambda: plan(KEYS),
     }
     planned = plans[kind]()
     job = planned.jobs[0]
@@ -206,23 +213,21 @@ def test_a_change_of_the_files_is_noticed_and_nothing_is_copied(
 
 
 def test_the_error_counts_files(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None]
+    planned: JobPlan, job: PlannedJob, staging: Staging, put: Put
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    put("3/another")
+    put("notes/3/another")
     with pytest.raises(PlanChangedError, match="had 6 files, and now there are 7") as caught:
-        Staging(client, planned).check(planned.jobs[0])
+        staging.check(job)
     assert caught.value.found_count == 7
-    put("7/note", body=b"TEXT")
+    put("notes/7/note", body=b"TEXT")
     with pytest.raises(PlanChangedError, match="some of its 2 files were replaced or deleted"):
-        Staging(client, planned).check(planned.jobs[1])
+        staging.check(planned.jobs[1])
 
 
 def test_a_job_that_is_not_staged_is_only_checked(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+    client: PHIClient, plan: Plan, put: Put, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
+    put(*KEYS)
     planned = plan(staging=None)
     s3_server.requests.clear()
     Staging(client, planned).copy(planned.jobs[0])
@@ -246,11 +251,11 @@ STRANGE = [
 
 
 def test_each_file_is_copied_to_its_path_in_the_staging_folder(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], staged: Staged
+    client: PHIClient, plan: Plan, put: Put, staged: Staged
 ) -> None:
     for number, name in enumerate(STRANGE):
-        put(f"{number}/{name}", body=name.encode())
-    put("b//skipped", "c/")
+        put(f"notes/{number}/{name}", body=name.encode())
+    put("notes/b//skipped", "notes/c/")
     planned = plan()
     found: dict[str, bytes] = {}
     for job in planned.jobs:
@@ -261,9 +266,9 @@ def test_each_file_is_copied_to_its_path_in_the_staging_folder(
 
 
 def test_copies_are_encrypted_with_the_requests_key_and_have_no_tags(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3: Any
+    client: PHIClient, plan: Plan, put: Put, s3: Any
 ) -> None:
-    put(*NAMES, Tagging=f"name={CANARY}", Metadata={"name": CANARY})
+    put(*KEYS, Tagging=f"name={CANARY}", Metadata={"name": CANARY})
     planned = plan()
     Staging(client, planned).copy(planned.jobs[0])
     key = staged_key(planned, planned.jobs[0], "notes/3/note")
@@ -274,17 +279,14 @@ def test_copies_are_encrypted_with_the_requests_key_and_have_no_tags(
 
 
 def test_files_that_were_copied_are_not_copied_again(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    planned: JobPlan,
+    job: PlannedJob,
+    staging: Staging,
     staged: Staged,
     s3: Any,
     s3_server: S3Server,
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    job = planned.jobs[0]
-    Staging(client, planned).copy(job)
+    staging.copy(job)
     # As after a kill in the middle, with things that do not belong there.
     keys = {name: staged_key(planned, job, f"notes/{name}") for name in NAMES}
     s3.delete_object(Bucket=STAGED, Key=keys["1/note"])
@@ -293,80 +295,68 @@ def test_files_that_were_copied_are_not_copied_again(
     for extra in ("", "0/another", "3/note.tmp", "9"):
         s3.put_object(Bucket=STAGED, Key=staged_key(planned, job, f"notes/{extra}"), Body=b"x")
     s3_server.requests.clear()
-    Staging(client, planned).copy(job)
+    staging.copy(job)
     copied = [each.key for each in s3_server.requests if each.operation == "CopyObject"]
     assert sorted(copied) == [keys["1/note"], keys["2/note"], keys["3/note"]]
     assert staged(job) == dict.fromkeys(NAMES[:6], b"text")
 
 
 def test_a_copy_of_another_version_is_replaced(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], staged: Staged
+    client: PHIClient, plan: Plan, job: PlannedJob, staging: Staging, put: Put, staged: Staged
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    put("3/note", body=b"TEXT")
+    put("notes/3/note", body=b"TEXT")
     changed = plan()
-    same_folder = attrs.evolve(changed.jobs[0], request=planned.jobs[0].request)
+    same_folder = attrs.evolve(changed.jobs[0], request=job.request)
     Staging(client, changed).copy(same_folder)
-    assert staged(planned.jobs[0])["3/note"] == b"TEXT"
-    put("3/note", body=b"text")
-    Staging(client, planned).copy(planned.jobs[0])
-    assert staged(planned.jobs[0])["3/note"] == b"text"
+    assert staged(job)["3/note"] == b"TEXT"
+    put("notes/3/note", body=b"text")
+    staging.copy(job)
+    assert staged(job)["3/note"] == b"text"
 
 
 @pytest.mark.parametrize("change", ["replaced", "deleted"])
 def test_a_file_that_changes_after_it_was_listed_is_not_copied(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    planned: JobPlan,
+    job: PlannedJob,
+    staging: Staging,
+    put: Put,
     staged: Staged,
     s3: Any,
     bucket: str,
     s3_server: S3Server,
     change: str,
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    key = staged_key(planned, planned.jobs[0], "notes/3/note")
+    key = staged_key(planned, job, "notes/3/note")
     s3_server.before("CopyObject", lambda _: CHANGES[change](put, s3, bucket), key=key)
     with pytest.raises(PlanChangedError, match="6 files were replaced or deleted"):
-        Staging(client, planned).copy(planned.jobs[0])
-    assert b"TEXT" not in staged(planned.jobs[0]).values()
+        staging.copy(job)
+    assert b"TEXT" not in staged(job).values()
 
 
 def test_a_file_that_arrives_after_the_check_is_noticed(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+    job: PlannedJob, staging: Staging, put: Put, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
-    planned = plan()
     # The check lists twice: the first key, and those after it. Then the staging folder is listed.
-    s3_server.before("ListObjectsV2", lambda _: put("3/another"), number=4)
+    s3_server.before("ListObjectsV2", lambda _: put("notes/3/another"), number=4)
     with pytest.raises(PlanChangedError, match="now there are 7"):
-        Staging(client, planned).copy(planned.jobs[0])
+        staging.copy(job)
 
 
 @pytest.mark.parametrize("fault", [THROTTLED, RESET, LOST], ids=["throttled", "reset", "lost"])
 def test_a_failed_copy_is_retried(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    staged: Staged,
-    s3_server: S3Server,
-    fault: S3Fault,
+    job: PlannedJob, staging: Staging, staged: Staged, s3_server: S3Server, fault: S3Fault
 ) -> None:
-    put(*NAMES)
-    planned = plan()
     s3_server.script("CopyObject", fault)
-    Staging(client, planned).copy(planned.jobs[0])
+    staging.copy(job)
     assert s3_server.counts()["CopyObject"] == 7
-    assert len(staged(planned.jobs[0])) == 6
+    assert len(staged(job)) == 6
 
 
 def test_copying_stops_when_s3_refuses_100_files_in_a_row(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+    client: PHIClient, plan: Plan, put: Put, s3_server: S3Server
 ) -> None:
-    put(*[f"{number:03}/note" for number in range(240)])
     keys = [f"notes/{number:03}/note" for number in range(240)]
+    put(*keys)
     planned = plan(keys, limits=ServiceLimits(max_file_bytes=20, max_job_files=300))
     s3_server.script("CopyObject", *[refused("AccessDenied", 403)] * 240)
     with pytest.raises(UnwritableObjectError, match="access denied"):
@@ -383,14 +373,14 @@ def test_copying_stops_when_s3_refuses_100_files_in_a_row(
 )
 def test_all_other_files_are_copied_before_a_failure_is_raised(
     client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
+    plan: Plan,
+    put: Put,
     staged: Staged,
     s3_server: S3Server,
     faults: list[S3Fault],
     reason: str,
 ) -> None:
-    put(*NAMES, body=CANARY.encode())
+    put(*KEYS, body=CANARY.encode())
     planned = plan()
     job = planned.jobs[0]
     s3_server.script("CopyObject", *faults, key=staged_key(planned, job, "notes/1/note"))
@@ -415,39 +405,31 @@ def test_the_errors_survive_pickling() -> None:
 
 
 def test_expired_credentials_end_the_copying(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+    job: PlannedJob, staging: Staging, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
-    planned = plan()
     s3_server.script("CopyObject", *[refused("ExpiredToken", 400)] * 6)
     with pytest.raises(ExpiredTokenException):
-        Staging(client, planned).copy(planned.jobs[0])
+        staging.copy(job)
 
 
-def test_a_missing_bucket_ends_the_copying(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3: Any
-) -> None:
-    put(*NAMES)
-    planned = plan()
+def test_a_missing_bucket_ends_the_copying(job: PlannedJob, staging: Staging, s3: Any) -> None:
     s3.delete_bucket(Bucket=STAGED)
     with pytest.raises(MissingBucketError):
-        Staging(client, planned).copy(planned.jobs[0])
+        staging.copy(job)
 
 
 def test_a_closed_client_ends_the_copying(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+    client: PHIClient, job: PlannedJob, staging: Staging, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
-    planned = plan()
     s3_server.before("CopyObject", lambda _: client.close(), number=2)
     with pytest.raises(ClientClosedError):
-        Staging(client, planned).copy(planned.jobs[0])
+        staging.copy(job)
 
 
 def test_a_file_without_an_etag_is_not_copied(
-    client: PHIClient, plan: Callable[..., JobPlan], put: Callable[..., None], s3_server: S3Server
+    client: PHIClient, plan: Plan, put: Put, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
+    put(*KEYS)
     without = S3Fault(alter=lambda body: re.sub(rb"<ETag>.*?</ETag>", b"", body))
     s3_server.rules.append(lambda each: without if each.operation == "ListObjectsV2" else None)
     planned = plan()
@@ -458,16 +440,8 @@ def test_a_file_without_an_etag_is_not_copied(
 
 @pytest.mark.parametrize("problem", ["lost", "foreign", "changed"])
 def test_a_job_does_not_start_unless_its_folder_contains_exactly_the_copies(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    s3: Any,
-    s3_server: S3Server,
-    problem: str,
+    planned: JobPlan, job: PlannedJob, staging: Staging, s3: Any, s3_server: S3Server, problem: str
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    job = planned.jobs[0]
     key = staged_key(planned, job, "notes/3/note")
 
     def act(_: S3Request) -> None:
@@ -479,23 +453,17 @@ def test_a_job_does_not_start_unless_its_folder_contains_exactly_the_copies(
 
     s3_server.before("ListObjectsV2", act, number=6)  # the last one
     with pytest.raises(StagingError, match="does not contain exactly the copies"):
-        Staging(client, planned).copy(job)
-    Staging(client, planned).copy(job)
+        staging.copy(job)
+    staging.copy(job)
 
 
 def test_any_number_of_other_objects_is_deleted(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    server: LocalServer,
-    staged: Staged,
+    planned: JobPlan, staging: Staging, staged: Staged, server: LocalServer
 ) -> None:
-    put(*NAMES)
-    planned = plan()
     job = planned.jobs[1]
     for number in range(1_001):
         server.storage.write(STAGED, staged_key(planned, job, f"notes/{number:04}"), b"x")
-    Staging(client, planned).copy(job)
+    staging.copy(job)
     assert sorted(staged(job)) == NAMES[6:]
 
 
@@ -503,35 +471,22 @@ def test_any_number_of_other_objects_is_deleted(
 
 
 def test_everything_in_the_staging_folder_of_one_job_is_deleted(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    server: LocalServer,
-    staged: Staged,
+    planned: JobPlan, staging: Staging, staged: Staged, server: LocalServer
 ) -> None:
-    put(*NAMES)
-    planned = plan()
     first, second = planned.jobs
-    Staging(client, planned).copy(second)
+    staging.copy(second)
     for number in range(1_001):
         server.storage.write(STAGED, staged_key(planned, first, f"notes/{number}"), b"x")
-    Staging(client, planned).delete(first)
+    staging.delete(first)
     assert staged(first) == {}
     assert len(staged(second)) == 2
-    Staging(client, planned).delete(first)
+    staging.delete(first)
 
 
 def test_a_copy_that_cannot_be_deleted_is_named_after_the_others_were_deleted(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    staged: Staged,
-    s3_server: S3Server,
+    planned: JobPlan, job: PlannedJob, staging: Staging, staged: Staged, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    job = planned.jobs[0]
-    Staging(client, planned).copy(job)
+    staging.copy(job)
     key = staged_key(planned, job, "notes/3/note")
 
     def refuse(request: S3Request) -> S3Fault | None:
@@ -543,72 +498,40 @@ def test_a_copy_that_cannot_be_deleted_is_named_after_the_others_were_deleted(
 
     s3_server.rules.append(refuse)
     with pytest.raises(UnwritableObjectError, match="s3:DeleteObject") as caught:
-        Staging(client, planned).delete(job)
+        staging.delete(job)
     assert caught.value.key == key
     s3_server.rules.clear()
-    Staging(client, planned).delete(job)
+    staging.delete(job)
     assert staged(job) == {}
 
 
 def test_an_object_that_appears_meanwhile_is_an_error(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    s3: Any,
-    s3_server: S3Server,
+    planned: JobPlan, job: PlannedJob, staging: Staging, s3: Any, s3_server: S3Server
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    job = planned.jobs[0]
     key = staged_key(planned, job, "notes/9")
     s3_server.before(
         "ListObjectsV2", lambda _: s3.put_object(Bucket=STAGED, Key=key, Body=b"x"), number=2
     )
     with pytest.raises(StagingError, match="objects appeared"):
-        Staging(client, planned).delete(job)
+        staging.delete(job)
 
 
-@pytest.mark.parametrize("folder", [None, "work/"])
+@pytest.mark.parametrize("place", ["bucket", "parent folder", "corpus named as the token"])
 @pytest.mark.parametrize("act", ["copy", "delete"])
 def test_only_a_folder_of_the_plan_is_ever_emptied(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    s3_server: S3Server,
-    folder: str | None,
-    act: str,
+    job: PlannedJob, staging: Staging, bucket: str, s3_server: S3Server, place: str, act: str
 ) -> None:
-    put(*NAMES)
-    planned = plan()
-    job = planned.jobs[0]
-    location = InputDataConfig(s3_bucket=STAGED, s3_key=folder)
-    edited = attrs.evolve(job, request=attrs.evolve(job.request, input_data_config=location))
+    places: dict[str, dict[str, Any]] = {
+        "bucket": {"input_data_config": InputDataConfig(s3_bucket=STAGED)},
+        "parent folder": {"input_data_config": InputDataConfig(s3_bucket=STAGED, s3_key="work/")},
+        "corpus named as the token": {
+            "input_data_config": InputDataConfig(s3_bucket=bucket, s3_key="notes/"),
+            "client_request_token": "notes",
+        },
+    }
+    edited = attrs.evolve(job, request=attrs.evolve(job.request, **places[place]))
     with pytest.raises(RequestValidationError, match="plan that was not edited"):
-        getattr(Staging(client, planned), act)(edited)
-    assert not s3_server.counts()["DeleteObjects"]
-    assert not s3_server.counts()["CopyObject"]
-
-
-@pytest.mark.parametrize("act", ["copy", "delete"])
-def test_a_folder_of_the_corpus_is_never_emptied_even_if_it_is_named_as_the_token(
-    client: PHIClient,
-    plan: Callable[..., JobPlan],
-    put: Callable[..., None],
-    s3_server: S3Server,
-    act: str,
-) -> None:
-    put(*NAMES)
-    planned = plan()
-    job = planned.jobs[0]
-    request = attrs.evolve(
-        job.request,
-        input_data_config=planned.request.input_data_config,
-        client_request_token="notes",
-    )
-    folder = attrs.evolve(request.input_data_config, s3_key="notes/")
-    edited = attrs.evolve(job, request=attrs.evolve(request, input_data_config=folder))
-    with pytest.raises(RequestValidationError, match="plan that was not edited"):
-        getattr(Staging(client, planned), act)(edited)
+        getattr(staging, act)(edited)
     assert not s3_server.counts()["DeleteObjects"]
     assert not s3_server.counts()["CopyObject"]
 
