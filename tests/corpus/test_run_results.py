@@ -29,6 +29,7 @@ from comprehend_phi.corpus import (
     IncompleteCopiesError,
     JobOutcome,
     JobPlan,
+    PlannedJob,
     RunResults,
     RunSummary,
     ServiceLimits,
@@ -43,6 +44,7 @@ from comprehend_phi.testing import FakeClock, LocalServer
 
 from ..conftest import CANARY
 from ..s3_server import S3Fault, S3Request, S3Server, refused
+from .conftest import Put
 
 LIMITS = ServiceLimits(max_job_files=3)
 STAGED = "staged-notes"
@@ -55,17 +57,6 @@ KEYS = [f"notes/{number}/a b+%é" for number in range(5)]
 def client(make_client: Callable[..., PHIClient], s3_server: S3Server, s3: Any) -> PHIClient:
     s3.create_bucket(Bucket=STAGED)
     return make_client()
-
-
-@pytest.fixture
-def put(s3: Any, bucket: str) -> Callable[..., None]:
-    s3.delete_object(Bucket=bucket, Key="notes/note.txt")
-
-    def put(*keys: str, text: str = NOTE) -> None:
-        for key in keys:
-            s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
-
-    return put
 
 
 class Program:
@@ -99,15 +90,16 @@ class Program:
         for job in self.plan.jobs:
             self.staging.copy(job)
             self.clock.sleep(10)
-            started = self.client.submit(job.request)
-            ended = started.wait()
+            self.outcomes.append(self.run_job(job))
             if deletes_copies:
                 self.staging.delete(job)
-            self.outcomes.append(
-                JobOutcome(planned=job, job_id=started.job_id, status=ended.job_status)
-            )
         self.clock.sleep(10)
         return self.results()
+
+    def run_job(self, job: PlannedJob) -> JobOutcome:
+        """Run one job without copying its notes."""
+        started = self.client.submit(job.request)
+        return JobOutcome(planned=job, job_id=started.job_id, status=started.wait().job_status)
 
     def results(self, **changes: Any) -> RunResults:
         """Return the results, with changes to what became of the first job."""
@@ -121,15 +113,28 @@ def program(
     client: PHIClient,
     request_: StartPHIDetectionJobRequest,
     clock: FakeClock,
-    put: Callable[..., None],
+    put: Put,
 ) -> Callable[..., Program]:
     """Return a program for `KEYS`, in jobs that are staged or not."""
 
     def program(*, staged: bool = True) -> Program:
-        put(*KEYS)
+        put(*KEYS, body=NOTE)
         return Program(client, request_, clock, staged=staged)
 
     return program
+
+
+@pytest.fixture
+def ran(program: Callable[..., Program]) -> Program:
+    """A program whose two staged jobs have ended."""
+    ran = program()
+    ran.run()
+    return ran
+
+
+@pytest.fixture
+def results(ran: Program) -> RunResults:
+    return ran.results()
 
 
 def read(items: Any) -> tuple[list[Any], IncompleteResultsError | None]:
@@ -156,19 +161,18 @@ def test_documents_and_texts_have_the_keys_of_the_corpus(
 
 
 def test_unprocessed_files_have_the_keys_of_the_corpus(
-    program: Callable[..., Program], s3: Any, bucket: str
+    program: Callable[..., Program], put: Put
 ) -> None:
-    written = program
-    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
-    results = written().run()
+    put("notes/5/not-utf8", body=b"\xff")
+    results = program().run()
     assert [file.input_key for file in results.unprocessed] == ["notes/5/not-utf8"]
     assert [document.input_key for document in results] == KEYS
 
 
 def test_skipped_files_are_named_without_reading_documents(
-    program: Callable[..., Program], s3: Any, s3_server: S3Server, bucket: str
+    program: Callable[..., Program], put: Put, s3_server: S3Server
 ) -> None:
-    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    put("notes/5/not-utf8", body=b"\xff")
     ran = program()
     ran.run()
     s3_server.requests.clear()
@@ -182,9 +186,9 @@ def test_skipped_files_are_named_without_reading_documents(
 
 
 def test_jobs_whose_skipped_files_are_unknown_are_named_beside_the_others(
-    program: Callable[..., Program], s3: Any, bucket: str
+    program: Callable[..., Program], put: Put, s3: Any, bucket: str
 ) -> None:
-    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    put("notes/5/not-utf8", body=b"\xff")
     ran = program()
     ran.run()
     first, second = ran.outcomes
@@ -215,9 +219,9 @@ def test_all_parts_together_are_the_results(program: Callable[..., Program], sta
 
 
 def test_copies_of_parts_count_each_unprocessed_file_once(
-    program: Callable[..., Program], s3: Any, bucket: str, tmp_path: Path
+    program: Callable[..., Program], put: Put, tmp_path: Path
 ) -> None:
-    s3.put_object(Bucket=bucket, Key="notes/5/not-utf8", Body=b"\xff")
+    put("notes/5/not-utf8", body=b"\xff")
     results = program().run()
     parts = [results.part(index, 2) for index in range(2)]
     counts = [write_copies(part, tmp_path).unprocessed for part in parts]
@@ -237,8 +241,7 @@ def test_arguments_of_redaction_are_checked_at_once(program: Callable[..., Progr
         program().run().with_text(require_reviewed=True)
 
 
-def test_decisions_name_notes_by_the_keys_of_the_corpus(program: Callable[..., Program]) -> None:
-    results = program().run()
+def test_decisions_name_notes_by_the_keys_of_the_corpus(results: RunResults) -> None:
     document, text = next(results.with_text())
     decided = DocumentDecisions(
         input_key=KEYS[0],
@@ -261,25 +264,17 @@ def test_decisions_name_notes_by_the_keys_of_the_corpus(program: Callable[..., P
 # --- Notes that changed ---------------------------------------------------------------------------
 
 
-def test_notes_that_arrive_later_do_not_matter(
-    program: Callable[..., Program], put: Callable[..., None]
-) -> None:
-    results = program().run()
-    put("notes/1/new", "notes/3/new")
+def test_notes_that_arrive_later_do_not_matter(results: RunResults, put: Put) -> None:
+    put("notes/1/new", "notes/3/new", body=NOTE)
     assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
 
 
 @pytest.mark.parametrize("change", ["replaced", "deleted"])
 def test_notes_of_a_staged_job_are_left_out_if_one_has_changed(
-    program: Callable[..., Program],
-    put: Callable[..., None],
-    s3: Any,
-    bucket: str,
-    change: str,
+    results: RunResults, put: Put, s3: Any, bucket: str, change: str
 ) -> None:
-    results = program().run()
     if change == "replaced":
-        put(KEYS[1], text=NOTE.swapcase())
+        put(KEYS[1], body=NOTE.swapcase())
     else:
         s3.delete_object(Bucket=bucket, Key=KEYS[1])
     found, error = read(results.redacted())
@@ -292,26 +287,24 @@ def test_notes_of_a_staged_job_are_left_out_if_one_has_changed(
 
 
 def test_the_copies_are_read_instead_if_they_still_exist(
-    program: Callable[..., Program], put: Callable[..., None]
+    program: Callable[..., Program], put: Put
 ) -> None:
     results = program().run(deletes_copies=False)
-    put(KEYS[1], text=NOTE.swapcase())
+    put(KEYS[1], body=NOTE.swapcase())
     assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
 
 
 def test_a_note_that_was_replaced_between_copy_and_job_is_left_out(
-    program: Callable[..., Program], put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    program: Callable[..., Program], put: Put
 ) -> None:
     ran = program()
     job = ran.plan.jobs[0]
     ran.staging.copy(job)
     ran.clock.sleep(10)
-    put(KEYS[0], text=NOTE.swapcase())  # as long as the note, and before the job is submitted
+    put(KEYS[0], body=NOTE.swapcase())  # as long as the note, and before the job is submitted
     ran.clock.sleep(10)
-    started = ran.client.submit(job.request)
-    ended = started.wait()
+    outcome = ran.run_job(job)
     ran.staging.delete(job)
-    outcome = JobOutcome(planned=job, job_id=started.job_id, status=ended.job_status)
     found, error = read(RunResults(ran.client, ran.plan, [outcome]).with_text())
     assert found == []
     assert error is not None
@@ -319,10 +312,9 @@ def test_a_note_that_was_replaced_between_copy_and_job_is_left_out(
 
 
 def test_a_note_that_was_rewritten_unchanged_after_the_job_is_left_out(
-    program: Callable[..., Program], put: Callable[..., None]
+    results: RunResults, put: Put
 ) -> None:
-    results = program().run()
-    put(KEYS[1])
+    put(KEYS[1], body=NOTE)
     found, error = read(results.redacted())
     assert [key for key, _ in found] == [key for key in KEYS if key != KEYS[1]]
     assert error is not None
@@ -345,10 +337,8 @@ def test_a_note_that_was_rewritten_unchanged_after_the_job_is_left_out(
     ],
 )
 def test_a_job_without_results_is_named_after_the_others_were_read(
-    program: Callable[..., Program], changes: dict[str, Any], words: str
+    ran: Program, changes: dict[str, Any], words: str
 ) -> None:
-    ran = program()
-    ran.run()
     found, error = read(ran.results(**changes))
     assert [document.input_key for document in found] == KEYS[3:]
     assert error is not None
@@ -357,11 +347,7 @@ def test_a_job_without_results_is_named_after_the_others_were_read(
         _ = ran.results(**changes).unprocessed
 
 
-def test_missing_documents_of_all_jobs_are_named(
-    program: Callable[..., Program], s3: Any, bucket: str
-) -> None:
-    ran = program()
-    results = ran.run()
+def test_missing_documents_of_all_jobs_are_named(results: RunResults, s3: Any, bucket: str) -> None:
     outputs = [document.output_key for document in results]
     for key in (outputs[0], outputs[4]):
         s3.delete_object(Bucket=bucket, Key=key)
@@ -375,17 +361,15 @@ def test_missing_documents_of_all_jobs_are_named(
 
 
 def test_results_can_be_read_when_the_service_has_forgotten_the_jobs(
-    program: Callable[..., Program], server: LocalServer
+    results: RunResults, server: LocalServer
 ) -> None:
-    results = program().run()
     server.service.reset()
     assert list(results.redacted()) == [(key, REDACTED) for key in KEYS]
 
 
 def test_an_error_that_concerns_all_jobs_ends_the_reading(
-    program: Callable[..., Program], s3: Any, bucket: str, s3_server: S3Server
+    results: RunResults, s3: Any, bucket: str, s3_server: S3Server
 ) -> None:
-    results = program().run()
     output = next(iter(results)).output_key
     s3.delete_object(Bucket=bucket, Key=output)
     items = iter(results)
@@ -399,10 +383,8 @@ def test_an_error_that_concerns_all_jobs_ends_the_reading(
 
 
 def test_an_error_that_concerns_all_jobs_counts_the_jobs_before_it(
-    program: Callable[..., Program], s3_server: S3Server
+    ran: Program, s3_server: S3Server
 ) -> None:
-    ran = program()
-    ran.run()
     s3_server.rules.append(lambda _: refused("ExpiredToken", 400))
     with pytest.raises(ExpiredTokenException) as caught:
         list(ran.results(job_id=None, status=None))
@@ -410,9 +392,8 @@ def test_an_error_that_concerns_all_jobs_counts_the_jobs_before_it(
 
 
 def test_an_error_that_concerns_all_jobs_counts_the_files_of_its_part(
-    program: Callable[..., Program], s3_server: S3Server
+    results: RunResults, s3_server: S3Server
 ) -> None:
-    results = program().run()
     s3_server.rules.append(lambda _: refused("ExpiredToken", 400))
     counts: list[int | None] = []
     for index in range(3):
@@ -423,10 +404,8 @@ def test_an_error_that_concerns_all_jobs_counts_the_files_of_its_part(
 
 
 def test_a_missing_bucket_of_results_ends_the_reading(
-    program: Callable[..., Program], s3_server: S3Server
+    results: RunResults, s3_server: S3Server
 ) -> None:
-    ran = program()
-    results = ran.run()
     s3_server.rules.append(lambda _: refused("NoSuchBucket", 404))
     with pytest.raises(MissingBucketError) as caught:
         list(results)
@@ -443,10 +422,10 @@ def many(
     client: PHIClient,
     request_: StartPHIDetectionJobRequest,
     clock: FakeClock,
-    put: Callable[..., None],
+    put: Put,
 ) -> RunResults:
     """The results of three jobs with 60 notes each."""
-    put(*MANY)
+    put(*MANY, body=NOTE)
     limits = ServiceLimits(max_job_files=60)
     return Program(client, request_, clock, staged=False, limits=limits).run()
 
@@ -463,7 +442,7 @@ def denies(s3_server: S3Server, *prefixes: str, spares: tuple[str, ...] = ()) ->
 
 
 def test_reading_stops_in_a_later_job_if_s3_refuses_100_notes_in_a_row(
-    many: RunResults, s3_server: S3Server
+    s3_server: S3Server, many: RunResults
 ) -> None:
     denies(s3_server, "notes/")
     with pytest.raises(UnreadableObjectError, match="180 documents were not delivered") as caught:
@@ -473,7 +452,7 @@ def test_reading_stops_in_a_later_job_if_s3_refuses_100_notes_in_a_row(
 
 
 def test_reading_goes_on_if_a_note_can_be_read_in_between(
-    many: RunResults, s3_server: S3Server
+    s3_server: S3Server, many: RunResults
 ) -> None:
     denies(s3_server, "notes/", spares=(MANY[70], MANY[140]))
     found, error = read(many.redacted())
@@ -483,7 +462,7 @@ def test_reading_goes_on_if_a_note_can_be_read_in_between(
 
 
 def test_copies_stop_if_s3_refuses_100_notes_in_a_row(
-    many: RunResults, s3_server: S3Server, tmp_path: Path
+    s3_server: S3Server, many: RunResults, tmp_path: Path
 ) -> None:
     denies(s3_server, "notes/")
     with pytest.raises(UnreadableObjectError) as caught:
@@ -494,7 +473,7 @@ def test_copies_stop_if_s3_refuses_100_notes_in_a_row(
 
 
 def test_copies_that_end_early_count_the_notes_that_failed_before(
-    many: RunResults, s3_server: S3Server, tmp_path: Path
+    s3_server: S3Server, many: RunResults, tmp_path: Path
 ) -> None:
     denies(s3_server, MANY[3])
     s3_server.script("GetObject", *[refused("ExpiredToken", 400)] * 5, key=MANY[60])
@@ -505,10 +484,8 @@ def test_copies_that_end_early_count_the_notes_that_failed_before(
 
 
 def test_reading_stops_if_s3_refuses_the_manifests_of_100_jobs_in_a_row(
-    program: Callable[..., Program], s3_server: S3Server
+    ran: Program, s3_server: S3Server
 ) -> None:
-    ran = program()
-    ran.run()
     [outcome, _] = ran.outcomes
     denies(s3_server, "")
     with pytest.raises(UnreadableObjectError, match="access denied") as caught:
@@ -517,9 +494,8 @@ def test_reading_stops_if_s3_refuses_the_manifests_of_100_jobs_in_a_row(
 
 
 def test_each_job_is_named_if_s3_refuses_the_manifests_of_a_few(
-    program: Callable[..., Program], s3_server: S3Server
+    results: RunResults, s3_server: S3Server
 ) -> None:
-    results = program().run()
     denies(s3_server, "")
     found, error = read(results)
     assert found == []
@@ -527,9 +503,8 @@ def test_each_job_is_named_if_s3_refuses_the_manifests_of_a_few(
 
 
 def test_notes_of_a_staged_job_are_not_tried_if_nobody_can_say_whether_they_changed(
-    program: Callable[..., Program], s3_server: S3Server
+    results: RunResults, s3_server: S3Server
 ) -> None:
-    results = program().run()
     s3_server.rules.append(
         lambda request: refused("AccessDenied", 403) if request.prefix == "notes/" else None
     )
@@ -543,23 +518,20 @@ def test_notes_of_a_staged_job_are_not_tried_if_nobody_can_say_whether_they_chan
 
 
 def test_documents_of_files_that_arrived_after_planning_are_yielded(
-    program: Callable[..., Program], put: Callable[..., None]
+    program: Callable[..., Program], put: Put
 ) -> None:
     ran = program(staged=False)
     job = ran.plan.jobs[0]
-    put("notes/0/late")
-    started = ran.client.submit(job.request)
-    outcome = JobOutcome(planned=job, job_id=started.job_id, status=started.wait().job_status)
+    put("notes/0/late", body=NOTE)
+    outcome = ran.run_job(job)
     found, error = read(RunResults(ran.client, ran.plan, [outcome]))
     assert len(found) == job.file_count + 1
     assert error is not None
     assert "so at least 1 of them was not planned" in str(error)
 
 
-def test_folder_markers_are_no_planned_files(
-    program: Callable[..., Program], s3: Any, bucket: str
-) -> None:
-    s3.put_object(Bucket=bucket, Key="notes/0/", Body=b"")
+def test_folder_markers_are_no_planned_files(program: Callable[..., Program], put: Put) -> None:
+    put("notes/0/", body=b"")
     documents = list(program(staged=False).run())
     assert {document.input_key for document in documents} >= set(KEYS)
 
@@ -572,8 +544,7 @@ def test_planned_files_without_a_result_are_named(
     job = ran.plan.jobs[0]
     ran.staging.copy(job)
     s3.delete_object(Bucket=STAGED, Key=staged_key(ran.plan, job, KEYS[1]))
-    started = ran.client.submit(job.request)
-    outcome = JobOutcome(planned=job, job_id=started.job_id, status=started.wait().job_status)
+    outcome = ran.run_job(job)
     if not lists:
         s3_server.rules.append(
             lambda request: (
@@ -619,11 +590,11 @@ def test_copies_of_all_jobs_have_the_paths_of_the_notes_in_the_corpus(
 
 
 def test_copies_of_the_other_jobs_are_written_if_a_job_has_no_results(
-    program: Callable[..., Program], put: Callable[..., None], tmp_path: Path
+    program: Callable[..., Program], put: Put, tmp_path: Path
 ) -> None:
     run = program(staged=False)
     run.run()
-    put(KEYS[3], text=f"{NOTE}, again")
+    put(KEYS[3], body=f"{NOTE}, again")
     results = run.results(job_id=None, status=None)
 
     with pytest.raises(IncompleteCopiesError) as caught:
@@ -640,11 +611,7 @@ def test_copies_of_the_other_jobs_are_written_if_a_job_has_no_results(
     assert report.unprocessed is None
 
 
-def test_copies_must_not_overlap_anything_of_a_run(
-    program: Callable[..., Program], bucket: str
-) -> None:
-    results = program(staged=True).run()
-
+def test_copies_must_not_overlap_anything_of_a_run(results: RunResults, bucket: str) -> None:
     for location in (
         S3Location(bucket, "notes/copies"),
         S3Location(bucket, "results/copies"),
