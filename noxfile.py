@@ -16,6 +16,9 @@ nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["check"]
 nox.options.reuse_venv = "yes"
 
+# Tests start hundreds of programs. Without bytecode files, each would compile what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PROJECT = PYPROJECT["project"]
 PYTHONS = nox.project.python_versions(PYPROJECT)  # from the classifiers
