@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from contextvars import ContextVar
 from hashlib import sha256
@@ -59,6 +59,7 @@ JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
 Connect = Callable[..., AsyncPHIClient]
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=ComprehendPHIError)
 
 
 def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -88,6 +89,35 @@ def connect(server: LocalServer, clock: FakeClock, s3: Any) -> Connect:
         return AsyncPHIClient(**{**usual, **options})
 
     return build
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel the task, and wait for its end."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def results_of(
+    client: AsyncPHIClient, request: StartPHIDetectionJobRequest
+) -> AsyncJobResults:
+    """Run a job to its end, and return its results."""
+    job = await client.submit(request)
+    await job.wait()
+    return await job.results()
+
+
+async def read_until(error: type[_E], items: AsyncIterable[_T]) -> tuple[list[_T], _E]:
+    """Return the items that come before this error, and the error."""
+    read: list[_T] = []
+
+    async def reading() -> None:
+        async for item in items:
+            read.append(item)
+
+    with pytest.raises(error) as caught:
+        await reading()
+    return read, caught.value
 
 
 class ClockThatWaits(FakeClock):
@@ -386,9 +416,8 @@ def test_the_default_threads_of_the_loop_are_not_used(
         # These take all threads of the default executor, so a client that needed one would hang.
         taken = [asyncio.create_task(asyncio.to_thread(blocked.wait, 60)) for _ in range(40)]
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            assert len([each async for each in await job.results()]) == 1
+            results = await results_of(client, request_)
+            assert len([each async for each in results]) == 1
         blocked.set()
         await asyncio.gather(*taken)
 
@@ -514,9 +543,7 @@ def test_cancelling_close_does_not_cancel_the_closing(
         await gate.holding(1)
         closing = asyncio.create_task(client.close())
         await asyncio.sleep(0)
-        closing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await closing
+        await cancel(closing)
         assert not closed.is_set()
         gate.open.set()
         await call
@@ -539,9 +566,7 @@ def test_cancelling_a_wait_takes_effect_at_once(
             job = await client.submit(request_)
             wait = asyncio.create_task(job.wait())
             await clock.asleep.acquire()
-            wait.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await wait
+            await cancel(wait)
             assert clock.cancelled == 1
             # The job continues, and can be waited for again.
             assert (await job.properties()).job_status == "SUBMITTED"
@@ -583,9 +608,7 @@ def test_cancelling_what_is_between_two_attempts_takes_effect_at_once(
         async with connect(clock=clock, retry=retry) as client:
             start = asyncio.create_task(client.start_phi_detection_job(request_))
             await clock.asleep.acquire()
-            start.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await start
+            await cancel(start)
         assert clock.cancelled == 1
         assert server.service.attempts(START) == 1
 
@@ -626,9 +649,7 @@ def test_a_call_that_is_cancelled_before_its_turn_is_not_sent(
             await gate.holding(1)
             second = asyncio.create_task(client.start_phi_detection_job(request_))
             await asyncio.sleep(0)
-            second.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await second
+            await cancel(second)
             gate.open.set()
             await first
 
@@ -645,9 +666,7 @@ def test_a_start_that_is_cancelled_while_it_is_sent_is_found_by_its_token(
         async with AsyncPHIClient(endpoint_url=gated.endpoint_url) as client:
             start = asyncio.create_task(client.start_phi_detection_job(request_))
             await gate.holding(1)
-            start.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await start
+            await cancel(start)
             gate.open.set()
             again = await client.start_phi_detection_job(request_)
         assert gated.service.job_ids == (again.job_id,)
@@ -722,9 +741,8 @@ def test_leaving_the_documents_early_ends_the_fetching(
 
         s3.meta.events.register("before-call.s3.GetObject", note)
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            async with aclosing(aiter_of(await job.results())) as documents:
+            results = await results_of(client, request_)
+            async with aclosing(aiter_of(results)) as documents:
                 await documents.__anext__()
             begun = len(gets)
         return max(begun, len(gets))
@@ -741,9 +759,7 @@ def test_a_cancelled_reader_ends_at_once(
 ) -> None:
     async def main() -> None:
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             read: list[Document] = []
             some = asyncio.Event()
 
@@ -757,9 +773,7 @@ def test_a_cancelled_reader_ends_at_once(
 
             task = asyncio.create_task(reading())
             await some.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await cancel(task)
             assert len(read) < many
             # And again, to the end.
             assert len([each async for each in results]) == many
@@ -772,21 +786,12 @@ def test_a_missing_document_is_reported_after_all_others(
 ) -> None:
     async def main() -> None:
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             [lost] = [d.output_key async for d in results if d.input_key == "notes/7.txt"]
             s3.delete_object(Bucket=bucket, Key=lost)
-            read: list[Document] = []
-
-            async def reading() -> None:
-                async for document in results:
-                    read.append(document)
-
-            with pytest.raises(IncompleteResultsError) as caught:
-                await reading()
+            read, error = await read_until(IncompleteResultsError, results)
             assert len(read) == many - 1
-            assert lost in str(caught.value)
+            assert lost in str(error)
 
     run(main())
 
@@ -796,21 +801,12 @@ def test_notes_that_cannot_be_delivered_are_left_out_and_reported(
 ) -> None:
     async def main() -> None:
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             s3.delete_object(Bucket=bucket, Key="notes/7.txt")
             s3.put_object(Bucket=bucket, Key="notes/9.txt", Body=b"\xff")
-            read: list[str] = []
-
-            async def reading() -> None:
-                async for key, _ in results.redacted():
-                    read.append(key)
-
-            with pytest.raises(IncompleteResultsError) as caught:
-                await reading()
+            read, error = await read_until(IncompleteResultsError, results.redacted())
             assert len(read) == many - 2
-            assert caught.value.failed.keys() == {"notes/7.txt", "notes/9.txt"}
+            assert error.failed.keys() == {"notes/7.txt", "notes/9.txt"}
 
     run(main())
 
@@ -825,23 +821,14 @@ def test_an_error_that_concerns_all_notes_ends_the_reading(
 ) -> None:
     async def main() -> None:
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             first, *_, last = [document.input_key async for document in results]
             s3.delete_object(Bucket=bucket, Key=first)
             refuse(last, status=400, code="ExpiredToken")
-            read: list[str] = []
-
-            async def reading() -> None:
-                async for key, _ in results.redacted():
-                    read.append(key)
-
-            with pytest.raises(ExpiredTokenException) as caught:
-                await reading()
+            read, error = await read_until(ExpiredTokenException, results.redacted())
             assert len(read) == many - 2
-            assert caught.value.undelivered == 2
-            assert caught.value.failed.keys() == {first}
+            assert error.undelivered == 2
+            assert error.failed.keys() == {first}
 
     run(main())
 
@@ -852,16 +839,12 @@ def test_a_note_that_was_replaced_by_one_of_the_same_size_is_left_out_and_report
     async def main() -> None:
         async with connect() as client:
             s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=b"To be dictated later.\n")
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             s3.put_object(Bucket=bucket, Key="notes/blank.txt", Body=b"Patient: Noor Sample.\n")
             for read in (results.with_text, results.redacted):
-                with pytest.raises(IncompleteResultsError) as caught:
-                    async for _ in read():
-                        pass
-                assert caught.value.failed.keys() == {"notes/blank.txt"}
-                assert "Noor" not in repr(caught.value.__dict__)
+                _, error = await read_until(IncompleteResultsError, read())
+                assert error.failed.keys() == {"notes/blank.txt"}
+                assert "Noor" not in repr(error.__dict__)
 
     run(main())
 
@@ -971,9 +954,7 @@ def test_results_are_returned_with_their_manifest_loaded(
 
     async def main() -> None:
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             before = len(asked)
             # These are properties. If they asked S3, they would block the event loop.
             assert results.manifest.unprocessed_files_count == 1
@@ -1043,9 +1024,7 @@ def test_a_bad_mark_is_refused_before_anything_is_read(
 ) -> None:
     async def main() -> None:
         async with connect() as client:
-            job = await client.submit(request_)
-            await job.wait()
-            results = await job.results()
+            results = await results_of(client, request_)
             with pytest.raises(RequestValidationError):
                 results.redacted(replacement="{name}")
 
