@@ -184,6 +184,20 @@ def test_a_response_that_would_be_the_same_again_is_billed_once(
     assert shown(caught.value) == []
 
 
+def test_an_entity_that_does_not_match_is_named_by_its_id_and_offsets(
+    client: PHIClient, server: LocalServer
+) -> None:
+    server.service.script(answering([members_of(NAME, Id=7, EndOffset=900)]))
+
+    with pytest.raises(MalformedResponseError) as caught:
+        client.detect_phi(TEXT)
+
+    assert caught.value.reason == (
+        f"the response is not usable: entity 7 at offsets {NAME.begin_offset} to 900 ends after the"
+        f" end of the text, which has {len(TEXT)} code points"
+    )
+
+
 LOST = {
     "reset before": faults.reset_before(),
     "reset after": faults.reset_after(),
