@@ -49,7 +49,7 @@ TESTS = {
     "_results/obstore_storage": "results/test_obstore_storage",
     "_service/operations": "service/test_operations service/test_transport core/test_list"
     " core/test_logs core/test_detect_phi",
-    "_service/start_check": "service/test_operations",
+    "_service/start_check": "service/test_operations core/test_start",
     "_client_clock": "core/test_threads core/test_closing",
     "_results/file_list": "results/test_file_list results/test_streams",
     "_results/listing": "results/test_streams results/test_output_folder",
