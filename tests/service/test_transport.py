@@ -685,7 +685,7 @@ def behind_a_proxy_that_wants_a_password(site: Site) -> str:
 
 
 def behind_a_proxy_that_fails(site: Site) -> str:
-    site.env(HTTPS_PROXY=site.serve(sends(http("503 Service Unavailable"))))
+    site.env(HTTPS_PROXY=site.serve(sends(http("500 Internal Server Error"))))
     return "https://clinic.example"
 
 
@@ -844,12 +844,15 @@ UNSENT = (
         behind_a_proxy_that_wants_a_password,
         ("the proxy http://127.0.0.1:", "HTTP 407", "HTTPS_PROXY"),
     ),
-    Unsent(behind_a_proxy_that_fails, ("the proxy http://127.0.0.1:", "HTTP 503"), retried=True),
+    Unsent(behind_a_proxy_that_fails, ("the proxy http://127.0.0.1:", "HTTP 500"), retried=True),
     Unsent(
         behind_an_untrusted_proxy,
         ("the certificate of the proxy ", "AWS_CA_BUNDLE"),
     ),
-    Unsent(with_a_line_break_in_the_key_id, ("line breaks", "AWS_ACCESS_KEY_ID")),
+    Unsent(
+        with_a_line_break_in_the_key_id,
+        ("a header of the request is not valid HTTP (", "line breaks", "AWS_ACCESS_KEY_ID"),
+    ),
     Unsent(with_a_line_break_in_the_token, ("line breaks", "AWS_SESSION_TOKEN")),
     Unsent(with_a_line_break_in_the_region, ("line breaks", "AWS_DEFAULT_REGION")),
     Unsent(with_a_secret_that_is_not_text, ("cannot be signed", "AWS_SECRET_ACCESS_KEY")),
