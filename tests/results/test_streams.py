@@ -9,11 +9,11 @@ import threading
 import traceback
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -62,6 +62,10 @@ ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 # Part of every file that is damaged here. It must not appear in any error.
 CANARY = "Zinnia Quellwasser"
 NOTE = f"Patient: {CANARY}, seen."
+
+Read = Callable[[JobResults], Iterator[Any]]
+Refuse = Callable[..., None]
+_E = TypeVar("_E", bound=Exception)
 
 WRITE_TEST_FILE = "ComprehendMedicalS3WriteTestFile"
 
@@ -234,20 +238,17 @@ def inputs(results: JobResults) -> list[str]:
     return [document.input_key for document in results]
 
 
-def until_error(items: Iterator[Any]) -> tuple[list[Any], ResultsError]:
-    """Return the items that are yielded, and the `ResultsError` that follows them."""
+def until(error: type[_E], items: Iterable[Any]) -> tuple[list[Any], _E]:
+    """Return the items that are yielded, and the error that follows them."""
     yielded: list[Any] = []
-    with pytest.raises(ResultsError) as caught:
+    with pytest.raises(error) as caught:
         yielded.extend(items)
     # `extend` keeps the items before the error.
     return yielded, caught.value
 
 
-def until_incomplete(items: Iterator[Any]) -> tuple[list[Any], IncompleteResultsError]:
-    """Return the items that are yielded, and the `IncompleteResultsError` that follows them."""
-    yielded, error = until_error(items)
-    assert isinstance(error, IncompleteResultsError)
-    return yielded, error
+def until_incomplete(items: Iterable[Any]) -> tuple[list[Any], IncompleteResultsError]:
+    return until(IncompleteResultsError, items)
 
 
 def assert_keeps_quiet(error: BaseException, secret: str = CANARY) -> None:
@@ -415,7 +416,7 @@ def test_both_spellings_of_the_count_are_compared_with_the_documents(
 ) -> None:
     stored.document("a.txt")
     stored.manifest(**{spelling: 2})
-    yielded, error = until_error(iter(stored.results()))
+    yielded, error = until(ResultsError, stored.results())
     assert len(yielded) == 1
     assert "counts 2 processed files, but there are 1" in str(error)
 
@@ -493,7 +494,7 @@ def test_the_folder_of_another_job_is_not_used(stored: StoredJob) -> None:
 
 def test_a_job_without_a_folder_is_an_error(stored: StoredJob) -> None:
     results = stored.results(OutputDataConfig={"S3Bucket": stored.bucket, "S3Key": "results"})
-    _, error = until_error(iter(results))
+    _, error = until(ResultsError, results)
     assert stored.job_id in str(error)
     assert (error.bucket, error.key) == (stored.bucket, "results/")
 
@@ -637,7 +638,7 @@ def test_two_entries_for_one_file_are_left_out_and_reported(
     stored.store("a.txt", "b.txt", "c.txt")
     content = json.dumps({"Files": [one, other, "notes/c.txt"]})
     stored.put(stored.success, content.replace("{folder}", stored.folder).encode())
-    yielded, error = until_incomplete(iter(stored.results()))
+    yielded, error = until_incomplete(stored.results())
     assert [document.input_key for document in yielded] == ["notes/c.txt"]
     assert error.reason == "2 of 3 documents could not be delivered"
     assert error.failed.keys() <= {"notes/a.txt", "notes/b.txt"}
@@ -954,7 +955,7 @@ def test_a_missing_document_is_reported_after_all_others(stored: StoredJob) -> N
     entries: list[Any] = [f"notes/{path}" for path in paths]
     entries.insert(3, {"Input": "notes/lost.txt", "Output": lost})
     stored.put(stored.success, {"Files": entries})
-    yielded, error = until_incomplete(iter(stored.results()))
+    yielded, error = until_incomplete(stored.results())
     assert [document.input_key for document in yielded] == [f"notes/{path}" for path in paths]
     assert error.missing == (lost,)
     assert error.failed == {
@@ -976,7 +977,7 @@ def test_redacting_reports_a_missing_document_after_all_others(stored: StoredJob
 def test_the_message_names_at_most_twenty_missing_documents(stored: StoredJob) -> None:
     stored.store()
     stored.put(stored.success, {"Files": [f"notes/{number:02}.txt" for number in range(50)]})
-    _, error = until_incomplete(iter(stored.results()))
+    _, error = until_incomplete(stored.results())
     keys = [f"{stored.folder}{number:02}.txt.out" for number in range(50)]
     assert error.missing == tuple(keys)
     assert [key in str(error) for key in keys] == [True] * 20 + [False] * 30
@@ -986,7 +987,7 @@ def test_the_message_names_at_most_twenty_missing_documents(stored: StoredJob) -
 def test_the_message_names_all_of_twenty_missing_documents(stored: StoredJob) -> None:
     stored.store()
     stored.put(stored.success, {"Files": [f"notes/{number:02}.txt" for number in range(20)]})
-    _, error = until_error(iter(stored.results()))
+    _, error = until(ResultsError, stored.results())
     assert all(f"{number:02}.txt.out" in str(error) for number in range(20))
     assert "more" not in str(error)
 
@@ -1008,7 +1009,7 @@ def test_a_wrong_count_is_reported_after_all_documents(
     stored: StoredJob, members: dict[str, int], reason: str
 ) -> None:
     stored.store("a.txt", "b.txt", unprocessed=["c.txt"], **members)
-    yielded, error = until_incomplete(iter(stored.results(status="PARTIAL_SUCCESS")))
+    yielded, error = until_incomplete(stored.results(status="PARTIAL_SUCCESS"))
     assert len(yielded) == 2
     assert reason in str(error)
     assert error.bucket == stored.bucket
@@ -1029,7 +1030,7 @@ def test_unprocessed_raises_if_the_manifest_counts_another_number(
 
 def test_all_wrong_counts_are_reported_together(stored: StoredJob) -> None:
     stored.store("a.txt", SuccessFilesCount=5, UnprocessedFilesCount=6, InputFileCount=11)
-    _, error = until_incomplete(iter(stored.results()))
+    _, error = until_incomplete(stored.results())
     assert error.reason == (
         "the manifest counts 5 processed files, but there are 1;"
         " the manifest counts 6 unprocessed files, but there are 0;"
@@ -1040,20 +1041,20 @@ def test_all_wrong_counts_are_reported_together(stored: StoredJob) -> None:
 def test_counts_are_compared_with_a_folder_without_lists(stored: StoredJob) -> None:
     stored.document("a.txt")
     stored.manifest(SuccessFilesCount=2)
-    yielded, _ = until_incomplete(iter(stored.results()))
+    yielded, _ = until_incomplete(stored.results())
     assert len(yielded) == 1
 
 
 def test_unprocessed_files_without_a_list_are_reported(stored: StoredJob) -> None:
     stored.document("a.txt")
     stored.manifest(InputFileCount=3, SuccessFilesCount=1, UnprocessedFilesCount=2)
-    yielded, _ = until_incomplete(iter(stored.results(status="PARTIAL_SUCCESS")))
+    yielded, _ = until_incomplete(stored.results(status="PARTIAL_SUCCESS"))
     assert len(yielded) == 1
 
 
 def test_a_missing_list_of_processed_files_is_an_error(stored: StoredJob) -> None:
     stored.manifest(SuccessfulFilesListLocation=stored.success)
-    _, error = until_incomplete(iter(stored.results()))
+    _, error = until_incomplete(stored.results())
     assert error.reason == "the list of processed files is missing"
     assert error.bucket == stored.bucket
     assert error.missing == (stored.success,)
@@ -1064,7 +1065,7 @@ def test_a_missing_list_of_unprocessed_files_is_reported_after_all_documents(
     stored: StoredJob,
 ) -> None:
     stored.store("a.txt", "b.txt", UnprocessedFilesListLocation=f"{stored.folder}lost")
-    yielded, error = until_incomplete(iter(stored.results()))
+    yielded, error = until_incomplete(stored.results())
     assert len(yielded) == 2
     assert error.missing == (f"{stored.folder}lost",)
 
@@ -1072,7 +1073,7 @@ def test_a_missing_list_of_unprocessed_files_is_reported_after_all_documents(
 def test_a_missing_list_hides_no_missing_document(stored: StoredJob) -> None:
     stored.store("a.txt", UnprocessedFilesListLocation=f"{stored.folder}lost")
     stored.put(stored.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
-    _, error = until_incomplete(iter(stored.results()))
+    _, error = until_incomplete(stored.results())
     assert f"{stored.folder}b.txt.out" in error.missing
 
 
@@ -1089,7 +1090,7 @@ def test_a_completed_job_without_a_manifest_is_an_error(
     stored: StoredJob, status: str, path: str | None
 ) -> None:
     path = path and path.format(folder=stored.folder)
-    _, error = until_incomplete(iter(stored.results(status=status, ManifestFilePath=path)))
+    _, error = until_incomplete(stored.results(status=status, ManifestFilePath=path))
     assert isinstance(error, MissingManifestError)
     assert error.missing == (f"{stored.folder}Manifest",)
     assert "manifest is missing" in str(error)
@@ -1098,7 +1099,7 @@ def test_a_completed_job_without_a_manifest_is_an_error(
 
 
 def test_the_error_names_both_possible_keys_of_a_missing_manifest(stored: StoredJob) -> None:
-    _, error = until_incomplete(iter(stored.results(ManifestFilePath="other")))
+    _, error = until_incomplete(stored.results(ManifestFilePath="other"))
     assert error.missing == (f"{stored.folder}Manifest", f"{stored.folder}other")
 
 
@@ -1106,7 +1107,7 @@ def test_the_error_names_both_possible_keys_of_a_missing_manifest(stored: Stored
 def test_a_stopped_or_failed_job_without_a_manifest_is_an_error(
     stored: StoredJob, status: str
 ) -> None:
-    _, error = until_error(iter(stored.results(status=status)))
+    _, error = until(ResultsError, stored.results(status=status))
     assert type(error) is MissingManifestError
     assert error.job_id == stored.job_id
     assert f"{stored.job_id} is {status} and left no manifest" in str(error)
@@ -1115,7 +1116,7 @@ def test_a_stopped_or_failed_job_without_a_manifest_is_an_error(
 @pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
 def test_a_job_without_a_folder_has_no_manifest(stored: StoredJob, status: str) -> None:
     target = {"S3Bucket": stored.bucket, "S3Key": "results"}
-    _, error = until_error(iter(stored.results(status=status, OutputDataConfig=target)))
+    _, error = until(ResultsError, stored.results(status=status, OutputDataConfig=target))
     assert type(error) is MissingManifestError
     assert status in str(error)
     assert error.job_id == stored.job_id
@@ -1146,7 +1147,7 @@ def test_listed_documents_that_a_stopped_or_failed_job_lacks_are_reported(
 ) -> None:
     stored.store("a.txt")
     stored.put(stored.success, {"Files": ["notes/a.txt", "notes/b.txt"]})
-    yielded, _ = until_incomplete(iter(stored.results(status=status)))
+    yielded, _ = until_incomplete(stored.results(status=status))
     assert len(yielded) == 1
 
 
@@ -1471,7 +1472,7 @@ def test_a_damaged_file_is_reported_without_its_content(
         "document": f"{stored.folder}b.txt.out",
     }[kind]
     stored.put(key, body)
-    yielded, error = until_error(iter(stored.results()))
+    yielded, error = until(ResultsError, stored.results())
     words = f"s3://{stored.bucket}/{key}: the file {reason}"
     if kind == "document":
         assert [document.input_key for document in yielded] == ["notes/a.txt", "notes/c.txt"]
@@ -1496,14 +1497,14 @@ def test_a_damaged_file_is_reported_without_its_content(
 def test_the_error_names_the_path_of_a_wrong_type(stored: StoredJob, body: str, where: str) -> None:
     stored.store("a.txt")
     stored.document("a.txt", body.encode())
-    _, error = until_error(iter(stored.results()))
+    _, error = until(ResultsError, stored.results())
     assert where in str(error)
 
 
 def test_the_error_names_the_position_of_an_invalid_byte(stored: StoredJob) -> None:
     stored.store("a.txt")
     stored.document("a.txt", b'{"Entities": [], "New": "\xff"}')
-    _, error = until_error(iter(stored.results()))
+    _, error = until(ResultsError, stored.results())
     assert "byte 25" in str(error)
 
 
@@ -1600,9 +1601,7 @@ def all_but_one(items: Iterator[Any], keys: list[str]) -> IncompleteResultsError
 
 
 @each_reading_of_text
-def test_a_deleted_note_is_left_out_and_reported(
-    stored: StoredJob, s3: Any, read: Callable[[JobResults], Iterator[Any]]
-) -> None:
+def test_a_deleted_note_is_left_out_and_reported(stored: StoredJob, s3: Any, read: Read) -> None:
     keys = others(stored)
     s3.delete_object(Bucket=stored.bucket, Key="notes/b.txt")
     error = all_but_one(read(stored.results()), keys)
@@ -1626,7 +1625,7 @@ def test_a_deleted_note_is_left_out_and_reported(
 )
 @each_reading_of_text
 def test_a_note_that_is_not_utf8_is_left_out_and_reported_without_its_content(
-    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]], source: bytes
+    stored: StoredJob, read: Read, source: bytes
 ) -> None:
     keys = others(stored)
     stored.put("notes/b.txt", source)
@@ -1643,7 +1642,7 @@ def test_a_note_that_is_not_utf8_is_left_out_and_reported_without_its_content(
 )
 @each_reading_of_text
 def test_a_note_that_does_not_match_its_entities_is_left_out_and_reported_without_its_content(
-    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]], source: str
+    stored: StoredJob, read: Read, source: str
 ) -> None:
     keys = others(stored)
     stored.put("notes/b.txt", source.encode())
@@ -1666,7 +1665,7 @@ def without_entities(stored: StoredJob, input_size: int | None = None) -> list[s
 
 @each_reading_of_text
 def test_a_note_with_another_size_than_the_job_read_is_left_out_and_reported(
-    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]]
+    stored: StoredJob, read: Read
 ) -> None:
     keys = without_entities(stored, input_size=len(NOTE))
     stored.put("notes/b.txt", f"{NOTE}!".encode())
@@ -1683,9 +1682,7 @@ def test_a_note_with_another_size_than_the_job_read_is_left_out_and_reported(
     "note", [f"{NOTE} \U0001f600", "Caf\xe9", "line\r\nline"], ids=["astral", "accent", "CRLF"]
 )
 @each_reading_of_text
-def test_sizes_are_compared_in_bytes(
-    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]], note: str
-) -> None:
+def test_sizes_are_compared_in_bytes(stored: StoredJob, read: Read, note: str) -> None:
     stored.put("notes/a.txt", note.encode())
     stored.store("a.txt", input_size=len(note.encode()))
     stored.document("a.txt", output())
@@ -1700,7 +1697,7 @@ def written(s3: Any, stored: StoredJob, key: str) -> float:
 
 @each_reading_of_text
 def test_a_note_written_after_the_submission_is_left_out_and_reported(
-    stored: StoredJob, s3: Any, read: Callable[[JobResults], Iterator[Any]]
+    stored: StoredJob, s3: Any, read: Read
 ) -> None:
     without_entities(stored)
     submitted = written(s3, stored, "notes/a.txt") - 0.001  # S3's times are whole seconds
@@ -1718,7 +1715,7 @@ def test_a_note_written_after_the_submission_is_left_out_and_reported(
 @pytest.mark.parametrize("later", [0.0, 0.001, 0.999, 86_400.0])
 @each_reading_of_text
 def test_a_note_written_in_the_second_of_the_submission_or_before_is_read(
-    stored: StoredJob, s3: Any, read: Callable[[JobResults], Iterator[Any]], later: float
+    stored: StoredJob, s3: Any, read: Read, later: float
 ) -> None:
     stored.store_notes("a.txt")
     submitted = written(s3, stored, "notes/a.txt") + later
@@ -1733,7 +1730,7 @@ def test_a_note_replaced_by_one_of_the_same_size_is_left_out_and_reported(
     s3: Any,
     bucket: str,
     make_request: Callable[..., StartPHIDetectionJobRequest],
-    read: Callable[[JobResults], Iterator[Any]],
+    read: Read,
 ) -> None:
     # Nothing is found in it, so neither an offset nor the size can show the change.
     before, after = b"To be dictated later.\n", b"Patient: Noor Sample.\n"
@@ -1768,9 +1765,7 @@ def test_a_file_with_two_sizes_in_the_list_is_left_out(stored: StoredJob) -> Non
 
 
 @each_reading_of_text
-def test_a_broken_document_is_left_out_and_reported(
-    stored: StoredJob, read: Callable[[JobResults], Iterator[Any]]
-) -> None:
+def test_a_broken_document_is_left_out_and_reported(stored: StoredJob, read: Read) -> None:
     keys = others(stored)
     stored.document("b.txt", NOTE.encode())
     error = all_but_one(read(stored.results()), keys)
@@ -1806,7 +1801,7 @@ def test_all_kinds_of_failures_are_in_one_error(stored: StoredJob, s3: Any) -> N
 def test_failed_notes_are_reported_before_wrong_counts(stored: StoredJob) -> None:
     stored.store("a.txt", "b.txt", SuccessFilesCount=9)
     stored.document("b.txt", b"")
-    _, error = until_incomplete(iter(stored.results()))
+    _, error = until_incomplete(stored.results())
     assert error.failed.keys() == {"notes/b.txt"}
 
 
@@ -1822,13 +1817,7 @@ def test_failed_notes_are_reported_before_wrong_counts(stored: StoredJob) -> Non
 @pytest.mark.parametrize("what", ["notes/b.txt", "{folder}b.txt.out"])
 @each_reading_of_text
 def test_an_object_that_s3_refuses_is_left_out_and_reported(
-    stored: StoredJob,
-    refuse: Callable[..., None],
-    read: Callable[[JobResults], Iterator[Any]],
-    what: str,
-    status: int,
-    code: str,
-    kind: str,
+    stored: StoredJob, refuse: Refuse, read: Read, what: str, status: int, code: str, kind: str
 ) -> None:
     keys = others(stored)
     key = what.format(folder=stored.folder)
@@ -1851,41 +1840,26 @@ each_error_about_all_notes = pytest.mark.parametrize(
 @each_error_about_all_notes
 @each_reading_of_text
 def test_an_error_about_all_notes_stops_reading(
-    stored: StoredJob,
-    refuse: Callable[..., None],
-    read: Callable[[JobResults], Iterator[Any]],
-    status: int,
-    code: str,
-    error: type[Exception],
+    stored: StoredJob, refuse: Refuse, read: Read, status: int, code: str, error: type[Exception]
 ) -> None:
     others(stored)
     refuse("notes/b.txt", status=status, code=code)
-    yielded: list[Any] = []
-    with pytest.raises(error) as caught:
-        yielded.extend(read(stored.results()))
+    yielded, ended = until(error, read(stored.results()))
     assert keys_of(yielded) == ["notes/a.txt"]
-    assert not isinstance(caught.value, IncompleteResultsError)
+    assert not isinstance(ended, IncompleteResultsError)
 
 
 @each_error_about_all_notes
 @each_reading_of_text
 def test_an_error_that_ends_reading_counts_what_is_undelivered_and_names_what_failed_before(
-    stored: StoredJob,
-    refuse: Callable[..., None],
-    read: Callable[[JobResults], Iterator[Any]],
-    status: int,
-    code: str,
-    error: type[Exception],
+    stored: StoredJob, refuse: Refuse, read: Read, status: int, code: str, error: type[Any]
 ) -> None:
     stored.store_notes(*"abcde")
     stored.put("notes/b", b"another")
     refuse("notes/d", status=status, code=code)
-    yielded: list[Any] = []
 
-    with pytest.raises(error) as caught:
-        yielded.extend(read(stored.results()))
+    yielded, ended = until(error, read(stored.results()))
 
-    ended: Any = caught.value
     assert keys_of(yielded) == ["notes/a", "notes/c"]
     assert ended.undelivered == 3
     assert ended.failed.keys() == {"notes/b"}
@@ -1899,7 +1873,7 @@ def test_an_error_that_ends_reading_counts_what_is_undelivered_and_names_what_fa
 
 
 def test_an_error_that_ends_reading_at_the_last_note_counts_one_document(
-    stored: StoredJob, refuse: Callable[..., None]
+    stored: StoredJob, refuse: Refuse
 ) -> None:
     stored.store("a", "b")
     refuse(f"{stored.folder}b.out", status=404, code="NoSuchBucket")
@@ -1914,9 +1888,7 @@ def test_an_error_that_ends_reading_at_the_last_note_counts_one_document(
     )
 
 
-def test_an_error_before_reading_has_no_count(
-    stored: StoredJob, refuse: Callable[..., None]
-) -> None:
+def test_an_error_before_reading_has_no_count(stored: StoredJob, refuse: Refuse) -> None:
     refuse(f"{stored.folder}Manifest", status=400, code="ExpiredToken")
     stored.store("a")
 
@@ -1936,7 +1908,7 @@ def test_an_error_before_reading_has_no_count(
     ],
 )
 def test_an_outage_stops_reading(
-    stored: StoredJob, refuse: Callable[..., None], failing: Sequence[int], comes: bool
+    stored: StoredJob, refuse: Refuse, failing: Sequence[int], comes: bool
 ) -> None:
     stored.store(*(f"{number:03}.txt" for number in range(140)))
     refuse(
@@ -1960,27 +1932,23 @@ def test_an_outage_stops_reading(
 
 @pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException"])
 def test_reading_stops_if_s3_refuses_everything(
-    stored: StoredJob, refuse: Callable[..., None], code: str
+    stored: StoredJob, refuse: Refuse, code: str
 ) -> None:
     names = [f"{number:03}.txt" for number in range(140)]
     stored.store(*names)
     refuse(*(f"{stored.folder}{name}.out" for name in names[10:]), status=403, code=code)
-    yielded: list[Document] = []
-    with pytest.raises(UnreadableObjectError) as caught:
-        yielded.extend(stored.results())
+    yielded, error = until(UnreadableObjectError, stored.results())
     assert len(yielded) == 10
-    assert (caught.value.undelivered, len(caught.value.failed)) == (130, 99)
-    assert caught.value.code == code
+    assert (error.undelivered, len(error.failed)) == (130, 99)
+    assert error.code == code
 
 
-def test_archived_documents_never_stop_reading(
-    stored: StoredJob, refuse: Callable[..., None]
-) -> None:
+def test_archived_documents_never_stop_reading(stored: StoredJob, refuse: Refuse) -> None:
     names = [f"{number:03}.txt" for number in range(120)]
     stored.store(*names)
     outputs = [f"{stored.folder}{name}.out" for name in names[:-1]]
     refuse(*outputs, status=403, code="InvalidObjectState")
-    yielded, error = until_incomplete(iter(stored.results()))
+    yielded, error = until_incomplete(stored.results())
     assert [document.input_key for document in yielded] == ["notes/119.txt"]
     assert len(error.failed) == 119
 
@@ -1989,7 +1957,7 @@ def test_errors_about_single_notes_never_stop_reading(stored: StoredJob) -> None
     stored.store(*(f"{number:03}.txt" for number in range(150)))
     for number in range(149):
         stored.document(f"{number:03}.txt", b"")
-    yielded, error = until_incomplete(iter(stored.results()))
+    yielded, error = until_incomplete(stored.results())
     assert [document.input_key for document in yielded] == ["notes/149.txt"]
     assert len(error.failed) == 149
 
@@ -2315,7 +2283,7 @@ def test_no_thread_is_left_at_the_end(stored: StoredJob, our_threads: OurThreads
 def test_no_thread_is_left_after_an_error(stored: StoredJob, our_threads: OurThreads) -> None:
     stored.store("a.txt", "b.txt")
     stored.document("a.txt", b"")
-    until_error(iter(stored.results()))
+    until(ResultsError, stored.results())
     assert our_threads() == []
 
 
@@ -2373,7 +2341,7 @@ def test_only_the_part_with_a_missing_file_is_incomplete(stored: StoredJob) -> N
     stored.store("a.txt", "b.txt", "c.txt", "d.txt")
     stored.document("b.txt", b"not JSON")
     assert inputs(stored.results().part(0, 2)) == ["notes/a.txt", "notes/c.txt"]
-    yielded, error = until_incomplete(iter(stored.results().part(1, 2)))
+    yielded, error = until_incomplete(stored.results().part(1, 2))
     assert [document.input_key for document in yielded] == ["notes/d.txt"]
     assert error.reason == "1 of 2 documents could not be delivered"
     assert error.failed.keys() == {"notes/b.txt"}
@@ -2382,7 +2350,7 @@ def test_only_the_part_with_a_missing_file_is_incomplete(stored: StoredJob) -> N
 def test_every_part_of_a_job_with_wrong_counts_is_incomplete(stored: StoredJob) -> None:
     stored.store("a.txt", "b.txt", SuccessFilesCount=3, InputFileCount=3)
     for index in range(2):
-        yielded, error = until_incomplete(iter(stored.results().part(index, 2)))
+        yielded, error = until_incomplete(stored.results().part(index, 2))
         assert len(yielded) == 1
         assert "the manifest counts 3 processed files, but there are 2" in error.reason
 
