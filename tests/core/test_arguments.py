@@ -28,20 +28,13 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock
 
+from ..entities import entity
+
 CANARY = "zinnia-quellwasser"
 JOB_ID = "0123456789abcdef0123456789abcdef"
 SURROGATE = "\ud800"
 
-NAME = Entity(
-    id=0,
-    begin_offset=0,
-    end_offset=5,
-    score=0.9,
-    text="Marsh",
-    category="PROTECTED_HEALTH_INFORMATION",
-    type="NAME",
-    traits=(),
-)
+NAME = entity("Marsh", 0, 5)
 
 
 class Telltale:

@@ -14,28 +14,9 @@ from hypothesis import strategies as st
 from comprehend_phi import Entity, redact
 from comprehend_phi.errors import ComprehendPHIError, RedactionError, RequestValidationError
 
+from ..entities import entity
+
 NAN = math.nan
-
-
-def entity(
-    text: str,
-    begin: int,
-    end: int,
-    type_: str = "NAME",
-    *,
-    id_: int = 0,
-    score: float = 0.9,
-) -> Entity:
-    """Build an entity at these offsets with this text."""
-    return Entity(
-        id=id_,
-        begin_offset=begin,
-        end_offset=end,
-        score=score,
-        text=text[begin:end],
-        category="PROTECTED_HEALTH_INFORMATION",
-        type=type_,
-    )
 
 
 def moved(fitting: Entity, *, begin: int = 0, end: int = 0) -> Entity:

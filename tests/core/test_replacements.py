@@ -21,24 +21,11 @@ from hypothesis import strategies as st
 from comprehend_phi import Entity, pseudonyms, redact, same_length
 from comprehend_phi.errors import RedactionError, RequestValidationError
 
+from ..entities import entity
+
 KEY = bytes(range(32))
 CANARY = "Zinnia Quellwasser"
 NOTE = f"Pt: {CANARY}, 555-0142, seen."
-
-
-def entity(
-    text: str, begin: int, end: int, type_: str = "NAME", *, id_: int = 0, score: float = 0.9
-) -> Entity:
-    """Build an entity at these offsets with this text."""
-    return Entity(
-        id=id_,
-        begin_offset=begin,
-        end_offset=end,
-        score=score,
-        text=text[begin:end],
-        category="PROTECTED_HEALTH_INFORMATION",
-        type=type_,
-    )
 
 
 NAME = entity(NOTE, 4, 22, id_=4711)

@@ -19,24 +19,14 @@ from comprehend_phi import Document, Entity, RedactionError, RequestValidationEr
 from comprehend_phi._redaction import overlapping
 from comprehend_phi.review import AddedMark, Decisions, DecisionsError, DocumentDecisions
 
+from ..entities import entity
+
 CANARY = "Zinnia Quellwasser"
 NOTE = f"Pt: {CANARY}, 555-0142, seen by Iris."
 
 
 def hash_of(text: str) -> str:
     return sha256(text.encode()).hexdigest()
-
-
-def entity(text: str, begin: int, end: int, id_: int, *, score: float = 0.9) -> Entity:
-    return Entity(
-        id=id_,
-        begin_offset=begin,
-        end_offset=end,
-        score=score,
-        text=text[begin:end],
-        category="PROTECTED_HEALTH_INFORMATION",
-        type="NAME",
-    )
 
 
 def document_of(*entities: Entity) -> Document:
@@ -48,7 +38,7 @@ def document_of(*entities: Entity) -> Document:
     )
 
 
-DOCUMENT = document_of(entity(NOTE, 4, 22, 3), entity(NOTE, 24, 32, 7))
+DOCUMENT = document_of(entity(NOTE, 4, 22, id_=3), entity(NOTE, 24, 32, id_=7))
 IRIS = AddedMark(begin_offset=42, end_offset=46, type="NAME")
 
 
@@ -69,7 +59,7 @@ def test_a_rejected_entity_is_not_redacted() -> None:
 
 
 def test_all_entities_of_a_mark_are_rejected_together() -> None:
-    found = (entity(NOTE, 4, 10, 3), entity(NOTE, 8, 22, 5), entity(NOTE, 24, 32, 7))
+    found = (entity(NOTE, 4, 10, id_=3), entity(NOTE, 8, 22, id_=5), entity(NOTE, 24, 32, id_=7))
     document = decided(rejected=(3, 5)).apply(document_of(*found), NOTE)
 
     assert document.entities == found[2:]
@@ -93,15 +83,15 @@ def test_an_added_mark_becomes_an_entity_that_min_score_never_leaves_out() -> No
 
     assert document.entities[:2] == DOCUMENT.entities
     assert document.entities[2:] == (
-        entity(NOTE, 42, 46, 8, score=1.0),
-        msgspec.structs.replace(entity(NOTE, 0, 2, 9, score=1.0), type="ID"),
+        entity(NOTE, 42, 46, id_=8, score=1.0),
+        entity(NOTE, 0, 2, "ID", id_=9, score=1.0),
     )
 
 
 def test_a_mark_can_be_added_to_a_document_without_entities() -> None:
     document = decided(added=(IRIS,)).apply(document_of(), NOTE)
 
-    assert document.entities == (entity(NOTE, 42, 46, 0, score=1.0),)
+    assert document.entities == (entity(NOTE, 42, 46, id_=0, score=1.0),)
 
 
 def test_an_added_mark_is_redacted_where_an_entity_was_rejected() -> None:
@@ -147,7 +137,7 @@ def test_exactly_the_accepted_code_points_are_replaced(
 ) -> None:
     scores = st.sampled_from([0.25, 0.75])
     found = [
-        entity(text, *span, id_, score=data.draw(scores))
+        entity(text, *span, id_=id_, score=data.draw(scores))
         for id_, span in enumerate(data.draw(st.lists(spans(text), max_size=5)))
     ]
     marks_found = [[each.id for each in mark] for mark in overlapping(found)]
@@ -201,14 +191,16 @@ def refusal(decisions: Decisions, document: Document = DOCUMENT, **options: Any)
         ),
         pytest.param(
             decided(rejected=(3,)),
-            document_of(entity(NOTE, 4, 22, 3), entity(NOTE, 42, 46, 3)),
+            document_of(entity(NOTE, 4, 22, id_=3), entity(NOTE, 42, 46, id_=3)),
             "The decisions reject entity 3, but the document has 2 entities with this id. Use the"
             " decisions for the results that were reviewed.",
             id="an id that exists twice",
         ),
         pytest.param(
             decided(rejected=(3, 5)),
-            document_of(entity(NOTE, 4, 10, 3), entity(NOTE, 8, 22, 5), entity(NOTE, 4, 22, 4)),
+            document_of(
+                entity(NOTE, 4, 10, id_=3), entity(NOTE, 8, 22, id_=5), entity(NOTE, 4, 22, id_=4)
+            ),
             "The decisions reject only some of the entities [3, 4, 5], which overlap and share one"
             " mark. Reject all of them or none.",
             id="a part of a mark",

@@ -57,6 +57,8 @@ from comprehend_phi._results.storage import StoredObject
 from comprehend_phi.review import AddedMark, Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
+from ..entities import entity
+
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 
 # Part of every file that is damaged here. It must not appear in any error.
@@ -1248,15 +1250,7 @@ def test_entity_counts_counts_types_over_all_documents(stored: StoredJob) -> Non
 
 # --- What is shown --------------------------------------------------------------------------------
 
-SECRET_ENTITY = Entity(
-    id=1,
-    begin_offset=9,
-    end_offset=27,
-    score=0.9,
-    text=CANARY,
-    category="PROTECTED_HEALTH_INFORMATION",
-    type="NAME",
-)
+SECRET_ENTITY = entity(NOTE, 9, 27, id_=1)
 SECRETIVE = [
     SECRET_ENTITY,
     Document(

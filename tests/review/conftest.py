@@ -16,6 +16,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from comprehend_phi import Document, Entity
 from comprehend_phi.review import render
 
+from ..entities import entity
+
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[webdriver.Chrome]:
@@ -147,17 +149,8 @@ def found(
     entities: list[Entity] = []
     for number, (piece, type_) in enumerate(spans):
         begin = text.index(piece)
-        entities.append(
-            Entity(
-                id=number,
-                begin_offset=begin,
-                end_offset=begin + len(piece),
-                score=scores[number] if scores else 0.9,
-                text=piece,
-                category="PROTECTED_HEALTH_INFORMATION",
-                type=type_,
-            )
-        )
+        score = scores[number] if scores else 0.9
+        entities.append(entity(text, begin, begin + len(piece), type_, id_=number, score=score))
     document = Document(
         input_key=key, output_key=f"{key}.out", entities=tuple(entities), model_version="1.0.0"
     )

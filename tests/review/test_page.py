@@ -22,23 +22,11 @@ from comprehend_phi import Document, Entity, EntityType, UnprocessedFile, review
 from comprehend_phi.errors import RedactionError, RequestValidationError
 from comprehend_phi.review import render
 
+from ..entities import entity
+
 CANARY = "Zinnia Quellwasser"
 CODE = "<script>alert(1)</script><!--<img src=x onerror=alert(2)> ]]> \" ' & \u2028\u2029"
 CSS = files("comprehend_phi.review").joinpath("assets", "page.css").read_text(encoding="utf-8")
-
-
-def entity(
-    text: str, begin: int, end: int, type_: str = "NAME", *, id_: int = 0, score: float = 0.9
-) -> Entity:
-    return Entity(
-        id=id_,
-        begin_offset=begin,
-        end_offset=end,
-        score=score,
-        text=text[begin:end],
-        category="PROTECTED_HEALTH_INFORMATION",
-        type=type_,
-    )
 
 
 def document(*entities: Entity, key: str = "notes/a.txt") -> Document:

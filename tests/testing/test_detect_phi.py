@@ -7,9 +7,10 @@ from typing import Any
 import boto3
 import pytest
 
-from comprehend_phi import Entity
 from comprehend_phi.testing import Limits, LocalService, local_service
 from comprehend_phi.testing.validation import RequestRefused
+
+from ..entities import entity
 
 REGION = "us-east-1"
 DETECT = "DetectPHI"
@@ -33,15 +34,7 @@ class NoStorage:
 
 
 def test_the_detectors_entities_are_returned_under_awss_names() -> None:
-    found = Entity(
-        id=0,
-        begin_offset=9,
-        end_offset=20,
-        score=0.5,
-        text="Ada Example",
-        category="PROTECTED_HEALTH_INFORMATION",
-        type="NAME",
-    )
+    found = entity(TEXT, 9, 20, score=0.5)
     service = LocalService(NoStorage(), detector=lambda _text: [found])
 
     answer = service.perform(DETECT, {"Text": TEXT}, REGION)

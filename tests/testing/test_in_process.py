@@ -39,6 +39,8 @@ from comprehend_phi.testing import (
     local_service,
 )
 
+from ..entities import entity
+
 START = "StartPHIDetectionJob"
 
 untyped_boto3: Any = boto3  # its stubs only know some services
@@ -376,17 +378,7 @@ def test_outside_the_block_the_service_gets_no_requests() -> None:
 
 def test_the_detector_of_the_block_finds_the_entities(clock: FakeClock) -> None:
     def detector(text: str) -> list[Entity]:
-        return [
-            Entity(
-                id=0,
-                begin_offset=0,
-                end_offset=7,
-                score=1.0,
-                text=text[:7],
-                category="PROTECTED_HEALTH_INFORMATION",
-                type="ID",
-            )
-        ]
+        return [entity(text, 0, 7, "ID")]
 
     with (
         local_service(clock=clock, detector=detector),

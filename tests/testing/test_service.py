@@ -24,6 +24,8 @@ from comprehend_phi.testing import (
 )
 from comprehend_phi.testing.validation import RequestRefused
 
+from ..entities import entity
+
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
 START = "StartPHIDetectionJob"
@@ -1075,23 +1077,13 @@ def test_the_detector_can_be_replaced(storage: MemoryStorage, clock: FakeClock) 
 
     def detector(text: str) -> list[Entity]:
         asked.append(text)
-        return [
-            Entity(
-                id=7,
-                begin_offset=0,
-                end_offset=7,
-                score=0.5,
-                text=text[:7],
-                category="PROTECTED_HEALTH_INFORMATION",
-                type="SOMETHING_NEW",
-            )
-        ]
+        return [entity(text, 0, 7, "SOMETHING_NEW", id_=7, score=0.5)]
 
     service = LocalService(storage, clock=clock, job_seconds=300, detector=detector)
     job = finished(service, clock)
     body = storage.buckets["bucket"][f"{job['OutputDataConfig']['S3Key']}note.txt.out"]
-    (entity,) = json.loads(body)["Entities"]
-    assert (entity["Id"], entity["Type"], entity["Text"]) == (7, "SOMETHING_NEW", "Patient")
+    (found,) = json.loads(body)["Entities"]
+    assert (found["Id"], found["Type"], found["Text"]) == (7, "SOMETHING_NEW", "Patient")
     assert asked == [NOTE]
 
 

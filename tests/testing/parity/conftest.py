@@ -23,6 +23,8 @@ from comprehend_phi.testing.parity.planning import Plan, make_plan
 from comprehend_phi.testing.parity.running import Run
 from comprehend_phi.testing.parity.state import open_state
 
+from ...entities import entity
+
 BUCKET = "quellwasser-notes"
 ROLE = "arn:aws:iam::123456789012:role/service-role/zinnia-reads-notes"
 KEY = "0a1b2c3d-0000-4000-8000-123456789012"
@@ -106,15 +108,7 @@ def find_ada(text: str) -> list[Entity]:
     name = "Ada Example"
     begins = [match.start() for match in re.finditer(name, text)]
     return [
-        Entity(
-            id=number,
-            begin_offset=begin,
-            end_offset=begin + len(name),
-            score=0.99,
-            text=name,
-            category="PROTECTED_HEALTH_INFORMATION",
-            type="NAME",
-        )
+        entity(text, begin, begin + len(name), id_=number, score=0.99)
         for number, begin in enumerate(begins)
     ]
 
