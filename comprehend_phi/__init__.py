@@ -149,21 +149,13 @@ __all__ = [
 if not TYPE_CHECKING:
     # Their modules import what many programs that only start jobs do not need, such as msgspec.
     _LAZY = {
-        "AsyncJobResults": "_results.streams",
-        "AsyncPHIClient": "_async_client",
-        "DetectPHIResponse": "_entities",
-        "Document": "_results.documents",
-        "Entity": "_entities",
-        "EntityType": "_entities",
-        "JobResults": "_results.streams",
-        "Manifest": "_results.documents",
-        "Trait": "_entities",
-        "UnprocessedFile": "_results.documents",
-        "entity_counts": "_results.documents",
-        "pseudonyms": "_replacements",
-        "quiet_botocore": "_quiet_botocore",
-        "redact": "_redaction",
-        "same_length": "_replacements",
+        "_async_client": ("AsyncPHIClient",),
+        "_entities": ("DetectPHIResponse", "Entity", "EntityType", "Trait"),
+        "_quiet_botocore": ("quiet_botocore",),
+        "_redaction": ("redact",),
+        "_replacements": ("pseudonyms", "same_length"),
+        "_results.documents": ("Document", "Manifest", "UnprocessedFile", "entity_counts"),
+        "_results.streams": ("AsyncJobResults", "JobResults"),
     }
 
     def __getattr__(name: str) -> object:
@@ -171,10 +163,11 @@ if not TYPE_CHECKING:
             from importlib.metadata import version
 
             return version("comprehend_phi")
-        if name in _LAZY:
-            from importlib import import_module
+        for module, names in _LAZY.items():
+            if name in names:
+                from importlib import import_module
 
-            return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+                return getattr(import_module(f".{module}", __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
