@@ -107,11 +107,12 @@ def build_store(
         config: the configuration of the boto3 client.
         session: the session that built the client.
     """
-
-    def difference() -> str | None:
-        return _difference(last, "GET", key, _headers(last.request), _READING_VARIABLES)
-
-    return _built(difference, lambda: _build(last, bucket, key, config, session))
+    return _built(
+        lambda: (
+            _difference(last, "GET", key, _headers(last.request), _READING_VARIABLES)
+            or _build(last, bucket, key, config, session)
+        )
+    )
 
 
 def build_writing_store(
@@ -126,7 +127,7 @@ def build_writing_store(
         session: the session that built the client.
     """
 
-    def difference() -> str | None:
+    def build() -> S3Store | str:
         headers, asked = _headers(last.request), new.headers()
         for name, value in asked.items():
             if headers.pop(name, None) != value:
@@ -136,24 +137,23 @@ def build_writing_store(
         length = headers.get("x-amz-decoded-content-length", headers.get("content-length"))
         if length != str(len(new.body)):
             return "boto3 sends another body than it was told to"
-        kept = {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
-        return _difference(last, "PUT", new.key, kept, _WRITING_VARIABLES)
-
-    def build() -> S3Store:
         options: dict[str, Any] = {"conditional_put": "etag"}
-        if not _CHECKSUMS.isdisjoint(_headers(last.request)):
+        if not _CHECKSUMS.isdisjoint(headers):
             options["checksum_algorithm"] = "sha256"
         if new.kms_key is not None:
             options["server_side_encryption"] = "aws:kms"
             options["sse_kms_key_id"] = new.kms_key
-        return _build(last, new.bucket, new.key, config, session, **options)
+        kept = {name: value for name, value in headers.items() if name not in _BODY_HEADERS}
+        return _difference(last, "PUT", new.key, kept, _WRITING_VARIABLES) or _build(
+            last, new.bucket, new.key, config, session, **options
+        )
 
-    return _built(difference, build)
+    return _built(build)
 
 
-def _built(difference: Callable[[], str | None], build: Callable[[], S3Store]) -> S3Store | str:
+def _built(build: Callable[[], S3Store | str]) -> S3Store | str:
     try:
-        return difference() or build()
+        return build()
     # For example, an old or new urllib3 or obstore may lack an attribute that is used here.
     except Exception as cause:  # noqa: BLE001 - boto3 works without obstore
         return f"obstore cannot be set up like boto3 ({type(cause).__name__})"
@@ -175,20 +175,8 @@ def _difference(
         headers: the headers of the request that nobody has checked yet.
         variables: the environment variables that must not be set.
     """
-    from botocore.awsrequest import (
-        AWSHTTPConnection,
-        AWSHTTPConnectionPool,
-        AWSHTTPSConnection,
-        AWSHTTPSConnectionPool,
-    )
-
     connection = last.connection
-    if type(connection) not in (
-        AWSHTTPConnection,
-        AWSHTTPConnectionPool,
-        AWSHTTPSConnection,
-        AWSHTTPSConnectionPool,
-    ):
+    if type(connection).__module__ != "botocore.awsrequest":
         return "boto3's responses do not come from the network (moto's mocks, for example)"
     if connection.proxy is not None:
         return "boto3 uses a proxy"
