@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from ._keys import folder_key
 from ._shapes import JOB_NAME, check_argument
 from .errors import JobMismatchError
-from .models import JobFilter, JobProperties, JobStatus, request_token
-
-if TYPE_CHECKING:
-    from .models import StartPHIDetectionJobRequest
+from .models import JobFilter, JobProperties, JobStatus, StartPHIDetectionJobRequest, request_token
 
 _ENDED_BADLY = frozenset({JobStatus.FAILED, JobStatus.STOPPED})
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

@@ -6,12 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from ._clock import Clock
 from ._process import PerProcess
-
-if TYPE_CHECKING:
-    from ._clock import Clock
 
 
 class _Call(Protocol):

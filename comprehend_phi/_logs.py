@@ -10,12 +10,9 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
-from .errors import TransportError
-
-if TYPE_CHECKING:
-    from .errors import ServiceError
+from .errors import ServiceError, TransportError
 
 _logger = logging.getLogger("comprehend_phi")
 

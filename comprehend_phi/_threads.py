@@ -10,14 +10,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from ._client_clock import this_thread
+from ._clock import Clock
 from ._process import PerProcess
 from .errors import ClientClosedError
-
-if TYPE_CHECKING:
-    from ._clock import Clock
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")

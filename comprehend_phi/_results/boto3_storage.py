@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from .._clock import Clock
+from .._retry import RetryPolicy
 from .._service.invalid_response import InvalidResponse
 from ..errors import MissingBucketError, MissingObjectError
 from .s3_calls import S3Calls
 from .s3_listing import objects_in
 from .storage import ListedObject, ListingPage, Sink, StoredObject
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from .._clock import Clock
-    from .._retry import RetryPolicy
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from .._clock import Clock
 from .._process import inherited
+from .._retry import RetryPolicy
+from .._service.connection import Connection
 from .boto3_storage import Boto3Storage
 from .obstore_route import FORKED, skip_obstore
 from .obstore_storage import ObstoreStorage
@@ -14,10 +17,6 @@ from .s3_tuning import tune
 
 if TYPE_CHECKING:
     from boto3.session import Session
-
-    from .._clock import Clock
-    from .._retry import RetryPolicy
-    from .._service.connection import Connection
 
 
 def open_storage(connection: Connection, policy: RetryPolicy, clock: Clock) -> Boto3Storage:
