@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ServiceError, TransportError
+from .._clock import Clock
+from .._retry import RetryPolicy
 from .new_object import NewObject
-from .obstore_route import Failure, ObstoreRoute
+from .obstore_route import ObstoreRoute
 from .obstore_setup import LastExchange, build_writing_store
 from .s3_calls import S3Calls
-from .s3_errors import is_conflict
 
 if TYPE_CHECKING:
     from obstore import PutMode
     from obstore.store import S3Store
-
-    from .._clock import Clock
-    from .._retry import RetryPolicy
 
 
 class ObstoreCalls(S3Calls):
@@ -44,34 +42,19 @@ class ObstoreCalls(S3Calls):
         last: LastExchange,
     ) -> None:
         super().__init__(connect, policy, clock)
-        self._config = connect("results").meta.config
-        self._session = session
-        self._last = last
-        self._writes = ObstoreRoute("PutObject", required=False)
+        config = connect("results").meta.config
+        self._build = partial(build_writing_store, last, config=config, session=session)
+        self._writes = ObstoreRoute("PutObject", connect, required=False)
 
-    def put(self, new: NewObject, *, attempts_before: int = 0) -> None:
+    def put(self, new: NewObject) -> None:
         """Write an object."""
-        place = new.bucket, new.kms_key  # the options of a store contain the KMS key
-        store = self._writes.store(place, new.key)
-        if store is None:
-            super().put(new, attempts_before=attempts_before)
-            self._writes.set_up(
-                place, lambda: build_writing_store(self._last, new, self._config, self._session)
-            )
-            return
-        self.connect("PutObject")  # refuses if the client was closed
-        done = self._writes.call(lambda: _put(store, new))
-        if not isinstance(done, Failure):
-            return
-        try:
-            super().put(new, attempts_before=attempts_before + 1)
-        except (ServiceError, TransportError) as error:
-            error.outcome_unknown |= done.outcome_unknown
-            if done.outcome_unknown and is_conflict(error):
-                # Probably, obstore has written the object but could not use the response.
-                self._writes.count_repair()
-            raise
-        self._writes.count_repair()
+        self._writes.call(
+            (new.bucket, new.kms_key),  # the options of a store contain the KMS key
+            new.key,
+            boto3=lambda failed: self.send("PutObject", new.send, attempts_before=failed),
+            obstore=lambda store: _put(store, new),
+            build=lambda: self._build(new),
+        )
 
 
 def _put(store: S3Store, new: NewObject) -> None:

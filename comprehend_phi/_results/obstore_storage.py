@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._clock import Clock
+from .._retry import RetryPolicy
 from .boto3_storage import Boto3Storage
 from .obstore_calls import ObstoreCalls
-from .obstore_route import Failure, ObstoreRoute
+from .obstore_route import ObstoreRoute
 from .obstore_setup import LastExchange, build_store
 from .storage import StoredObject
 
@@ -14,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from obstore.store import S3Store
-
-    from .._clock import Clock
-    from .._retry import RetryPolicy
 
 
 class ObstoreStorage(Boto3Storage):
@@ -42,33 +42,24 @@ class ObstoreStorage(Boto3Storage):
         required: bool,
     ) -> None:
         super().__init__(connect, policy, clock)
-        client = connect("results")
-        self._config = client.meta.config
-        self._session = session
-        self._last = LastExchange()
+        client, last = connect("results"), LastExchange()
         # After all handlers that may change the request.
-        client.meta.events.register_last("before-send.s3", self._last.record_request)
-        client.meta.events.register("needs-retry.s3", self._last.record_response)
-        self.calls = ObstoreCalls(connect, policy, clock, session=session, last=self._last)
-        self._reads = ObstoreRoute("GetObject", required=required)
+        client.meta.events.register_last("before-send.s3", last.record_request)
+        client.meta.events.register("needs-retry.s3", last.record_response)
+        self.calls = ObstoreCalls(connect, policy, clock, session=session, last=last)
+        self._build = partial(build_store, last, config=client.meta.config)
+        self._session = session
+        self._reads = ObstoreRoute("GetObject", connect, required=required)
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
-        store = self._reads.store(bucket, key)
-        if store is None:
-            found = super().read(bucket, key)
-            self._reads.set_up(
-                bucket,
-                lambda: build_store(self._last, bucket, key, self._config, self._session),
-            )
-            return found
-        self.calls.connect("GetObject")  # refuses if the client was closed
-        through_obstore = self._reads.call(lambda: _get(store, key))
-        if not isinstance(through_obstore, Failure):
-            return through_obstore
-        found = self._read(bucket, key, attempts_before=1)
-        self._reads.count_repair()
-        return found
+        return self._reads.call(
+            bucket,
+            key,
+            boto3=lambda failed: self._read(bucket, key, attempts_before=failed),
+            obstore=lambda store: _get(store, key),
+            build=lambda: self._build(bucket, key, session=self._session),
+        )
 
 
 def _get(store: S3Store, key: str) -> StoredObject:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from .._clock import Clock
 from .._retry import Retrier, RetryPolicy
 from .._service.attempts import run_attempt
 from ..errors import ServiceError, TransportError
 from .new_object import NewObject
 from .s3_errors import translate
-
-if TYPE_CHECKING:
-    from .._clock import Clock
 
 _Result = TypeVar("_Result")
 
@@ -75,7 +73,7 @@ class S3Calls:
 
         return self._retrier.call(attempt, attempts_before=attempts_before)
 
-    def put(self, new: NewObject, *, attempts_before: int = 0) -> None:
+    def put(self, new: NewObject) -> None:
         """Write an object. Raise refusals as `ServiceError`, with S3's error code.
 
         Raises:
@@ -83,4 +81,4 @@ class S3Calls:
                 an earlier attempt has written it although the response was lost.
             TransportError: all attempts failed.
         """
-        self.send("PutObject", new.send, attempts_before=attempts_before)
+        self.send("PutObject", new.send)
