@@ -43,10 +43,9 @@ TESTS = {
     "_results/layout": "results/test_layout results/test_streams results/test_output_folder",
     "_quiet_botocore": "core/test_quiet_botocore",
     "_results/new_object": "results/test_obstore_calls corpus/test_objects",
-    "_results/obstore_calls": "results/test_obstore_calls",
     "_results/obstore_route": "results/test_obstore_storage results/test_obstore_calls",
     "_results/obstore_setup": "results/test_obstore_storage results/test_obstore_calls",
-    "_results/obstore_storage": "results/test_obstore_storage",
+    "_results/obstore_storage": "results/test_obstore_storage results/test_obstore_calls",
     "_service/operations": "service/test_operations service/test_transport core/test_list"
     " core/test_logs core/test_detect_phi",
     "_service/start_check": "service/test_operations core/test_start",

@@ -14,8 +14,8 @@ from botocore.config import Config
 
 from comprehend_phi import ClientClosedError, RetryPolicy, ServiceError
 from comprehend_phi._results.new_object import NewObject
-from comprehend_phi._results.obstore_calls import ObstoreCalls
 from comprehend_phi._results.obstore_setup import LastExchange, build_writing_store
+from comprehend_phi._results.obstore_storage import ObstoreCalls
 from comprehend_phi.testing import FakeClock, LocalServer
 
 from ..conftest import KEY, Serving
