@@ -56,8 +56,7 @@ TESTS = {
     "_results/reader": "results/test_streams",
     "_shapes": "core/test_shapes core/test_models",
     "_results/s3_errors": "results/test_storage results/test_obstore_storage",
-    "_results/s3_listing": "results/test_s3_listing",
-    "_results/s3_tuning": "results/test_s3_tuning",
+    "_results/s3_tuning": "results/test_s3_tuning results/test_s3_listing",
     "_results/storage": "results/test_storage results/test_streams core/test_logs",
     "_threads": "core/test_threads",
     "_service/codec": "service/test_codec service/test_operations"

@@ -15,7 +15,7 @@ from .._retry import RetryPolicy
 from .._service.invalid_response import InvalidResponse
 from ..errors import MissingBucketError, MissingObjectError
 from .s3_calls import S3Calls
-from .s3_listing import objects_in
+from .s3_tuning import objects_in
 from .storage import ListedObject, ListingPage, Sink, StoredObject
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -12,8 +12,7 @@ from .._service.connection import Connection
 from .boto3_storage import Boto3Storage
 from .obstore_route import FORKED, skip_obstore
 from .obstore_storage import ObstoreStorage
-from .s3_listing import parse_listings
-from .s3_tuning import tune
+from .s3_tuning import parse_listings, tune
 
 if TYPE_CHECKING:
     from boto3.session import Session

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from comprehend_phi._results.s3_listing import objects_in, parse_listings
+from comprehend_phi._results.s3_tuning import objects_in, parse_listings
 
 
 class Body(BytesIO):
