@@ -15,7 +15,7 @@ from typing import Any, NoReturn, cast
 from attrs import frozen
 
 from ._entities import Entity
-from ._shapes import TEXT, InstanceShape, IntegerShape, StringShape, check_argument
+from ._shapes import TEXT, InstanceShape, IntegerShape, RuleShape, StringShape, check_argument
 from .errors import RedactionError, RequestValidationError
 
 _LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")  # those of str.splitlines
@@ -73,14 +73,6 @@ def pseudonyms(key: bytes, *, digits: int = 16) -> Callable[[Entity], str]:
     """
     check_argument("pseudonyms", "key", _KEY, key)
     check_argument("pseudonyms", "digits", _DIGITS, digits)
-    if len(key) < _SHORTEST_KEY:
-        raise RequestValidationError(
-            owner="pseudonyms",
-            field="key",
-            shape="bytes",
-            reason=f"must have at least {_SHORTEST_KEY} bytes; create it with"
-            " secrets.token_bytes(32)",
-        )
     return Pseudonyms(key, digits)
 
 
@@ -140,7 +132,17 @@ def _character_problem(value: str) -> str | None:
 
 
 _CHARACTER = StringShape("character", 1, 1, rule=_character_problem)
-_KEY = InstanceShape(bytes, "create it with secrets.token_bytes(32)")
+_BYTES = InstanceShape(bytes, "create it with secrets.token_bytes(32)")
+
+
+def _key_problem(value: Any) -> str | None:
+    problem = _BYTES.problem(value)
+    if problem is None and len(value) < _SHORTEST_KEY:
+        return f"must have at least {_SHORTEST_KEY} bytes; {_BYTES.advice}"
+    return problem
+
+
+_KEY = RuleShape("bytes", _key_problem)
 _DIGITS = IntegerShape("digits", 8, 64)
 
 

@@ -232,17 +232,26 @@ class InstanceShape:
 
 
 @frozen
-class CallableShape:
-    """A function, or anything else that can be called."""
+class RuleShape:
+    """A value of any type that follows a rule.
 
-    name: str = "callable"
+    Attributes:
+        name: the name of the expected type.
+        problem: returns what is wrong with a value, in words that do not contain it, or None.
+    """
 
-    def problem(self, value: Any) -> str | None:
-        """Return what is wrong with `value`, in words that do not contain it, or None."""
-        return None if callable(value) else f"must be callable, not {type(value).__name__}"
+    name: str
+    problem: Callable[[Any], str | None]
+
+    __call__ = _validate
 
 
-Shape = StringShape | IntegerShape | NumberShape | InstanceShape | CallableShape
+Shape = StringShape | IntegerShape | NumberShape | InstanceShape | RuleShape
+
+
+def _callable_problem(value: Any) -> str | None:
+    return None if callable(value) else f"must be callable, not {type(value).__name__}"
+
 
 _NAME_PATTERN = r"^([\p{L}\p{Z}\p{N}_.:/=+\-%@]*)$"
 _BUCKET_PATTERN = r"^[0-9a-z\.\-_]*(?!\.)$"
@@ -291,4 +300,4 @@ FACTOR = NumberShape("factor", 1.0)
 ATTEMPTS = IntegerShape("attempts", 1)
 
 BOOL = InstanceShape(bool)
-CALLABLE = CallableShape()
+CALLABLE = RuleShape("callable", _callable_problem)

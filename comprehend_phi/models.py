@@ -24,25 +24,22 @@ from attrs.validators import optional
 from . import _shapes
 from ._keys import folder_key
 from ._members import decode, encode
-from ._shapes import InstanceShape, StringShape, check_argument
+from ._shapes import InstanceShape, RuleShape, StringShape, check_argument
 from .errors import RequestValidationError
 
 
-def _aware_datetime(instance: object, attribute: Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
+def _timestamp_problem(value: Any) -> str | None:
     if not isinstance(value, datetime):
-        reason = f"must be a datetime, not {type(value).__name__}"
-    elif value.utcoffset() is None:
-        reason = (
+        return f"must be a datetime, not {type(value).__name__}"
+    if value.utcoffset() is None:
+        return (
             "must have a time zone, because a naive datetime is a different moment on each machine;"
             " add tzinfo=datetime.UTC if it is UTC"
         )
-    else:
-        return
-    raise RequestValidationError(
-        owner=type(instance).__name__, field=attribute.name, shape="Timestamp", reason=reason
-    )
+    return None
+
+
+_TIMESTAMP = RuleShape("Timestamp", _timestamp_problem)
 
 
 def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: Any) -> None:
@@ -392,9 +389,9 @@ class JobFilter:
 
     job_name: str | None = field(default=None, repr=False, validator=optional(_shapes.JOB_NAME))
     job_status: JobStatus | None = field(default=None, validator=optional(JOB_STATUS))
-    submit_time_before: datetime | None = field(default=None, validator=_aware_datetime)
+    submit_time_before: datetime | None = field(default=None, validator=optional(_TIMESTAMP))
     submit_time_after: datetime | None = field(
-        default=None, validator=[_aware_datetime, _only_one_filter]
+        default=None, validator=[optional(_TIMESTAMP), _only_one_filter]
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import msgspec
 from attrs import field, frozen
@@ -26,6 +26,7 @@ from .._shapes import (
     TEXT,
     InstanceShape,
     IntegerShape,
+    RuleShape,
     Shape,
     StringShape,
     check_argument,
@@ -181,7 +182,8 @@ class Decisions:
             OSError: the file cannot be read.
         """
         owner = f"{cls.__name__}.load"
-        content = _path(owner, path).read_bytes()
+        check_argument(owner, "path", _PATH, path)
+        content = Path(path).read_bytes()
         try:
             members = json.loads(content.decode(), object_pairs_hook=_members_once)
             return cls(msgspec.convert(members, _File).documents)
@@ -208,8 +210,8 @@ class Decisions:
         Raises:
             OSError: the file cannot be written. An existing file stays as it was.
         """
-        target = _path(f"{type(self).__name__}.save", path)
-        with whole_file(target, mode=0o600, sync=True) as file:
+        check_argument(f"{type(self).__name__}.save", "path", _PATH, path)
+        with whole_file(Path(path), mode=0o600, sync=True) as file:
             file.write(msgspec.json.encode(_File(1, self.documents)))
 
     def apply(self, document: Document, text: str, *, require_reviewed: bool = False) -> Document:
@@ -310,15 +312,13 @@ _DOCUMENT = InstanceShape(Document)
 _TEXT = InstanceShape(str, "decode bytes as UTF-8")
 
 
-def _path(owner: str, path: Any) -> Path:
-    if isinstance(path, (str, os.PathLike)):
-        return Path(cast("str | os.PathLike[str]", path))
-    raise RequestValidationError(
-        owner=owner,
-        field="path",
-        shape="path",
-        reason=f"must be a str or a path, not {type(path).__name__}",
-    )
+def _path_problem(value: Any) -> str | None:
+    if isinstance(value, (str, os.PathLike)):
+        return None
+    return f"must be a str or a path, not {type(value).__name__}"
+
+
+_PATH = RuleShape("path", _path_problem)
 
 
 class _RepeatedMember(Exception):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from attrs import define, field
 
 from .._process import PerProcess, import_before_threads
-from ..errors import ClientClosedError, RequestValidationError
+from .._shapes import RuleShape, check_argument
+from ..errors import ClientClosedError
 from .attempts import track_tries
 from .boto3_clients import ServiceName, build_client, replace_credential_locks
 from .checks import check_client, check_settings, settings_error
@@ -149,14 +150,13 @@ class Connection:
             return clients.by_service[service]
 
 
+def _transport_problem(value: object) -> str | None:
+    return None if value in get_args(S3Transport) else "must be 'auto', 'boto3' or 'obstore'"
+
+
 def _check_transport(transport: S3Transport, s3_client: BaseClient | None) -> None:
-    if transport not in get_args(S3Transport):
-        raise RequestValidationError(
-            owner="PHIClient",
-            field="s3_transport",
-            shape="S3Transport",
-            reason="must be 'auto', 'boto3' or 'obstore'",
-        )
+    shape = RuleShape("S3Transport", _transport_problem)
+    check_argument("PHIClient", "s3_transport", shape, transport)
     if transport != "obstore":
         return
     if s3_client is not None:

@@ -19,8 +19,8 @@ from attrs import evolve, field, frozen
 
 from .._service import operations
 from .._shapes import (
+    CALLABLE,
     CLIENT_REQUEST_TOKEN,
-    CallableShape,
     InstanceShape,
     NumberShape,
     StringShape,
@@ -107,11 +107,11 @@ class LocalService:
         account_id: str = "123456789012",
     ) -> None:
         owner = "LocalService"
-        check_argument(owner, "detector", CallableShape(), detector)
+        check_argument(owner, "detector", CALLABLE, detector)
         check_argument(owner, "job_seconds", _SECONDS, job_seconds)
         check_argument(owner, "limits", InstanceShape(Limits), limits, optional=True)
         check_argument(owner, "rules", InstanceShape(Rules), rules, optional=True)
-        check_argument(owner, "on_start", CallableShape(), on_start, optional=True)
+        check_argument(owner, "on_start", CALLABLE, on_start, optional=True)
         self.clock: ServiceClock = clock or WallClock()
         self.received: deque[Received] = deque(maxlen=10_000)
         self._storage = storage
