@@ -59,17 +59,21 @@ def _without_response(cause: Exception, trace: Trace, call: Mapping[str, Any]) -
     return _unanswered(cause, phase, call)
 
 
+def _unsent(
+    reason: str, to_check: str, call: Mapping[str, Any], *, retryable: bool = False
+) -> TransportError:
+    """Return the error for a request of which no byte was sent."""
+    return TransportError(
+        reason=reason, advice=to_check, outcome_unknown=False, retryable=retryable, **call
+    )
+
+
 def _unbuilt(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> TransportError:
     kind = type(cause).__name__
     if trace.shows(*phases.WRITE_HEADERS):
-        reason = f"a header of the request is not valid HTTP ({kind})"
-        to_check = advice.HEADERS
-    else:
-        reason = f"boto3 cannot build the request ({kind})"
-        to_check = f"{advice.ENDPOINT} {advice.CONFIG_FILES}"
-    return TransportError(
-        reason=reason, advice=to_check, outcome_unknown=False, retryable=False, **call
-    )
+        return _unsent(f"a header of the request is not valid HTTP ({kind})", advice.HEADERS, call)
+    to_check = f"{advice.ENDPOINT} {advice.CONFIG_FILES}"
+    return _unsent(f"boto3 cannot build the request ({kind})", to_check, call)
 
 
 def _unsigned(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> TransportError:
@@ -80,13 +84,13 @@ def _unsigned(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Transp
         UnsupportedSignatureVersionError,
     )
 
-    to_check, retryable, retry_after = advice.CREDENTIALS, False, None
+    to_check, retryable = advice.CREDENTIALS, False
     fetch = trace.within(phases.FETCH_CREDENTIALS)
     if isinstance(cause, ClientError):
         error = error_from_response(cause.response, {}, call)
         said = error.code if isinstance(error, ServiceError) else error.reason
         reason = f"boto3 has no credentials, because {cause.operation_name} failed ({said})"
-        retryable, retry_after = error.retryable, error.retry_after
+        retryable, call = error.retryable, {**call, "retry_after": error.retry_after}
     elif fetch.phase in (Phase.CONNECTING, Phase.SENT, Phase.ANSWERED):
         failed = _without_response(cause, fetch, call)
         reason = f"boto3 has no credentials, because the request for them failed: {failed.reason}"
@@ -96,14 +100,7 @@ def _unsigned(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Transp
         unknown = (UnknownSignatureVersionError, UnsupportedSignatureVersionError)
         if isinstance(cause, unknown) or trace.shows(phases.CHOOSE_SIGNATURE):
             to_check = advice.SIGNATURE
-    return TransportError(
-        reason=reason,
-        advice=to_check,
-        outcome_unknown=False,
-        retryable=retryable,
-        retry_after=retry_after,
-        **call,
-    )
+    return _unsent(reason, to_check, call, retryable=retryable)
 
 
 def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> TransportError:
@@ -114,13 +111,9 @@ def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Tra
 
     kind = type(cause).__name__
     url = _origin(cause)
+    peer, to_check, retryable = url or "the endpoint", advice.NETWORK, False
     if kind == "ProxyConnectionError" or trace.shows(phases.CONNECT_TO_PROXY):
-        peer = "the proxy" if url is None else f"the proxy {url}"
-        to_check, retryable = advice.PROXY, False
-    else:
-        peer = "the endpoint" if url is None else url
-        to_check, retryable = advice.NETWORK, False
-
+        peer, to_check = "the proxy" if url is None else f"the proxy {url}", advice.PROXY
     closed = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     refusal = next(filter(None, map(_REFUSED_TUNNEL.search, map(str, trace.errors))), None)
     if trace.shows(*phases.READ_PROXY_SETTINGS):
@@ -143,9 +136,7 @@ def _unconnected(cause: Exception, trace: Trace, call: Mapping[str, Any]) -> Tra
     else:
         step = "resolve the host name of" if trace.has_error(socket.gaierror) else "connect to"
         reason, retryable = f"could not {step} {peer} ({kind})", True
-    return TransportError(
-        reason=reason, advice=to_check, outcome_unknown=False, retryable=retryable, **call
-    )
+    return _unsent(reason, to_check, call, retryable=retryable)
 
 
 def _origin(cause: Exception) -> str | None:
