@@ -95,16 +95,14 @@ class Boto3Storage:
             MissingBucketError: the bucket does not exist.
             ResultsError, ServiceError, TransportError: raised as by `read`. The `key` is `prefix`.
         """
-        members = {"Bucket": bucket, "Prefix": prefix}
-        if folders:
-            members["Delimiter"] = "/"
-        if after is not None:
-            members["StartAfter"] = after
-        if token is not None:
-            members["ContinuationToken"] = token
+        delimiter = "/" if folders else None
+        options = {"Delimiter": delimiter, "StartAfter": after, "ContinuationToken": token}
+        given = {name: value for name, value in options.items() if value is not None}
 
         def list_page(client: Any) -> ListingPage:
-            answer: Mapping[str, Any] = client.list_objects_v2(**members)
+            answer: Mapping[str, Any] = client.list_objects_v2(
+                Bucket=bucket, Prefix=prefix, **given
+            )
             objects = objects_in(answer)
             below = [entry["Prefix"] for entry in answer.get("CommonPrefixes", [])]
             # Without this check, a truncated response, or that S3 did not send, would look
@@ -122,13 +120,10 @@ class Boto3Storage:
         self, bucket: str, prefix: str, *, folders: bool = False, after: str | None = None
     ) -> Iterator[ListingPage]:
         """List all pages, as `page` does. The retry policy applies to each page separately."""
-        token: str | None = None
-        while True:
-            page = self.page(bucket, prefix, folders=folders, after=after, token=token)
-            yield page
-            token = page.next_token
-            if token is None:
-                return
+        list_page = partial(self.page, bucket, prefix, folders=folders, after=after)
+        yield (page := list_page())
+        while page.next_token is not None:
+            yield (page := list_page(token=page.next_token))
 
     def find(self, bucket: str, key: str) -> ListedObject | None:
         """Return one object as a listing shows it, or None if there is no such key."""
