@@ -11,7 +11,6 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from attrs import Attribute, frozen
@@ -51,16 +50,27 @@ def _describe(value: str, index: int) -> str:
     return f"the character at index {index} is U+{code:04X} ({name})"
 
 
-def match_problem(pattern: re.Pattern[str], value: str) -> str | None:
-    """Check a pattern. One of the model must mean the same in Python's regex dialect."""
-    return None if pattern.fullmatch(value) else f"must match {pattern.pattern}"
+def matching(pattern: str) -> _Rule:
+    """Return the rule of a pattern. One of the model must mean the same in Python's dialect."""
+    compiled = re.compile(pattern)
+    return lambda value: None if compiled.fullmatch(value) else f"must match {pattern}"
 
 
-def _character_problem(others: re.Pattern[str], allowed: str, value: str) -> str | None:
-    """Check a pattern that repeats one class of characters. `others` finds any other character."""
-    if (found := others.search(value)) is None:
-        return None
-    return f"must only contain {allowed}; {_describe(value, found.start())}"
+def _without(others: str, allowed: str) -> _Rule:
+    """Return the rule of a pattern that repeats one class of characters.
+
+    Args:
+        others: matches any other character.
+        allowed: describes the class.
+    """
+    compiled = re.compile(others)
+
+    def problem(value: str) -> str | None:
+        if (found := compiled.search(value)) is None:
+            return None
+        return f"must only contain {allowed}; {_describe(value, found.start())}"
+
+    return problem
 
 
 _ASCII_NAME = re.compile(r"[A-Za-z0-9 _.:/=+\-%@]*")
@@ -262,20 +272,12 @@ S3_BUCKET = StringShape(
     3,
     63,
     _BUCKET_PATTERN,
-    rule=partial(
-        _character_problem, re.compile(r"[^0-9a-z.\-_]"), "a-z, 0-9, dots, hyphens and underscores"
-    ),
+    rule=_without(r"[^0-9a-z.\-_]", "a-z, 0-9, dots, hyphens and underscores"),
 )
 S3_KEY = StringShape("S3Key", 0, 1024, ".*", rule=_s3_key_problem)
 TEXT = StringShape("str")
 S3_URI = StringShape("S3 URI", rule=_s3_uri_problem)
-IAM_ROLE_ARN = StringShape(
-    "IamRoleArn",
-    20,
-    2048,
-    _ROLE_PATTERN,
-    rule=partial(match_problem, re.compile(_ROLE_PATTERN)),
-)
+IAM_ROLE_ARN = StringShape("IamRoleArn", 20, 2048, _ROLE_PATTERN, rule=matching(_ROLE_PATTERN))
 JOB_NAME = StringShape("JobName", 1, 256, _NAME_PATTERN, rule=_name_problem)
 JOB_ID = StringShape("JobId", 1, 32, _NAME_PATTERN, rule=_name_problem)
 KMS_KEY = StringShape("KMSKey", 1, 2048, ".*", rule=_line_problem)
@@ -284,7 +286,7 @@ CLIENT_REQUEST_TOKEN = StringShape(
     1,
     64,
     r"^[a-zA-Z0-9-]+$",
-    rule=partial(_character_problem, re.compile("[^a-zA-Z0-9-]"), "a-z, A-Z, 0-9 and -"),
+    rule=_without("[^a-zA-Z0-9-]", "a-z, A-Z, 0-9 and -"),
 )
 PHI_TEXT = StringShape(
     "BoundedLengthString", 1, 20_000, rule=_text_size_problem, if_too_long=_SPLIT_TEXT

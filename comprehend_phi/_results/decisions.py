@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +29,7 @@ from .._shapes import (
     Shape,
     StringShape,
     check_argument,
-    match_problem,
+    matching,
 )
 from .._structs import PrivateStruct
 from .._whole_file import whole_file
@@ -129,10 +128,8 @@ def _check_distinct(
 
 _OFFSET = IntegerShape("offset", 0)
 _ID = IntegerShape("entity id", 0)
-_TYPE = StringShape(
-    "entity type", 1, 64, rule=partial(match_problem, re.compile("[A-Z][A-Z0-9_]*"))
-)
-_SHA256 = StringShape("SHA-256", rule=partial(match_problem, re.compile("[0-9a-f]{64}")))
+_TYPE = StringShape("entity type", 1, 64, rule=matching("[A-Z][A-Z0-9_]*"))
+_SHA256 = StringShape("SHA-256", rule=matching("[0-9a-f]{64}"))
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
