@@ -56,11 +56,7 @@ _CHECKSUMS = frozenset({"x-amz-checksum-crc32", "x-amz-trailer"})
 
 # obstore reads these variables, and no option overrides them.
 _READING_VARIABLES = ("AWS_SERVER_SIDE_ENCRYPTION",)
-_WRITING_VARIABLES = (
-    "AWS_SERVER_SIDE_ENCRYPTION",
-    "AWS_SSE_BUCKET_KEY_ENABLED",
-    "AWS_CHECKSUM_ALGORITHM",
-)
+_WRITING_VARIABLES = (*_READING_VARIABLES, "AWS_SSE_BUCKET_KEY_ENABLED", "AWS_CHECKSUM_ALGORITHM")
 
 # obstore asks for new credentials if fewer than five minutes are left: with this value, once a
 # minute. botocore renews its own at least ten minutes before they expire.
