@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from .._keys import folder_key
+from .._keys import folder_key, path_of_note
 
 _FOLDER_NAME = re.compile(r"[^/]*-PHIDetection-([^/]{1,32})")
 
@@ -93,11 +93,7 @@ class Layout:
 
     def output_key_of(self, input_key: str) -> str:
         """Return the key of a note's document, according to the layout that AWS documents."""
-        if input_key == self._input_key:  # the input location is a single file
-            path = self._input_name
-        else:
-            path = input_key.removeprefix(self._input_folder)
-        return f"{self.folder}{path}.out"
+        return f"{self.folder}{path_of_note(input_key, self._input_key)}.out"
 
     def input_key_of(self, output_key: str, *, only: bool) -> str:
         """Return the key of a document's note, according to the layout that AWS documents.
