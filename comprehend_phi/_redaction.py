@@ -8,14 +8,13 @@ an error instead of returning a text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
 
 from msgspec.structs import replace
 
 from ._entities import Entity, mismatch
 from ._replacements import call_replacement, check_replacement
-from ._shapes import InstanceShape, NumberShape, check_argument
-from .errors import RedactionError, RequestValidationError
+from ._shapes import InstanceShape, NumberShape, RuleShape, check_argument
+from .errors import RedactionError
 
 _ADVICE = "Use the entities of exactly this file, decode it as UTF-8 and keep its line ends."
 
@@ -61,13 +60,7 @@ def redact(
     check_replacement("redact", replacement)
     check_argument("redact", "entities", _ENTITIES, entities)
     found = list(entities)
-    if not all(isinstance(entity, Entity) for entity in cast("list[object]", found)):
-        raise RequestValidationError(
-            owner="redact",
-            field="entities",
-            shape="Entity",
-            reason="must contain only Entity objects; Entity.from_dict converts AWS's own dicts",
-        )
+    check_argument("redact", "entities", _ONLY_ENTITIES, found)
     check_entities(text, found, consequence=f"Nothing was redacted. {_ADVICE}")
 
     pieces: list[str] = []
@@ -90,6 +83,15 @@ def redact(
 _SCORE = NumberShape("score", 0.0, maximum=1.0)
 _TEXT = InstanceShape(str, "decode bytes as UTF-8")
 _ENTITIES = InstanceShape(Iterable, "pass the entities of a Document, for example")
+
+
+def _items_problem(items: Iterable[object]) -> str | None:
+    if all(isinstance(item, Entity) for item in items):
+        return None
+    return "must contain only Entity objects; Entity.from_dict converts AWS's own dicts"
+
+
+_ONLY_ENTITIES = RuleShape("Entity", _items_problem)
 
 
 def check_entities(text: str, entities: Iterable[Entity], *, consequence: str) -> None:
