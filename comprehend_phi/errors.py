@@ -172,6 +172,12 @@ class _CallError(_ReadingError):
         return advice
 
 
+def _origin(error: ServiceError | MalformedResponseError) -> tuple[str | None, str]:
+    """Return the circumstances that say which response the error comes from."""
+    status = f"HTTP {error.status_code}" if error.status_code else None
+    return status, f"request id {error.request_id or 'unknown'}"
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class ServiceError(_CallError):
     """The service returned an error. Error codes without a class of their own raise this class.
@@ -201,11 +207,8 @@ class ServiceError(_CallError):
     request_id: str | None = None
 
     def __str__(self) -> str:
-        return self._sentence(
-            f"{self.code}: {self.message.rstrip('.')}" if self.message else self.code,
-            f"HTTP {self.status_code}" if self.status_code else None,
-            f"request id {self.request_id or 'unknown'}",
-        )
+        problem = f"{self.code}: {self.message.rstrip('.')}" if self.message else self.code
+        return self._sentence(problem, *_origin(self))
 
 
 class InternalServerException(ServiceError):
@@ -338,11 +341,7 @@ class MalformedResponseError(TransportError):
     request_id: str | None = None
 
     def __str__(self) -> str:
-        return self._sentence(
-            self.reason,
-            f"HTTP {self.status_code}" if self.status_code else None,
-            f"request id {self.request_id or 'unknown'}",
-        )
+        return self._sentence(self.reason, *_origin(self))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -377,8 +376,6 @@ class JobError(ComprehendPHIError):
 
 class JobFailed(JobError):
     """The job ended as FAILED."""
-
-    _outcome = "failed"
 
     @property
     def reason(self) -> str:
