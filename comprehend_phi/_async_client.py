@@ -118,8 +118,7 @@ class AsyncPHIClient(ClientBase):
 
         Takes the same arguments and raises the same errors as `PHIClient.list_phi_detection_jobs`.
         """
-        first = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
-        return self._pages(first)
+        return self._pages(ListPHIDetectionJobsRequest(filter=filter, max_results=page_size))
 
     async def _pages(
         self, request: ListPHIDetectionJobsRequest | None

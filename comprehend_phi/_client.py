@@ -141,8 +141,7 @@ class PHIClient(ClientBase):
             ServiceError, TransportError: a page could not be fetched; raised while iterating.
             MalformedResponseError: the service repeated a NextToken, so the list would never end.
         """
-        first = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
-        return self._pages(first)
+        return self._pages(ListPHIDetectionJobsRequest(filter=filter, max_results=page_size))
 
     def _pages(self, request: ListPHIDetectionJobsRequest | None) -> Iterator[JobProperties]:
         seen: set[str] = set()

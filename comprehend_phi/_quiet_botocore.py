@@ -63,9 +63,8 @@ def _names() -> Iterator[str]:
     """Yield the names of the libraries' loggers: one per module, even if not imported yet."""
     for library in _LIBRARIES:
         spec = find_spec(library)
-        folders = (spec and spec.submodule_search_locations) or ()
         yield library
-        for folder in folders:
+        for folder in (spec and spec.submodule_search_locations) or ():
             yield from _modules(Path(folder), library)
     for name in tuple(logging.root.manager.loggerDict):
         if name.startswith(tuple(f"{library}." for library in _LIBRARIES)):

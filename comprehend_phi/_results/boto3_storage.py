@@ -202,8 +202,7 @@ def _head(bucket: str, client: Any) -> tuple[int, str | None]:
     from botocore.exceptions import ClientError
 
     try:
-        answer = client.head_bucket(Bucket=bucket)
-        metadata: dict[str, Any] = answer["ResponseMetadata"]
+        metadata: dict[str, Any] = client.head_bucket(Bucket=bucket)["ResponseMetadata"]
     except ClientError as cause:
         metadata = cast("dict[str, Any]", cause.response)["ResponseMetadata"]
         if metadata["HTTPStatusCode"] not in _REFUSALS:
