@@ -49,12 +49,9 @@ class NewObject:
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the request that `send` asks for, in lower case."""
-        headers = {f"x-amz-meta-{name}": value for name, value in self.metadata.items()}
-        headers["content-type"] = self.content_type
-        if self.replaces is None:
-            headers["if-none-match"] = "*"
-        else:
-            headers["if-match"] = self.replaces
+        condition = {"if-none-match": "*"} if self.replaces is None else {"if-match": self.replaces}
+        metadata = {f"x-amz-meta-{name}": value for name, value in self.metadata.items()}
+        headers = {**metadata, "content-type": self.content_type, **condition}
         if self.kms_key is not None:
             headers["x-amz-server-side-encryption"] = "aws:kms"
             headers["x-amz-server-side-encryption-aws-kms-key-id"] = self.kms_key
