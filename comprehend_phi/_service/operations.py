@@ -46,15 +46,15 @@ class Operation(Generic[_Request, _Response]):
         check: raises `InvalidResponse` if a response cannot be the one to a request. After a
             fork, or on a connection that two threads share, a request can get the response to
             another one.
-        log_message, log_level: what to log after a response, and at which level.
+        log_message: what to log at INFO after a response, if the operation changes something. The
+            success of any other operation is logged at DEBUG.
     """
 
     name: str
     method: str
     decode: Callable[[Mapping[str, Any]], _Response]
     check: Callable[[_Request, _Response], None] = lambda _request, _response: None
-    log_message: str = "succeeded"
-    log_level: int = logging.DEBUG
+    log_message: str | None = None
 
     def attempt(self, client: Any, request: _Request) -> _Response:
         """Send `request` once through the boto3 `client`.
@@ -74,8 +74,8 @@ class Operation(Generic[_Request, _Response]):
 
         response, request_id = run_attempt(send, self.name, params)
         log(
-            self.log_level,
-            self.log_message,
+            logging.INFO if self.log_message else logging.DEBUG,
+            self.log_message or "succeeded",
             operation=self.name,
             job_id=getattr(response, "job_id", None),  # a start has no id before this
             client_request_token=getattr(request, "client_request_token", None),
@@ -108,7 +108,6 @@ START: Operation[StartPHIDetectionJobRequest, StartPHIDetectionJobResponse] = Op
     method="start_phi_detection_job",
     decode=codec.decode_start,
     log_message="job started",
-    log_level=logging.INFO,
 )
 DESCRIBE: Operation[DescribePHIDetectionJobRequest, JobProperties] = Operation(
     name="DescribePHIDetectionJob",
@@ -127,7 +126,6 @@ STOP: Operation[StopPHIDetectionJobRequest, str] = Operation(
     decode=codec.decode_stop,
     check=_check_job_id,
     log_message="stop requested",
-    log_level=logging.INFO,
 )
 DETECT: Operation[DetectPHIRequest, DetectPHIResponse] = Operation(
     name="DetectPHI",
