@@ -68,7 +68,9 @@ class Folder:
             OSError: no file can be written, for example because the disk is full.
         """
         try:
-            return self._write(self._path(name), content)
+            folder, _, last = name.rpartition("/")
+            _check_file_name(last)
+            return self._write(f"{self._folder(folder)}{os.sep}{last}", content)
         except UnicodeEncodeError:
             reason = "no file can have this name"
         except OSError as error:
@@ -76,12 +78,6 @@ class Folder:
                 raise
             reason = os.strerror(error.errno)
         raise NotWrittenError(reason)
-
-    def _path(self, name: str) -> str:
-        """Create the folders of the file `name`, and return its path."""
-        folder, _, last = name.rpartition("/")
-        _check_file_name(last)
-        return f"{self._folder(folder)}{os.sep}{last}"
 
     def _check(self, folder: str) -> str:
         """Create a folder and the folders around it, and return its path without links."""
