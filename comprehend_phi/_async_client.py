@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from ._adoption import find_job, name_filter
 from ._client_base import ClientBase
@@ -21,6 +21,7 @@ from ._results.output_folder import job_id_at, properties_at
 from ._results.storage import Storage
 from ._results.streams import AsyncJobResults, load
 from ._service import operations
+from ._service.operations import Request, Response
 from ._service.start_check import check_start
 from ._splitting import Piece, merge, split
 from ._threads import Pool, join_pools, run_in_thread
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from ._entities import DetectPHIResponse
 
 __all__ = ["AsyncJob", "AsyncPHIClient"]
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 
 class AsyncPHIClient(ClientBase):
@@ -189,10 +187,10 @@ class AsyncPHIClient(ClientBase):
         check_start("find_or_submit", request)
         jobs = self.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
         found = find_job(request, [job async for job in jobs])
-        if isinstance(found, StartPHIDetectionJobRequest):
-            response = await self._call(operations.START, found)
-            return AsyncJob(response.job_id, self, self._clock)
-        return AsyncJob(found.job_id, self, self._clock)
+        if isinstance(found, JobProperties):
+            return AsyncJob(found.job_id, self, self._clock)
+        response = await self._call(operations.START, found)
+        return AsyncJob(response.job_id, self, self._clock)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return the job with this id, which any process may have started. Send nothing.
@@ -238,8 +236,8 @@ class AsyncPHIClient(ClientBase):
         return storage, self._fetches
 
     async def _call(
-        self, operation: operations.Operation[_Request, _Response], request: _Request
-    ) -> _Response:
+        self, operation: operations.Operation[Request, Response], request: Request
+    ) -> Response:
         send = partial(self._attempt, operation, request)
         with job_context(getattr(request, "job_id", None)):
             return await self._retrier.call_async(lambda: run_in_thread(self._calls, send))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from ._adoption import find_job, name_filter
 from ._client_base import ClientBase
@@ -12,6 +12,7 @@ from ._jobs import Job
 from ._logs import job_context
 from ._retry import Retrier
 from ._service import operations
+from ._service.operations import Request, Response
 from ._service.start_check import check_start
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -28,9 +29,6 @@ from .models import (
 if TYPE_CHECKING:
     from ._entities import DetectPHIResponse
     from ._results.streams import JobResults
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 
 class PHIClient(ClientBase):
@@ -252,9 +250,8 @@ class PHIClient(ClientBase):
         check_start("find_or_submit", request)
         jobs = self.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
         found = find_job(request, list(jobs))
-        if isinstance(found, StartPHIDetectionJobRequest):
-            return Job(self._call(operations.START, found).job_id, self, self._clock)
-        return Job(found.job_id, self, self._clock)
+        job = found if isinstance(found, JobProperties) else self._call(operations.START, found)
+        return Job(job.job_id, self, self._clock)
 
     def job(self, job_id: str) -> Job:
         """Return the job with this id, which any process may have started. Send nothing.
@@ -312,10 +309,10 @@ class PHIClient(ClientBase):
 
     def _call(
         self,
-        operation: operations.Operation[_Request, _Response],
-        request: _Request,
+        operation: operations.Operation[Request, Response],
+        request: Request,
         retrier: Retrier | None = None,
-    ) -> _Response:
+    ) -> Response:
         with job_context(getattr(request, "job_id", None)):
             return (retrier or self._retrier).call(partial(self._attempt, operation, request))
 

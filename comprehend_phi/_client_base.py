@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ._client_clock import ClientClock
 from ._clock import Clock, SystemClock
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from botocore.config import Config
 
     from ._results.boto3_storage import Boto3Storage
-    from ._service.operations import Operation
+    from ._service.operations import Operation, Request, Response
 
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 _DEFAULT_RETRY = RetryPolicy()
 _SYSTEM_CLOCK = SystemClock()
@@ -99,7 +97,7 @@ class ClientBase:
     def _prepare(self) -> None:
         """Build what only a subclass has."""
 
-    def _attempt(self, operation: Operation[_Request, _Response], request: _Request) -> _Response:
+    def _attempt(self, operation: Operation[Request, Response], request: Request) -> Response:
         """Send `request` once, unless the client is closed."""
         token: str | None = getattr(request, "client_request_token", None)
         self._connection.check(operation.name, token)

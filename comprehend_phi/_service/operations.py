@@ -31,12 +31,12 @@ from .invalid_response import InvalidResponse
 if TYPE_CHECKING:
     from .._entities import DetectPHIResponse
 
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
 @frozen(kw_only=True)
-class Operation(Generic[_Request, _Response]):
+class Operation(Generic[Request, Response]):
     """One operation.
 
     Attributes:
@@ -52,11 +52,11 @@ class Operation(Generic[_Request, _Response]):
 
     name: str
     method: str
-    decode: Callable[[Mapping[str, Any]], _Response]
-    check: Callable[[_Request, _Response], None] = lambda _request, _response: None
+    decode: Callable[[Mapping[str, Any]], Response]
+    check: Callable[[Request, Response], None] = lambda _request, _response: None
     log_message: str | None = None
 
-    def attempt(self, client: Any, request: _Request) -> _Response:
+    def attempt(self, client: Any, request: Request) -> Response:
         """Send `request` once through the boto3 `client`.
 
         Raises:
@@ -66,7 +66,7 @@ class Operation(Generic[_Request, _Response]):
         params = encode(request)
         method = getattr(client, self.method)
 
-        def send() -> tuple[_Response, str | None]:
+        def send() -> tuple[Response, str | None]:
             received = method(**params)
             response = self.decode(received)
             self.check(request, response)
