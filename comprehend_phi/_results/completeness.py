@@ -65,7 +65,7 @@ class Delivery:
     def record_success(self) -> None:
         """Record that a note was delivered."""
         self._delivered += 1
-        self._failed.record_success()
+        self._failed.streak.end()
 
     @contextmanager
     def count_undelivered(self) -> Generator[None, None, None]:

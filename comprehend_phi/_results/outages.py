@@ -59,26 +59,23 @@ class FailedFiles:
     Attributes:
         count: how many there are.
         reasons: the reasons for the first of them, by key.
+        streak: the argument, or a streak of these failures alone.
     """
 
     def __init__(self, most_named: int | None = 1_000, streak: Streak | None = None) -> None:
         self.count: int = 0
         self.reasons: dict[str, str] = {}
         self._most_named = most_named
-        self._streak = streak or Streak()
+        self.streak: Streak = streak or Streak()
 
     def add(self, key: str, error: ComprehendPHIError) -> bool:
         """Add a file. Return False if other files would probably fail, too."""
         # Without a key, the error is about the bucket, the credentials or the client.
         if isinstance(error, (ResultsError, ServiceError, TransportError)) and error.key is None:
             return False
-        if self._streak.add(error):
+        if self.streak.add(error):
             return False
         self.count += 1
         if self._most_named is None or self.count <= self._most_named:
             self.reasons[key] = f"{type(error).__name__}: {error}"
         return True
-
-    def record_success(self) -> None:
-        """Record that a file was read or written."""
-        self._streak.end()

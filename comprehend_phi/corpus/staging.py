@@ -213,7 +213,7 @@ class _Copying:
             for _, call in calls:
                 error = call.result()
                 if error is None:
-                    self.failed.record_success()
+                    self.failed.streak.end()
                 elif isinstance(error, (SourceChangedError, MissingObjectError)):
                     self.source_changed = True
                 elif not self.failed.add(error.key or "", error):

@@ -208,7 +208,7 @@ class InputCheck:
                         raise
                     tally.add_price(file.size)
                 else:
-                    unread.record_success()
+                    unread.streak.end()
                     for code, detail in content.problems:
                         tally.add_problem(code, file.key, detail)
                     if content.characters is not None:
