@@ -161,8 +161,7 @@ class Decisions:
         _check_items("Decisions", "documents", InstanceShape(DocumentDecisions), self.documents)
         keys = [each.input_key for each in self.documents]
         _check_distinct("Decisions", "documents", keys, "must not contain a key twice")
-        by_key = {each.input_key: each for each in self.documents}
-        object.__setattr__(self, "_by_key", by_key)
+        object.__setattr__(self, "_by_key", dict(zip(keys, self.documents, strict=True)))
 
     def __repr__(self) -> str:
         reviewed = sum(each.reviewed for each in self.documents)
@@ -184,7 +183,7 @@ class Decisions:
         try:
             members = json.loads(content.decode(), object_pairs_hook=_members_once)
             return cls(msgspec.convert(members, _File).documents)
-        except (msgspec.ValidationError, RequestValidationError, _RepeatedMember) as error:
+        except (msgspec.ValidationError, RequestValidationError) as error:
             problem = str(error)
             if "unknown field" in problem:  # the message quotes it
                 problem = "it contains a member that this package does not know"
@@ -318,12 +317,8 @@ def _path_problem(value: Any) -> str | None:
 _PATH = RuleShape("path", _path_problem)
 
 
-class _RepeatedMember(Exception):
-    """A JSON object has two members of one name."""
-
-
 def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise _RepeatedMember("it repeats a member of an object")
+        raise msgspec.ValidationError("it repeats a member of an object")
     return members
