@@ -87,8 +87,7 @@ class LastExchange(threading.local):
         raw = None if response is None else response[0].raw
         # The response keeps its connection until the body is read. botocore has already read the
         # body, unless it is an object.
-        connection = getattr(raw, "connection", None)
-        self.connection = getattr(raw, "_pool", None) if connection is None else connection
+        self.connection = getattr(raw, "connection", None) or getattr(raw, "_pool", None)
 
 
 def build_store(
