@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field, fields, frozen
 from attrs.validators import optional
 
 from . import _shapes
@@ -44,16 +44,13 @@ _TIMESTAMP = RuleShape("Timestamp", _timestamp_problem)
 
 def _only_one_filter(instance: JobFilter, _attribute: Attribute[Any], _value: Any) -> None:
     # This is a validator of the last field, so that attrs' switch turns it off like other rules.
-    fields = ("job_name", "job_status", "submit_time_before", "submit_time_after")
-    given = [name for name in fields if getattr(instance, name) is not None]
+    given = [each.name for each in fields(JobFilter) if getattr(instance, each.name) is not None]
     if len(given) > 1:
         raise RequestValidationError(
             owner="JobFilter",
             field=given[1],
             shape="ComprehendMedicalAsyncJobFilter",
-            reason=(
-                f"cannot be combined with {given[0]}: the service accepts one filter at a time"
-            ),
+            reason=f"cannot be combined with {given[0]}: the service accepts one filter at a time",
         )
 
 
