@@ -147,17 +147,14 @@ def _parsed(contents: bytes, *, is_encoded: bool) -> list[ListedObject] | None:
     try:
         elements = ElementTree.fromstring(b"<r>%b</r>" % contents)  # noqa: S314 - botocore's parser
         for element in elements:
-            key, size = element.findtext("Key"), element.findtext("Size")
+            text_of = element.findtext
+            key, size = text_of("Key"), text_of("Size")
             if element.tag != "Contents" or not key or size is None:
                 return None
             # S3 encodes only some characters, and most keys have none of them.
             if is_encoded and ("%" in key or "+" in key):
                 key = unquote_plus(key)
-            objects.append(
-                ListedObject(
-                    key, int(size), element.findtext("StorageClass"), element.findtext("ETag")
-                )
-            )
+            objects.append(ListedObject(key, int(size), text_of("StorageClass"), text_of("ETag")))
     except (ElementTree.ParseError, ValueError):
         return None
     return objects
