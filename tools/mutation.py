@@ -100,6 +100,8 @@ TESTS = {
     "testing/preconditions": "testing/test_other_rules",
     "testing/reading": "testing/test_other_rules",
     "_masking": "core/test_masking core/test_detect_phi",
+    "_logs": "core/test_logs core/test_retry",
+    "_keys": "core/test_find_or_submit results/test_layout",
     "errors": "core/test_errors",
     "_adoption": "core/test_find_or_submit",
     "_jobs": "core/test_jobs",
