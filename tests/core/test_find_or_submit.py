@@ -78,6 +78,17 @@ def test_another_program_finds_the_job_whatever_its_token_is(
     assert started(client) == 1
 
 
+def test_newer_jobs_of_other_names_do_not_matter(
+    client: PHIClient, clock: FakeClock, request_: StartPHIDetectionJobRequest
+) -> None:
+    job_id = client.find_or_submit(request_).job_id
+    clock.sleep(10)
+    client.find_or_submit(
+        attrs.evolve(request_, job_name="tuesday", client_request_token="another-token")
+    )
+    assert client.find_or_submit(request_).job_id == job_id
+
+
 def test_a_stopped_job_is_started_again_once(
     client: PHIClient,
     server: LocalServer,
@@ -205,6 +216,11 @@ def test_every_new_start_has_a_token_of_its_own() -> None:
     assert len({token_after(), token_after(one), token_after(two), token_after(one, two)}) == 4
 
 
+def test_the_token_of_a_new_start_depends_on_the_request_and_on_the_failed_jobs() -> None:
+    one, two = a_job(1, "FAILED"), a_job(2, "STOPPED")
+    assert token_after(one, two) == request_token("token-1", one.job_id, two.job_id)
+
+
 def test_the_token_does_not_depend_on_the_order_of_the_list() -> None:
     one, two = a_job(1, "FAILED"), a_job(2, "FAILED")
     assert token_after(one, two) == token_after(two, one)
@@ -257,6 +273,11 @@ def test_every_parameter_is_compared(field: str, shown: Any) -> None:
             OutputDataConfig(
                 s3_bucket="results.example", s3_key=f"123456789012-PHIDetection-{1:032x}/"
             ),
+        ),
+        (
+            "output_data_config",
+            OutputDataConfig(s3_bucket="results.example"),
+            OutputDataConfig(s3_bucket="results.example"),
         ),
         (
             "output_data_config",
