@@ -136,6 +136,7 @@ LEFT_OUT = (
     "imports_tenacity",
     "whose_program",
     "in_one_process",
+    "new_process",
     "a_program_ends",
     "without_jinja2",
 )
