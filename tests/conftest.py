@@ -60,6 +60,13 @@ os.environ["PYTHONSAFEPATH"] = "1"
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
 
+START = "StartPHIDetectionJob"
+DESCRIBE = "DescribePHIDetectionJob"
+LIST = "ListPHIDetectionJobs"
+STOP = "StopPHIDetectionJob"
+
+JOB_ID = "0123456789abcdef0123456789abcdef"  # no job has this id
+
 Serving = Callable[[BaseServer], AbstractContextManager[None]]
 
 # Tests put this name into notes and requests, and search logs, reprs and errors for it.

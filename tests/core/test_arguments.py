@@ -28,10 +28,10 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock
 
+from ..conftest import JOB_ID
 from ..entities import entity
 
 CANARY = "zinnia-quellwasser"
-JOB_ID = "0123456789abcdef0123456789abcdef"
 SURROGATE = "\ud800"
 
 NAME = entity("Marsh", 0, 5)

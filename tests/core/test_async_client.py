@@ -52,9 +52,7 @@ from comprehend_phi._async_client import AsyncJob as AsyncJobOfAio
 from comprehend_phi.review import Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, WallClock, faults
 
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
+from ..conftest import DESCRIBE, JOB_ID, START
 
 Connect = Callable[..., AsyncPHIClient]
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]

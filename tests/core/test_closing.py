@@ -31,11 +31,8 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-LIST = "ListPHIDetectionJobs"
-STOP = "StopPHIDetectionJob"
-JOB_ID = "0123456789abcdef0123456789abcdef"
+from ..conftest import DESCRIBE, JOB_ID, LIST, START, STOP
+
 REASON = "this client is closed; build another one"
 
 SOON = 30.0  # seconds

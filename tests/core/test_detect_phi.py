@@ -36,8 +36,9 @@ from comprehend_phi import (
 from comprehend_phi.models import DetectPHIRequest
 from comprehend_phi.testing import FakeClock, Fault, Limits, LocalServer, detect, faults
 
+from ..conftest import DESCRIBE
+
 DETECT = "DetectPHI"
-DESCRIBE = "DescribePHIDetectionJob"
 TEXT = "Patient: Zinnia Quellwasser, phone (555) 555-0142"
 WORDS = ("zinnia", "quellwasser", "555", "0142")  # no log or error may show them
 REDACTED = "Patient: [NAME], phone [PHONE_OR_FAX]"

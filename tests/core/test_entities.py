@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from comprehend_phi import Entity, EntityType, RequestValidationError, Trait, redact
 
-CANARY = "Zinnia Quellwasser"
+from ..conftest import CANARY
+
 TEXT = f"Patient {CANARY}, seen."
 
 MEMBERS: dict[str, Any] = {

@@ -64,7 +64,8 @@ from comprehend_phi.errors import (
     WaitTimeout,
 )
 
-CANARY = "Zinnia Quellwasser"
+from ..conftest import CANARY
+
 TOKEN = "9e7a3c1e-2b1f-4b58-9c3a-5f2d1c0b9a87"
 
 

@@ -48,14 +48,10 @@ from comprehend_phi import (
 from comprehend_phi._jobs import Wait, next_poll
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults
 
+from ..conftest import DESCRIBE, JOB_ID, START, STOP
+
 MakeClient = Callable[..., PHIClient]
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]
-
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-STOP = "StopPHIDetectionJob"
-
-JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
 
 
 @pytest.fixture

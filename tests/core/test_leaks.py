@@ -43,9 +43,10 @@ from comprehend_phi import (
 from comprehend_phi.models import JobPage, ListPHIDetectionJobsRequest
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults
 
+from ..conftest import CANARY
+
 MakeClient = Callable[..., PHIClient]
 
-CANARY = "Zinnia Quellwasser"
 WORDS = ("zinnia", "quellwasser")
 INPUT_KEY = f"notes/{CANARY}/2031"
 OUTPUT_KEY = f"results for {CANARY}"

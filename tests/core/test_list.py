@@ -26,9 +26,10 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock, Fault, Limits, LocalServer, LocalService, faults
 
+from ..conftest import LIST
+
 MakeClient = Callable[..., PHIClient]
 
-LIST = "ListPHIDetectionJobs"
 MEMBER = "ComprehendMedicalAsyncJobPropertiesList"
 
 

@@ -27,14 +27,9 @@ from comprehend_phi._service import operations
 from comprehend_phi.models import StopPHIDetectionJobRequest
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
+from ..conftest import DESCRIBE, JOB_ID, LIST, START, STOP
+
 MakeClient = Callable[..., PHIClient]
-
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-STOP = "StopPHIDetectionJob"
-LIST = "ListPHIDetectionJobs"
-
-JOB_ID = "0123456789abcdef0123456789abcdef"  # of no job
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ from comprehend_phi.models import (
     StopPHIDetectionJobRequest,
 )
 
-CANARY = "Zinnia Quellwasser"
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+from ..conftest import CANARY, ROLE
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from comprehend_phi import Entity, pseudonyms, redact, same_length
 from comprehend_phi.errors import RedactionError, RequestValidationError
 
+from ..conftest import CANARY
 from ..entities import entity
 
 KEY = bytes(range(32))
-CANARY = "Zinnia Quellwasser"
 NOTE = f"Pt: {CANARY}, 555-0142, seen."
 
 

@@ -33,9 +33,10 @@ from comprehend_phi.models import (
     StopPHIDetectionJobRequest,
 )
 
+from ..conftest import ROLE
+
 # Part of every rejected value that can contain it. Only the pattern of roles rejects it by itself.
 CANARY = "zinnia-quellwasser"
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 Start = StartPHIDetectionJobRequest

@@ -47,7 +47,8 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock, Fault, Limits, LocalServer, WallClock, faults
 
-START = "StartPHIDetectionJob"
+from ..conftest import START
+
 MakeClient = Callable[..., PHIClient]
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]
 CallError = ServiceError | TransportError

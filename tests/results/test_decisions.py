@@ -19,9 +19,9 @@ from comprehend_phi import Document, Entity, RedactionError, RequestValidationEr
 from comprehend_phi._redaction import overlapping
 from comprehend_phi.review import AddedMark, Decisions, DecisionsError, DocumentDecisions
 
+from ..conftest import CANARY
 from ..entities import entity
 
-CANARY = "Zinnia Quellwasser"
 NOTE = f"Pt: {CANARY}, 555-0142, seen by Iris."
 
 

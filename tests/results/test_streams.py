@@ -57,12 +57,10 @@ from comprehend_phi._results.storage import StoredObject
 from comprehend_phi.review import AddedMark, Decisions, DocumentDecisions
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
+from ..conftest import CANARY, ROLE
 from ..entities import entity
 
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-
-# Part of every file that is damaged here. It must not appear in any error.
-CANARY = "Zinnia Quellwasser"
+# Every damaged file contains the canary, which must not appear in any error.
 NOTE = f"Patient: {CANARY}, seen."
 
 Read = Callable[[JobResults], Iterator[Any]]

@@ -22,9 +22,9 @@ from comprehend_phi import Document, Entity, EntityType, UnprocessedFile, review
 from comprehend_phi.errors import RedactionError, RequestValidationError
 from comprehend_phi.review import render
 
+from ..conftest import CANARY
 from ..entities import entity
 
-CANARY = "Zinnia Quellwasser"
 CODE = "<script>alert(1)</script><!--<img src=x onerror=alert(2)> ]]> \" ' & \u2028\u2029"
 CSS = files("comprehend_phi.review").joinpath("assets", "page.css").read_text(encoding="utf-8")
 

@@ -22,8 +22,9 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import LocalServer, faults
 
+from ..conftest import CANARY
+
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]
-CANARY = "Zinnia Quellwasser"
 PARTY = "party \N{PARTY POPPER}"
 USER = "arn:aws:iam::123456789012:user/somebody"
 

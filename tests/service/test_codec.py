@@ -24,8 +24,8 @@ from comprehend_phi.models import (
     JobPage,
 )
 
-CANARY = "Zinnia Quellwasser"
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+from ..conftest import CANARY, ROLE
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ELSEWHERE = timezone(timedelta(hours=5, minutes=45))
 

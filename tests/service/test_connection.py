@@ -47,9 +47,9 @@ from comprehend_phi._service.boto3_clients import build_with_boto3
 from comprehend_phi._service.connection import Connection
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
-START = "StartPHIDetectionJob"
+from ..conftest import JOB_ID, START
+
 MakeClient = Callable[..., PHIClient]
-JOB_ID = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture

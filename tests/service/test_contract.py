@@ -39,6 +39,8 @@ from comprehend_phi._service.failures import error_from
 from comprehend_phi._service.operations import Operation
 from comprehend_phi._shapes import IntegerShape, StringShape
 
+from ..conftest import ROLE
+
 Model = dict[str, Any]
 
 # The model's structures and our attrs classes. Three responses have no class: `decode_describe`,
@@ -317,7 +319,6 @@ def test_a_changed_service_model_is_noticed(change: Callable[[Model], None], exp
 
 # --- What is sent, by botocore's own reading of the model -----------------------------------------
 
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 SENT: dict[str, list[Any]] = {

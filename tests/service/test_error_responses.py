@@ -30,7 +30,7 @@ from comprehend_phi import (
 from comprehend_phi._service.error_responses import ERRORS
 from comprehend_phi._service.failures import error_from
 
-CANARY = "Zinnia Quellwasser"
+from ..conftest import CANARY
 
 PARAMS = {"JobName": "monday", "ClientRequestToken": "token-1"}
 

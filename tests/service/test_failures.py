@@ -16,7 +16,8 @@ from comprehend_phi import (
 from comprehend_phi._service.failures import error_from
 from comprehend_phi._service.invalid_response import InvalidResponse
 
-CANARY = "Zinnia Quellwasser"
+from ..conftest import CANARY
+
 PARAMS = {"ClientRequestToken": "token-1"}
 
 

@@ -43,7 +43,8 @@ from comprehend_phi.models import (
     StopPHIDetectionJobRequest,
 )
 
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+from ..conftest import ROLE
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ELSEWHERE = timezone(timedelta(hours=5, minutes=45))
 

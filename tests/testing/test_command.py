@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from comprehend_phi.testing import LocalServer
 from comprehend_phi.testing.server import main
 
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+from ..conftest import ROLE
 
 untyped_boto3: Any = boto3  # its stubs only know some services
 

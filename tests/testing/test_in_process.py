@@ -39,9 +39,8 @@ from comprehend_phi.testing import (
     local_service,
 )
 
+from ..conftest import START
 from ..entities import entity
-
-START = "StartPHIDetectionJob"
 
 untyped_boto3: Any = boto3  # its stubs only know some services
 

@@ -23,8 +23,7 @@ from moto import mock_aws
 from comprehend_phi import JobStatus, PHIClient, StartPHIDetectionJobRequest
 from comprehend_phi.testing import FakeClock, Limits, LocalServer, faults, local_service
 
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-LIST = "ListPHIDetectionJobs"
+from ..conftest import LIST, ROLE
 
 untyped_boto3: Any = boto3  # its stubs only know some services
 

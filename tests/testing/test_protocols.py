@@ -28,11 +28,8 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults, local_service
 
-JOB_ID = "0123456789abcdef0123456789abcdef"  # no job has this id
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-LIST = "ListPHIDetectionJobs"
+from ..conftest import DESCRIBE, JOB_ID, LIST, ROLE, START
+
 JSON, CBOR = "json", "smithy-rpc-v2-cbor"
 
 both = pytest.mark.parametrize("protocol", [JSON, CBOR])

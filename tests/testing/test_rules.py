@@ -35,8 +35,8 @@ from comprehend_phi import (
 )
 from comprehend_phi.testing import FakeClock, Limits, LocalServer, Rules, faults
 
-START = "StartPHIDetectionJob"
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+from ..conftest import ROLE, START
+
 KEY = "arn:aws:kms:us-east-1:123456789012:alias/results"
 
 

@@ -21,7 +21,8 @@ import pytest
 from comprehend_phi import PHIClient, StartPHIDetectionJobRequest
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
-ROLE = "arn:aws:iam::123456789012:role/reads-notes"
+from ..conftest import ROLE
+
 SDKS = Path(__file__).with_name("sdks")
 
 # --- The AWS CLI ----------------------------------------------------------------------------------

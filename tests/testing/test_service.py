@@ -24,16 +24,12 @@ from comprehend_phi.testing import (
 )
 from comprehend_phi.testing.validation import RequestRefused
 
+from ..conftest import DESCRIBE, JOB_ID, LIST, START, STOP
 from ..entities import entity
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-START = "StartPHIDetectionJob"
-DESCRIBE = "DescribePHIDetectionJob"
-LIST = "ListPHIDetectionJobs"
-STOP = "StopPHIDetectionJob"
 
-JOB_ID = "0123456789abcdef0123456789abcdef"  # no job has this id
 NOTE = "Patient: Ada Example, phone (555) 555-0142"
 
 

@@ -18,6 +18,8 @@ from comprehend_phi.testing import FakeClock, LocalServer, Rules, faults
 from comprehend_phi.testing.parity.command import main
 from comprehend_phi.testing.parity.questions import QUESTIONS
 
+from ...conftest import START
+
 BUCKET = "quellwasser-notes"
 ROLE = "arn:aws:iam::123456789012:role/service-role/zinnia-reads-notes"
 KEY = "arn:aws:kms:us-east-1:123456789012:alias/zinnia-key"
@@ -25,8 +27,6 @@ TARGET = ["--role-arn", ROLE, "--bucket", BUCKET]
 
 # These identify the account. No output contains them.
 CANARIES = ("quellwasser", "zinnia", "123456789012", "arn:")
-
-START = "StartPHIDetectionJob"
 
 
 class InterruptingClock(FakeClock):

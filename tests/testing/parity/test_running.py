@@ -19,9 +19,9 @@ from comprehend_phi.testing.parity.masking import Mask
 from comprehend_phi.testing.parity.questions import QUESTIONS
 from comprehend_phi.testing.parity.running import Run, can_continue
 
+from ...conftest import START
 from .conftest import World
 
-START = "StartPHIDetectionJob"
 FEW = ("base", "final-slash", "stopped", "missing-role")  # jobs with few files
 OURS = {question.name: question.ours for question in QUESTIONS}
 

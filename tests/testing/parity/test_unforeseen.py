@@ -20,9 +20,9 @@ from comprehend_phi.testing import faults
 from comprehend_phi.testing.parity.answers import NotAnswered
 from comprehend_phi.testing.parity.questions import QUESTIONS
 
+from ...conftest import JOB_ID
 from .conftest import BUCKET, World
 
-JOB_ID = "0123456789abcdef0123456789abcdef"
 NAME = f"123456789012-PHIDetection-{JOB_ID}"
 
 
