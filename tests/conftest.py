@@ -42,7 +42,7 @@ from comprehend_phi import (
     TransportError,
     WaitPolicy,
 )
-from comprehend_phi.testing import FakeClock, LocalServer
+from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 # Airflow has an environment of its own: `make airflow`.
 collect_ignore = [] if find_spec("airflow") else ["airflow"]
@@ -66,6 +66,23 @@ LIST = "ListPHIDetectionJobs"
 STOP = "StopPHIDetectionJob"
 
 JOB_ID = "0123456789abcdef0123456789abcdef"  # no job has this id
+
+# A client repeats a call that meets one of these faults.
+PASSING_FAULTS = {
+    "throttle": faults.throttle(),
+    "too_many_requests": faults.too_many_requests(),
+    "server_error": faults.server_error(),
+    "server_error after the work": faults.server_error(works=True),
+    "unavailable": faults.unavailable(),
+    "reset_before": faults.reset_before(),
+    "reset_after": faults.reset_after(),
+    "cut": faults.cut(),
+    "cut to nothing": faults.cut(0.0),
+    "empty_map": faults.empty_map(),
+    "html": faults.html(),
+    "html 500": faults.html(500),
+    "not_utf8": faults.not_utf8(),
+}
 
 Serving = Callable[[BaseServer], AbstractContextManager[None]]
 

@@ -48,7 +48,7 @@ from comprehend_phi import (
 from comprehend_phi._jobs import Wait, next_poll
 from comprehend_phi.testing import FakeClock, Fault, LocalServer, faults
 
-from ..conftest import DESCRIBE, JOB_ID, START, STOP
+from ..conftest import DESCRIBE, JOB_ID, PASSING_FAULTS, START, STOP
 
 MakeClient = Callable[..., PHIClient]
 MakeRequest = Callable[..., StartPHIDetectionJobRequest]
@@ -469,21 +469,10 @@ def test_the_exception_of_on_poll_ends_the_wait(
 
 # --- Polls that fail ------------------------------------------------------------------------------
 
-PASSING_FAULTS = {
-    "throttle": faults.throttle(),
-    "too_many_requests": faults.too_many_requests(),
-    "server_error": faults.server_error(),
-    "server_error after the work": faults.server_error(works=True),
-    "unavailable": faults.unavailable(),
-    "reset_before": faults.reset_before(),
-    "reset_after": faults.reset_after(),
-    "cut": faults.cut(),
-    "cut to nothing": faults.cut(0.0),
-    "empty_map": faults.empty_map(),
-    "html": faults.html(),
+POLL_FAULTS = {
+    **PASSING_FAULTS,
     "html 502": faults.html(502),
     "html 429": faults.html(429, works=False),
-    "not_utf8": faults.not_utf8(),
     "no status": faults.answer(200, b'{"ComprehendMedicalAsyncJobProperties": {"JobId": "1"}}'),
     "no job id": faults.answer(
         200, b'{"ComprehendMedicalAsyncJobProperties": {"JobStatus": "COMPLETED"}}'
@@ -491,7 +480,7 @@ PASSING_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
+@pytest.mark.parametrize("fault", POLL_FAULTS.values(), ids=list(POLL_FAULTS))
 def test_a_poll_is_retried_by_the_retry_policy(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer, fault: Fault
 ) -> None:
@@ -504,7 +493,7 @@ def test_a_poll_is_retried_by_the_retry_policy(
     assert [properties.job_status for properties in seen] == ["SUBMITTED"]
 
 
-@pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
+@pytest.mark.parametrize("fault", POLL_FAULTS.values(), ids=list(POLL_FAULTS))
 def test_a_poll_whose_retries_fail_does_not_end_the_wait(
     once: PHIClient,
     request_: StartPHIDetectionJobRequest,
@@ -522,7 +511,7 @@ def test_a_poll_whose_retries_fail_does_not_end_the_wait(
 
 
 @pytest.mark.parametrize("timeout", [None, 0.0, 1000.0])
-@pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
+@pytest.mark.parametrize("fault", POLL_FAULTS.values(), ids=list(POLL_FAULTS))
 def test_a_first_poll_whose_retries_fail_ends_the_wait_with_its_error(
     client: PHIClient,
     request_: StartPHIDetectionJobRequest,

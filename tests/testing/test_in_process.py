@@ -39,7 +39,7 @@ from comprehend_phi.testing import (
     local_service,
 )
 
-from ..conftest import START
+from ..conftest import PASSING_FAULTS, START
 from ..entities import entity
 
 untyped_boto3: Any = boto3  # its stubs only know some services
@@ -112,23 +112,7 @@ def test_each_region_has_its_own_jobs(in_process: PHIClient, clock: FakeClock) -
     assert [one.job_id for one in in_process.list_phi_detection_jobs()] == [job.job_id]
 
 
-RETRIED = {
-    "throttle": faults.throttle(),
-    "too_many_requests": faults.too_many_requests(),
-    "server_error": faults.server_error(works=True),
-    "unavailable": faults.unavailable(),
-    "reset_before": faults.reset_before(),
-    "reset_after": faults.reset_after(),
-    "cut": faults.cut(),
-    "cut to nothing": faults.cut(0.0),
-    "empty_map": faults.empty_map(),
-    "html": faults.html(),
-    "html 500": faults.html(500),
-    "not_utf8": faults.not_utf8(),
-}
-
-
-@pytest.mark.parametrize("fault", RETRIED.values(), ids=list(RETRIED))
+@pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=list(PASSING_FAULTS))
 def test_a_start_survives_faults_within_the_process(
     in_process: PHIClient, service: LocalService, clock: FakeClock, fault: Fault
 ) -> None:
