@@ -122,12 +122,15 @@ def session() -> Any:
 
 @contextmanager
 def serving(
-    rules: Rules, clock: FakeClock, **limits: Any
+    rules: Rules, clock: FakeClock, *, job_seconds: float = 20, **limits: Any
 ) -> Generator[tuple[LocalServer, Any], None, None]:
-    """Run a server with notes, and yield it and a function that builds clients for it."""
+    """Run a server with notes, and yield it and a function that builds clients for it.
+
+    A wait polls a job of 20 seconds three times: it is submitted, in progress, and at its end.
+    """
     config = Config(retries={"total_max_attempts": 1})
     account = Limits(file_bytes=200, **limits)
-    with LocalServer(clock=clock, job_seconds=300, rules=rules, limits=account) as server:
+    with LocalServer(clock=clock, job_seconds=job_seconds, rules=rules, limits=account) as server:
         for bucket in ("bucket", "out"):
             server.storage.create_bucket(bucket)
         for key, body in NOTES.items():
@@ -230,7 +233,8 @@ def test_a_start_whose_response_was_lost_is_not_repeated(
 
 @every_rule
 def test_retries_start_one_job(rules: Rules, clock: FakeClock) -> None:
-    with serving(rules, clock) as (server, connect):
+    # The service may forget the token when the job ends, so the job runs longer than the retries.
+    with serving(rules, clock, job_seconds=300) as (server, connect):
         server.service.script(
             faults.throttle(), faults.reset_after(), faults.job_limit(), faults.cut()
         )
