@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from .._entities import Entity
+from .._entities import DetectPHIResponse
 from ..errors import UnreadableObjectError
 from .documents import Manifest
 
@@ -52,13 +52,6 @@ class _ListFile(msgspec.Struct, rename="pascal"):
     files: list[ListEntry | str]  # older jobs list only names
 
 
-class OutputFile(msgspec.Struct, rename="pascal"):
-    """The content of a `.out` file."""
-
-    entities: tuple[Entity, ...]
-    model_version: str | None = None
-
-
 def decode_manifest(body: bytes, *, bucket: str, key: str) -> Manifest:
     """Return the manifest. Raise `UnreadableObjectError` if it is broken."""
     summary = _decode(_manifest_file, body, bucket, key).summary
@@ -79,8 +72,11 @@ def decode_file_list(body: bytes, *, bucket: str, key: str) -> list[ListEntry]:
     return [file if isinstance(file, ListEntry) else ListEntry(input=file) for file in files]
 
 
-def decode_output(body: bytes, *, bucket: str, key: str) -> OutputFile:
-    """Return the content of a `.out` file. Raise `UnreadableObjectError` if it is broken."""
+def decode_output(body: bytes, *, bucket: str, key: str) -> DetectPHIResponse:
+    """Return the content of a `.out` file, which is like a response of DetectPHI.
+
+    Raise `UnreadableObjectError` if it is broken.
+    """
     content = _decode(_output_file, body, bucket, key)
     for entity in content.entities:
         # Nearly all entities have this category. Sharing one string saves 77 bytes for each.
@@ -92,7 +88,7 @@ def decode_output(body: bytes, *, bucket: str, key: str) -> OutputFile:
 _manifest_file = msgspec.json.Decoder(_ManifestFile)
 _input_file = msgspec.json.Decoder(_InputFile)
 _list_file = msgspec.json.Decoder(_ListFile)
-_output_file = msgspec.json.Decoder(OutputFile)
+_output_file = msgspec.json.Decoder(DetectPHIResponse)
 
 
 def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, bucket: str, key: str) -> _T:
