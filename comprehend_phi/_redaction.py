@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ._entities import Entity, mismatch
 from ._replacements import call_replacement, check_replacement
-from ._shapes import InstanceShape, NumberShape, RuleShape, check_argument
+from ._shapes import NOTE_TEXT, InstanceShape, NumberShape, RuleShape, check_argument
 from .errors import RedactionError
 
 _ADVICE = "Use the entities of exactly this file, decode it as UTF-8 and keep its line ends."
@@ -55,7 +55,7 @@ def redact(
             `KeyboardInterrupt` and `SystemExit` pass through unchanged.
         RequestValidationError: an argument has a wrong value or type.
     """
-    check_argument("redact", "text", _TEXT, text)
+    check_argument("redact", "text", NOTE_TEXT, text)
     check_argument("redact", "min_score", _SCORE, min_score)
     check_replacement("redact", replacement)
     check_argument("redact", "entities", _ENTITIES, entities)
@@ -81,7 +81,6 @@ def redact(
 
 
 _SCORE = NumberShape("score", 0.0, maximum=1.0)
-_TEXT = InstanceShape(str, "decode bytes as UTF-8")
 _ENTITIES = InstanceShape(Iterable, "pass the entities of a Document, for example")
 
 

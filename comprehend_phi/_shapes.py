@@ -302,4 +302,5 @@ FACTOR = NumberShape("factor", 1.0)
 ATTEMPTS = IntegerShape("attempts", 1)
 
 BOOL = InstanceShape(bool)
+NOTE_TEXT = InstanceShape(str, "decode bytes as UTF-8")
 CALLABLE = RuleShape("callable", _callable_problem)

@@ -22,6 +22,7 @@ from .._entities import Entity
 from .._redaction import overlapping
 from .._shapes import (
     BOOL,
+    NOTE_TEXT,
     TEXT,
     InstanceShape,
     IntegerShape,
@@ -35,7 +36,7 @@ from .._structs import PrivateStruct
 from .._whole_file import whole_file
 from .._wording import amount
 from ..errors import RedactionError, RequestValidationError
-from .documents import Document
+from .documents import DOCUMENT, Document
 
 
 class DecisionsError(RedactionError):
@@ -228,8 +229,8 @@ class Decisions:
                 `require_reviewed` is true.
             RequestValidationError: an argument has the wrong type.
         """
-        check_argument("Decisions.apply", "document", _DOCUMENT, document)
-        check_argument("Decisions.apply", "text", _TEXT, text)
+        check_argument("Decisions.apply", "document", DOCUMENT, document)
+        check_argument("Decisions.apply", "text", NOTE_TEXT, text)
         check_argument("Decisions.apply", "require_reviewed", BOOL, require_reviewed)
         decided = self._by_key.get(document.input_key)
         if require_reviewed and not (decided and decided.reviewed):
@@ -304,8 +305,6 @@ def decide_with(owner: str, decisions: Any, *, require_reviewed: Any) -> Decide 
 
 
 _DECISIONS = InstanceShape(Decisions, "Decisions.load reads the file of the review page")
-_DOCUMENT = InstanceShape(Document)
-_TEXT = InstanceShape(str, "decode bytes as UTF-8")
 
 
 def _path_problem(value: Any) -> str | None:

@@ -94,10 +94,10 @@ def entity_counts(documents: Iterable[Document]) -> Counter[str]:
     check_argument("entity_counts", "documents", _DOCUMENTS, documents)
     counts: Counter[str] = Counter()
     for document in documents:
-        check_argument("entity_counts", "documents", _DOCUMENT, document)
+        check_argument("entity_counts", "documents", DOCUMENT, document)
         counts.update(entity.type for entity in document.entities)
     return counts
 
 
 _DOCUMENTS = InstanceShape(Iterable, "pass the results of a job, for example")
-_DOCUMENT = InstanceShape(Document)
+DOCUMENT = InstanceShape(Document)
