@@ -523,6 +523,7 @@ def test_a_rejected_value_is_described_by_class_field_shape_and_rule() -> None:
     ("error", "words"),
     [
         (ResultsError("the job was forgotten"), "the job was forgotten"),
+        (ResultsError("gone", bucket="b.example"), "s3://b.example: gone"),
         (
             ResultsError("gone", bucket="b.example", key="a/Manifest"),
             "s3://b.example/a/Manifest: gone",
@@ -531,6 +532,34 @@ def test_a_rejected_value_is_described_by_class_field_shape_and_rule() -> None:
 )
 def test_a_results_error_shows_the_object_that_it_concerns(error: ResultsError, words: str) -> None:
     assert str(error) == words
+
+
+@pytest.mark.parametrize(
+    ("undelivered", "failed", "words"),
+    [
+        (1, {}, "1 document was not delivered."),
+        (
+            3,
+            {"notes/1": "gone", "notes/2": "cut"},
+            "3 documents were not delivered."
+            " 2 of them failed before: notes/1 (gone), notes/2 (cut)",
+        ),
+    ],
+)
+def test_an_error_that_ends_the_reading_counts_what_was_not_delivered(
+    undelivered: int, failed: dict[str, str], words: str
+) -> None:
+    error = ResultsError("forgotten")
+    error.undelivered, error.failed = undelivered, failed
+
+    assert str(error) == f"forgotten. Reading ended early: {words}"
+
+
+def test_an_error_of_a_call_shows_the_object_that_it_concerns() -> None:
+    error = TransportError(operation="GetObject", reason="the network failed")
+    error.bucket, error.key = "b.example", "a/Manifest"
+
+    assert str(error).startswith("GetObject of s3://b.example/a/Manifest: the network failed (")
 
 
 @pytest.mark.parametrize(
@@ -633,7 +662,14 @@ def test_a_timeout_shows_the_state_the_time_and_the_next_step() -> None:
 def test_a_timeout_shows_why_the_last_poll_failed() -> None:
     error = WaitTimeout(a_job("SUBMITTED"), timeout=1.0, last_poll_error="throttled")
 
+    assert "after 1 second." in str(error)
     assert "The last poll failed: throttled" in str(error)
+
+
+def test_a_job_with_other_parameters_is_described_by_their_names() -> None:
+    error = JobMismatchError(a_job(), differences=("language_code", "kms_key"))
+
+    assert "differs in language_code, kms_key. To start another job" in str(error)
 
 
 @pytest.mark.parametrize("cls", [JobError, JobFailed, JobStopped])
