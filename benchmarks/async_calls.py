@@ -12,16 +12,15 @@ machine.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any
 
 import boto3
+from _canned import CannedResponse
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
 
 from comprehend_phi import AsyncPHIClient
 
@@ -34,28 +33,17 @@ LATE_AT_MOST = 0.020
 OURS, SLEEPING, IDLE = "AsyncPHIClient", "threads that sleep", "an idle loop"
 
 JOB_ID = "0123456789abcdef0123456789abcdef"
-ANSWER = json.dumps(
+ANSWER = CannedResponse(
     {"ComprehendMedicalAsyncJobProperties": {"JobId": JOB_ID, "JobStatus": "IN_PROGRESS"}}
-).encode()
+)
 
 Round = Callable[[], Awaitable[object]]
-
-
-class Body:
-    """The body of a response, with the one method that botocore uses."""
-
-    def stream(self) -> Iterator[bytes]:
-        """Yield the whole body."""
-        yield ANSWER
 
 
 def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
     """Respond to `before-send` like a slow service."""
     time.sleep(SERVICE_SECONDS)
-    headers = HTTPHeaders()
-    headers["Content-Type"] = "application/x-amz-json-1.1"
-    headers["Content-Length"] = str(len(ANSWER))
-    return AWSResponse(request.url, 200, headers, Body())
+    return ANSWER(request)
 
 
 async def heartbeat(late: list[float]) -> None:

@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import process_time
 from typing import Any
 
 import boto3
+from _canned import CannedResponse
 from _measure import Comparison, in_turns, print_table
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
 from comprehend_phi import InputDataConfig, OutputDataConfig, PHIClient, StartPHIDetectionJobRequest
@@ -45,15 +45,6 @@ ROLE = "arn:aws:iam::123456789012:role/ComprehendMedicalDataAccess"
 KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 JOB_NAME = "nightly-run"
 JOB_ID = "0123456789abcdef0123456789abcdef"
-ANSWER = json.dumps({"JobId": JOB_ID}).encode()
-
-
-class Body:
-    """The body of a response, with the one method that botocore uses."""
-
-    def stream(self) -> Iterator[bytes]:
-        """Yield the whole body."""
-        yield ANSWER
 
 
 class Service:
@@ -61,15 +52,12 @@ class Service:
 
     def __init__(self) -> None:
         self.request: AWSPreparedRequest
-        self._headers = HTTPHeaders()
-        self._headers["Content-Type"] = "application/x-amz-json-1.1"
-        self._headers["Content-Length"] = str(len(ANSWER))
-        self._headers["x-amzn-RequestId"] = "01234567-89ab-cdef-0123-456789abcdef"
+        self._respond = CannedResponse({"JobId": JOB_ID})
 
     def answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         """Handle `before-send`. botocore uses the returned value as the service's response."""
         self.request = request
-        return AWSResponse(request.url, 200, self._headers, Body())
+        return self._respond(request)
 
 
 def boto3_start(client: Any) -> Callable[[], str]:

@@ -26,8 +26,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
+from _canned import CannedResponse
 
 from comprehend_phi import (
     InputDataConfig,
@@ -175,31 +174,16 @@ def run_server(files: int, port: Connection) -> None:
 # --- The client -----------------------------------------------------------------------------------
 
 
-class Body:
-    """The description of the job, with the one method that botocore uses."""
-
-    CONTENT = json.dumps(
-        {
-            "ComprehendMedicalAsyncJobProperties": {
-                "JobId": JOB_ID,
-                "JobStatus": "COMPLETED",
-                "InputDataConfig": {"S3Bucket": NOTES, "S3Key": "notes/"},
-                "OutputDataConfig": {"S3Bucket": RESULTS, "S3Key": FOLDER},
-            }
+DESCRIPTION = CannedResponse(
+    {
+        "ComprehendMedicalAsyncJobProperties": {
+            "JobId": JOB_ID,
+            "JobStatus": "COMPLETED",
+            "InputDataConfig": {"S3Bucket": NOTES, "S3Key": "notes/"},
+            "OutputDataConfig": {"S3Bucket": RESULTS, "S3Key": FOLDER},
         }
-    ).encode()
-
-    def stream(self) -> Iterator[bytes]:
-        """Yield the whole body."""
-        yield self.CONTENT
-
-
-def describe(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-    """Handle `before-send`. botocore uses the returned value as the service's response."""
-    headers = HTTPHeaders()
-    headers["Content-Type"] = "application/x-amz-json-1.1"
-    headers["Content-Length"] = str(len(Body.CONTENT))
-    return AWSResponse(request.url, 200, headers, Body())
+    }
+)
 
 
 def peak() -> float:
@@ -210,7 +194,7 @@ def peak() -> float:
 def measure(transport: Any, files: int) -> None:
     """Plan the corpus and read all documents in this process, and print what it took."""
     session: Any = boto3.Session("testing", "testing", region_name=REGION)
-    session.events.register("before-send.comprehendmedical", describe)
+    session.events.register("before-send.comprehendmedical", DESCRIPTION)
     with PHIClient(session=session, s3_transport=transport) as client:
         at_first = peak()
         plan = plan_jobs(client, REQUEST, name="benchmark")

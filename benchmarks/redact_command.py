@@ -28,7 +28,7 @@ from time import process_time
 from typing import Any
 
 from _measure import Comparison, in_turns, print_table
-from results_fetch import BUCKET, FOLDER, JOB_ID, SESSION, describe, seaweedfs
+from results_fetch import BUCKET, DESCRIPTION, FOLDER, JOB_ID, SESSION, seaweedfs
 
 from comprehend_phi import JobResults, PHIClient
 from comprehend_phi.cli.delivery import Delivery
@@ -130,7 +130,7 @@ def timed(
 
 def main() -> None:
     """Measure all candidates in turns."""
-    SESSION.events.register("before-send.comprehendmedical", describe)
+    SESSION.events.register("before-send.comprehendmedical", DESCRIPTION)
     parent = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - mkdtemp creates a private folder in it
     ways = {
         LIBRARY: by_library,

@@ -27,7 +27,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -37,9 +37,9 @@ from time import process_time
 from typing import Any
 
 import boto3
+from _canned import CannedResponse
 from _measure import Comparison, in_turns, print_table
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
+from botocore.awsrequest import AWSPreparedRequest
 from results_decode import by_attrs, document
 
 from comprehend_phi import PHIClient
@@ -151,31 +151,16 @@ def lay(root: Path) -> None:
     (folder / "failed").write_text(json.dumps({"Files": []}))
 
 
-class Body:
-    """The description of the job, with the one method that botocore uses."""
-
-    CONTENT = json.dumps(
-        {
-            "ComprehendMedicalAsyncJobProperties": {
-                "JobId": JOB_ID,
-                "JobStatus": "COMPLETED",
-                "InputDataConfig": {"S3Bucket": BUCKET},
-                "OutputDataConfig": {"S3Bucket": BUCKET, "S3Key": FOLDER},
-            }
+DESCRIPTION = CannedResponse(
+    {
+        "ComprehendMedicalAsyncJobProperties": {
+            "JobId": JOB_ID,
+            "JobStatus": "COMPLETED",
+            "InputDataConfig": {"S3Bucket": BUCKET},
+            "OutputDataConfig": {"S3Bucket": BUCKET, "S3Key": FOLDER},
         }
-    ).encode()
-
-    def stream(self) -> Iterator[bytes]:
-        """Yield the whole body."""
-        yield self.CONTENT
-
-
-def describe(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-    """Handle `before-send`. botocore uses the returned value as the service's response."""
-    headers = HTTPHeaders()
-    headers["Content-Type"] = "application/x-amz-json-1.1"
-    headers["Content-Length"] = str(len(Body.CONTENT))
-    return AWSResponse(request.url, 200, headers, Body())
+    }
+)
 
 
 def note(request: AWSPreparedRequest, **_: Any) -> None:
@@ -272,7 +257,7 @@ def measure(server: str, url: str) -> None:
 
 def main() -> None:
     """Measure with each server."""
-    SESSION.events.register("before-send.comprehendmedical", describe)
+    SESSION.events.register("before-send.comprehendmedical", DESCRIPTION)
     SESSION.events.register("before-send.s3", note)
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -31,7 +31,7 @@ import orjson
 from _measure import Comparison, in_turns, print_table
 from obstore.store import S3Store
 from redact_command import NOTES, lay, note_and_entities
-from results_fetch import BUCKET, FOLDER, JOB_ID, REGION, SESSION, THREADS, describe, seaweedfs
+from results_fetch import BUCKET, DESCRIPTION, FOLDER, JOB_ID, REGION, SESSION, THREADS, seaweedfs
 
 from comprehend_phi import PHIClient, S3Location
 from comprehend_phi.corpus import write_copies
@@ -114,7 +114,7 @@ def timed(write: Callable[[], None], rates: list[float]) -> Callable[[], float]:
 
 def main() -> None:
     """Measure all candidates in turns."""
-    SESSION.events.register("before-send.comprehendmedical", describe)
+    SESSION.events.register("before-send.comprehendmedical", DESCRIPTION)
     with TemporaryDirectory() as name:
         lay(Path(name) / "root")
         with seaweedfs(Path(name)) as url:
