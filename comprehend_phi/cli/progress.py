@@ -13,8 +13,6 @@ from .._clock import SystemClock
 from .output import inform, printable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import RenderableType
     from rich.live import Live
     from rich.text import Text
@@ -59,12 +57,7 @@ class LiveDisplay(ABC):
                 self._live.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         if self._live is not None:
             self._live.stop()
 

@@ -24,7 +24,6 @@ from .plan import JobPlan, PlannedJob
 
 if TYPE_CHECKING:
     import sqlite3
-    from types import TracebackType
 
 _T = TypeVar("_T")
 
@@ -146,12 +145,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._connection.close()
 
     def entry(self, job: PlannedJob) -> Entry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from http.client import responses
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from .clock import ServiceClock, WallClock
 from .detector import Detector, detect
@@ -20,9 +20,6 @@ from .protocols import find_call
 from .rules import Rules
 from .s3 import OwnS3, account_id
 from .service import LocalService
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _POLL_SECONDS = 0.005  # how often the server looks whether it should stop
 
@@ -85,12 +82,7 @@ class LocalServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
