@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comprehend_phi._masking import mask
+from comprehend_phi._masking import mask, mask_words
 
 CONSTRAINT = "failed to satisfy constraint: Member must have length less than or equal to 256"
 
@@ -85,6 +85,26 @@ def test_given_values_are_masked_everywhere(
 
 def test_a_short_value_is_masked_only_if_the_service_quotes_it() -> None:
     assert mask("Value 'Ann' at 'jobName' failed", ["Ann"]) == "Value '***' at 'jobName' failed"
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "masked"),
+    [
+        ("near NOOR:", "Noor Sample", "near ***:"),
+        ("near xNoorx", "Noor Sample", "near ***"),  # contains a word of the text
+        ("near oor", "Noor Sample", "near oor"),
+        ("near Ann", "Ann Sample", "near Ann"),
+        ("near samp", "Ann Sample", "near ***"),  # part of a word of the text
+        ("call 555-0142", "555-0142", "call ***"),
+        ("no such rule", "Ann Sample", "no such rule"),
+        ("no such rule", "", "no such rule"),
+        # A longer word is not searched.
+        ("y" * 100, "Ann Sample", "y" * 100),
+        ("y" * 101, "Ann Sample", "***"),
+    ],
+)
+def test_words_of_the_text_are_masked(message: str, text: str, masked: str) -> None:
+    assert mask_words(message, text) == masked
 
 
 QUOTES = st.text(st.sampled_from("Value' atZinjobNme;\n"), max_size=60)
