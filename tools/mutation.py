@@ -106,7 +106,7 @@ TESTS = {
     "_adoption": "core/test_find_or_submit",
     "_jobs": "core/test_jobs",
     "models": "core/test_models core/test_shapes",
-    "_entities": "core/test_entities",
+    "_entities": "core/test_entities core/test_redaction",
     "_folders": "core/test_folders",
     "_members": "core/test_models service/test_codec",
     "_structs": "results/test_streams",
