@@ -13,7 +13,7 @@ from .._process import PerProcess, import_before_threads
 from .._shapes import RuleShape, check_argument
 from ..errors import ClientClosedError
 from .attempts import track_tries
-from .boto3_clients import ServiceName, build_client, replace_credential_locks
+from .boto3_clients import ServiceName, build_client, build_with_boto3, replace_credential_locks
 from .checks import check_client, check_settings, settings_error
 
 if TYPE_CHECKING:
@@ -67,12 +67,13 @@ class Connection:
         self._process = os.getpid()
         self._closed = False
         self._clients = PerProcess(_Clients)
+        # boto3 needs the first module for S3, and it cannot be imported once the main thread has
+        # ended. Opening a connection needs the second.
+        modules = ("concurrent.futures.thread", "encodings.idna")
+        build_with_boto3(lambda: import_before_threads(*modules), "a client")
         # Build the client now, so that bad settings are reported now.
         region_of_client = self.client.meta.region_name
         self.region_name = self.region_name or region_of_client
-        # boto3 needs the first module for S3, and it cannot be imported once the main thread has
-        # ended. Opening a connection needs the second.
-        import_before_threads("concurrent.futures.thread", "encodings.idna")
 
     @property
     def client(self) -> Any:

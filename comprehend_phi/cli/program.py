@@ -61,7 +61,8 @@ def _run(app: click.Group, arguments: Sequence[str]) -> tuple[int, Sequence[str]
     except click.exceptions.Exit as end:  # --help and --version
         return end.exit_code, ()
     except click.ClickException as error:
-        return ExitCode.USAGE, (f"{_wrong_usage(error)} Try --help.",)
+        # Not all versions of click end all messages with a full stop.
+        return ExitCode.USAGE, (f"{_wrong_usage(error).rstrip('.')}. Try --help.",)
     except (ClosedPipe, BrokenPipeError):  # click itself prints --help
         for stream in (sys.stdout, sys.stderr):
             _discard(stream)

@@ -805,6 +805,6 @@ def test_building_a_client_after_the_main_thread_has_ended_is_refused(
     how: str, cls: str, busy: Busy
 ) -> None:
     assert late(how, cls, "late") == (
-        "TransportError False PHIClient: boto3 cannot build the client for comprehendmedical"
-        " (RuntimeError) (1 attempt). Build the client before the main thread ends."
+        "TransportError False PHIClient: boto3 cannot build a client (RuntimeError) (1 attempt)."
+        " Build the client before the main thread ends."
     )

@@ -189,6 +189,11 @@ ENDPOINTS = [
 def test_every_endpoint_of_aws_is_served(
     region: str, config: Config, host: str, service: LocalService
 ) -> None:
+    if (
+        host.endswith(".eu")
+        and "aws-eusc" not in untyped_boto3.Session().get_available_partitions()
+    ):
+        pytest.skip("this botocore does not know the partition")
     client = untyped_boto3.client("comprehendmedical", region_name=region, config=config)
     assert client.meta.endpoint_url == f"https://{host}"
     assert client.list_phi_detection_jobs()["ComprehendMedicalAsyncJobPropertiesList"] == []
