@@ -112,7 +112,7 @@ TESTS = {
     "_structs": "results/test_streams",
     "_whole_file": "core/test_whole_file",
     "_splitting": "core/test_splitting core/test_detect_phi",
-    "_redaction": "core/test_redaction",
+    "_redaction": "core/test_redaction core/test_arguments",
     "_replacements": "core/test_replacements",
     "_results/streams": "results/test_streams core/test_async_client",
     "_results/transport": "results/test_obstore_storage",
