@@ -72,17 +72,22 @@ def test_a_function_is_not_called_for_entities_below_min_score() -> None:
     assert seen == [NAME]
 
 
-def test_a_function_gets_one_entity_for_entities_that_overlap() -> None:
+@pytest.mark.parametrize(("longest", "other"), [((2, 6), (1, 4)), ((1, 5), (4, 6))])
+def test_a_function_gets_one_entity_for_entities_that_overlap(
+    longest: tuple[int, int], other: tuple[int, int]
+) -> None:
     text = "abcdefgh"
-    first = entity(text, 1, 4, "AGE", id_=7, score=0.9)
-    longest = entity(text, 2, 6, "DATE", id_=8, score=0.5)
+    entities = [
+        entity(text, *other, "AGE", id_=7, score=0.9),
+        entity(text, *longest, "DATE", id_=8, score=0.5),
+    ]
     seen: list[Entity] = []
 
     def replacement(found: Entity) -> str:
         seen.append(found)
         return "-"
 
-    assert redact(text, [first, longest], replacement=replacement) == "a-gh"
+    assert redact(text, entities, replacement=replacement) == "a-gh"
     assert seen == [entity(text, 1, 6, "DATE", id_=8, score=0.5)]
 
 
