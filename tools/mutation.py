@@ -137,6 +137,8 @@ LEFT_OUT = (
     "whose_program",
     "in_one_process",
     "new_process",
+    "names_the_module",
+    "no_public_name",
     "a_program_ends",
     "without_jinja2",
 )
