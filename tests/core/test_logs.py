@@ -238,6 +238,17 @@ def test_the_end_of_a_wait_whose_first_poll_fails_is_logged(
     assert polls(log) == [("WARNING", f"{DESCRIBE}: {ended.value.reason} on poll 1, the wait ends")]
 
 
+def test_the_record_of_an_error_without_a_response_has_its_reason(
+    once: PHIClient, server: LocalServer, log: Log
+) -> None:
+    server.service.script(faults.reset_before())
+    with pytest.raises(TransportError) as ended:
+        once.job(JOB_ID).wait()
+
+    reasons = {record.reason for record in log.take()}  # type: ignore[attr-defined]
+    assert reasons - {None} == {ended.value.reason}
+
+
 def test_the_end_of_a_stopped_job_is_logged(
     client: PHIClient, request_: StartPHIDetectionJobRequest, log: Log
 ) -> None:
