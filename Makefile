@@ -42,7 +42,7 @@ campaign: $(BIN)/nox  ## Run 2,000 schedules of faults and kills; SEED=17 or SEE
 coverage: $(BIN)/nox  ## Measure which lines and branches the tests reach
 	$(NOX) coverage
 
-mutation: $(BIN)/nox  ## Break the package in some 2,700 ways (hours); MODULE=_retry tries one module
+mutation: $(BIN)/nox  ## Break the package in some 15,000 ways (hours); MODULE=_retry tries one module
 	$(NOX) mutation $(if $(MODULE),-- $(MODULE))
 
 bench: $(BIN)/nox  ## Compare the package's cost with raw boto3's
