@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from ._adoption import find_job, name_filter
 from ._client_base import ClientBase
 from ._jobs import AsyncJob
-from ._logs import job_context
+from ._logs import JobContext
 from ._process import import_before_threads
 from ._results.listing import Listing
 from ._results.output_folder import job_id_at, properties_at
@@ -239,5 +239,5 @@ class AsyncPHIClient(ClientBase):
         self, operation: operations.Operation[Request, Response], request: Request
     ) -> Response:
         send = partial(self._attempt, operation, request)
-        with job_context(getattr(request, "job_id", None)):
+        with JobContext(getattr(request, "job_id", None)):
             return await self._retrier.call_async(lambda: run_in_thread(self._calls, send))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from ._adoption import find_job, name_filter
 from ._client_base import ClientBase
 from ._jobs import Job
-from ._logs import job_context
+from ._logs import JobContext
 from ._retry import Retrier
 from ._service import operations
 from ._service.operations import Request, Response
@@ -313,7 +313,7 @@ class PHIClient(ClientBase):
         request: Request,
         retrier: Retrier | None = None,
     ) -> Response:
-        with job_context(getattr(request, "job_id", None)):
+        with JobContext(getattr(request, "job_id", None)):
             return (retrier or self._retrier).call(partial(self._attempt, operation, request))
 
 

@@ -7,8 +7,6 @@ contains a key, a job name, a message of the service or document text.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypedDict, Unpack
 
@@ -46,16 +44,19 @@ _IDS = ("job_id", "client_request_token", "request_id")
 _job_id: ContextVar[str | None] = ContextVar("comprehend_phi_job_id", default=None)
 
 
-@contextmanager
-def job_context(job_id: str | None) -> Generator[None, None, None]:
+class JobContext:
     """Add `job_id` to the records in the block that have no job id of their own."""
-    before = _job_id.get()
-    _job_id.set(job_id)
-    try:
-        yield
-    finally:
+
+    def __init__(self, job_id: str | None) -> None:
+        self._job_id = job_id
+
+    def __enter__(self) -> None:
+        self._before = _job_id.get()
+        _job_id.set(self._job_id)
+
+    def __exit__(self, *exc_info: object) -> None:
         # Not `reset`: it fails if an unfinished task is collected in another context.
-        _job_id.set(before)
+        _job_id.set(self._before)
 
 
 def code_or_reason(error: ServiceError | TransportError) -> str:

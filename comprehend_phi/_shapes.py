@@ -158,7 +158,8 @@ class StringShape:
         if self.enum and value not in self.enum:
             return f"must be one of {', '.join(self.enum)}"
         problem = self.rule(value) if self.rule else None
-        if problem is None and (found := _SURROGATE.search(value)):
+        # Most values are ASCII, which is known without a search.
+        if problem is None and not value.isascii() and (found := _SURROGATE.search(value)):
             return f"must be text that UTF-8 can encode; {_describe(value, found.start())}"
         return problem
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from attrs import field, frozen
 
-from .._logs import job_context
+from .._logs import JobContext
 from .s3_calls import S3Calls
 
 
@@ -127,20 +127,20 @@ class JobStorage:
 
     def read(self, bucket: str, key: str) -> StoredObject:
         """Fetch one object."""
-        with job_context(self._job_id):
+        with JobContext(self._job_id):
             return self._storage.read(bucket, key)
 
     def feed(self, bucket: str, key: str, start: Callable[[], _Sink]) -> _Sink:
         """Fetch one object piece by piece."""
-        with job_context(self._job_id):
+        with JobContext(self._job_id):
             return self._storage.feed(bucket, key, start)
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
         """List all keys that begin with `prefix`."""
-        with job_context(self._job_id):
+        with JobContext(self._job_id):
             return self._storage.keys(bucket, prefix)
 
     def folders(self, bucket: str, prefix: str) -> list[str]:
         """List the folders directly below `prefix`."""
-        with job_context(self._job_id):
+        with JobContext(self._job_id):
             return self._storage.folders(bucket, prefix)
