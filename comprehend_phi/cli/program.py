@@ -61,8 +61,11 @@ def _run(app: click.Group, arguments: Sequence[str]) -> tuple[int, Sequence[str]
     except click.exceptions.Exit as end:  # --help and --version
         return end.exit_code, ()
     except click.ClickException as error:
-        # Not all versions of click end all messages with a full stop.
-        return ExitCode.USAGE, (f"{_wrong_usage(error).rstrip('.')}. Try --help.",)
+        problem = _wrong_usage(error)
+        # A message of click ends with a full stop, with a hint ("Did you mean '--json'?") or, in
+        # older versions, with neither.
+        full_stop = "" if problem.endswith((".", "?", ")")) else "."
+        return ExitCode.USAGE, (f"{problem}{full_stop} Try --help.",)
     except (ClosedPipe, BrokenPipeError):  # click itself prints --help
         for stream in (sys.stdout, sys.stderr):
             _discard(stream)

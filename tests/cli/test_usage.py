@@ -142,6 +142,14 @@ def test_an_unknown_option_is_named_without_its_value(run: Run) -> None:
     assert re.fullmatch(r"No such option:? '?--bogus'?\. Try --help\.", done.error)
 
 
+@pytest.mark.parametrize("option", ["--jso", "--poll"], ids=["one hint", "two hints"])
+def test_no_full_stop_follows_a_hint_at_other_options(option: str, run: Run) -> None:
+    done = run("wait", "1", option)
+
+    # The wording is click's and differs between its versions.
+    assert re.fullmatch(r"No such option.+[?)] Try --help\.", done.error)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
