@@ -204,8 +204,12 @@ def run_at_the_same_time(session: nox.Session, *steps: Callable[[nox.Session], N
     The commands of a step are silent: nox shows their output only if they fail.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for future in [pool.submit(step, session) for step in steps]:
-            future.result()
+        try:
+            for future in [pool.submit(step, session) for step in steps]:
+                future.result()
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # or the steps that wait would still be run
+            raise
 
 
 def run_linters(session: nox.Session) -> None:
