@@ -65,7 +65,7 @@ class CostLimitError(ComprehendPHIError):
 class IncompleteRunError(ComprehendPHIError):
     """A run ended before all of its jobs had ended. The jobs that were started are not affected.
 
-    Call `run_jobs` again with the same plan and ledger to continue.
+    To continue, repeat the call of `run_jobs` or `abandon` with the same plan and ledger.
 
     Attributes:
         summary: what is known about each job.
@@ -87,9 +87,9 @@ class IncompleteRunError(ComprehendPHIError):
         statuses = [job.status for job in self.summary.jobs]
         ended = sum(status is not None and status.is_terminal for status in statuses)
         running = sum(status is not None and not status.is_terminal for status in statuses)
-        advice = "Run" if self.error is None else "Fix the cause, then run"
+        advice = "Repeat" if self.error is None else "Fix the cause, then repeat"
         return (
             f"The run ended early: {self.args[0].rstrip('.')}. Of {amount(len(statuses), 'job')},"
             f" {amount(ended, 'has', 'have')} ended and {amount(running, 'is', 'are')} running,"
-            f" which this does not affect. {advice} the same plan with the same ledger to continue."
+            f" which this does not affect. {advice} the call with the same plan and ledger."
         )

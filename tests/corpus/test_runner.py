@@ -911,7 +911,7 @@ def test_expired_credentials_end_the_run_and_leave_the_jobs_running(world: World
     with pytest.raises(IncompleteRunError, match="Of 5 jobs, 0 have ended and 3 are") as caught:
         world.run()
     assert isinstance(caught.value.error, ExpiredTokenException)
-    assert "Fix the cause, then run the same plan with the same ledger" in str(caught.value)
+    assert "Fix the cause, then repeat the call with the same plan and ledger." in str(caught.value)
     assert caught.value.__context__ is None
     assert statuses(world.run()) == ["COMPLETED"] * 5
     assert world.each_once()
@@ -972,7 +972,7 @@ def test_a_timeout_ends_the_run_and_leaves_the_jobs_running(world: World) -> Non
         world.run(wait=WaitPolicy(timeout=100))
     assert world.clock.monotonic() == pytest.approx(100)
     assert caught.value.error is None
-    assert "Run the same plan with the same ledger to continue." in str(caught.value)
+    assert "affect. Repeat the call with the same plan and ledger." in str(caught.value)
     assert statuses(caught.value.summary) == ["IN_PROGRESS"] * 2
     assert statuses(world.run()) == ["COMPLETED"] * 2
 
