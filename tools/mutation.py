@@ -91,7 +91,7 @@ TESTS = {
     "testing/parity/account": "testing/parity/test_questions testing/parity/test_running",
     "testing/parity/command": "testing/parity/test_command",
     "testing/parity/masking": "testing/parity/test_masking testing/parity/test_command",
-    "testing/parity/outputs": "testing/parity/test_outputs testing/parity/test_questions",
+    "testing/parity/outputs": "testing/parity/test_unforeseen testing/parity/test_questions",
     "testing/parity/planning": "testing/parity/test_planning",
     "testing/parity/questions": "testing/parity/test_questions",
     "testing/parity/report": "testing/parity/test_command",
