@@ -490,7 +490,7 @@ timeout_option: Option = click.option(
     "--timeout",
     type=float,
     metavar="SECONDS",
-    help="How long to wait. Without it, wait until the job has ended.",
+    help="How long to wait. Without it, there is no limit.",
 )
 poll_seconds_option: Option = click.option(
     "--poll-seconds",
