@@ -312,6 +312,7 @@ def install_debian_packages(
             *("timeout", "600", *as_root, "apt-get", "--quiet", *command),
             env={"DEBIAN_FRONTEND": "noninteractive"},
             external=True,
+            silent=True,
             success_codes=range(256),
         )
 

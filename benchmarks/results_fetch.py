@@ -212,7 +212,7 @@ def check(ways: dict[str, Callable[[], int]]) -> None:
         before = len(SENT)
         counts.add(read())
         through_boto3 = len(SENT) - before
-        # boto3 always reads the first object, the manifest, and lists, piece by piece.
+        # boto3 always reads the first object, which is the manifest, and the list of files.
         if through_boto3 != 2 if name == FAST else through_boto3 < DOCUMENTS:
             raise SystemExit(f"{name} did not use its own transport")
     if len(counts) != 1:
