@@ -1004,6 +1004,28 @@ def test_ctrl_c_returns_at_once_even_if_files_are_being_copied(world: World) -> 
     assert world.each_once()
 
 
+def test_the_run_sleeps_on_its_clock_while_files_are_being_copied(world: World) -> None:
+    world.prepare(a_plan(1, staged=(0,)))
+    slept = threading.Event()
+
+    class NoticedClock(FakeClock):
+        def monotonic(self) -> float:
+            return world.clock.monotonic()
+
+        def sleep(self, seconds: float) -> None:
+            world.clock.sleep(seconds)
+            slept.set()
+
+    class SlowStaging(Staging):
+        def copy(self, job: PlannedJob) -> None:
+            assert slept.wait(60)
+            super().copy(job)
+
+    world.staging = SlowStaging()
+    with PHIClient(endpoint_url=world.server.endpoint_url, clock=NoticedClock()) as client:
+        assert statuses(world.run(client)) == ["COMPLETED"]
+
+
 # --- Abandoning -----------------------------------------------------------------------------------
 
 
