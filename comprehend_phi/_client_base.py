@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from ._client_clock import ClientClock
 from ._clock import Clock, SystemClock
 from ._process import PerProcess
-from ._results.transport import open_storage
 from ._retry import Retrier, RetryPolicy, check_options
 from ._service.connection import Connection
 
@@ -38,6 +37,9 @@ class ClientS3:
         self.connection = connection
         self.policy = policy
         self.clock = clock
+        # Programs that only import the package do not need it.
+        from ._results.transport import open_storage
+
         self._storage = PerProcess(partial(open_storage, connection, policy, clock))
 
     @property
