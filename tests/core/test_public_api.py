@@ -182,6 +182,12 @@ def test_importing_the_package_imports_no_heavy_library(tmp_path: Path) -> None:
     assert not HEAVY & loaded
 
 
+def test_importing_a_client_imports_nothing_that_reads_results(tmp_path: Path) -> None:
+    code = "import sys; from comprehend_phi import PHIClient; print(*sys.modules)"
+
+    assert not [name for name in run(code, tmp_path).split() if "._results" in name]
+
+
 def test_building_a_request_imports_no_heavy_library(tmp_path: Path) -> None:
     code = (
         "import comprehend_phi as c; c.StartPHIDetectionJobRequest("
