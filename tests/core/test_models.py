@@ -559,6 +559,11 @@ KNOWN = ", ".join(MEMBERS)
             id="unknown members",
         ),
         pytest.param(
+            {**MEMBERS, "job_name": CANARY, "kms_key": CANARY},
+            f"{FROM_DICT}.members (Mapping) contains 2 unknown members; the known ones are {KNOWN}",
+            id="names of our fields",
+        ),
+        pytest.param(
             {**MEMBERS, "InputDataConfig": {"S3Bucket": "notes.example", CANARY: CANARY}},
             f"{FROM_DICT}.input_data_config (Mapping) contains 1 unknown member; the known ones are"
             " S3Bucket, S3Key",

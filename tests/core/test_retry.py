@@ -302,6 +302,18 @@ def test_without_slot_timeout_a_missing_slot_is_raised_at_once() -> None:
     assert error.attempts == 1
 
 
+def test_without_slot_waits_only_a_missing_slot_is_raised_at_once() -> None:
+    time = Time()
+    policy = RetryPolicy(base_delay=1.0, slot_timeout=1000.0)
+    attempts = Attempts(time, [(0.0, throttle()), (0.0, throttle()), (0.0, no_slot())])
+    retrier = Retrier(policy, time, highest).without_slot_waits()
+
+    with pytest.raises(ActiveJobLimitExceeded):
+        retrier.call(attempts)
+
+    assert time.sleeps == [1.0, 2.0]
+
+
 @pytest.mark.parametrize(("uniform", "expected"), [(lowest, 5.0), (middle, 10.0), (highest, 15.0)])
 def test_a_slot_is_tried_for_every_slot_delay_plus_or_minus_half(
     uniform: Uniform, expected: float

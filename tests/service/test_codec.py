@@ -276,3 +276,21 @@ def test_a_page_with_a_member_of_the_wrong_type_is_invalid(
 ) -> None:
     with pytest.raises(InvalidResponse, match=f"its {name} is of type"):
         codec.decode_list(response)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ({}, "it has no Entities"),
+        ({"Entities": None}, "it has no Entities"),
+        ({"Entities": CANARY}, "Expected `array`, got `str` - at `$.Entities`"),
+        ({"Entities": [{"Id": CANARY}]}, "Expected `int`, got `str` - at `$.Entities[0].Id`"),
+    ],
+)
+def test_the_reason_why_entities_are_invalid_names_the_member_but_not_its_value(
+    response: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InvalidResponse) as caught:
+        codec.decode_detect(response)
+
+    assert str(caught.value) == reason

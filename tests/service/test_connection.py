@@ -515,6 +515,7 @@ def test_a_bad_option_in_the_config_of_the_session_is_refused() -> None:
         {"max_pool_connections": 10_000},
         {"proxies": {"https": None, "http": ""}},  # no proxies
         {"proxies": {"https": "proxy.example:3128", "http": "https://a:b@proxy.example"}},
+        {"proxies": {"https": "http://proxy.example:3128"}},
     ],
 )
 def test_an_option_that_boto3_can_work_with_is_accepted(options: dict[str, Any]) -> None:
@@ -642,6 +643,7 @@ def test_obstore_without_its_extra_is_an_error_that_names_the_extra(
         "s3_transport='obstore' needs the module obstore, which the extra `fast` of comprehend_phi"
         " installs"
     )
+    assert caught.value.advice == ""
     assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
 
 
