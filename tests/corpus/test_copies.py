@@ -210,6 +210,18 @@ def test_a_failed_note_does_not_stop_the_others(ward: Ward, out: Path) -> None:
     assert copies_in(out) == {"e.txt": REDACTED}
 
 
+def test_the_error_of_a_changed_note_names_the_note_and_its_job(ward: Ward, out: Path) -> None:
+    results = ward.run("a.txt")
+    ward.delete("notes/a.txt")
+
+    [failure] = write_copies(results, out).failures
+
+    error = failure.error
+    assert isinstance(error, SourceChangedError)
+    assert (error.bucket, error.key) == (ward.bucket, "notes/a.txt")
+    assert error.job_id == results.job.job_id
+
+
 def test_missing_documents_are_raised_at_the_end_with_the_report(ward: Ward, out: Path) -> None:
     results = ward.run("a.txt", "b.txt", "c.txt")
     missing = ward.output_key(results, "a.txt.out")
