@@ -1643,6 +1643,10 @@ def test_a_note_that_does_not_match_its_entities_is_left_out_and_reported_withou
         f"RedactionError: s3://{stored.bucket}/notes/b.txt: Entity 0 at offsets"
         f" 9 to {9 + len(CANARY)} "
     )
+    assert error.failed["notes/b.txt"].endswith(
+        " The note was left out because it is not the text that the job read. Start another job for"
+        " the current note."
+    )
     assert "Patient" not in str(error)
 
 
