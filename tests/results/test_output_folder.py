@@ -139,6 +139,7 @@ def test_a_manifest_that_does_not_name_the_notes_is_an_error(
     with pytest.raises(UnreadableObjectError) as caught:
         client.results_at(S3Location(bucket, FOLDER))
     assert where in caught.value.reason
+    assert (caught.value.bucket, caught.value.key) == (bucket, f"{FOLDER}Manifest")
 
 
 def test_a_missing_bucket_is_an_error(client: PHIClient) -> None:
