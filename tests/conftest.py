@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
 from hypothesis import settings
 
 from comprehend_phi import (
@@ -104,6 +105,17 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
 
 
+def pytest_collection_finish() -> None:
+    """Let Python search for garbage less often.
+
+    The modules and tests that are loaded by now stay until the end. Python would search all of them
+    for garbage again and again, which takes a tenth of the time of many tests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> Iterator[None]:
     """Let SIGINT interrupt the programs that tests start.
@@ -121,6 +133,7 @@ def _models_are_read_once() -> Iterator[None]:
 
     The files have megabytes of JSON. Without this, the tests would take a third longer. Each
     session still reads the model of Comprehend Medical, because tests change it. It is small.
+    The list of all services, for which botocore opens hundreds of folders, is read once as well.
     """
     read_file: Callable[[str], Any] = JSONFileLoader().load_file
     read_once = cache(read_file)
@@ -129,8 +142,18 @@ def _models_are_read_once() -> Iterator[None]:
         read = read_file if "comprehendmedical" in Path(file_path).parts else read_once
         return read(file_path)
 
+    list_services: Callable[..., list[str]] = Loader.list_available_services
+    listed: dict[tuple[str, ...], list[str]] = {}
+
+    def list_available_services(loader: Loader, type_name: str) -> list[str]:
+        key = (type_name, *loader.search_paths)
+        if key not in listed:
+            listed[key] = list_services(loader, type_name)
+        return listed[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", load_file)
+        patch.setattr(Loader, "list_available_services", list_available_services)
         yield
 
 
