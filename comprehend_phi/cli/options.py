@@ -226,15 +226,18 @@ service_options: Option = _combined(
     ),
 )
 
-_role_option: Option = click.option(
-    "--role-arn",
-    "data_access_role_arn",
-    metavar="ARN",
-    envvar="COMPREHEND_PHI_ROLE_ARN",
-    show_envvar=True,
-    help="The role with which the service reads the notes and writes the results. Required,"
-    " except by `detect --local`.",
-)
+
+def _role_option(necessity: str) -> Option:
+    return click.option(
+        "--role-arn",
+        "data_access_role_arn",
+        metavar="ARN",
+        envvar="COMPREHEND_PHI_ROLE_ARN",
+        show_envvar=True,
+        help=f"The role with which the service reads the notes and writes the results. {necessity}",
+    )
+
+
 _kms_option: Option = click.option(
     "--kms-key",
     metavar="KEY",
@@ -245,7 +248,7 @@ _kms_option: Option = click.option(
 start_options: Option = _combined(
     "start",
     StartOptions,
-    _role_option,
+    _role_option("Required, except by `detect --local`."),
     _kms_option,
     click.option("--job-name", metavar="NAME", help="A name by which `list` finds the job."),
     click.option(
@@ -265,7 +268,7 @@ start_options: Option = _combined(
 plan_options: Option = _combined(
     "options",
     PlanOptions,
-    _role_option,
+    _role_option("Required."),
     _kms_option,
     click.option(
         "--staging",

@@ -81,6 +81,13 @@ def test_the_help_of_every_command_lists_its_options_and_exit_codes(command: str
     assert not set("{}") & set(done.out.splitlines()[0])
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_the_help_of_many_jobs_says_that_the_role_is_required(command: str, run: Run) -> None:
+    [described] = run(command, "--help").out.partition("--role-arn")[2].split("--kms-key")[:1]
+
+    assert "Required." in described
+
+
 def test_the_script_and_the_module_are_the_same_program(shell: Shell) -> None:
     script = Path(sys.executable).with_name("comprehend-phi")
     done = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True)
