@@ -227,8 +227,11 @@ def _continuable(effect: str) -> Generator[None, None, None]:
     except KeyboardInterrupt:
         end = interrupted(f"Interrupted. {effect}", CONTINUE)
     except IncompleteRunError as error:
-        code = ExitCode.TIMED_OUT if error.error is None else ExitCode.FAILED
-        end = Exit(code, str(error), CONTINUE)
+        if error.error is None:
+            end = Exit(ExitCode.TIMED_OUT, error.description, CONTINUE)
+        else:
+            advice = "Fix the cause, then repeat the command."
+            end = Exit(ExitCode.FAILED, error.description, advice)
     else:
         return
     raise end

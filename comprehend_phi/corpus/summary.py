@@ -84,12 +84,17 @@ class IncompleteRunError(ComprehendPHIError):
         self.error = error
 
     def __str__(self) -> str:
+        advice = "Repeat" if self.error is None else "Fix the cause, then repeat"
+        return f"{self.description} {advice} the call with the same plan and ledger."
+
+    @property
+    def description(self) -> str:
+        """What happened: the message without its advice."""
         statuses = [job.status for job in self.summary.jobs]
         ended = sum(status is not None and status.is_terminal for status in statuses)
         running = sum(status is not None and not status.is_terminal for status in statuses)
-        advice = "Repeat" if self.error is None else "Fix the cause, then repeat"
         return (
             f"The run ended early: {self.args[0].rstrip('.')}. Of {amount(len(statuses), 'job')},"
             f" {amount(ended, 'has', 'have')} ended and {amount(running, 'is', 'are')} running,"
-            f" which this does not affect. {advice} the call with the same plan and ledger."
+            " which this does not affect."
         )

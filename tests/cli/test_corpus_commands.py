@@ -288,7 +288,20 @@ def test_a_timeout_ends_with_4_and_says_how_to_continue(
 
     assert done.code == 4
     assert "its timeout has passed" in done.error
+    assert done.error.endswith("which this does not affect.")
     assert done.err.splitlines()[-1] == "To continue, repeat the command."
+
+
+def test_an_error_that_ends_the_run_is_to_be_fixed_first(
+    run: Run, corpus: Corpus, endpoint: Endpoint
+) -> None:
+    expired = faults.error("ExpiredTokenException")
+    corpus.shell.server.service.script(expired, operation="StartPHIDetectionJob")
+    done = run(*corpus.run("--yes"), *endpoint)
+
+    assert done.code == 1
+    assert done.error.endswith("which this does not affect.")
+    assert done.err.splitlines()[-1] == "Fix the cause, then repeat the command."
 
 
 # --- Copies ---------------------------------------------------------------------------------------
