@@ -10,6 +10,7 @@ from typing import TypeVar
 from attrs import define
 
 from .._keys import folder_key
+from .._wording import amount
 from ..errors import (
     IncompleteResultsError,
     JobNotEndedError,
@@ -135,11 +136,10 @@ class Listing:
         Raises:
             IncompleteResultsError: the manifest counts another number of them.
         """
-        expected, found = self.manifest.unprocessed_files_count, self.listed_unprocessed
-        if expected not in (None, len(found)):
-            raise self.incomplete(
-                f"the manifest counts {expected} unprocessed files, but there are {len(found)}"
-            )
+        found = self.listed_unprocessed
+        expected = self.manifest.unprocessed_files_count
+        if difference := _difference("unprocessed file", expected, len(found)):
+            raise self.incomplete(difference)
         return found
 
     @cached_property
@@ -173,15 +173,11 @@ class Listing:
         # A stopped or failed job may have ended before it came to every input file.
         input_count = manifest.input_file_count if self.job.job_status in _SUCCESSFUL else None
         counts = (
-            ("processed files", manifest.success_files_count, len(processed)),
-            ("unprocessed files", manifest.unprocessed_files_count, len(unprocessed)),
-            ("input files", input_count, len(processed) + len(unprocessed)),
+            ("processed file", manifest.success_files_count, len(processed)),
+            ("unprocessed file", manifest.unprocessed_files_count, len(unprocessed)),
+            ("input file", input_count, len(processed) + len(unprocessed)),
         )
-        return [
-            f"the manifest counts {expected} {what}, but there are {found}"
-            for what, expected, found in counts
-            if expected not in (None, found)
-        ]
+        return [difference for count in counts if (difference := _difference(*count))]
 
     def incomplete(
         self, reason: str, missing: Sequence[str] = (), failed: Mapping[str, str] | None = None
@@ -278,3 +274,10 @@ class Listing:
             )
         source = self.source
         return Layout(folder, input_bucket=source.s3_bucket, input_key=source.s3_key or "")
+
+
+def _difference(what: str, expected: int | None, found: int) -> str:
+    """Return how a count in the manifest differs from what the lists contain; "" if not at all."""
+    if expected in (None, found):
+        return ""
+    return f"the manifest counts {amount(expected, what)}, but there are {found:,}"

@@ -996,7 +996,7 @@ def test_the_message_names_all_of_twenty_missing_documents(stored: StoredJob) ->
     ("members", "reason"),
     [
         ({"SuccessFilesCount": 3}, "counts 3 processed files, but there are 2"),
-        ({"SuccessFilesCount": 1}, "counts 1 processed files, but there are 2"),
+        ({"SuccessFilesCount": 1}, "counts 1 processed file, but there are 2"),
         ({"SuccessFilesCount": 0}, "counts 0 processed files, but there are 2"),
         ({"UnprocessedFilesCount": 2}, "counts 2 unprocessed files, but there are 1"),
         ({"UnprocessedFilesCount": 0}, "counts 0 unprocessed files, but there are 1"),
@@ -1016,16 +1016,21 @@ def test_a_wrong_count_is_reported_after_all_documents(
     assert error.missing == ()
 
 
-@pytest.mark.parametrize("promised", [0, 2])
+@pytest.mark.parametrize(
+    ("listed", "promised", "reason"),
+    [
+        (["c.txt"], 0, "the manifest counts 0 unprocessed files, but there are 1"),
+        (["c.txt"], 2_000, "the manifest counts 2,000 unprocessed files, but there are 1"),
+        ([], 1, "the manifest counts 1 unprocessed file, but there are 0"),
+    ],
+)
 def test_unprocessed_raises_if_the_manifest_counts_another_number(
-    stored: StoredJob, promised: int
+    stored: StoredJob, listed: list[str], promised: int, reason: str
 ) -> None:
-    stored.store("a.txt", unprocessed=["c.txt"], UnprocessedFilesCount=promised, InputFileCount=2)
-    with pytest.raises(
-        IncompleteResultsError,
-        match=f"the manifest counts {promised} unprocessed files, but there are 1",
-    ):
+    stored.store("a.txt", unprocessed=listed, UnprocessedFilesCount=promised, InputFileCount=2)
+    with pytest.raises(IncompleteResultsError) as caught:
         _ = stored.results(status="PARTIAL_SUCCESS").unprocessed
+    assert caught.value.reason == reason
 
 
 def test_all_wrong_counts_are_reported_together(stored: StoredJob) -> None:
