@@ -98,7 +98,6 @@ class Delivery:
             raise self._listing.incomplete(
                 f"{left_out:,} of {amount(self._listed, 'document')} could not be delivered",
                 self._missing,
-                self._failed.reasons,
             )
         if differences := self._listing.count_differences():
             raise self._listing.incomplete("; ".join(differences))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TypeVar
@@ -179,16 +179,10 @@ class Listing:
         )
         return [difference for count in counts if (difference := _difference(*count))]
 
-    def incomplete(
-        self, reason: str, missing: Sequence[str] = (), failed: Mapping[str, str] | None = None
-    ) -> IncompleteResultsError:
+    def incomplete(self, reason: str, missing: Sequence[str] = ()) -> IncompleteResultsError:
         """Return an error about this job's results, for the caller to raise."""
         return IncompleteResultsError(
-            reason,
-            bucket=self.target.s3_bucket,
-            missing=missing,
-            failed=failed,
-            job_id=self.job.job_id,
+            reason, bucket=self.target.s3_bucket, missing=missing, job_id=self.job.job_id
         )
 
     def _decode_manifest(self, key: str) -> Manifest:
