@@ -674,6 +674,18 @@ def test_a_list_may_name_a_processed_file_in_many_ways(
     ]
 
 
+# The name "notes/a.txt" may be a key, or a path below notes/.
+@pytest.mark.parametrize("path", ["a.txt", "notes/a.txt"])
+def test_the_document_that_exists_decides_between_two_readings_of_a_name(
+    stored: StoredJob, path: str
+) -> None:
+    stored.store(path)
+    stored.put(stored.success, {"Files": ["notes/a.txt"]})
+    assert [(d.input_key, d.output_key) for d in stored.results()] == [
+        (f"notes/{path}", f"{stored.folder}{path}.out")
+    ]
+
+
 @pytest.mark.parametrize("name", ["notes/b.txt", "b.txt", "s3://{bucket}/notes/b.txt"])
 def test_a_list_may_name_an_unprocessed_file_in_many_ways(stored: StoredJob, name: str) -> None:
     stored.manifest(UnprocessedFilesListLocation=stored.failed)
