@@ -30,6 +30,7 @@ from hypothesis import settings
 
 from comprehend_phi import (
     AsyncJob,
+    AsyncJobResults,
     AsyncPHIClient,
     DetectPHIResponse,
     InputDataConfig,
@@ -328,6 +329,9 @@ class AwaitedJob:
 
     def stop(self) -> str:
         return self._client.result_of(self._job.stop())
+
+    def results(self) -> AsyncJobResults:
+        return self._client.result_of(self._job.results())
 
     def wait(
         self,

@@ -853,6 +853,14 @@ def test_stop_asks_for_the_job_to_be_stopped(
     assert job.properties().job_status is JobStatus.STOP_REQUESTED
 
 
+def test_results_are_those_of_the_job(
+    make_client: MakeClient, request_: StartPHIDetectionJobRequest, s3: Any
+) -> None:
+    job = make_client(s3_client=s3).submit(request_)
+    done = job.wait()
+    assert job.results().job == done
+
+
 def test_a_stop_whose_answer_was_lost_is_sent_again(
     client: PHIClient, request_: StartPHIDetectionJobRequest, server: LocalServer
 ) -> None:
