@@ -167,21 +167,20 @@ def request(
     )
 
 
-def read(job: Job) -> tuple[dict[str, str], list[str]]:
-    """Return the redacted notes of a job that ends, and the keys of its unprocessed files."""
+def redacted(job: Job) -> dict[str, str]:
+    """Return the redacted notes of a job that ends."""
     job.wait()
-    results = job.results()
-    redacted = dict(results.redacted())
-    documents = {document.input_key for document in results}
-    assert documents == set(redacted)
-    return redacted, [file.input_key for file in results.unprocessed]
+    return dict(job.results().redacted())
 
 
 @every_rule
 def test_every_file_is_redacted_or_reported(rules: Rules, clock: FakeClock) -> None:
     with serving(rules, clock) as (_, connect):
         job = connect().submit(request())
-        assert read(job) == (REDACTED, ["notes/bad.txt"])
+        assert redacted(job) == REDACTED
+        results = job.results()
+        assert {document.input_key for document in results} == set(REDACTED)
+        assert [file.input_key for file in results.unprocessed] == ["notes/bad.txt"]
         assert job.properties().job_status is JobStatus.PARTIAL_SUCCESS
 
 
@@ -199,7 +198,7 @@ def test_locations_may_have_any_form(rules: Rules, clock: FakeClock) -> None:
         client = connect()
         for source, texts in SOURCES.items():
             for target in (None, "results/", "deep/er/results"):
-                assert read(client.submit(request(source, target)))[0] == texts
+                assert redacted(client.submit(request(source, target))) == texts
 
 
 @every_rule
@@ -228,7 +227,7 @@ def test_a_start_whose_response_was_lost_is_not_repeated(
         else:
             job = connect().submit(again)
         assert server.service.job_ids == (job.job_id,)
-        assert read(job)[0] == REDACTED
+        assert redacted(job) == REDACTED
 
 
 @every_rule
@@ -305,7 +304,7 @@ def test_a_start_waits_for_a_slot(rules: Rules, clock: FakeClock) -> None:
         client = connect(retry=RetryPolicy(slot_timeout=600))
         jobs = [client.submit(request()) for _ in range(2)]
         assert server.service.job_ids == tuple(job.job_id for job in jobs)
-        assert [read(job)[0] for job in jobs] == [REDACTED, REDACTED]
+        assert [redacted(job) for job in jobs] == [REDACTED, REDACTED]
 
 
 @every_rule
@@ -349,18 +348,18 @@ def test_a_sibling_folder_never_replaces_or_hides_a_note(rules: Rules, clock: Fa
         job = connect().submit(request())
         job.wait()
         results = job.results()
-        redacted: dict[str, str] = {}
+        texts: dict[str, str] = {}
         failed: set[str] = set()
         try:
-            redacted.update(results.redacted())
+            texts.update(results.redacted())
         except IncompleteResultsError as error:
             failed = set(error.failed)
         unprocessed = {file.input_key for file in results.unprocessed}
-        of_notes = {key: text for key, text in redacted.items() if key in NOTES}
+        of_notes = {key: text for key, text in texts.items() if key in NOTES}
         assert of_notes == REDACTED
         assert unprocessed == {"notes/bad.txt"}
         # Under prefix matching, the job also read the sibling: redacted or reported, never lost.
-        others = len(redacted) - len(of_notes) + len(failed)
+        others = len(texts) - len(of_notes) + len(failed)
         assert others == (rules.input_key == "prefix")
 
 
