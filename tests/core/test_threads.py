@@ -98,8 +98,8 @@ def test_threads_do_not_keep_the_program_from_ending() -> None:
 class Held:
     """A pool of one thread with a running call and one that waits for the thread."""
 
-    def __init__(self) -> None:
-        self.pool = Pool(1)
+    def __init__(self, pool: Pool | None = None) -> None:
+        self.pool = pool or Pool(1)
         self.free = threading.Event()
         begun = threading.Event()
 
@@ -110,6 +110,28 @@ class Held:
         self.first = self.pool.submit(call)
         self.second = self.pool.submit(call)
         assert begun.wait(SOON)
+
+
+def test_idle_threads_make_the_next_calls(our_threads: OurThreads) -> None:
+    together = threading.Barrier(2)
+    with Pool(3, idle_seconds=HOUR) as pool:
+        for _ in range(2):
+            for call in [pool.submit(lambda: together.wait(SOON)) for _ in range(2)]:
+                call.result(SOON)
+            for thread in our_threads():
+                while not is_in(thread, threading.Condition.wait_for):
+                    thread.join(0.01)
+        assert len(our_threads()) == 2
+
+
+def test_a_thread_that_has_ended_makes_room_for_one_other(our_threads: OurThreads) -> None:
+    pool = Pool(1)
+    pool.submit(lambda: None).result(SOON)
+    pool.join()
+    held = Held(pool)
+    assert len(our_threads()) == 1
+    held.free.set()
+    pool.join()
 
 
 def test_joining_waits_for_all_calls(our_threads: OurThreads) -> None:
@@ -185,6 +207,22 @@ def test_without_threads_an_interrupt_reaches_the_caller_at_once(
     with pytest.raises(KeyboardInterrupt):
         pool.submit(interrupted)
     assert pool.submit(lambda: 7).result(0) == 7
+
+
+def test_an_interrupted_caller_makes_room_for_one_thread(
+    monkeypatch: pytest.MonkeyPatch, our_threads: OurThreads
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    pool = Pool(1)
+    with monkeypatch.context() as threadless, suppress(KeyboardInterrupt):
+        no_threads(threadless)
+        pool.submit(interrupted)
+    held = Held(pool)
+    assert len(our_threads()) == 1
+    held.free.set()
+    pool.join()
 
 
 def test_an_interrupt_that_a_function_raises_in_a_thread_is_its_result() -> None:
@@ -502,6 +540,32 @@ def test_a_call_that_was_ended_before_it_started_is_not_made() -> None:
     held.pool.join()
 
 
+def test_the_call_after_one_that_was_ended_before_it_started_is_made() -> None:
+    held = Held()
+    held.second.end()
+    third = held.pool.submit(lambda: 7)
+    held.free.set()
+    assert third.result(SOON) == 7
+    held.pool.join()
+
+
+def test_a_call_that_has_slept_is_not_interrupted(clock: FakeClock) -> None:
+    slept, free = threading.Event(), threading.Event()
+
+    def call() -> int:
+        ClientClock(clock).sleep(HOUR)
+        slept.set()
+        assert free.wait(SOON)
+        return 7
+
+    with Pool(1) as pool:
+        made = pool.submit(call)
+        assert slept.wait(SOON)
+        made.end()
+        free.set()
+        assert made.result(SOON) == 7
+
+
 def test_ending_a_call_that_has_ended_changes_nothing() -> None:
     with Pool(1) as pool:
         call = pool.submit(lambda: 7)
@@ -522,6 +586,30 @@ def test_a_call_that_is_ended_in_its_sleep_makes_room_for_another(stubborn: Any)
     stubborn.wake()
     assert pool.submit(lambda: 8).result(SOON) == 8
     assert_says_that_it_was_closed(asleep.exception(0))
+
+
+def test_a_call_that_is_ended_in_its_sleep_makes_room_for_one_thread(
+    stubborn: Any, our_threads: OurThreads
+) -> None:
+    clock = ClientClock(stubborn)
+    pool = Pool(1)
+    asleep = pool.submit(lambda: clock.sleep(HOUR))
+    assert stubborn.asleep.wait(SOON)
+    asleep.end()
+    held = Held(pool)
+    assert len(our_threads()) == 2  # one of them sleeps
+    held.free.set()
+    pool.join()
+
+
+def test_a_call_that_sleeps_can_be_ended_twice(stubborn: Any) -> None:
+    clock = ClientClock(stubborn)
+    call = Pool(1).submit(lambda: clock.sleep(HOUR))
+    assert stubborn.asleep.wait(SOON)
+    call.end()
+    call.end()
+    stubborn.wake()
+    assert_says_that_it_was_closed(call.exception(0))
 
 
 def test_a_call_that_was_ended_in_its_sleep_keeps_its_error(
