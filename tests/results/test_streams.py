@@ -996,6 +996,14 @@ def test_the_message_names_at_most_twenty_missing_documents(stored: StoredJob) -
     assert str(error).endswith("and 30 more")
 
 
+def test_the_error_has_the_reasons_of_all_notes_however_many_fail(stored: StoredJob) -> None:
+    stored.store()
+    keys = [f"notes/{number:04}.txt" for number in range(1_001)]
+    stored.put(stored.success, {"Files": keys})
+    _, error = until_incomplete(stored.results())
+    assert list(error.failed) == keys
+
+
 def test_the_message_names_all_of_twenty_missing_documents(stored: StoredJob) -> None:
     stored.store()
     stored.put(stored.success, {"Files": [f"notes/{number:02}.txt" for number in range(20)]})
