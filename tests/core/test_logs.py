@@ -349,6 +349,7 @@ def test_reading_that_leaves_notes_out_ends_with_a_warning(
         "documents": 1,
         "left_out": 1,
     }
+    assert record.getMessage().startswith("redacted: 1 document was delivered, 1 left out (job_id=")
     assert "second" not in record.getMessage()
 
 
