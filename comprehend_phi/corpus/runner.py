@@ -158,6 +158,7 @@ class Run:
         self._uncleaned: set[int] = set()  # jobs whose copies are to be deleted
         # Jobs with a start whose response was lost. The service may list such a job late.
         self._unsure: set[int] = set()
+        self._sent: set[int] = set()  # jobs whose start this run has sent
         self._unstopped: set[int] = set()  # jobs to stop as soon as the service knows them
         self._tasks: dict[PoolCall[Any], Callable[[PoolCall[Any]], None]] = {}
         self._failing_since: float | None = None
@@ -308,7 +309,8 @@ class Run:
             self._client,
             job.request,
             start_token=entry.start_token,
-            retry_failed=self._retry_failed,
+            # Once: a job that this run has started may have failed meanwhile.
+            retry_failed=self._retry_failed and job.index not in self._sent,
             ended_badly=entry.job_id,
         )
         if entry.state is JobState.LOST and entry.job_id and not isinstance(found, JobProperties):
@@ -352,7 +354,8 @@ class Run:
                 return
             self._ledger.record(job, sent=self._now())
         self._requests[index] = request
-        self._phases[index] = Phase.WAITING
+        # Before a start was sent, the files were checked and copied.
+        self._phases[index] = Phase.READY if index in self._sent else Phase.WAITING
 
     def _prepared(self, index: int, call: PoolCall[Any]) -> None:
         job = self._plan.jobs[index]
@@ -390,19 +393,20 @@ class Run:
                 status=None,
                 message=None,
             )
+        self._sent.add(index)
         self._times.sent(self._clock.monotonic())
         refusal: InvalidRequestException
         try:
             job_id = start_at_once(self._client, request)
-        except ActiveJobLimitExceeded:
+        except ActiveJobLimitExceeded as error:
             self._times.refused(self._clock.monotonic())
+            self._doubt(index, error)
             self._change(index, message=_NO_SLOT)
             return
         except InvalidRequestException as error:
             refusal = error
         except (ServiceError, TransportError) as error:
-            if error.outcome_unknown:
-                self._unsure.add(index)
+            self._doubt(index, error)
             self._endure(error)
             return
         else:
@@ -414,6 +418,17 @@ class Run:
         if refusal.outcome_unknown:
             raise refusal
         self._give_up(index, mask(str(refusal), self._names(job)))
+
+    def _doubt(self, index: int, error: ServiceError | TransportError) -> None:
+        """After a failed start, look for the job first if it may have been started all the same.
+
+        Until the next attempt, the job can end. Nobody outside AWS knows whether the service then
+        still knows its token.
+        """
+        if error.outcome_unknown:
+            self._unsure.add(index)
+        if index in self._unsure:
+            self._phases[index] = Phase.UNKNOWN
 
     def _record_start(self, index: int, job_id: str, sent: datetime) -> None:
         self._ledger.record(

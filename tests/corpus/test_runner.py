@@ -342,6 +342,43 @@ def test_a_job_that_a_refused_start_may_have_started_before_keeps_its_copies(
     assert len(world.started) == 1
 
 
+def test_a_job_that_may_have_taken_the_last_slot_keeps_its_copies(world: World) -> None:
+    world.prepare(a_plan(1, staged=(0,)))
+    # The first response is lost, and the job takes the last slot. 15 seconds later, the role has
+    # been deleted.
+    no_slot = faults.error("TooManyRequestsException", "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED")
+    world.server.service.script(
+        faults.reset_after(), no_slot, faults.error("InvalidRequestException"), operation=START
+    )
+    twice = world.client(retry=RetryPolicy(max_attempts=2))
+    assert statuses(world.run(twice)) == ["COMPLETED"]
+    assert world.clock.monotonic() > 300  # when the job had ended
+    assert len(world.started) == 1
+
+
+@pytest.mark.parametrize("obstacle", [faults.job_limit(), faults.reset_before()])
+def test_a_job_that_ends_before_its_start_is_sent_again_is_not_started_twice(
+    make_world: Callable[..., World], obstacle: faults.Fault
+) -> None:
+    world = make_world(rules=Rules(remember_tokens="until-job-ends"))
+    world.prepare(a_plan(1))
+    # The first response is lost. The job then takes the last slot, or nothing can be reached.
+    attempts = 300 // 15
+    world.server.service.script(faults.reset_after(), *[obstacle] * attempts, operation=START)
+    once = world.client(retry=RetryPolicy(max_attempts=1))
+    assert statuses(world.run(once)) == ["COMPLETED"]
+    assert len(world.started) == 1
+
+
+def test_a_job_that_failed_unseen_is_not_started_a_third_time(world: World) -> None:
+    world.prepare(a_plan(1), empty=(0,))
+    world.run()
+    world.server.service.script(faults.reset_after(), operation=START)
+    once = world.client(retry=RetryPolicy(max_attempts=1))
+    assert statuses(world.run(once, retry_failed=True)) == ["FAILED"]
+    assert len(world.started) == 2
+
+
 @pytest.mark.parametrize("abandons", [False, True], ids=["files changed", "abandoned"])
 def test_a_job_that_the_service_lists_late_is_not_given_up(world: World, abandons: bool) -> None:
     plan = world.prepare(a_plan(1, staged=(0,)))
