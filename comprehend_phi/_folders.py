@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from ._whole_file import temporary_name
+from ._whole_file import move, temporary_name
 
 # Errors that concern one path, so that other files can still be written. A full disk is not one.
 _ERRORS_OF_ONE_PATH = {
@@ -23,8 +23,6 @@ _ERRORS_OF_ONE_PATH = {
     errno.ENOTDIR,
     errno.EPERM,
 }
-# What file systems without hard links say.
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 _MOST_CHECKED = 10_000  # folders whose check is remembered
 
@@ -103,7 +101,7 @@ class Folder:
                 is_new = not self._keeps(path, content)
                 if is_new:
                     self._written.add(identity)
-                    (os.replace if self._replaces else _move)(part, path)
+                    (os.replace if self._replaces else move)(part, path)
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
@@ -172,20 +170,6 @@ def real_path(path: Path) -> Path:
     """Return the path without links. A loop of links is kept."""
     # Path.resolve raises RuntimeError for a loop before Python 3.13.
     return Path(os.path.realpath(path))
-
-
-def _move(part: str, path: str) -> None:
-    """Move a file to a path at which there is none."""
-    try:
-        # Unlike renaming, this fails if another program has written the path meanwhile.
-        os.link(part, path)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    else:
-        Path(part).unlink()
-        return
-    Path(part).rename(path)
 
 
 def _identity(status: os.stat_result) -> int:

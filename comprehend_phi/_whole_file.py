@@ -11,23 +11,30 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
+# What file systems without hard links say.
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
 
 @contextmanager
-def whole_file(path: Path, *, mode: int, sync: bool = False) -> Generator[BinaryIO, None, None]:
+def whole_file(
+    path: Path, *, mode: int, sync: bool = False, replaces: bool = True
+) -> Generator[BinaryIO, None, None]:
     """Enter with a new file, which appears at `path` when the block ends without an error.
 
     If the block fails, the new file is deleted, and what was at `path` stays as it was. If the
     process is killed, a file named `.comprehend-phi-` and 16 hex digits may remain in the folder.
 
     Args:
-        path: where the file appears. A regular file that is there is replaced.
+        path: where the file appears.
         mode: the permissions of the file, before the umask.
         sync: whether to wait until the content is on disk before the file appears. Without it, a
             power failure can leave an empty file at `path`.
+        replaces: whether a regular file that is at `path` is replaced.
 
     Raises:
-        OSError: the file cannot be written, or a link or something else that is not a regular file
-            is at `path`.
+        FileExistsError: a link or something else that is not a regular file is at `path`, or any
+            file if it must not be replaced.
+        OSError: the file cannot be written.
     """
     if not replaceable(path):
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
@@ -44,10 +51,28 @@ def whole_file(path: Path, *, mode: int, sync: bool = False) -> Generator[Binary
             if sync:
                 file.flush()
                 os.fsync(descriptor)
-        part.replace(path)
+        (os.replace if replaces else move)(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def move(part: str | Path, path: str | Path) -> None:
+    """Move a file to a path at which there is none.
+
+    Raises:
+        FileExistsError: something is at `path`.
+    """
+    try:
+        # Unlike renaming, this fails if another program has written the path meanwhile.
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        Path(part).unlink()
+        return
+    Path(part).rename(path)
 
 
 def temporary_name() -> str:

@@ -37,6 +37,7 @@ from .runs import (
     plan_members,
     read_plan,
     require_cost,
+    save_plan,
     saved_plan,
     show_outcomes,
     show_plan,
@@ -170,7 +171,7 @@ def run_plan(
         if not ledger.exists():
             confirm(planned, yes=yes)
         if is_new:  # and confirmed: a plan that nobody ran would leave out files that arrive later
-            write_private(file, planned.to_json())
+            save_plan(file, planned)
         summary = follow(
             client,
             planned,

@@ -36,10 +36,19 @@ def local_path(text: str) -> Path:
     return Path(text)
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
+def write_private(path: Path, text: str, *, replaces: bool = True) -> None:
+    """Write a file that only its owner can read, and wait until it is on disk.
+
+    Args:
+        path: the file.
+        text: what to write.
+        replaces: whether a regular file that is there is replaced.
+
+    Raises:
+        OSError: the file cannot be written, or what is there is not replaced.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, mode=0o600) as file:
+    with whole_file(path, mode=0o600, sync=True, replaces=replaces) as file:
         file.write(text.encode())
 
 

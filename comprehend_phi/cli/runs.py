@@ -17,6 +17,7 @@ from ..models import JobStatus
 from .checking import cost_line, dollars, show_problems
 from .delivery import name_unprocessed
 from .exits import Exit, ExitCode, interrupted
+from .files import write_private
 from .guidance import advising
 from .output import emit, emit_json, inform, printable, table
 from .progress import LiveDisplay
@@ -103,6 +104,25 @@ def saved_plan(
     if not _is_staged_in(plan, staging):
         raise Exit(ExitCode.USAGE, f"{file} is a plan with another --staging location.", again)
     return plan
+
+
+def save_plan(file: Path, plan: JobPlan) -> None:
+    """Save the plan of a run that begins.
+
+    Raises:
+        Exit: another run has saved its plan there meanwhile, for example while the user was asked
+            about the cost. Its ledger only fits that plan.
+        OSError: the file cannot be written.
+    """
+    try:
+        write_private(file, plan.to_json(), replaces=False)
+    except FileExistsError:
+        problem = (
+            f"Nothing was started, because another run has saved its plan in {file} meanwhile."
+        )
+    else:
+        return
+    raise Exit(ExitCode.FAILED, problem, "To continue with that plan, repeat the command.")
 
 
 def _is_staged_in(plan: JobPlan, staging: S3Location | None) -> bool:

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -525,7 +525,9 @@ def test_jobs_that_may_cost_too_much_are_not_started(
     assert corpus.jobs == 0
 
 
-def on_terminal(corpus: Corpus, answer: str, *arguments: str) -> tuple[int, str]:
+def on_terminal(
+    corpus: Corpus, answer: str, *arguments: str, on_question: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
     """Run a command on a terminal, answer its question, and return its code and its output."""
     master, terminal = pty.openpty()
     with subprocess.Popen(
@@ -548,6 +550,7 @@ def on_terminal(corpus: Corpus, answer: str, *arguments: str) -> tuple[int, str]
                 break
             shown += part
             if b"[y/N]" in part:
+                on_question()
                 os.write(master, f"{answer}\n".encode())
     os.close(master)
     return process.returncode, shown.decode()
@@ -567,6 +570,36 @@ def test_on_a_terminal_the_user_is_asked_and_sees_a_table(
     assert code == 0
     assert "of 1 job has ended" in shown
     assert corpus.jobs == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+def test_a_run_that_began_while_the_user_was_asked_keeps_its_plan(
+    corpus: Corpus, endpoint: Endpoint
+) -> None:
+    def run_another() -> None:
+        corpus.shell.put(f"{corpus.folder}/a/4.txt")
+        assert corpus.shell.run(*corpus.run("--yes"), *endpoint).code == 0
+
+    code, shown = on_terminal(corpus, "y", *corpus.run(), *endpoint, on_question=run_another)
+    assert code == 1
+    assert "Nothing was started, because another run has saved its plan in" in shown
+    assert corpus.shell.run(*corpus.run(), *endpoint).code == 0
+    assert corpus.jobs == 1
+
+
+def test_the_plan_is_on_disk_before_its_jobs_start(
+    run: Run, corpus: Corpus, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = corpus.jobs
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    assert run(*corpus.run("--yes"), *endpoint).code == 0
+    assert synced[corpus.plan_file.stat().st_ino] == 0
 
 
 # --- What stops a run -----------------------------------------------------------------------------

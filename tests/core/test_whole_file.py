@@ -72,6 +72,18 @@ def test_with_sync_the_content_is_on_disk_before_the_file_appears(
     assert synced == sizes
 
 
+def test_a_file_that_must_not_be_replaced_stays(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with whole_file(path, mode=0o600, replaces=False) as file:
+        file.write(b"first")
+
+    with pytest.raises(FileExistsError), whole_file(path, mode=0o600, replaces=False) as file:
+        file.write(b"second")
+
+    assert path.read_bytes() == b"first"
+    assert names(tmp_path) == ["file"]
+
+
 def a_link(path: Path) -> None:
     path.symlink_to(path.with_name("other"))
 
