@@ -373,7 +373,10 @@ def test_a_job_that_ends_before_its_start_is_sent_again_is_not_started_twice(
 def test_a_job_that_failed_unseen_is_not_started_a_third_time(world: World) -> None:
     world.prepare(a_plan(1), empty=(0,))
     world.run()
+    # The response is lost, and the jobs cannot be listed until the job has failed.
     world.server.service.script(faults.reset_after(), operation=START)
+    outage = [faults.unavailable()] * (300 // 15)
+    world.server.service.script(faults.passes(), *outage, operation=LIST)
     once = world.client(retry=RetryPolicy(max_attempts=1))
     assert statuses(world.run(once, retry_failed=True)) == ["FAILED"]
     assert len(world.started) == 2
