@@ -114,9 +114,10 @@ class PlanChangedError(ComprehendPHIError):
             had = amount(self.file_count, "file")
             change = f"it had {had}, and now there {are} {self.found_count:,}"
         return (
-            f"Job {self.index} of the plan has changed since it was planned: {change}. Plan again"
-            " under the same name, and run the new plan with a new ledger. Jobs whose files have"
-            " not changed keep their names, so they are found and not started again."
+            f"Job {self.index} of the plan has changed since it was planned: {change}. Plan the"
+            " files of this job alone, under another name, and run that plan with another ledger."
+            " Do not plan the whole corpus again: other jobs could get other files, too, and files"
+            " that were processed would be billed twice."
         )
 
 

@@ -215,6 +215,15 @@ def test_a_changed_job_gets_another_token_and_its_neighbors_keep_theirs(
     assert (before[0], before[2]) == (after[0], after[2])
 
 
+def test_a_file_that_arrives_can_give_all_later_staged_jobs_other_files(
+    plan: Callable[..., JobPlan], put: Put, staging: S3Location
+) -> None:
+    put(*(f"notes/{number:02}" for number in range(18)))
+    before = tokens(plan(staging=staging))
+    put("notes/00-late")
+    assert not {*before} & {*tokens(plan(staging=staging))}
+
+
 @pytest.mark.parametrize("changed", ["name", "role", "staging"])
 def test_other_parameters_give_other_tokens(
     plan: Callable[..., JobPlan],

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from comprehend_phi import (
+    IncompleteResultsError,
     PHIClient,
     PlaintextOutputWarning,
     RequestValidationError,
@@ -33,6 +34,7 @@ from comprehend_phi.corpus import (
     ServiceLimits,
     abandon,
     plan_jobs,
+    plan_keys,
     run_jobs,
 )
 from comprehend_phi.testing import FakeClock, LocalServer, StartRecord
@@ -93,6 +95,25 @@ def test_a_job_whose_files_changed_says_so(
     assert [job.status for job in summary.jobs] == [None, "COMPLETED", None]
     assert "has changed since it was planned" in str(summary.jobs[0].message)
     assert corpus.storage.keys(STAGED) == []
+
+
+def test_the_files_of_a_job_that_changed_can_be_run_alone(
+    corpus: LocalServer, client: PHIClient, tmp_path: Path
+) -> None:
+    plan = planned(client)
+    corpus.storage.write(BUCKET, "notes/xx.txt", b"Seen by Dr. Example")
+    summary = run_jobs(client, plan, tmp_path / "ledger", wait=SELDOM)
+    [changed] = [job.planned for job in summary.jobs if job.status is None]
+    keys = [
+        key for key in corpus.storage.keys(BUCKET) if changed.first_key <= key <= changed.last_key
+    ]
+    again = plan_keys(client, REQUEST, keys, name="changed", staging=STAGING, limits=LIMITS)
+    rest = run_jobs(client, again, tmp_path / "changed", wait=SELDOM)
+
+    read = [document.input_key for document in rest.results(client)]
+    with pytest.raises(IncompleteResultsError):
+        read.extend(document.input_key for document in summary.results(client))
+    assert sorted(read) == sorted([*KEYS, "notes/xx.txt"])
 
 
 def test_an_abandoned_run_starts_nothing_and_deletes_all_copies(

@@ -205,7 +205,7 @@ def test_a_change_of_the_files_is_noticed_and_nothing_is_copied(
     CHANGES[change](put, s3, bucket)
     staging = Staging(client, planned)
     for act in (staging.check, staging.copy):
-        with pytest.raises(PlanChangedError, match="Plan again under the same name") as caught:
+        with pytest.raises(PlanChangedError, match="Do not plan the whole corpus again") as caught:
             act(job)
         assert (caught.value.index, caught.value.file_count) == (0, job.file_count)
         assert "note" not in str(caught.value)
