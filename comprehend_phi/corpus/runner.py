@@ -455,6 +455,9 @@ class Run:
                 self._client.stop_phi_detection_job(job_id)
         except ResourceNotFoundException:
             self._unstopped.add(index)
+        except (ServiceError, TransportError) as error:
+            self._unstopped.add(index)
+            self._endure(error)
         else:
             self._unstopped.discard(index)
 

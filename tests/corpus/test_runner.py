@@ -1086,6 +1086,22 @@ def test_an_abandoned_run_stops_its_jobs_and_deletes_all_copies(world: World) ->
     assert statuses(world.run(retry_failed=True)) == ["COMPLETED"] * 5
 
 
+def test_a_stop_that_fails_is_sent_again_and_does_not_keep_the_other_jobs_running(
+    world: World,
+) -> None:
+    world.prepare(a_plan(3))
+
+    def kill(job: JobOutcome) -> None:
+        if job.status == "IN_PROGRESS":
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_change=kill)
+    world.server.service.script(faults.unavailable(), operation=STOP)
+    once = world.client(retry=RetryPolicy(max_attempts=1))
+    assert statuses(world.run(once, abandons=True)) == ["STOPPED"] * 3
+
+
 def test_copies_of_a_run_that_ended_while_it_copied_are_deleted_when_it_is_abandoned(
     world: World,
 ) -> None:
