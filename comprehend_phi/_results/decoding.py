@@ -52,6 +52,10 @@ class _ListFile(msgspec.Struct, rename="pascal"):
     files: list[ListEntry | str]  # older jobs list only names
 
 
+class _OutputFile(DetectPHIResponse, frozen=True, kw_only=True, rename="pascal"):
+    pagination_token: str | None = None
+
+
 def decode_manifest(body: bytes, *, bucket: str, key: str) -> Manifest:
     """Return the manifest. Raise `UnreadableObjectError` if it is broken."""
     summary = _decode(_manifest_file, body, bucket, key).summary
@@ -75,9 +79,12 @@ def decode_file_list(body: bytes, *, bucket: str, key: str) -> list[ListEntry]:
 def decode_output(body: bytes, *, bucket: str, key: str) -> DetectPHIResponse:
     """Return the content of a `.out` file, which is like a response of DetectPHI.
 
-    Raise `UnreadableObjectError` if it is broken.
+    Raise `UnreadableObjectError` if it is broken, or lacks entities.
     """
     content = _decode(_output_file, body, bucket, key)
+    if content.pagination_token:
+        reason = "the file has a PaginationToken, so entities are missing"
+        raise UnreadableObjectError(reason, bucket=bucket, key=key)
     for entity in content.entities:
         # Nearly all entities have this category. Sharing one string saves 77 bytes for each.
         if entity.category == _PHI:
@@ -88,7 +95,7 @@ def decode_output(body: bytes, *, bucket: str, key: str) -> DetectPHIResponse:
 _manifest_file = msgspec.json.Decoder(_ManifestFile)
 _input_file = msgspec.json.Decoder(_InputFile)
 _list_file = msgspec.json.Decoder(_ListFile)
-_output_file = msgspec.json.Decoder(DetectPHIResponse)
+_output_file = msgspec.json.Decoder(_OutputFile)
 
 
 def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, bucket: str, key: str) -> _T:

@@ -1187,6 +1187,22 @@ def read_back(stored: StoredJob, content: Any) -> Document:
     return document
 
 
+@pytest.mark.parametrize("token", [None, ""])
+def test_an_empty_pagination_token_means_nothing(stored: StoredJob, token: str | None) -> None:
+    assert read_back(stored, output(PaginationToken=token)).entities == ()
+
+
+def test_a_document_that_lacks_entities_is_left_out_and_its_token_is_not_shown(
+    stored: StoredJob,
+) -> None:
+    stored.store("a.txt")
+    stored.document("a.txt", output(PaginationToken=CANARY))
+    with pytest.raises(IncompleteResultsError) as caught:
+        list(stored.results().redacted())
+    assert "has a PaginationToken, so entities are missing" in caught.value.failed["notes/a.txt"]
+    assert CANARY not in repr(caught.value)
+
+
 def test_every_member_of_an_entity_is_read(stored: StoredJob) -> None:
     entity = {
         "Id": 7,
@@ -1198,7 +1214,7 @@ def test_every_member_of_an_entity_is_read(stored: StoredJob) -> None:
         "Type": "NAME",
         "Traits": [{"Name": "NEGATION", "Score": 0.25}],
     }
-    document = read_back(stored, output(entity, ModelVersion="0.1.0", PaginationToken="x"))
+    document = read_back(stored, output(entity, ModelVersion="0.1.0", UnmappedAttributes=[]))
     assert document == Document(
         input_key="notes/a.txt",
         output_key=f"{stored.folder}a.txt.out",
