@@ -191,9 +191,9 @@ class PHIClient(ClientBase):
         `overlap` together with the context that the service needs to recognize it.
 
         If two pieces disagree about what they share, no detected text is lost: both entities are in
-        the response, except that one within a longer one of the same type is left out. Ids are
-        renumbered in the order of the text. If pieces were processed by different versions of the
-        model, `model_version` lists them, separated by commas.
+        the response, except that one within a longer one of the same type is left out if its score
+        is not higher. Ids are renumbered in the order of the text. If pieces were processed by
+        different versions of the model, `model_version` lists them, separated by commas.
 
         If a piece fails, there is no response. The pieces before it have been billed.
 

@@ -132,4 +132,10 @@ def mismatch(text: str, entity: Entity) -> str | None:
     return None
 
 
+def usable_score(entity: Entity) -> float:
+    """Return the entity's score, or 1 if it is not a number from 0 to 1."""
+    # A name must not stay readable because of a meaningless score.
+    return entity.score if 0 <= entity.score <= 1 else 1.0
+
+
 _MEMBERS = InstanceShape(Mapping, "for example, pass an item of `Entities` from a boto3 response")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec.structs import replace
 
-from ._entities import Entity, mismatch
+from ._entities import Entity, mismatch, usable_score
 from ._replacements import call_replacement, check_replacement
 from ._shapes import NOTE_TEXT, InstanceShape, NumberShape, RuleShape, check_argument
 from .errors import RedactionError
@@ -101,12 +101,6 @@ def check_entities(text: str, entities: Iterable[Entity], *, consequence: str) -
                 f"Entity {entity.id} at offsets {entity.begin_offset} to {entity.end_offset}"
                 f" {problem}. {consequence}"
             )
-
-
-def usable_score(entity: Entity) -> float:
-    """Return the entity's score, or 1 if it is not a number from 0 to 1."""
-    # A name must not stay readable because of a meaningless score.
-    return entity.score if 0 <= entity.score <= 1 else 1.0
 
 
 def overlapping(entities: Iterable[Entity]) -> Iterator[list[Entity]]:

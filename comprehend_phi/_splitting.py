@@ -15,7 +15,7 @@ from typing import NamedTuple
 from attrs import define
 from msgspec.structs import replace
 
-from ._entities import DetectPHIResponse, Entity
+from ._entities import DetectPHIResponse, Entity, usable_score
 from ._shapes import MAX_TEXT_BYTES, TEXT, IntegerShape, check_argument
 
 _OWNER = "detect_phi_in_document"
@@ -141,8 +141,9 @@ def merge(pieces: Sequence[Piece], responses: Iterable[DetectPHIResponse]) -> De
     """Return what was found in the whole text, with ids in the order of the text.
 
     An entity counts if it touches the own part of its piece. Several entities with the same offsets
-    and type count once, with the highest score. An entity within one of the same type in another
-    piece does not count. Otherwise, if pieces disagree, all of their entities count.
+    and type count once, with the highest score. An entity does not count if another piece found a
+    longer one of the same type around it, with at least the same score. Otherwise, if pieces
+    disagree, all of their entities count.
 
     Args:
         pieces: the pieces of the text.
@@ -160,7 +161,7 @@ def merge(pieces: Sequence[Piece], responses: Iterable[DetectPHIResponse]) -> De
             shifted = replace(entity, begin_offset=begin, end_offset=end)
             same = found.setdefault((begin, -end, entity.type), _Found(shifted, set()))
             same.pieces.add(index)
-            if entity.score > same.entity.score:
+            if usable_score(entity) > usable_score(same.entity):
                 same.entity = shifted
     # The order of the text, and longer entities before those that lie within them.
     kept = _without_parts(found[key] for key in sorted(found))
@@ -179,7 +180,10 @@ class _Found:
 
 
 def _without_parts(found: Iterable[_Found]) -> Iterator[Entity]:
-    """Yield the entities that do not lie within one of the same type in another piece."""
+    """Yield the entities that do not lie within one of the same type in another piece.
+
+    One with a higher score is yielded: `min_score` may leave out the other one.
+    """
     earlier: list[_Found] = []  # those that may contain the next one
     for one in found:
         entity = one.entity
@@ -188,6 +192,7 @@ def _without_parts(found: Iterable[_Found]) -> Iterator[Entity]:
         if not any(
             other.entity.end_offset >= entity.end_offset
             and other.entity.type == entity.type
+            and usable_score(other.entity) >= usable_score(entity)
             and other.pieces.isdisjoint(one.pieces)
             for other in earlier
         ):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from .._entities import usable_score
 from .._folders import is_inside, same_path
 from .._keys import folder_key, path_of_note
-from .._redaction import redact, usable_score
+from .._redaction import redact
 from .._results.decisions import Decide, Decisions, decide_with
 from .._results.notes import Notes, Results, notes_of
 from .._shapes import CALLABLE, KMS_KEY, InstanceShape, StringShape, check_argument

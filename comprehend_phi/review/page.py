@@ -19,8 +19,8 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from .._entities import EntityType
-from .._redaction import check_entities, overlapping, rank, usable_score
+from .._entities import EntityType, usable_score
+from .._redaction import check_entities, overlapping, rank
 from .._results.decisions import AddedMark
 from .._results.documents import Document
 from .._shapes import InstanceShape, StringShape, check_argument

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -268,6 +269,25 @@ def test_an_entity_within_one_of_the_same_type_in_the_other_piece_does_not_count
     one, other = [entity(9, 11)], [entity(8, 12)]
 
     assert merged(*((other, one) if swap else (one, other))) == [(8, 12, "NAME", 0.9)]
+
+
+# A score that is not a number from 0 to 1 counts as 1.
+@pytest.mark.parametrize(("high", "low"), [(0.9, 0.2), (2.0, 0.9), (math.nan, 0.9)])
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_higher_score_counts_whatever_the_other_piece_found(
+    swap: bool, high: float, low: float
+) -> None:
+    text = "Seen by Ada Example."
+
+    def redacted(one: Entity, other: Entity) -> str:
+        pieces = [Piece(0, 20, 0, 12), Piece(0, 20, 12, 20)]
+        each = [DetectPHIResponse(entities=(found,)) for found in (one, other)]
+        found = merge(pieces, each[::-1] if swap else each)
+        return redact(text, found.entities, min_score=0.95 if high > 1 or math.isnan(high) else 0.5)
+
+    within = entity(8, 19, score=high, text="Ada Example")
+    assert redacted(within, entity(5, 19, score=low, text="by Ada Example")) == "Seen by [NAME]."
+    assert redacted(within, entity(8, 19, score=low, text="Ada Example")) == "Seen by [NAME]."
 
 
 @pytest.mark.parametrize("swap", [False, True])
