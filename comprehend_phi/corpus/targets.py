@@ -188,12 +188,14 @@ class S3Copies:
         self._folder = folder_key(location.key)
 
     def names(self) -> Iterator[str]:
-        """Yield the path of every object in the folder."""
+        """Yield the path of every object in the folder, except folder markers."""
         token: str | None = None
         while True:
             page = self._storage.page(self._bucket, self._folder, token=token)
             for listed in page.objects:
-                yield listed.key.removeprefix(self._folder)
+                # The S3 console creates an empty object for a folder.
+                if listed.size or not listed.key.endswith("/"):
+                    yield listed.key.removeprefix(self._folder)
             token = page.next_token
             if token is None:
                 return

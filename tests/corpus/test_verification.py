@@ -178,6 +178,15 @@ def test_copies_on_s3_are_verified(ward: Ward) -> None:
     assert found.audit_sha256 == sha256(ward.objects()["audit.jsonl"]).hexdigest()
 
 
+def test_folders_that_the_s3_console_made_are_no_copies(ward: Ward) -> None:
+    audit = audit_on_s3(ward)
+    for name, content in (("", b""), ("empty/", b""), ("text/", b"1")):
+        key = f"{ward.copies.key}/{name}"
+        ward.s3.put_object(Bucket=ward.copies.bucket, Key=key, Body=content)
+
+    assert verify_copies(audit, ward.copies, client=ward.client).added == ("text/",)
+
+
 def test_changed_missing_and_added_copies_on_s3_are_named(ward: Ward) -> None:
     audit = audit_on_s3(ward)
     bucket, folder = ward.copies.bucket, f"{ward.copies.key}/"
