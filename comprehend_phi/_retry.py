@@ -36,7 +36,9 @@ class RetryPolicy:
     `ActiveJobLimitExceeded` has rules of its own, because a job slot takes minutes to become free.
     The client tries to start the job every `slot_delay`, plus or minus up to half of it, until
     `slot_timeout` has passed. These tries do not count as attempts. Time spent waiting for a slot
-    does not count toward `timeout`, and all other time does not count toward `slot_timeout`.
+    does not count toward `timeout`, and all other time does not count toward `slot_timeout`. The
+    client does not wait for a slot if an earlier attempt may have started the job: that job may
+    have taken the slot, and after its end, the same request might start another one.
 
     Attributes:
         max_attempts: how many attempts a call has, including the first; 1 means no retry.
@@ -164,7 +166,9 @@ class Retrier:
     def _is_used_up(self, state: RetryCallState) -> bool:
         policy, usage = self._policy, _usage(state)
         if usage.waits_for_slot:
-            return usage.slot_seconds >= policy.slot_timeout
+            # The job that holds the slot may be the one that an earlier attempt has started. Nobody
+            # outside AWS knows whether the service still knows its token when it has ended.
+            return usage.outcome_unknown or usage.slot_seconds >= policy.slot_timeout
         return usage.attempts >= policy.max_attempts or (
             policy.timeout is not None
             and usage.attempt_seconds + state.upcoming_sleep > policy.timeout
@@ -194,6 +198,7 @@ class _Usage:
         attempt_seconds: what the attempts and the waits after them have taken.
         slot_seconds: the same for the tries for a job slot.
         wait: the last wait, in seconds.
+        outcome_unknown: whether one of the attempts may have succeeded.
     """
 
     def __init__(self, now: float, attempts: int = 0) -> None:
@@ -202,7 +207,7 @@ class _Usage:
         self.attempt_seconds = self.slot_seconds = 0.0
         self.wait = 0.0
         self._counted_at = now
-        self._outcome_unknown = False
+        self.outcome_unknown = False
 
     @property
     def waits_for_slot(self) -> bool:
@@ -216,9 +221,9 @@ class _Usage:
         self._counted_at = now
         if not self.waits_for_slot:
             self.attempts += 1
-        self._outcome_unknown |= error.outcome_unknown
+        self.outcome_unknown |= error.outcome_unknown
         error.attempts = max(1, self.attempts)
-        error.outcome_unknown = self._outcome_unknown
+        error.outcome_unknown = self.outcome_unknown
 
     def begin_wait(self, seconds: float) -> None:
         """Charge the wait that begins now to the budget of the attempt before it."""

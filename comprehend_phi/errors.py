@@ -242,13 +242,23 @@ class ActiveJobLimitExceeded(TooManyRequestsException):
     """All job slots of the account are taken (`ACTIVE_JOB_COUNT_LIMIT_EXCEEDED`).
 
     A slot becomes free when a job ends, which takes minutes. `RetryPolicy.slot_timeout` waits for
-    that.
+    that, unless an earlier attempt of the same call may have started the job (`outcome_unknown`).
     """
 
     advice = (
         "Wait until a job has ended and send the same request again, or let"
         " RetryPolicy(slot_timeout=...) wait for a free slot."
     )
+
+    def _next_step(self) -> str:
+        if not self.outcome_unknown:
+            return super()._next_step()
+        return (
+            " An earlier attempt may have started the job, which may have taken the last slot. Look"
+            " for it with list_phi_detection_jobs before you send the same request again"
+            f" (client_request_token {self.client_request_token}): the service may not know the"
+            " token of a job that has ended."
+        )
 
 
 class ValidationException(ServiceError):

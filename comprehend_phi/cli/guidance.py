@@ -40,12 +40,12 @@ def submit(client: PHIClient, request: StartPHIDetectionJobRequest) -> Job:
     except KeyboardInterrupt:
         end = interrupted("Interrupted. The job may have been started.", again)
     except ActiveJobLimitExceeded as error:
-        end = Exit(
-            ExitCode.FAILED,
-            str(error),
-            "To wait for a free slot, add --slot-timeout SECONDS.",
-            again,
-        )
+        if error.outcome_unknown:
+            look = "List the jobs with `comprehend-phi list` before you start this one again."
+            end = Exit(ExitCode.FAILED, str(error), look)
+        else:
+            slot = "To wait for a free slot, add --slot-timeout SECONDS."
+            end = Exit(ExitCode.FAILED, str(error), slot, again)
     except (ServiceError, TransportError) as error:
         if not error.outcome_unknown:
             raise

@@ -131,3 +131,15 @@ def test_a_full_account_is_reported_with_the_option_that_waits(slow: Shell, run:
 
     assert done.code == 1
     assert "\nTo wait for a free slot, add --slot-timeout SECONDS." in done.err
+
+
+def test_a_job_that_may_have_taken_the_last_slot_is_to_be_looked_for(slow: Shell, run: Run) -> None:
+    before = len(slow.server.service.job_ids)
+    slow.server.service.script(faults.reset_after(), faults.job_limit())
+    arguments = slow.start("notes", "--kms-key", KEY)
+    done = run("start", *arguments, "--slot-timeout", "3600", "--endpoint-url", slow.url)
+
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("List the jobs with `comprehend-phi list` before")
+    assert "--token" not in done.err
+    assert len(slow.server.service.job_ids) == before + 1

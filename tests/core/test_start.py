@@ -45,7 +45,7 @@ from comprehend_phi import (
     TransportError,
     ValidationException,
 )
-from comprehend_phi.testing import FakeClock, Fault, Limits, LocalServer, WallClock, faults
+from comprehend_phi.testing import FakeClock, Fault, Limits, LocalServer, Rules, WallClock, faults
 
 from ..conftest import START
 
@@ -674,6 +674,29 @@ def test_throttled_attempts_for_a_slot_are_retried(
 
     assert server.service.job_ids == (response.job_id,)
     assert tokens(server) == [request_.client_request_token] * 6
+
+
+@pytest.mark.parametrize("fault", [faults.reset_after(), faults.server_error(works=True)])
+def test_no_start_waits_for_a_slot_that_its_own_job_may_have_taken(
+    clock: FakeClock,
+    make_client: MakeClient,
+    request_: StartPHIDetectionJobRequest,
+    fault: Fault,
+) -> None:
+    # After the wait, the job would have ended, and its token would have been forgotten.
+    rules = Rules(remember_tokens="until-job-ends")
+    with LocalServer(clock=clock, job_seconds=300, rules=rules) as server:
+        limit = faults.job_limit()
+        server.service.script(limit, fault, *[limit] * 30, operation=START)
+        client = make_client(endpoint_url=server.endpoint_url, retry=RetryPolicy(slot_timeout=3600))
+
+        error = start_error(client, request_, ActiveJobLimitExceeded)
+
+        assert error.outcome_unknown
+        assert error.attempts == 1
+        assert "Look for it with list_phi_detection_jobs before you send" in str(error)
+        assert sum(clock.sleeps) < 60
+        assert len(server.service.job_ids) == 1
 
 
 # --- Many at once ---------------------------------------------------------------------------------
