@@ -47,7 +47,8 @@ def age_of(sent: datetime | None, now: datetime) -> Age:
         return Age.KNOWN
     if now - sent >= KEPT_FOR:
         return Age.FORGOTTEN
-    return Age.NEW if now - sent < _SETTLES_IN else Age.KNOWN
+    # The clock may have been set back since. If it was far ahead, the job would be new for long.
+    return Age.NEW if abs(now - sent) < _SETTLES_IN else Age.KNOWN
 
 
 def properties_of(

@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -840,6 +841,22 @@ def test_a_job_is_new_when_its_start_is_accepted_however_long_it_waited_for_a_sl
     for operation in operations:
         world.server.service.script(UNKNOWN, operation=operation)
     assert statuses(world.run(abandons=abandons)) == [status]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "reason"), [(800, "its timeout has passed"), (1_000, "job 0 is unknown")]
+)
+def test_a_start_in_the_future_is_only_new_if_the_clock_was_set_back_a_little(
+    world: World, ahead: float, reason: str
+) -> None:
+    plan = world.prepare(a_plan(1))
+    killed_when_started(world)
+    with Ledger(world.path, plan) as ledger:
+        sent = world.clock.now() + timedelta(seconds=ahead)
+        ledger.record(plan.jobs[0], sent=sent)
+    world.server.service.reset()
+    with pytest.raises(IncompleteRunError, match=reason):
+        world.run(wait=WaitPolicy(timeout=60))
 
 
 @pytest.mark.parametrize("age", [900, 119 * DAY])
