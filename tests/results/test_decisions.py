@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import stat
 import traceback
@@ -206,6 +207,13 @@ def refusal(decisions: Decisions, document: Document = DOCUMENT, **options: Any)
             id="a part of a mark",
         ),
         pytest.param(
+            decided(rejected=(3,)),
+            document_of(entity(NOTE, 4, 10, id_=3), entity(NOTE, 8, 22, id_=5)),
+            "The decisions reject only some of the entities [3, 5], which overlap and share one"
+            " mark. Reject all of them or none.",
+            id="one of two entities",
+        ),
+        pytest.param(
             decided(added=(AddedMark(begin_offset=42, end_offset=48, type="NAME"),)),
             DOCUMENT,
             "The added mark at offsets 42 to 48 ends after the end of the text, which has 47 code"
@@ -259,8 +267,14 @@ def test_wrong_arguments_of_apply_are_refused(arguments: tuple[Any, Any], messag
 
 def test_require_reviewed_must_be_a_bool() -> None:
     truthy: Any = "no"
-    with pytest.raises(RequestValidationError, match="must be a bool, not str"):
+    with pytest.raises(RequestValidationError) as caught:
         Decisions().apply(DOCUMENT, NOTE, require_reviewed=truthy)
+    assert str(caught.value) == ("Decisions.apply.require_reviewed (bool) must be a bool, not str")
+
+
+def test_a_text_that_utf_8_cannot_encode_is_not_the_one_that_was_reviewed() -> None:
+    with pytest.raises(DecisionsError, match="not the one that was reviewed"):
+        decided().apply(DOCUMENT, "\ud800")
 
 
 # --- The file -------------------------------------------------------------------------------------
@@ -348,6 +362,15 @@ def test_only_the_owner_can_read_a_saved_file(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["decisions.json"]
 
 
+def test_saved_decisions_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+
+    decided().save(tmp_path / "decisions.json")
+
+    assert synced != []
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "decisions.json").mkdir()
 
@@ -364,8 +387,11 @@ def test_a_file_that_does_not_exist_is_an_os_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [Decisions.load, Decisions().save])
 def test_a_path_of_another_type_is_refused(method: Any) -> None:
-    with pytest.raises(RequestValidationError, match="must be a str or a path, not int"):
+    with pytest.raises(RequestValidationError) as caught:
         method(3)
+    assert str(caught.value) == (
+        f"Decisions.{method.__name__}.path (path) must be a str or a path, not int"
+    )
 
 
 def changed(**members: Any) -> dict[str, Any]:
@@ -488,6 +514,22 @@ def test_decisions_about_a_document_are_checked(members: dict[str, Any], problem
     with pytest.raises(RequestValidationError) as caught:
         decided(**members)
     assert str(caught.value) == f"DocumentDecisions.{problem}"
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"begin_offset": 1.0}, "begin_offset (offset) must be an int, not float"),
+        ({"end_offset": "46"}, "end_offset (offset) must be an int, not str"),
+        ({"end_offset": 42}, "end_offset (offset) must be greater than begin_offset"),
+        ({"type": None}, "type (entity type) must be a str, not NoneType"),
+    ],
+)
+def test_an_added_mark_is_checked(members: dict[str, Any], problem: str) -> None:
+    fields: dict[str, Any] = {"begin_offset": 42, "end_offset": 46, "type": "NAME", **members}
+    with pytest.raises(RequestValidationError) as caught:
+        AddedMark(**fields)
+    assert str(caught.value) == f"AddedMark.{problem}"
 
 
 @pytest.mark.parametrize("documents", [[], (DOCUMENT,), decided().documents * 2])
