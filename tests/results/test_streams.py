@@ -1939,6 +1939,7 @@ def test_an_error_before_reading_has_no_count(stored: StoredJob, refuse: Refuse)
 @pytest.mark.parametrize(
     ("failing", "comes"),
     [
+        pytest.param(range(99), True, id="the first 99"),
         pytest.param(range(10, 109), True, id="99 in a row"),
         pytest.param(range(10, 110), False, id="100 in a row"),
         pytest.param([n for n in range(10, 130) if n != 60], True, id="119, one between them"),
@@ -1965,6 +1966,15 @@ def test_an_outage_stops_reading(
         assert str(caught.value).endswith(" and 79 more")
         assert len(yielded) == 10
     assert caught.value.undelivered == 140 - len(yielded)
+
+
+def test_a_missing_document_is_no_part_of_an_outage(stored: StoredJob, refuse: Refuse) -> None:
+    stored.store(*(f"{number:03}.txt" for number in range(120)))
+    refuse(f"{stored.folder}010.txt.out", status=404, code="NoSuchKey")
+    outage = (f"{stored.folder}{number:03}.txt.out" for number in range(11, 110))
+    refuse(*outage, status=503, code="SlowDown")
+    _, error = until_incomplete(stored.results())
+    assert len(error.failed) == 100
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException"])
