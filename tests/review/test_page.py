@@ -239,7 +239,7 @@ def test_two_documents_with_one_key_are_an_error_because_decisions_name_keys() -
     with pytest.raises(RequestValidationError) as caught:
         render([(document(key=CANARY), ""), (document(key=CANARY), "")])
 
-    assert caught.value.reason.startswith("must contain each key once")
+    assert str(caught.value).startswith("render.documents (pairs) must contain each key once")
     assert CANARY not in str(caught.value)
 
 
