@@ -23,7 +23,7 @@ from .outcome import (
     started,
 )
 from .request import build_request
-from .start import start
+from .start import is_started, start
 from .trigger import PHIDetectionJobTrigger
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class StartPHIDetectionJobOperator(AwsBaseOperator[PHIHook]):
         fail_on_partial_success: whether the task fails if the job did not process every file.
         cancel_on_kill: whether to stop the job when a user ends the task while it waits. In the
             triggerer, this needs Airflow 3.3.
-        max_cost: the most that the job may cost, in US dollars. The task fails before the start if
+        max_cost: the most that the job may cost, in US dollars. The task fails before a start if
             the upper estimate of `check_input` is higher. None means no limit.
         aws_conn_id, region_name, verify, botocore_config: how to reach AWS, as for all operators of
             the Amazon provider. Templated.
@@ -221,8 +221,8 @@ class StartPHIDetectionJobOperator(AwsBaseOperator[PHIHook]):
         )
 
     def _excess(self, client: PHIClient, request: StartPHIDetectionJobRequest) -> str | None:
-        """Return what to say if the job may cost more than `max_cost`."""
-        if self.max_cost is None:
+        """Return what to say if a job has to be started and may cost more than `max_cost`."""
+        if self.max_cost is None or is_started(client, request):
             return None
         from ..corpus import check_input
 

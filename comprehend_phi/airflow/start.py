@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._adoption import find_job, name_filter
 from ..errors import ActiveJobLimitExceeded, JobStopped
 from ..models import JobProperties, JobStatus
 
@@ -18,6 +19,15 @@ Obstacle = ActiveJobLimitExceeded | JobStopped
 
 # The job can end between the list, in which it was being stopped, and the look at it.
 _STOPPED = (JobStatus.STOP_REQUESTED, JobStatus.STOPPED)
+
+
+def is_started(client: PHIClient, request: StartPHIDetectionJobRequest) -> bool:
+    """Return whether `start` would find a job instead of starting one.
+
+    Raises what `PHIClient.find_or_submit` raises, except the errors of a start.
+    """
+    jobs = client.list_phi_detection_jobs(name_filter("find_or_submit", request), page_size=500)
+    return isinstance(find_job(request, list(jobs)), JobProperties)
 
 
 def start(client: PHIClient, request: StartPHIDetectionJobRequest) -> str | Obstacle:

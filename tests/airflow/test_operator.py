@@ -308,6 +308,14 @@ def test_a_job_that_may_cost_too_much_is_not_started(
     assert not server.service.job_ids
 
 
+def test_a_job_that_was_started_is_found_whatever_it_would_cost_now(
+    server: LocalServer, arguments: Arguments
+) -> None:
+    job_id = execute(arguments(max_cost=0.01))
+
+    assert execute(arguments(max_cost=0)) == job_id
+
+
 def test_a_job_within_its_cost_is_started(server: LocalServer, arguments: Arguments) -> None:
     execute(arguments(max_cost=0.01))
 
