@@ -149,6 +149,10 @@ class FileList:
             file = self._file_of(entry)
             yield file._replace(is_ambiguous=True) if position in self._ambiguous else file
 
+    def input_names(self) -> Iterator[str]:
+        """Yield the name of each note, as the list writes it. Without a list, there are none."""
+        return (name for name, _, _ in self._entries() if name is not None)
+
     def _entries(self) -> Iterator[Entry]:
         for block in self._blocks:
             yield from marshal.loads(zlib.decompress(block))  # noqa: S302 - this process packed it

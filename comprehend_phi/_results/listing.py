@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -145,8 +146,6 @@ class Listing:
     @cached_property
     def listed_unprocessed(self) -> tuple[UnprocessedFile, ...]:
         """The files in the list of unprocessed files, whatever the manifest counts."""
-        location = self.manifest.unprocessed_files_list_location
-        entries = self._read_lists("unprocessed", "failed", location, self._decode) or ()
         return tuple(
             UnprocessedFile(
                 input_key=self.notes.key_of(
@@ -155,8 +154,13 @@ class Listing:
                 error_code=entry.error_code,
                 error_message=entry.error_message,
             )
-            for entry in entries
+            for entry in self._unprocessed_entries
         )
+
+    @cached_property
+    def _unprocessed_entries(self) -> list[ListEntry]:
+        location = self.manifest.unprocessed_files_list_location
+        return self._read_lists("unprocessed", "failed", location, self._decode) or []
 
     @cached_property
     def files(self) -> FileList:
@@ -177,7 +181,19 @@ class Listing:
             ("unprocessed file", manifest.unprocessed_files_count, len(unprocessed)),
             ("input file", input_count, len(processed) + len(unprocessed)),
         )
-        return [difference for count in counts if (difference := _difference(*count))]
+        differences = [difference for count in counts if (difference := _difference(*count))]
+        # A file that is listed twice would make up for one that is not listed.
+        if input_count is not None and (repeated := self._count_listed_twice()):
+            differences.append(f"the lists name {amount(repeated, 'file')} more than once")
+        return differences
+
+    def _count_listed_twice(self) -> int:
+        """Return how many unprocessed files are listed again, as unprocessed or as processed."""
+        # Names, not keys: a name may have several readings, but all lists use the same form.
+        counts = Counter(entry.input for entry in self._unprocessed_entries)
+        if counts:
+            counts.update([name for name in self.files.input_names() if name in counts])
+        return sum(count > 1 for count in counts.values())
 
     def incomplete(self, reason: str, missing: Sequence[str] = ()) -> IncompleteResultsError:
         """Return an error about this job's results, for the caller to raise."""

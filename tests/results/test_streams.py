@@ -1053,6 +1053,28 @@ def test_unprocessed_raises_if_the_manifest_counts_another_number(
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("files", [["c.txt", "c.txt"], ["c.txt", "a.txt"]], ids=str)
+def test_a_file_that_is_listed_twice_does_not_make_up_for_one_that_is_not_listed(
+    stored: StoredJob, files: list[str]
+) -> None:
+    stored.store("a.txt", "b.txt", unprocessed=files)
+    yielded, error = until_incomplete(stored.results(status="PARTIAL_SUCCESS"))
+    assert len(yielded) == 2
+    assert error.reason == "the lists name 1 file more than once"
+
+
+def test_a_stopped_job_may_list_a_file_twice(stored: StoredJob) -> None:
+    stored.store("a.txt", unprocessed=["a.txt"])
+    assert len(list(stored.results(status="STOPPED"))) == 1
+
+
+def test_names_that_may_mean_the_same_key_are_different_files(stored: StoredJob) -> None:
+    stored.store("a.txt")
+    stored.put(stored.failed, {"Files": ["b.txt", "notes/b.txt"]})
+    stored.manifest(InputFileCount=3, SuccessFilesCount=1, UnprocessedFilesCount=2)
+    assert len(list(stored.results(status="PARTIAL_SUCCESS"))) == 1
+
+
 def test_all_wrong_counts_are_reported_together(stored: StoredJob) -> None:
     stored.store("a.txt", SuccessFilesCount=5, UnprocessedFilesCount=6, InputFileCount=11)
     _, error = until_incomplete(stored.results())
