@@ -166,7 +166,9 @@ class Delivery:
         lines.extend(str(error) for error in self._incomplete)
         if lines:
             raise Exit(ExitCode.FAILED, *dict.fromkeys(lines))
-        ended_early = self._results.manifest.status in (JobStatus.FAILED, JobStatus.STOPPED)
+        # The service and the manifest may disagree. Nobody outside AWS knows which one is right.
+        states = {self._results.job.job_status, self._results.manifest.status}
+        ended_early = not states.isdisjoint((JobStatus.FAILED, JobStatus.STOPPED))
         return ExitCode.PARTIAL if self._results.unprocessed or ended_early else ExitCode.DONE
 
     def _deliver(

@@ -14,6 +14,7 @@ from comprehend_phi import S3Location
 from comprehend_phi.cli.delivery import path_of_copy
 from comprehend_phi.corpus import verify_copies
 from comprehend_phi.review import Decisions
+from comprehend_phi.testing import faults
 
 from ..conftest import CANARY
 from ..conftest import KEY as KMS_KEY
@@ -59,6 +60,30 @@ def test_unprocessed_files_of_a_completed_job_exit_with_3(
         done = run(command[0], job_id, *command[1:], *endpoint)
         assert (command[0], done.code) == (command[0], 3)
         assert "Not processed: good/one.txt (TOO_LARGE: It is too large)" in done.err
+
+
+@pytest.mark.parametrize("status", ["FAILED", "STOPPED"])
+@pytest.mark.parametrize("says", ["service", "manifest"])
+def test_results_of_a_failed_or_stopped_job_exit_with_3(
+    shell: Shell, run: Run, endpoint: tuple[str, str], status: str, says: str
+) -> None:
+    job_id = shell.ended_job("good")
+    folder = f"results/123456789012-PHIDetection-{job_id}/"
+    if says == "service":
+        job = {
+            "JobId": job_id,
+            "JobStatus": status,
+            "InputDataConfig": {"S3Bucket": shell.bucket, "S3Key": "good"},
+            "OutputDataConfig": {"S3Bucket": shell.bucket, "S3Key": folder},
+        }
+        answer = json.dumps({"ComprehendMedicalAsyncJobProperties": job}).encode()
+        shell.server.service.script(faults.answer(200, answer), operation="DescribePHIDetectionJob")
+    else:
+        manifest = json.dumps({"Summary": {"Status": status}}).encode()
+        shell.s3.put_object(Bucket=shell.bucket, Key=f"{folder}Manifest", Body=manifest)
+    done = run("results", job_id, *endpoint)
+
+    assert (done.code, len(done.lines)) == (3, 2)
 
 
 def test_results_of_a_running_job_fail_in_one_line(slow: Shell, slow_job: str, run: Run) -> None:
