@@ -13,17 +13,23 @@ _QUOTED_VALUE = r"(?s)\b([Vv]alue) '(?:.*(?=' at '[\w.\[\]]+' failed)|.*)"
 _SHORTEST_MASKED = 4
 _LONGEST_WORD = 100  # a longer one is masked, because a search in it would take too long
 
+# The rest of the path of a file below a key, up to a colon. It may contain spaces.
+_FILE_BELOW = r"(?:(?:(?<=/)|/)[^\s.,;:!?'\")\]](?:(?!: )[\s\S])*)?"
+
 _WORD = re.compile(r"\w+")
 _JOINED_WORDS = re.compile(r"\b\w++(?:[^\w\s]\w++)+")  # in linear time
 
 
 def mask(text: str, values: Iterable[str | None] = ()) -> str:
-    """Return a message of the service without `values` and without any value that it quotes."""
+    """Return a message of the service without `values` and without any value that it quotes.
+
+    If a value is the key of a folder, the names of files in the folder are masked, too.
+    """
     # The service shows keys with and without their last slash.
     forms = {form for value in values if value for form in (value, value.rstrip("/"))}
     for value in sorted(forms, key=len, reverse=True):
         if len(value) >= _SHORTEST_MASKED:
-            text = text.replace(value, "***")
+            text = re.sub(re.escape(value) + _FILE_BELOW, "***", text)
     return re.sub(_QUOTED_VALUE, r"\1 '***", text)
 
 

@@ -69,6 +69,11 @@ def test_a_value_that_imitates_the_message_is_masked_in_a_cut_message() -> None:
         # A key is also masked without its last slash, but not in other forms.
         ("no ZINNIAX/, no ZINNIAX here", ["ZINNIAX/"], "no ***, no *** here"),
         ("no ZINNIA here", ["ZINNIAX/"], "no ZINNIA here"),
+        # A file below a key is a key, too. Its name may contain spaces, so it ends at a colon.
+        ("no s3://b/ZINNIAX/Ann Lee.txt: denied", ["ZINNIAX"], "no s3://b/***: denied"),
+        ("no s3://b/ZINNIAX/Ann Lee.txt: denied", ["ZINNIAX/"], "no s3://b/***: denied"),
+        ("no ZINNIAX/(Ann)\nLee:.txt", ["ZINNIAX/"], "no ***"),
+        ("no ZINNIAX/. Or ZINNIAX/: denied", ["ZINNIAX"], "no ***/. Or ***/: denied"),
         # Characters that are special in regular expressions are ordinary here.
         ("no (Zin.ia) here", ["(Zin.ia)"], "no *** here"),
         ("no Zinnia here", ["Zin.ia"], "no Zinnia here"),
