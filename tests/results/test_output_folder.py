@@ -108,19 +108,23 @@ def test_a_note_that_was_written_after_its_document_is_left_out(
 def test_a_location_that_is_no_output_folder_is_refused(client: PHIClient, key: str | None) -> None:
     with pytest.raises(RequestValidationError) as caught:
         client.results_at(S3Location("phi-results", key))
-    assert (caught.value.owner, caught.value.field) == ("results_at", "location")
+    error = caught.value
+    assert (error.owner, error.field, error.shape) == ("results_at", "location", "S3Location")
 
 
 def test_anything_but_a_location_is_refused(client: PHIClient) -> None:
-    with pytest.raises(RequestValidationError, match=r"S3Location\.from_uri"):
+    with pytest.raises(RequestValidationError, match=r"S3Location\.from_uri") as caught:
         client.results_at("s3://phi-results/folder")  # type: ignore[arg-type]
+    error = caught.value
+    assert (error.owner, error.field, error.shape) == ("results_at", "location", "S3Location")
 
 
 def test_a_folder_without_a_manifest_is_an_error(client: PHIClient, bucket: str) -> None:
     with pytest.raises(MissingManifestError) as caught:
         client.results_at(S3Location(bucket, FOLDER))
-    assert (caught.value.key, caught.value.job_id) == (f"{FOLDER}Manifest", JOB_ID)
-    assert caught.value.__context__ is None
+    error = caught.value
+    assert (error.bucket, error.key, error.job_id) == (bucket, f"{FOLDER}Manifest", JOB_ID)
+    assert error.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -129,8 +133,9 @@ def test_a_folder_without_a_manifest_is_an_error(client: PHIClient, bucket: str)
         ({"Status": "COMPLETED"}, "$.Summary"),
         ({"Status": "COMPLETED", "InputDataConfiguration": {"Path": "notes"}}, "$.Summary.Input"),
         ({"InputDataConfiguration": {"Bucket": "notes"}}, "$.Summary"),
+        (None, "$.Summary"),
     ],
-    ids=["no input", "no bucket", "no status"],
+    ids=["no input", "no bucket", "no status", "no summary"],
 )
 def test_a_manifest_that_does_not_name_the_notes_is_an_error(
     client: PHIClient, server: LocalServer, bucket: str, summary: Any, where: str
@@ -140,6 +145,7 @@ def test_a_manifest_that_does_not_name_the_notes_is_an_error(
         client.results_at(S3Location(bucket, FOLDER))
     assert where in caught.value.reason
     assert (caught.value.bucket, caught.value.key) == (bucket, f"{FOLDER}Manifest")
+    assert f"s3://{bucket}/{FOLDER}Manifest" in str(caught.value)
 
 
 def test_a_missing_bucket_is_an_error(client: PHIClient) -> None:
