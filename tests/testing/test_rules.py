@@ -235,7 +235,7 @@ def test_retries_start_one_job(rules: Rules, clock: FakeClock) -> None:
     # The service may forget the token when the job ends, so the job runs longer than the retries.
     with serving(rules, clock, job_seconds=300) as (server, connect):
         server.service.script(
-            faults.throttle(), faults.reset_after(), faults.job_limit(), faults.cut()
+            faults.job_limit(), faults.throttle(), faults.reset_after(), faults.cut()
         )
         client = connect(retry=RetryPolicy(slot_timeout=600))
         if rules.same_parameters == "refused":
