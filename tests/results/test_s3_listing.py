@@ -100,6 +100,7 @@ KEYS = st.text(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(objects=[("a+b c%20</Contents>&<Contents>", 0, None)], encoded=False)
 @example(objects=[("a+b c%20</Contents>&<Contents>", 0, "GLACIER")], encoded=True)
+@example(objects=[("a name", 0, None)], encoded=True)  # "a+name", without any %
 @example(objects=[], encoded=True)
 @given(
     objects=st.lists(
