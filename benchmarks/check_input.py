@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by http.server
         """Print nothing."""
 
 
@@ -143,7 +143,7 @@ def by_obstore(url: str) -> Callable[[], int]:
         endpoint=url,
         region=REGION,
         access_key_id="testing",
-        secret_access_key="testing",  # noqa: S106 - an invented one
+        secret_access_key="testing",
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
@@ -253,14 +253,14 @@ def measure_memory() -> None:
 def main() -> None:
     """Measure CPU time, then memory, each with a process beside this one."""
     command = [sys.executable, __file__]
-    with subprocess.Popen(  # noqa: S603 - this script, without a shell
+    with subprocess.Popen(
         [*command, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         if server.stdin is None or server.stdout is None or not (url := server.stdout.readline()):
             raise SystemExit("the server did not start")
         measure_time(url.strip())
         server.stdin.close()
-    subprocess.run([*command, "memory"], check=True)  # noqa: S603 - this script
+    subprocess.run([*command, "memory"], check=True)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def timed(
 def main() -> None:
     """Measure all candidates in turns."""
     SESSION.events.register("before-send.comprehendmedical", DESCRIPTION)
-    parent = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - mkdtemp creates a private folder in it
+    parent = "/dev/shm" if Path("/dev/shm").is_dir() else None
     ways = {
         LIBRARY: by_library,
         PLAIN: by_plain_files,

@@ -89,7 +89,7 @@ def seaweedfs(folder: Path) -> Generator[str, None, None]:
     """Serve the files below `folder`/root from a real S3 server and yield its URL."""
     script = Path(__file__).parent.parent / "tests/real_s3.py"
     command = [sys.executable, str(script)]
-    with subprocess.Popen(  # noqa: S603 - our own script, without a shell
+    with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         if server.stdin is None or server.stdout is None or not (url := server.stdout.readline()):
@@ -114,7 +114,7 @@ def nginx(folder: Path) -> Generator[str, None, None]:
     config = folder / "config"
     config.write_text(NGINX.format(folder=folder, port=port, user=user))
     command = [str(which_nginx()), "-p", str(folder), "-c", str(config)]
-    server = subprocess.Popen(command)  # noqa: S603 - found by shutil.which, without a shell
+    server = subprocess.Popen(command)
     try:
         for _ in range(100):
             if server.poll() is not None:

@@ -53,7 +53,7 @@ parquet: Any = arrow_parquet
 
 def bodies() -> list[bytes]:
     """Return different .out files."""
-    chance = random.Random(5)  # noqa: S311 - the same data in each run
+    chance = random.Random(5)
     content = json.loads(document())
     made: list[bytes] = []
     for _ in range(BODIES):
@@ -154,7 +154,7 @@ def main() -> None:
     # First, because the peak of a new process begins with the memory of the one that starts it.
     print("Peak memory of a process that writes a million entities", flush=True)
     for name in CANDIDATES:
-        subprocess.run([sys.executable, __file__, name], check=True)  # noqa: S603 - this script
+        subprocess.run([sys.executable, __file__, name], check=True)
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours.parquet"), Path(folder, "theirs.parquet")
         by_us(10_000, str(ours))

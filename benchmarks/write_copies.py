@@ -94,7 +94,7 @@ def store(bucket: str, url: str) -> S3Store:
         endpoint=url,
         region=REGION,
         access_key_id="testing",
-        secret_access_key="testing",  # noqa: S106 - the invented one of tests/real_s3.py
+        secret_access_key="testing",
         client_options={"allow_http": True},
     )
 

@@ -134,7 +134,7 @@ class Wait:
             JobStopped: the job ended as STOPPED.
             WaitTimeout: the job has not ended.
         """
-        assert self._job is not None  # noqa: S101 - an error of the first poll ends the wait
+        assert self._job is not None  # noqa: S101 - the first poll sets it or raises
         status = self._job.job_status
         if status is JobStatus.FAILED:
             raise JobFailed(self._job)
