@@ -421,12 +421,8 @@ def test_the_service_may_forget_tokens_when_jobs_end(make_world: Callable[..., W
 def test_running_jobs_are_reported_again_when_a_run_continues(world: World) -> None:
     world.prepare(a_plan(2))
 
-    def kill(job: JobOutcome) -> None:
-        if job.status == "IN_PROGRESS":
-            raise Killed
-
     with pytest.raises(Killed):
-        world.run(on_change=kill)
+        world.run(on_change=killer_at("IN_PROGRESS"))
     world.run()
     first = world.seen[0]
     assert (first.planned.index, first.job_id) == (0, world.server.service.job_ids[0])
@@ -617,12 +613,8 @@ def test_copies_are_deleted_when_their_job_has_ended_however_it_ended(world: Wor
 def test_copies_are_deleted_even_if_the_ledger_was_lost(world: World, abandons: bool) -> None:
     world.prepare(a_plan(2, staged=(0, 1)))
 
-    def kill(job: JobOutcome) -> None:
-        if job.status == "SUBMITTED":
-            raise Killed
-
     with pytest.raises(Killed):
-        world.run(on_change=kill)
+        world.run(on_change=killer_at("SUBMITTED"))
     assert world.staging.copies
     world.path.unlink()
     world.run(abandons=abandons)
@@ -1089,12 +1081,8 @@ def test_the_run_sleeps_on_its_clock_while_files_are_being_copied(world: World) 
 def test_an_abandoned_run_stops_its_jobs_and_deletes_all_copies(world: World) -> None:
     world.prepare(a_plan(5, staged=(0, 4), limits=FEW))
 
-    def kill(job: JobOutcome) -> None:
-        if job.status == "IN_PROGRESS":
-            raise Killed
-
     with pytest.raises(Killed):
-        world.run(on_change=kill)
+        world.run(on_change=killer_at("IN_PROGRESS"))
     summary = world.run(abandons=True)
     assert statuses(summary) == ["STOPPED"] * 3 + [None] * 2
     assert summary.jobs[3].message == "abandoned before it was started"
@@ -1108,12 +1096,8 @@ def test_a_stop_that_fails_is_sent_again_and_does_not_keep_the_other_jobs_runnin
 ) -> None:
     world.prepare(a_plan(3))
 
-    def kill(job: JobOutcome) -> None:
-        if job.status == "IN_PROGRESS":
-            raise Killed
-
     with pytest.raises(Killed):
-        world.run(on_change=kill)
+        world.run(on_change=killer_at("IN_PROGRESS"))
     world.server.service.script(faults.unavailable(), operation=STOP)
     once = world.client(retry=RetryPolicy(max_attempts=1))
     assert statuses(world.run(once, abandons=True)) == ["STOPPED"] * 3
