@@ -211,21 +211,17 @@ def mutate(module: str) -> tuple[list[str], int]:
         return done.stdout
 
     def is_noticed(mutant: str) -> bool:
-        command = [sys.executable, "-m", "pytest", "--exitfirst", *OPTIONS, *tests]
-        environment["MUTANT_UNDER_TEST"] = mutant
         try:
             done = subprocess.run(
-                command,
+                [sys.executable, "-m", "pytest", "--exitfirst", *OPTIONS, *tests],
                 cwd=work / "mutants",
-                env=environment,
+                env={**environment, "MUTANT_UNDER_TEST": mutant},
                 check=False,
                 capture_output=True,
                 timeout=1200,
             )
         except subprocess.TimeoutExpired:
             return True
-        finally:
-            del environment["MUTANT_UNDER_TEST"]
         return done.returncode != 0
 
     mutmut("run")
