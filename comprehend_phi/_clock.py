@@ -23,8 +23,9 @@ class Clock(Protocol):
         ...
 
 
-# About 32 years. `time.sleep` raises OverflowError for more than 292 years.
-_LONGEST_SLEEP = 1e9
+# A signal such as Ctrl-C does not interrupt `time.sleep` if it comes just before the sleep or if
+# another thread receives it. So one sleep of the system is at most this long, in seconds.
+_LONGEST_SLEEP = 1.0
 
 
 class SystemClock:
@@ -35,8 +36,11 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Block this thread for `seconds`."""
-        time.sleep(min(seconds, _LONGEST_SLEEP))
+        """Block this thread for `seconds`. A signal interrupts the sleep within a second."""
+        while seconds > _LONGEST_SLEEP:
+            time.sleep(_LONGEST_SLEEP)
+            seconds -= _LONGEST_SLEEP
+        time.sleep(seconds)
 
     async def sleep_async(self, seconds: float) -> None:
         """Suspend this task for `seconds`."""

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_calls
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -23,6 +24,10 @@ _Item = TypeVar("_Item")
 
 # Starting a thread for each call would more than double the CPU time of an asynchronous call.
 _IDLE_SECONDS = 1.0
+
+# A signal such as Ctrl-C does not end a wait for a call if it comes just before the wait or if
+# another thread receives it. So a thread looks this often whether a signal came.
+_SIGNAL_SECONDS = 1.0
 
 
 class _Work:
@@ -174,6 +179,16 @@ class PoolCall(Future[_T]):
         finally:
             this_thread.call = outer
         return not self._abandoned
+
+    def result(self, timeout: float | None = None) -> _T:
+        """Return the result of the call. Without `timeout`, a signal ends the wait within a second.
+
+        Raises:
+            TimeoutError: the call did not end within `timeout` seconds.
+        """
+        while timeout is None and not self.done():
+            wait_for_calls([self], _SIGNAL_SECONDS)
+        return super().result(timeout)
 
     def sleep(self, clock: Clock, seconds: float) -> None:
         """Sleep in the thread that makes this call.

@@ -647,23 +647,64 @@ def test_a_thread_of_the_users_own_does_not_sleep_after_the_client_was_closed(
     assert clock.sleeps == []
 
 
-@pytest.mark.parametrize("seconds", [HOUR, 1e10, 1e300])
-def test_a_sleep_may_be_longer_than_the_system_can_sleep(seconds: float) -> None:
-    class Alarm(Exception):
-        pass
+class Alarm(Exception):
+    """Raised in the main thread by a signal."""
 
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
     def ring(*_: object) -> None:
         raise Alarm
 
     before = signal.signal(signal.SIGALRM, ring)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("seconds", [HOUR, 1e10, 1e300])
+def test_a_sleep_may_be_longer_than_the_system_can_sleep(alarm: None, seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(Alarm):
+        SystemClock().sleep(seconds)
+
+
+def sleep_for_an_hour() -> None:
+    SystemClock().sleep(HOUR)
+
+
+def wait_for_a_call() -> None:
+    ended = threading.Event()
     try:
-        # Again each second: a signal that comes just before the sleep does not interrupt it.
-        signal.setitimer(signal.ITIMER_REAL, 0.05, 1)
-        with pytest.raises(Alarm):
-            SystemClock().sleep(seconds)
+        Pool(1).submit(ended.wait).result()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        ended.set()
+
+
+@pytest.mark.parametrize(
+    ("block", "function"),
+    [(sleep_for_an_hour, SystemClock.sleep), (wait_for_a_call, PoolCall[bool].result)],
+    ids=["sleep", "call"],
+)
+def test_a_signal_interrupts_what_blocks_even_if_another_thread_receives_it(
+    alarm: None, block: Callable[[], None], function: Callable[..., object]
+) -> None:
+    main, interrupted = threading.main_thread(), threading.Event()
+    assert main.ident == threading.get_ident()
+
+    def receive() -> bool:
+        while not is_in(main, function):
+            pass
+        signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
+        in_time = interrupted.wait(SOON)
+        if not in_time:
+            os.kill(os.getpid(), signal.SIGALRM)
+        return in_time
+
+    receiver = Pool(1).submit(receive)
+    with pytest.raises(Alarm):
+        block()
+    interrupted.set()
+    assert receiver.result()
 
 
 def test_closing_the_client_ends_the_sleep_of_a_task() -> None:
