@@ -72,6 +72,12 @@ def print_check(
     return ExitCode.INPUT_ERRORS if _errors(report) else ExitCode.DONE
 
 
+_EARLIER = (
+    "An earlier command with this --token may have started the job. To find out, use"
+    " `comprehend-phi list`."
+)
+
+
 @frozen
 class Preconditions:
     """What has to hold before a job starts: the options `--check` and `--max-cost`."""
@@ -79,8 +85,15 @@ class Preconditions:
     check: bool
     max_cost: Decimal | None
 
-    def require(self, client: PHIClient, request: StartPHIDetectionJobRequest) -> None:
+    def require(
+        self, client: PHIClient, request: StartPHIDetectionJobRequest, *, was_sent: bool
+    ) -> None:
         """Check the input, unless neither option was given. Print the problems to stderr.
+
+        Args:
+            client: reads the input.
+            request: says where the input is.
+            was_sent: whether an earlier command may have sent the request.
 
         Raises:
             Exit: the input has errors, or the job may cost more than `max_cost`.
@@ -89,6 +102,7 @@ class Preconditions:
             return
         from ..corpus import PRICE_PER_UNIT, check_input
 
+        earlier = (_EARLIER,) if was_sent else ()
         report = check_input(client, request, on_progress=_Progress())
         if self.check:
             show_problems(report)
@@ -96,15 +110,17 @@ class Preconditions:
         if self.check and (errors := _errors(report)):
             raise Exit(
                 ExitCode.INPUT_ERRORS,
-                f"No job was started, because the input has errors: {', '.join(errors)}.",
+                f"This command started no job, because the input has errors: {', '.join(errors)}.",
                 "Fix them, or start the job without --check.",
+                *earlier,
             )
         maximum = report.estimate_cost().maximum
         if self.max_cost is not None and maximum > self.max_cost:
             raise Exit(
                 ExitCode.COSTS_MORE,
-                f"No job was started, because it may cost {dollars(maximum)}, which is more than"
-                f" --max-cost {dollars(self.max_cost)}.",
+                f"This command started no job, because it may cost {dollars(maximum)}, which is"
+                f" more than --max-cost {dollars(self.max_cost)}.",
+                *earlier,
             )
 
 

@@ -195,8 +195,8 @@ def require_cost(plan: JobPlan, max_cost: Decimal | None) -> None:
     if max_cost is not None and maximum > max_cost:
         raise Exit(
             ExitCode.COSTS_MORE,
-            f"No job was started, because the jobs may cost {dollars(maximum)}, which is more than"
-            f" --max-cost {dollars(max_cost)}.",
+            f"This command started no job, because the jobs may cost {dollars(maximum)}, which is"
+            f" more than --max-cost {dollars(max_cost)}.",
         )
 
 

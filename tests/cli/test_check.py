@@ -190,7 +190,7 @@ def test_an_input_with_errors_is_not_started_after_a_check(
         "Warning: NOT_PLAIN_TEXT (2): checked/a.pdf, checked/b\\x1b[31m.pdf",
         "Error: TOO_LARGE (1): checked/large.txt",
         "The job would cost $0.0014 to $0.0042: 1 to 3 units at $0.0014 each",
-        "comprehend-phi: No job was started, because the input has errors: TOO_LARGE.",
+        "comprehend-phi: This command started no job, because the input has errors: TOO_LARGE.",
         "Fix them, or start the job without --check.",
     ]
 
@@ -216,7 +216,25 @@ def test_a_job_that_may_cost_more_than_the_limit_is_not_started(
     assert (done.code, done.out) == (6, "")
     assert shell.server.service.job_ids == jobs
     assert done.error == (
-        "No job was started, because it may cost $0.0028, which is more than --max-cost $0.0027."
+        "This command started no job, because it may cost $0.0028, which is more than --max-cost"
+        " $0.0027."
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "option"), [("good", ("--max-cost", "0.0027")), ("checked", ("--check",))]
+)
+def test_a_refused_start_with_a_token_says_that_an_earlier_one_may_have_succeeded(
+    run: Run, shell: Shell, endpoint: Endpoint, location: str, key: str, option: tuple[str, ...]
+) -> None:
+    assert location
+    options = ("--kms-key", KEY, "--token", "earlier", *option, *endpoint)
+    done = run("start", *shell.start(key), *options)
+
+    assert done.error.startswith("This command started no job, because ")
+    assert done.err.splitlines()[-1] == (
+        "An earlier command with this --token may have started the job. To find out, use"
+        " `comprehend-phi list`."
     )
 
 

@@ -519,8 +519,8 @@ def test_jobs_that_may_cost_too_much_are_not_started(
 
     assert done.code == 6
     assert done.error == (
-        "No job was started, because the jobs may cost $0.0042, which is more than --max-cost"
-        " $0.0041."
+        "This command started no job, because the jobs may cost $0.0042, which is more than"
+        " --max-cost $0.0041."
     )
     assert corpus.jobs == 0
 
