@@ -78,6 +78,12 @@ _BAD_CREDENTIALS = frozenset(
 _TIMED_OUT = frozenset({"RequestTimeout", "RequestTimeoutException"})
 _ACTIVE_JOB_LIMIT = "ACTIVE_JOB_COUNT_LIMIT_EXCEEDED"
 
+# What the status of a response to a HEAD request means, in place of its code.
+_WITHOUT_BODY: dict[int | None, type[ServiceError]] = {
+    HTTPStatus.INTERNAL_SERVER_ERROR: InternalServerException,
+    HTTPStatus.SERVICE_UNAVAILABLE: ServiceUnavailableException,
+}
+
 # The form of an error code is our rule. Anything else in its place did not come from AWS.
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 _DIGITS = re.compile(r"[0-9]{1,9}")
@@ -117,9 +123,12 @@ def error_from_response(
     if cls is None and status == HTTPStatus.TOO_MANY_REQUESTS:
         cls = ThrottlingException
     timed_out = status == HTTPStatus.REQUEST_TIMEOUT or code in _TIMED_OUT
-    # AWS's errors have a code, except for responses to HEAD requests, which have no body. So if a
-    # response with a request id has no code, its body was damaged on the way.
-    damaged = not has_code and call["request_id"] and not call["operation"].startswith("Head")
+    # AWS's errors have a code, except for responses to HEAD requests, which have no body. So if any
+    # other response with a request id has no code, its body was damaged on the way.
+    has_no_body = call["operation"].startswith("Head")
+    damaged = not has_code and call["request_id"] and not has_no_body
+    if cls is None and has_no_body:
+        cls = _WITHOUT_BODY.get(status)
     if cls is None and (timed_out or damaged or not _is_refusal(status, has_code)):
         reason = f"error {code}" if has_code else "an error without a code"
         return MalformedResponseError(reason=f"the service returned {reason}", **call)

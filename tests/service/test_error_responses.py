@@ -246,6 +246,19 @@ def test_the_response_to_a_head_request_has_no_body_and_so_no_code(
     assert (error.code, error.message, error.retryable) == (str(status), "", False)
 
 
+@pytest.mark.parametrize("operation", ["HeadObject", "HeadBucket"])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, InternalServerException), (503, ServiceUnavailableException)]
+)
+def test_the_status_says_what_failed_if_a_head_request_fails_at_s3(
+    status: int, kind: type[ServiceError], operation: str
+) -> None:
+    error = error_from(client_error(str(status), "Slow Down", status), operation, {})
+
+    assert type(error) is kind
+    assert (error.code, error.message, error.retryable) == (str(status), "", True)
+
+
 @pytest.mark.parametrize(
     "response",
     [{}, {"Error": {}}, {"Error": {"Code": None}}, {"ResponseMetadata": {"HTTPStatusCode": 300}}],
