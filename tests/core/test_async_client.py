@@ -1029,6 +1029,19 @@ def test_a_bad_mark_is_refused_before_anything_is_read(
     run(main())
 
 
+def test_wrong_decisions_are_refused_before_anything_is_read(
+    connect: Connect, request_: StartPHIDetectionJobRequest
+) -> None:
+    async def main() -> None:
+        async with connect() as client:
+            results = await results_of(client, request_)
+            with pytest.raises(RequestValidationError) as caught:
+                results.with_text(decisions=())  # type: ignore[arg-type]
+            assert (caught.value.owner, caught.value.field) == ("with_text", "decisions")
+
+    run(main())
+
+
 @pytest.fixture
 def nowhere() -> Iterator[Any]:
     """A boto3 client for an S3 that cannot be reached."""
