@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import socket
 import socketserver
 import struct
@@ -28,24 +29,27 @@ from comprehend_phi import (
     JobProperties,
     JobResults,
     JobStatus,
+    MissingBucketError,
     MissingObjectError,
     OutputDataConfig,
     PHIClient,
     ResultsError,
     RetryPolicy,
     ServiceError,
+    ServiceUnavailableException,
     ThrottlingException,
     TransportError,
 )
 from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.s3_tuning import tune
-from comprehend_phi._results.storage import ListedObject, StoredObject
+from comprehend_phi._results.storage import JobStorage, ListedObject, StoredObject
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 BUCKET, KEY = "a-bucket", "notes/a b.txt.out"
 WHERE = f"s3://{BUCKET}/{KEY}"
 BODY = b'{"Entities": []}' * 1_000
+JOB_ID = "0123456789abcdef0123456789abcdef"
 
 # Part of S3's error messages. It must not appear in our errors.
 CANARY = "Zinnia"
@@ -549,9 +553,76 @@ def test_the_error_for_a_denied_listing_names_the_folder(
     assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
 
 
+@pytest.mark.parametrize("ask", ["keys", "folders"])
+def test_a_retry_of_a_listing_is_logged_with_the_job_id(
+    s3: S3, storage: Boto3Storage, caplog: pytest.LogCaptureFixture, ask: str
+) -> None:
+    caplog.set_level(logging.INFO, "comprehend_phi")
+    s3.script(error(503, "SlowDown"), listing())
+    getattr(JobStorage(storage, JOB_ID), ask)(BUCKET, "notes/")
+    [record] = [vars(record) for record in caplog.records if record.name == "comprehend_phi"]
+    assert (record["operation"], record["job_id"]) == ("ListObjectsV2", JOB_ID)
+
+
+# --- The region of a bucket -----------------------------------------------------------------------
+
+IRELAND = "x-amz-bucket-region: eu-west-1\r\n"
+
+
+def test_the_region_of_a_bucket_is_in_the_response(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(ok(b"", IRELAND))
+    assert storage.region(BUCKET) == "eu-west-1"
+    assert s3.requests == [f"/{BUCKET}"]
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 403])
+def test_the_region_of_a_bucket_is_also_in_a_refusal(
+    s3: S3, storage: Boto3Storage, clock: FakeClock, status: int
+) -> None:
+    s3.script(Answer(answer(status, b"", IRELAND)))
+    assert storage.region(BUCKET) == "eu-west-1"
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_bucket_whose_region_s3_does_not_say_has_none(
+    s3: S3, storage: Boto3Storage, status: int
+) -> None:
+    s3.script(Answer(answer(status, b"")))
+    assert storage.region(BUCKET) is None
+
+
+def test_the_region_of_a_missing_bucket_is_an_error(
+    s3: S3, storage: Boto3Storage, clock: FakeClock
+) -> None:
+    s3.script(Answer(answer(404, b"", IRELAND)))
+    with pytest.raises(MissingBucketError, match="the bucket does not exist") as caught:
+        storage.region(BUCKET)
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, None)
+    assert clock.sleeps == []
+
+
+def test_a_failed_request_for_a_region_is_retried(
+    s3: S3, storage: Boto3Storage, clock: FakeClock
+) -> None:
+    s3.script(Answer(answer(503, b"", IRELAND)), ok(b"", IRELAND))
+    assert storage.region(BUCKET) == "eu-west-1"
+    assert len(clock.sleeps) == 1
+
+
+def test_the_error_for_a_region_that_s3_never_returns_names_operation_and_bucket(
+    s3: S3, storage: Boto3Storage
+) -> None:
+    s3.script(Answer(answer(503, b"", IRELAND)))
+    with pytest.raises(ServiceUnavailableException) as caught:
+        storage.region(BUCKET)
+    error = caught.value
+    assert (error.operation, error.bucket, error.key) == ("HeadBucket", BUCKET, "")
+    assert_keeps_quiet(error)
+
+
 # --- Through a client -----------------------------------------------------------------------------
 
-JOB_ID = "0123456789abcdef0123456789abcdef"
 FOLDER = f"123456789012-PHIDetection-{JOB_ID}/"
 
 
