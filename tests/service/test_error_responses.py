@@ -255,7 +255,7 @@ def test_the_status_says_what_failed_if_a_head_request_fails_at_s3(
 ) -> None:
     error = error_from(client_error(str(status), "Slow Down", status), operation, {})
 
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert (error.code, error.message, error.retryable) == (str(status), "", True)
 
 
