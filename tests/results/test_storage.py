@@ -469,8 +469,10 @@ def test_a_truncated_page_without_a_usable_token_is_an_error(
     head, _, body = page.partition(b"\r\n\r\n")
     assert head
     s3.script(listing("a", following="x"), ok(body))
-    with pytest.raises(ResultsError, match="no usable NextContinuationToken") as caught:
+    with pytest.raises(ResultsError) as caught:
         getattr(storage, ask)(BUCKET, "notes/")
+    reason = "the response is not usable: it has no usable NextContinuationToken"
+    assert caught.value.reason == reason
     assert (caught.value.bucket, caught.value.key) == (BUCKET, "notes/")
     assert len(s3.requests) == 1 + 4
 
@@ -562,6 +564,37 @@ def test_a_retry_of_a_listing_is_logged_with_the_job_id(
     getattr(JobStorage(storage, JOB_ID), ask)(BUCKET, "notes/")
     [record] = [vars(record) for record in caplog.records if record.name == "comprehend_phi"]
     assert (record["operation"], record["job_id"]) == ("ListObjectsV2", JOB_ID)
+
+
+def test_every_page_of_a_listing_begins_after_the_given_key(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing("notes/b", following="x"), listing("notes/c"))
+    pages = storage.pages(BUCKET, "notes/", after="notes/a")
+    assert [each.key for page in pages for each in page.objects] == ["notes/b", "notes/c"]
+    assert ["start-after=notes%2Fa" in request for request in s3.requests] == [True, True]
+
+
+def test_a_page_that_is_not_truncated_is_the_last_one_whatever_token_it_has(
+    s3: S3, storage: Boto3Storage
+) -> None:
+    body = listing("a", following="x").data.partition(b"\r\n\r\n")[2]
+    s3.script(ok(body.replace(b"<IsTruncated>true<", b"<IsTruncated>false<")), listing("b"))
+    assert storage.keys(BUCKET, "notes/") == ["a"]
+
+
+def test_an_object_is_found_by_its_key(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing("notes/a/b", "notes/a/b/c"))
+    assert storage.find(BUCKET, "notes/a/b") == ListedObject("notes/a/b", 1, None)
+    [asked] = s3.requests
+    assert asked.startswith(f"/{BUCKET}?list-type=2&prefix=notes%2Fa%2Fb")
+    assert "delimiter" not in asked
+
+
+@pytest.mark.parametrize("page", [listing("notes/ab"), listing()], ids=["longer", "none"])
+def test_a_key_that_does_not_exist_is_not_found(
+    s3: S3, storage: Boto3Storage, page: Answer
+) -> None:
+    s3.script(page)
+    assert storage.find(BUCKET, "notes/a") is None
 
 
 # --- The region of a bucket -----------------------------------------------------------------------
