@@ -24,6 +24,7 @@ from ._service import operations
 from ._service.operations import Request, Response
 from ._service.start_check import check_start
 from ._splitting import Piece, merge, split
+from ._stream import AsyncStream
 from ._threads import Pool, join_pools, run_in_thread
 from .models import (
     DescribePHIDetectionJobRequest,
@@ -116,7 +117,8 @@ class AsyncPHIClient(ClientBase):
 
         Takes the same arguments and raises the same errors as `PHIClient.list_phi_detection_jobs`.
         """
-        return self._pages(ListPHIDetectionJobsRequest(filter=filter, max_results=page_size))
+        request = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
+        return AsyncStream(operations.LIST.name, self._pages(request))
 
     async def _pages(
         self, request: ListPHIDetectionJobsRequest | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +14,7 @@ from ._retry import Retrier
 from ._service import operations
 from ._service.operations import Request, Response
 from ._service.start_check import check_start
+from ._stream import Stream
 from .models import (
     DescribePHIDetectionJobRequest,
     DetectPHIRequest,
@@ -139,9 +140,12 @@ class PHIClient(ClientBase):
             ServiceError, TransportError: a page could not be fetched; raised while iterating.
             MalformedResponseError: the service repeated a NextToken, so the list would never end.
         """
-        return self._pages(ListPHIDetectionJobsRequest(filter=filter, max_results=page_size))
+        request = ListPHIDetectionJobsRequest(filter=filter, max_results=page_size)
+        return Stream(operations.LIST.name, self._pages(request))
 
-    def _pages(self, request: ListPHIDetectionJobsRequest | None) -> Iterator[JobProperties]:
+    def _pages(
+        self, request: ListPHIDetectionJobsRequest | None
+    ) -> Generator[JobProperties, None, None]:
         seen: set[str] = set()
         while request is not None:
             page = self._call(operations.LIST, request)

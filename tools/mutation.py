@@ -63,6 +63,7 @@ TESTS = {
     "_results/s3_errors": "results/test_storage results/test_obstore_storage",
     "_results/s3_tuning": "results/test_s3_tuning results/test_s3_listing",
     "_results/storage": "results/test_storage results/test_streams core/test_logs",
+    "_stream": "core/test_stream",
     "_threads": "core/test_threads",
     "_service/codec": "service/test_codec service/test_operations"
     " core/test_detect_phi core/test_leaks",

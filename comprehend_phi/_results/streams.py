@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from .._entities import Entity
 from .._keys import folder_key
 from .._shapes import IntegerShape, check_argument
+from .._stream import AsyncStream, Stream
 from .._threads import Pool, map_in_order, run_in_thread
 from ..errors import ResultsError
 from ..models import JobProperties
@@ -188,6 +189,14 @@ class JobResults(_Results):
         operation: str = "results",
         on_failure: Callable[[str, ReadError], object] | None = None,
     ) -> Generator[_T, None, None]:
+        return Stream("results", self._items(read, operation, on_failure))
+
+    def _items(
+        self,
+        read: Callable[[File], _T],
+        operation: str,
+        on_failure: Callable[[str, ReadError], object] | None,
+    ) -> Generator[_T, None, None]:
         listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = listing.files.part(self._part)
@@ -259,9 +268,12 @@ class AsyncJobResults(_Results):
         read = self._reader.redacting(min_score, replacement, decisions, require_reviewed)
         return self._read(read, "redacted")
 
-    async def _read(
+    def _read(
         self, read: Callable[[File], _T], operation: str = "results"
     ) -> AsyncGenerator[_T, None]:
+        return AsyncStream("results", self._items(read, operation))
+
+    async def _items(self, read: Callable[[File], _T], operation: str) -> AsyncGenerator[_T, None]:
         listing, storage = self._listing, self._listing.storage
         storage.check_open()
         files = await run_in_thread(self._pool, lambda: listing.files.part(self._part))

@@ -19,6 +19,7 @@ from .._results.listing import Listing, NoteSource
 from .._results.notes import Notes, notes_of
 from .._results.outages import Streak
 from .._results.streams import JobResults, part_of, shown_part
+from .._stream import Stream
 from .._threads import Pool
 from .._wording import amount, join_first
 from ..errors import (
@@ -210,6 +211,14 @@ class RunResults:
         *,
         reads_notes: bool = False,
         problems: _Problems | None = None,
+    ) -> Generator[_T, None, None]:
+        return Stream("results", self._items(read, reads_notes, problems))
+
+    def _items(
+        self,
+        read: Callable[[JobResults], Generator[_T, None, None]],
+        reads_notes: bool,
+        problems: _Problems | None,
     ) -> Generator[_T, None, None]:
         problems = problems or _Problems(self._plan, self._parts())
         for outcome, part in self._parts():

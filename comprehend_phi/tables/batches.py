@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,6 +13,7 @@ from .._entities import Entity
 from .._results.documents import Document
 from .._results.streams import JobResults
 from .._shapes import InstanceShape, IntegerShape, check_argument
+from .._stream import Stream
 from ..corpus.run_results import RunResults
 from ..errors import ComprehendPHIError, RequestValidationError
 
@@ -113,7 +114,10 @@ class EntityBatches:
             return len(self._source.unprocessed)
         return None
 
-    def __iter__(self) -> Generator[pyarrow.RecordBatch, None, None]:
+    def __iter__(self) -> Iterator[pyarrow.RecordBatch]:
+        return Stream(self._owner, self._batches())
+
+    def _batches(self) -> Generator[pyarrow.RecordBatch, None, None]:
         source = iter(self._source)
         rows = _Rows(self.schema, self._owner)
         failed: ComprehendPHIError | None = None

@@ -27,6 +27,7 @@ from comprehend_phi import (
     PHIClient,
     StartPHIDetectionJobRequest,
     SystemClock,
+    TransportError,
     WaitPolicy,
 )
 from comprehend_phi.testing import FakeClock, LocalServer, faults
@@ -505,6 +506,21 @@ def test_cancelling_an_iteration_does_not_wait_for_a_backoff_with_any_clock(
     asyncio.run(main())
 
 
+def test_results_whose_step_was_cancelled_do_not_look_complete(busy: Busy, stubborn: Any) -> None:
+    async def main() -> None:
+        async with AsyncPHIClient(clock=stubborn) as client:
+            documents = aiter(await client.results(JOB_ID))
+            reading = asyncio.create_task(to_list(documents))
+            await asyncio.to_thread(stubborn.asleep.wait, SOON)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            with pytest.raises(TransportError, match="interrupted in an earlier step"):
+                await to_list(documents)
+
+    asyncio.run(main())
+
+
 # --- Cancelling and closing -----------------------------------------------------------------------
 
 
@@ -525,6 +541,25 @@ async def wait_for_job(client: Any, request: StartPHIDetectionJobRequest) -> Non
 
 async def back_off(client: Any, request: StartPHIDetectionJobRequest) -> None:
     await client.start_phi_detection_job(request)
+
+
+def test_a_list_whose_step_was_cancelled_does_not_look_complete(
+    server: LocalServer, connect: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        clock = Sleeper()
+        async with connect(AsyncPHIClient, clock=clock) as client:
+            server.service.script(faults.throttle(), operation=LIST)
+            jobs = client.list_phi_detection_jobs()
+            listing = asyncio.create_task(to_list(jobs))
+            await clock.asleep.wait()
+            listing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await listing
+            with pytest.raises(TransportError, match="interrupted in an earlier step"):
+                await to_list(jobs)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("call", [wait_for_job, back_off])

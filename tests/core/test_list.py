@@ -74,6 +74,13 @@ def client_class(each_client_class: Callable[..., Any]) -> Callable[..., Any]:
     return each_client_class
 
 
+class Interrupted(FakeClock):
+    """A clock whose sleep Ctrl-C interrupts."""
+
+    def sleep(self, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+
 # --- Lazily ---------------------------------------------------------------------------------------
 
 
@@ -116,6 +123,18 @@ def test_two_lists_are_independent(client: PHIClient, server: LocalServer) -> No
     assert [(a.job_id, b.job_id) for a, b in zip(one, other, strict=True)] == [
         (job_id, job_id) for job_id in ids
     ]
+
+
+def test_a_list_that_was_interrupted_does_not_look_complete(server: LocalServer) -> None:
+    start(server.service, 3)
+    with PHIClient(endpoint_url=server.endpoint_url, clock=Interrupted()) as client:
+        jobs = client.list_phi_detection_jobs(page_size=2)
+        next(jobs)
+        server.service.script(faults.throttle(), operation=LIST)
+        with pytest.raises(KeyboardInterrupt):
+            list(jobs)
+        with pytest.raises(TransportError, match="interrupted in an earlier step"):
+            list(jobs)
 
 
 # --- Arguments ------------------------------------------------------------------------------------

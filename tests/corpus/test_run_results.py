@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from comprehend_phi import (
+    Entity,
     ExpiredTokenException,
     IncompleteResultsError,
     JobStatus,
@@ -23,6 +24,7 @@ from comprehend_phi import (
     S3Location,
     SourceChangedError,
     StartPHIDetectionJobRequest,
+    TransportError,
     UnreadableObjectError,
 )
 from comprehend_phi.corpus import (
@@ -239,6 +241,17 @@ def test_arguments_of_redaction_are_checked_at_once(program: Callable[..., Progr
         program().run().redacted(min_score=2.0)
     with pytest.raises(RequestValidationError):
         program().run().with_text(require_reviewed=True)
+
+
+def test_results_that_were_interrupted_do_not_look_complete(results: RunResults) -> None:
+    def replacement(_: Entity) -> str:
+        raise KeyboardInterrupt
+
+    notes = results.redacted(replacement=replacement)
+    with pytest.raises(KeyboardInterrupt):
+        next(notes)
+    with pytest.raises(TransportError, match="interrupted in an earlier step"):
+        next(notes)
 
 
 def test_decisions_name_notes_by_the_keys_of_the_corpus(results: RunResults) -> None:

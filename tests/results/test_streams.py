@@ -46,6 +46,7 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     ThrottlingException,
     Trait,
+    TransportError,
     UnprocessedFile,
     UnreadableObjectError,
     entity_counts,
@@ -2086,6 +2087,23 @@ def test_an_interrupt_in_a_replacement_stops_reading(stored: StoredJob) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         next(stored.results().redacted(replacement=replacement))
+
+
+def test_results_that_were_interrupted_do_not_look_complete(stored: StoredJob) -> None:
+    stored.store_notes("a.txt", "b.txt")
+    marks = iter(["[removed]"])
+
+    def replacement(_: Entity) -> str:
+        try:
+            return next(marks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    notes = stored.results().redacted(replacement=replacement)
+    with pytest.raises(KeyboardInterrupt):
+        list(notes)
+    with pytest.raises(TransportError, match="interrupted in an earlier step"):
+        list(notes)
 
 
 @pytest.mark.parametrize("bad", [{"replacement": "{0}"}, {"min_score": 2}], ids=str)

@@ -20,6 +20,7 @@ from comprehend_phi import (
     IncompleteResultsError,
     JobResults,
     RequestValidationError,
+    TransportError,
 )
 from comprehend_phi.tables import entity_batches
 
@@ -175,6 +176,18 @@ def test_documents_are_read_when_the_reader_needs_them() -> None:
     assert read == []
     reader.read_next_batch()
     assert read == ["a", "b"]
+
+
+def test_batches_that_were_interrupted_do_not_look_complete() -> None:
+    def documents() -> Iterator[Document]:
+        yield document("a")
+        raise KeyboardInterrupt
+
+    reader = entity_batches(documents(), batch_rows=1)
+    with pytest.raises(KeyboardInterrupt):
+        reader.read_all()
+    with pytest.raises(TransportError, match="interrupted in an earlier step"):
+        reader.read_all()
 
 
 def test_deleting_the_reader_closes_the_documents() -> None:

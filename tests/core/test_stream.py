@@ -1,0 +1,179 @@
+"""An iterator whose step was interrupted raises an error, and does not look complete."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
+
+import pytest
+
+from comprehend_phi import ResultsError, TransportError
+from comprehend_phi._stream import AsyncStream, Stream
+
+INTERRUPTED = "interrupted in an earlier step"
+
+
+class Alarm(Exception):
+    """What a signal handler raises, for example."""
+
+
+def failing(error: BaseException) -> Stream[int]:
+    def items() -> Generator[int, None, None]:
+        yield 1
+        raise error
+
+    return Stream("results", items())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), Alarm()], ids=repr)
+def test_a_stream_that_was_interrupted_does_not_end(error: BaseException) -> None:
+    stream = failing(error)
+    assert next(stream) == 1
+    with pytest.raises(type(error)):
+        next(stream)
+    for _ in range(2):
+        with pytest.raises(TransportError, match=INTERRUPTED) as caught:
+            next(stream)
+        assert (caught.value.operation, caught.value.retryable) == ("results", False)
+        assert not caught.value.outcome_unknown
+        assert caught.value.__context__ is None
+
+
+def test_a_stream_whose_error_said_what_is_missing_ends() -> None:
+    stream = failing(ResultsError("something is missing"))
+    assert next(stream) == 1
+    with pytest.raises(ResultsError):
+        next(stream)
+    assert list(stream) == []
+
+
+def test_a_stream_ends_after_its_last_item() -> None:
+    stream = Stream("results", (number for number in range(2)))
+    assert [*stream, *stream] == [0, 1]
+
+
+def test_a_stream_that_was_closed_ends() -> None:
+    ended: list[str] = []
+
+    def items() -> Generator[int, None, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.append("ended")
+
+    stream = Stream("results", items())
+    assert next(stream) == 1
+    stream.close()
+    assert ended == ["ended"]
+    assert list(stream) == []
+
+
+def test_an_exception_is_raised_where_the_generator_is() -> None:
+    def items() -> Generator[int, None, None]:
+        try:
+            yield 1
+        except Alarm:
+            yield 2
+
+    stream = Stream("results", items())
+    assert next(stream) == 1
+    assert stream.throw(Alarm()) == 2
+
+
+def test_a_thread_that_asks_while_another_one_waits_does_not_end_the_stream() -> None:
+    waits, go_on = threading.Event(), threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        waits.set()
+        assert go_on.wait(60)
+        yield 1
+        yield 2
+
+    stream, found = Stream("results", items()), list[int]()
+    thread = threading.Thread(target=lambda: found.append(next(stream)))
+    thread.start()
+    assert waits.wait(60)
+    with pytest.raises(ValueError, match="already executing"):
+        next(stream)
+    go_on.set()
+    thread.join()
+    assert [*found, *stream] == [1, 2]
+
+
+# --- Asynchronous ---------------------------------------------------------------------------------
+
+
+def test_an_asynchronous_stream_that_was_cancelled_does_not_end() -> None:
+    async def main() -> None:
+        waits = asyncio.Event()
+
+        async def items() -> AsyncGenerator[int, None]:
+            yield 1
+            waits.set()
+            await asyncio.Event().wait()
+
+        stream = AsyncStream("results", items())
+        assert await anext(stream) == 1
+        task = asyncio.create_task(stream.asend(None))
+        await waits.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(2):
+            with pytest.raises(TransportError, match=INTERRUPTED) as caught:
+                await anext(stream)
+            assert caught.value.__context__ is None
+
+    asyncio.run(main())
+
+
+def test_an_asynchronous_stream_whose_error_said_what_is_missing_ends() -> None:
+    async def main() -> None:
+        async def items() -> AsyncGenerator[int, None]:
+            yield 1
+            raise ResultsError("something is missing")
+
+        stream = AsyncStream("results", items())
+        assert await anext(stream) == 1
+        with pytest.raises(ResultsError):
+            await anext(stream)
+        assert [each async for each in stream] == []
+
+    asyncio.run(main())
+
+
+def test_an_asynchronous_stream_that_was_closed_ends() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+
+        async def items() -> AsyncGenerator[int, None]:
+            try:
+                yield 1
+                yield 2
+            finally:
+                ended.append("ended")
+
+        async with aclosing(AsyncStream("results", items())) as stream:
+            assert await anext(stream) == 1
+        assert ended == ["ended"]
+        assert [each async for each in stream] == []
+
+    asyncio.run(main())
+
+
+def test_an_exception_is_raised_where_the_asynchronous_generator_is() -> None:
+    async def main() -> None:
+        async def items() -> AsyncGenerator[int, None]:
+            try:
+                yield 1
+            except Alarm:
+                yield 2
+
+        stream = AsyncStream("results", items())
+        assert await anext(stream) == 1
+        assert await stream.athrow(Alarm()) == 2
+
+    asyncio.run(main())
