@@ -226,7 +226,9 @@ def checked_audit(
     folders = [*notes.locations]
     if isinstance(destination, S3Location):
         folders.append((destination.bucket, folder_key(destination.key)))
-    if any(bucket == audit.bucket and audit.key.startswith(key) for bucket, key in folders):
+    # The input key of a job may be the key of a note, and not only that of a folder.
+    file = folder_key(audit.key)
+    if any(bucket == audit.bucket and file.startswith(key) for bucket, key in folders):
         raise _wrong_audit(
             "S3Location", "must be outside the destination, the notes and the results"
         )

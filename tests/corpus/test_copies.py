@@ -681,6 +681,14 @@ def test_an_audit_file_on_s3_needs_a_place_of_its_own(
     assert ward.objects() == {}
 
 
+def test_an_audit_file_does_not_replace_the_only_note_of_a_job(ward: Ward) -> None:
+    results = ward.run("a.txt", folder="notes/a.txt")
+
+    with pytest.raises(RequestValidationError, match="must be outside the destination, the notes"):
+        write_copies(results, ward.copies, audit=S3Location(ward.bucket, "notes/a.txt"))
+    assert [text for _, text in results.redacted()] == [REDACTED]
+
+
 def test_copies_and_audit_file_may_be_in_different_places(ward: Ward, out: Path) -> None:
     results = ward.run("a.txt")
     audit = S3Location(ward.copies.bucket, "audit.jsonl")
