@@ -88,6 +88,8 @@ class S3Target:
 
     def write(self, name: str, content: bytes) -> bool:
         """Write one copy."""
+        if not name:
+            raise CopyError("it has no path inside the folder")
         key = f"{self._folder}{name}"
         if len(key.encode()) > MAX_KEY_BYTES:
             raise CopyError(f"its key would have more than {MAX_KEY_BYTES:,} bytes")

@@ -603,6 +603,19 @@ def test_two_notes_with_one_key_are_a_failure(ward: Ward) -> None:
     assert (report.written, len(report.failures)) == (1, 2)
 
 
+@pytest.mark.parametrize("folder", [None, "copies"], ids=["bucket", "folder"])
+def test_a_note_that_is_the_input_folder_itself_is_a_failure(
+    folder: str | None, ward: Ward
+) -> None:
+    ward.put("")
+    results = ward.run("a.txt", folder="notes/")
+
+    report = write_copies(results, S3Location(ward.copies.bucket, folder))
+
+    assert failures(report) == {"notes/": "CopyError: it has no path inside the folder"}
+    assert report.written == 1
+
+
 @pytest.mark.parametrize(("size", "written"), [(1_010, 1), (1_011, 0)])
 def test_a_key_that_would_be_too_long_is_a_failure(size: int, written: int, ward: Ward) -> None:
     name = "\u00e9" * (size // 2) + "e" * (size % 2)
