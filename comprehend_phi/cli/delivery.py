@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from .._redaction import redact
 from .._results.decisions import decide_with
 from .._results.notes import notes_of
-from .._whole_file import replaceable
 from .._wording import amount
 from ..corpus.copies import checked_audit, checked_destination, each_copy, new_audit_file
 from ..corpus.targets import LocalTarget, S3Target
 from ..errors import IncompleteResultsError, ResultsError, ServiceError, TransportError
 from ..models import JobStatus, S3Location
 from .exits import Exit, ExitCode
-from .files import require_writable, write_private
+from .files import require_file, write_private
 from .output import document_members, emit, emit_json, inform, unprocessed_members
 
 if TYPE_CHECKING:
@@ -243,9 +242,7 @@ def require_page(argument: str, file: Path) -> None:
     Raises:
         Exit: it cannot.
     """
-    require_writable(argument, file.parent)
-    if not replaceable(file):
-        raise Exit(ExitCode.USAGE, f"{argument} must be a new file or an existing regular file")
+    require_file(argument, file)
     try:
         from ..review import page as _  # noqa: F401 - fails early without jinja2
     except ImportError as error:

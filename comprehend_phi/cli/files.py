@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .._folders import is_inside, same_path
-from .._whole_file import whole_file
+from .._whole_file import replaceable, whole_file
 from .exits import Exit, ExitCode
 
 if TYPE_CHECKING:
@@ -90,7 +90,14 @@ def require_places(
     local = {name: place for name, place in places.items() if isinstance(place, Path)}
     require_separate({**local, **others})
     for name, path in local.items():
-        require_writable(name, path.parent if name == "--audit" else path)
+        (require_file if name == "--audit" else require_writable)(name, path)
+
+
+def require_file(argument: str, file: Path) -> None:
+    """Raise `Exit` if no file can be written at this path, which may replace a regular file."""
+    require_writable(argument, file.parent)
+    if not replaceable(file):
+        raise Exit(ExitCode.USAGE, f"{argument} must be a new file or an existing regular file")
 
 
 def require_writable(argument: str, folder: Path) -> None:

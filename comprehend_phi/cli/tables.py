@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from .._whole_file import replaceable
 from ..models import S3Location
 from .exits import Exit, ExitCode
-from .files import local_path, require_writable
+from .files import local_path, require_file
 
 if TYPE_CHECKING:
     from .._client import PHIClient
@@ -81,10 +80,7 @@ def requested_table(
         return None
     table = Table(kind="csv" if parquet is None else "parquet", location=location, kms_key=kms_key)
     if isinstance(location, Path):
-        require_writable(f"--{table.kind}", location.parent)
-        if not replaceable(location):
-            rule = "must be a new file or an existing regular file"
-            raise Exit(ExitCode.USAGE, f"--{table.kind} {rule}")
+        require_file(f"--{table.kind}", location)
     try:
         from ..tables import write_csv as _  # noqa: F401 - fails early without pyarrow
     except ImportError as error:

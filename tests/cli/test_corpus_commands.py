@@ -435,6 +435,7 @@ def test_the_notes_of_a_job_that_failed_are_missing_and_the_others_are_copied(
         ),
         (("--copies", "/dev/null/x"), 1, "--copies cannot be written"),
         (("--copies", "copies", "--audit", "/dev/null/x"), 1, "--audit cannot be written"),
+        (("--copies", "copies", "--audit", "/dev"), 2, "--audit must be a new file or an existing"),
         (("--copies", "copies", "--min-score", "2"), 2, "--min-score (score) must be between"),
         (("--copies", "http://a.example"), 2, "--copies must be a local folder or a URI"),
         (("--audit", "audit.jsonl"), 2, "--audit needs --copies"),
