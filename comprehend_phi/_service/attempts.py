@@ -63,9 +63,7 @@ def run_attempt(send: Callable[[], _T], operation: str, params: Params) -> _T:
 
 def track_tries(client: BaseClient) -> None:
     """Report every request of a self-retrying boto3 client to `run_attempt`."""
-    client.meta.events.register(
-        "response-received.comprehendmedical", _note_try, unique_id="comprehend_phi"
-    )
+    client.meta.events.register("response-received", _note_try, unique_id="comprehend_phi")
 
 
 def _note_try(exception: Exception | None, parsed_response: Any, **_: Any) -> None:

@@ -63,6 +63,7 @@ class Connection:
             track_tries(self._client)
         if self._s3_client is not None:
             check_client("s3_client", self._s3_client)
+            track_tries(self._s3_client)
         _check_transport(self.s3_transport, self._s3_client)
         self._process = os.getpid()
         self._closed = False

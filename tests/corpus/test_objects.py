@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from botocore.config import Config
 from comprehend_phi import (
     ClientClosedError,
     ComprehendPHIError,
+    DoubleRetryWarning,
     ExistingObjectError,
     MissingBucketError,
     MissingObjectError,
@@ -640,6 +642,40 @@ def test_an_upload_whose_last_response_was_lost_is_complete(
     with objects.upload(bucket, "a") as upload:
         upload.write(b"text")
     assert s3_server.counts()["AbortMultipartUpload"] == 0
+    assert body_of(s3, bucket, "a") == b"text"
+
+
+@pytest.fixture
+def retrying(
+    s3_server: S3Server, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3Objects]:
+    """Write through a boto3 client of the user that retries on its own."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=float))
+    session: Any = boto3.Session("testing", "testing", region_name="us-east-1")
+    s3_client = session.client("s3", endpoint_url=s3_server.url)
+    with pytest.warns(DoubleRetryWarning):
+        client = PHIClient(session=session, s3_client=s3_client, clock=clock)
+    with client:
+        yield S3Objects(s3_of(client).storage().calls)
+    s3_client.close()
+
+
+def test_an_upload_whose_last_response_only_boto3_missed_is_complete(
+    retrying: S3Objects, s3_server: S3Server, s3: Any, bucket: str
+) -> None:
+    s3_server.script("CompleteMultipartUpload", LOST, refused("NoSuchUpload", 404))
+    with retrying.upload(bucket, "a") as upload:
+        upload.write(b"text")
+    assert s3_server.counts()["CompleteMultipartUpload"] == 2
+    assert body_of(s3, bucket, "a") == b"text"
+
+
+def test_a_write_whose_response_only_boto3_missed_has_succeeded(
+    retrying: S3Objects, s3_server: S3Server, s3: Any, bucket: str
+) -> None:
+    s3_server.script("PutObject", LOST)
+    retrying.put(bucket, "a", b"text")
+    assert s3_server.counts()["PutObject"] == 2
     assert body_of(s3, bucket, "a") == b"text"
 
 
