@@ -99,7 +99,8 @@ class S3Objects:
                 size=answer["ContentLength"],
                 etag=answer["ETag"],
                 last_modified=answer.get("LastModified"),
-                metadata=answer["Metadata"],
+                # The names are those of HTTP headers, and servers may change their case.
+                metadata={name.lower(): value for name, value in answer["Metadata"].items()},
             )
 
         return self._calls.call("HeadObject", send, bucket, key)

@@ -204,6 +204,29 @@ def test_the_properties_of_an_object_are_returned(
     assert "Zinnia" not in repr(found)
 
 
+def test_the_names_of_metadata_do_not_depend_on_the_case_of_headers(
+    objects: S3Objects,
+    put: Callable[..., str],
+    s3_server: S3Server,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage: Any = s3_server.storage
+
+    def capitalized(environ: Any, start_response: Callable[..., Any]) -> Any:
+        # As servers and proxies in Go send them.
+        def start(status: str, headers: list[tuple[str, str]]) -> Any:
+            return start_response(status, [(name.title(), value) for name, value in headers])
+
+        return storage(environ, start)
+
+    put("a", b"text", Metadata={"some-name": "Some Value"})
+    monkeypatch.setattr(s3_server, "storage", capitalized)
+    found = objects.head(bucket, "a")
+    assert found is not None
+    assert found.metadata == {"some-name": "Some Value"}
+
+
 @pytest.mark.parametrize("where", ["key", "bucket"])
 def test_a_missing_object_has_no_properties(objects: S3Objects, bucket: str, where: str) -> None:
     assert objects.head(bucket if where == "key" else "no-such-bucket", "a") is None
