@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -133,6 +134,8 @@ class Pool:
 
         The pool can make calls afterwards, but its threads end as soon as there is no work.
         """
+        if sys.is_finalizing():
+            return  # the interpreter has stopped the threads for good, perhaps in their locks
         work = self._work.get()
         with work.lock:
             threads = tuple(work.threads)
@@ -212,9 +215,9 @@ class PoolCall(Future[_T]):
 
         A request that is being sent is not interrupted. If the call sleeps, its thread is
         abandoned: it ends when the clock returns. In a fork of the process that makes the call,
-        this does nothing.
+        and while the interpreter ends, this does nothing.
         """
-        if self.process != os.getpid():
+        if self.process != os.getpid() or sys.is_finalizing():
             return
         work = self._work
         with work.lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -397,6 +398,39 @@ def is_in(thread: threading.Thread, function: Callable[..., object]) -> bool:
     while frame is not None and frame.f_code is not function.__code__:
         frame = frame.f_back
     return frame is not None or not thread.is_alive()
+
+
+OPEN_ITERATOR = """
+import threading
+from contextlib import closing
+from comprehend_phi._threads import Pool, map_in_order
+
+def results():
+    # The calls do not lead to this module, or Python would leave the iterator alone at the end.
+    waits = map_in_order(pool, threading.Event().wait, [0, 3600, 3600])
+    with pool, closing(waits):
+        for _, call in waits:
+            yield call.result()
+
+pool = Pool(2)
+open_results = results()
+next(open_results)
+"""
+
+
+@pytest.mark.parametrize("threads", ["make calls", "are in the lock of the pool"])
+def test_a_program_ends_with_an_open_iterator_whose_threads(threads: str) -> None:
+    """The end of a program stops its threads wherever they are."""
+    locks = "pool._work.get().lock.acquire()" if threads != "make calls" else ""
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_ITERATOR + locks],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SOON,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_items_that_fail_end_the_calls(our_threads: OurThreads) -> None:
