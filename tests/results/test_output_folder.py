@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from comprehend_phi import (
     ResultsError,
     S3Location,
     StartPHIDetectionJobRequest,
+    ThrottlingException,
     UnreadableObjectError,
 )
 from comprehend_phi.testing import FakeClock, LocalServer
@@ -151,3 +154,18 @@ def test_a_manifest_that_does_not_name_the_notes_is_an_error(
 def test_a_missing_bucket_is_an_error(client: PHIClient) -> None:
     with pytest.raises(ResultsError, match="the bucket does not exist"):
         client.results_at(S3Location("no-such-bucket", FOLDER))
+
+
+def test_a_retry_is_logged_with_the_job_id(
+    make_client: Callable[..., PHIClient],
+    s3: Any,
+    bucket: str,
+    refuse: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "comprehend_phi")
+    refuse(f"{FOLDER}Manifest", status=503, code="SlowDown")
+    with pytest.raises(ThrottlingException):
+        make_client(s3_client=s3).results_at(S3Location(bucket, FOLDER))
+    records = [vars(record) for record in caplog.records if record.name == "comprehend_phi"]
+    assert {each["job_id"] for each in records if each["operation"] == "GetObject"} == {JOB_ID}
