@@ -74,7 +74,9 @@ def _refusal(problems: list[str]) -> Exit:
 
 
 def _key_problem(key: str) -> str | None:
-    """Return why no object in S3 can have this key, or None."""
+    """Return why no object in S3 can have this key, or at least not in the local S3, or None."""
+    if "\n" in key:  # moto finds no such keys
+        return "the name has a line break, which the local service does not support"
     try:
         if len(key.encode("utf-8")) <= _MOST_BYTES:
             return None

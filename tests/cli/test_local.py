@@ -107,6 +107,7 @@ def folders_below_1024_bytes(path: Path) -> None:
         (named_pipe, "ward 4", "ward 4 (not a regular file)"),
         (bound_socket, "ward 4", "ward 4 (not a regular file)"),
         (Path.touch, "ward\udcff", "ward\\udcff (the name is not UTF-8)"),
+        (Path.touch, "ward\n4", "ward\\n4 (the name has a line break, which"),
         (folders_below_1024_bytes, "ward 4", "(the path is longer than the 1024 bytes of a key"),
     ],
 )
