@@ -71,7 +71,7 @@ def verify_copies(
     Raises:
         RequestValidationError: an argument has a wrong type, or `audit` is not an audit file.
         ResultsError, ServiceError, TransportError: S3 refuses or fails to return an object.
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, or this machine cannot store the audit file from S3.
     """
     with _open_audit(audit, client) as file:
         copies = _copies_at(destination, client)
@@ -114,22 +114,32 @@ def _open_audit(audit: Location, client: PHIClient | None) -> Generator[IO[bytes
         return
     storage = _storage(client)
     with TemporaryFile() as file:  # without a name, and deleted at the end
-        storage.feed(audit.bucket, audit.key or "", partial(_Download, file))
+        download = storage.feed(audit.bucket, audit.key or "", partial(_Download, file))
+        if download.error is not None:
+            raise download.error
         file.seek(0)
         yield file
 
 
 class _Download:
-    """Takes an object piece by piece, from the beginning, into a file."""
+    """Takes an object piece by piece, from the beginning, into a file.
+
+    Attributes:
+        error: why the file cannot be written; None if it can.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
+        self.error: OSError | None = None
         file.seek(0)
         file.truncate()
         self._file = file
 
     def add(self, piece: bytes) -> None:
         """Take the next bytes."""
-        self._file.write(piece)
+        try:
+            self._file.write(piece)
+        except OSError as error:  # If it were raised here, it would count as an error of S3.
+            self.error = error
 
 
 def _storage(client: PHIClient | None) -> Boto3Storage:

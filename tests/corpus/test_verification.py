@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -214,6 +215,20 @@ def test_an_error_of_s3_is_raised(ward: Ward) -> None:
 
     with pytest.raises(UnreadableObjectError):
         verify_copies(audit, ward.copies, client=ward.client)
+
+
+def test_an_audit_file_that_this_machine_cannot_store_is_an_os_error(ward: Ward) -> None:
+    audit = audit_on_s3(ward)
+    body = b"".join(ward.objects()["audit.jsonl"] for _ in range(1_000))
+    ward.s3.put_object(Bucket=audit.bucket, Key="audit.jsonl", Body=body)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As if the disk were full.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            verify_copies(audit, ward.copies, client=ward.client)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("client", [None, CANARY])
