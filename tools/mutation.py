@@ -8,8 +8,8 @@ Only the test files of a module are run against its mutants, because running all
 days. Other tests may notice some of the surviving mutants, so the score is a lower bound.
 
 mutmut forks the process that has run the tests once. What the package has cached by then hides the
-mutants of the functions that filled the caches, so a new process runs the tests again on each
-survivor.
+mutants of the functions that filled the caches. Threads do not survive a fork, so tests may hang,
+too. So a new process runs the tests again on each mutant that survived or made a test hang.
 
 `make mutation MODULE=_retry` tries one module.
 """
@@ -22,6 +22,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,7 +161,7 @@ source_paths = ["comprehend_phi"]
 only_mutate = ["comprehend_phi/{module}.py"]
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = {options}
-timeout_constant = 10.0
+timeout_constant = 3.0
 timeout_multiplier = 3.0
 use_git_change_detection = false
 do_not_mutate_patterns = ['^\\s*"[^"]* [^"]*"[,)]*$']
@@ -211,7 +212,7 @@ def mutate(module: str) -> tuple[list[str], int]:
             sys.exit(f"mutmut {arguments[0]}, {module}: {done.stdout[-4000:]}{done.stderr[-4000:]}")
         return done.stdout
 
-    def is_noticed(mutant: str) -> bool:
+    def is_noticed(mutant: str, limit: float) -> bool:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", "--exitfirst", *OPTIONS, *tests],
@@ -219,7 +220,7 @@ def mutate(module: str) -> tuple[list[str], int]:
                 env={**environment, "MUTANT_UNDER_TEST": mutant},
                 check=False,
                 capture_output=True,
-                timeout=1200,
+                timeout=limit,  # seconds
             )
         except subprocess.TimeoutExpired:
             return True
@@ -228,15 +229,15 @@ def mutate(module: str) -> tuple[list[str], int]:
     mutmut("run")
     mutmut("export-cicd-stats")
     figures = json.loads((work / "mutants" / "mutmut-cicd-stats.json").read_text())
-    # A mutant that makes a test hang has been noticed.
     survivors = [
-        line.strip().rpartition(": ")[0]
-        for line in mutmut("results").splitlines()
-        if line.strip() and not line.endswith(": timeout")
+        line.strip().rpartition(": ")[0] for line in mutmut("results").splitlines() if line.strip()
     ]
-    if survivors and is_noticed(""):
+    began = time.monotonic()
+    if survivors and is_noticed("", 1200):
         sys.exit(f"The tests of {module} fail in a new process.")
-    survivors = [mutant for mutant in survivors if not is_noticed(mutant)]
+    # A mutant that makes a test hang in a new process has been noticed.
+    limit = 60 + 3 * (time.monotonic() - began)
+    survivors = [mutant for mutant in survivors if not is_noticed(mutant, limit)]
     (work / "survivors.diff").write_text("\n".join(mutmut("show", name) for name in survivors))
     return survivors, figures["total"]
 
