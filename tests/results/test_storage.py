@@ -325,6 +325,7 @@ def test_a_key_that_s3_cannot_have_is_a_missing_object(
 ) -> None:
     with pytest.raises(MissingObjectError) as caught:
         storage.read(BUCKET, key)
+    assert caught.value.reason == "S3 has no keys that are empty or not UTF-8"
     assert (caught.value.bucket, caught.value.key) == (BUCKET, key)
     assert s3.requests == []
 
