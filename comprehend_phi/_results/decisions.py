@@ -156,7 +156,8 @@ class Decisions:
     """
 
     documents: tuple[DocumentDecisions, ...] = ()
-    _by_key: dict[str, DocumentDecisions] = field(init=False, eq=False)
+    # The rich library prints the fields of attrs, whatever `__repr__` returns.
+    _by_key: dict[str, DocumentDecisions] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         _check_items("Decisions", "documents", InstanceShape(DocumentDecisions), self.documents)

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
 from comprehend_phi import Document, Entity, RedactionError, RequestValidationError, redact
 from comprehend_phi._redaction import overlapping
@@ -546,6 +547,10 @@ def test_no_repr_contains_a_key_or_a_hash() -> None:
         "DocumentDecisions(reviewed=True, rejected=(3,), added=(AddedMark(begin_offset=42,"
         " end_offset=46, type='NAME'),))"
     )
+
+
+def test_rich_shows_no_key_either() -> None:
+    assert "notes/a.txt" not in pretty_repr(decided(reviewed=True))
 
 
 def test_decisions_can_be_pickled() -> None:
