@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from attrs import field, frozen
 
@@ -65,6 +65,7 @@ def encryption(kms_key: str | None) -> dict[str, str]:
 
 def require_etag(answer: Mapping[str, Any]) -> str:
     """Return the ETag in a response. A response without one did not come from S3."""
-    if not answer.get("ETag"):
+    etag: str | None = answer.get("ETag")
+    if not etag:
         raise InvalidResponse("it has no ETag")
-    return cast("str", answer["ETag"])
+    return etag
