@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def test_the_file_appears_at_the_end_with_its_mode(tmp_path: Path, mode: int) ->
         file.flush()
         assert path.read_bytes() == b"before"
         [part] = [each for each in tmp_path.iterdir() if each != path]
-        assert part.name.startswith(".comprehend-phi-")
+        assert re.fullmatch(r"\.comprehend-phi-[0-9a-f]{16}", part.name)
         assert stat.S_IMODE(part.stat().st_mode) == mode
 
     assert path.read_bytes() == b"after"
