@@ -146,6 +146,7 @@ LEFT_OUT = (
     "whose_program",
     "in_one_process",
     "new_process",
+    "in_another_process",
     "names_the_module",
     "no_public_name",
     "a_program_ends",
