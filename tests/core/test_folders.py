@@ -53,6 +53,12 @@ def test_a_file_has_its_path_below_the_folder(folder: Folder, root: Path) -> Non
     assert files_below(root) == {"ward/3/one.txt": b"1", "two.txt": b"2"}
 
 
+def test_the_folder_is_created_with_the_folders_around_it(tmp_path: Path) -> None:
+    root = tmp_path / "a" / "b" / "copies"
+    Folder(root, private=True, replaces=False)
+    assert root.is_dir()
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -144,11 +150,29 @@ def test_a_file_with_the_same_content_counts_as_written(folder: Folder, root: Pa
     assert (root / "one.txt").stat().st_ino == before
 
 
+def test_each_file_of_an_earlier_run_counts_as_written(folder: Folder, root: Path) -> None:
+    for name in ("one.txt", "two.txt"):
+        (root / name).write_bytes(b"same")
+
+    assert not folder.write("one.txt", b"same")
+    assert not folder.write("two.txt", b"same")
+
+
+def test_a_file_that_counts_as_written_is_not_written_again(
+    monkeypatch: pytest.MonkeyPatch, folder: Folder, root: Path
+) -> None:
+    (root / "one.txt").write_bytes(b"same")
+    monkeypatch.setattr(os, "write", fail(errno.ENOSPC))
+
+    assert not folder.write("one.txt", b"same")
+
+
 @pytest.mark.parametrize("content", [b"", b"other", b"longer than before"])
 def test_a_file_with_other_content_stays(content: bytes, folder: Folder, root: Path) -> None:
     (root / "one.txt").write_bytes(b"as is")
 
-    assert "there is another file with this name" in refusal(folder, "one.txt", content)
+    reason = "there is another file with this name, which was not replaced"
+    assert refusal(folder, "one.txt", content) == reason
     assert files_below(root) == {"one.txt": b"as is"}
 
 
@@ -230,6 +254,37 @@ def test_only_the_owner_can_read_private_files(
     paths = [root, root / "ward", root / "ward/one.txt"]
     assert modes == [0o600]
     assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o700, 0o700, 0o600]
+
+
+def test_the_umask_decides_who_can_read_other_files(root: Path) -> None:
+    before = os.umask(0)
+    try:
+        Folder(root, private=False, replaces=False).write("ward/one.txt", b"1")
+    finally:
+        os.umask(before)
+
+    paths = [root, root / "ward", root / "ward/one.txt"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o777, 0o777, 0o666]
+
+
+def test_a_file_is_written_in_the_folder_in_which_it_appears(
+    monkeypatch: pytest.MonkeyPatch, folder: Folder, root: Path
+) -> None:
+    contents: list[bytes] = []
+
+    def fsync(_: int) -> None:
+        contents.extend(files_below(root / "ward").values())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder.write("ward/one.txt", b"1")
+    assert contents == [b"1"]
+
+
+def test_a_file_that_cannot_be_created_is_refused(
+    monkeypatch: pytest.MonkeyPatch, folder: Folder
+) -> None:
+    monkeypatch.setattr(os, "open", fail(errno.EACCES))
+    assert refusal(folder, "one.txt") == os.strerror(errno.EACCES)
 
 
 def test_a_full_disk_ends_writing_and_changes_nothing(
