@@ -67,7 +67,7 @@ CALLS: dict[str, tuple[str, Any, str, str, str]] = {
             "request",
             "StartPHIDetectionJobRequest",
         )
-        for method in ("submit", "start_phi_detection_job")
+        for method in ("submit", "find_or_submit", "start_phi_detection_job")
         for wrong in (
             {"JobName": CANARY},
             CANARY,

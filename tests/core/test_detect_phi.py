@@ -350,6 +350,14 @@ def test_the_sizes_of_pieces_can_be_chosen(client: PHIClient, server: LocalServe
     assert len(sent[-1]) <= 400
 
 
+def test_pieces_overlap_by_1000_bytes_by_default(client: PHIClient, server: LocalServer) -> None:
+    client.detect_phi_in_document(DOCUMENT)
+    client.detect_phi_in_document(DOCUMENT, max_bytes=20_000, overlap=1_000)
+
+    sent = [each.members["Text"] for each in server.service.received]
+    assert sorted(sent[:5]) == sorted(sent[5:])
+
+
 def test_a_short_document_is_one_call(client: PHIClient, server: LocalServer) -> None:
     assert client.detect_phi_in_document(TEXT) == client.detect_phi(TEXT)
     assert server.service.attempts(DETECT) == 2

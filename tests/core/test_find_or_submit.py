@@ -78,6 +78,22 @@ def test_another_program_finds_the_job_whatever_its_token_is(
     assert started(client) == 1
 
 
+def test_a_job_that_was_started_or_found_can_be_waited_for(
+    client: PHIClient, request_: StartPHIDetectionJobRequest
+) -> None:
+    for job in (client.find_or_submit(request_), client.find_or_submit(request_)):
+        assert job.wait().job_status is JobStatus.COMPLETED
+
+
+def test_the_jobs_of_a_name_are_listed_in_pages_of_500(
+    client: PHIClient, server: LocalServer, request_: StartPHIDetectionJobRequest
+) -> None:
+    client.find_or_submit(request_)
+    listed = server.service.received[0]
+    assert listed.operation == "ListPHIDetectionJobs"
+    assert listed.members["MaxResults"] == 500
+
+
 def test_newer_jobs_of_other_names_do_not_matter(
     client: PHIClient, clock: FakeClock, request_: StartPHIDetectionJobRequest
 ) -> None:

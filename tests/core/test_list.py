@@ -133,7 +133,7 @@ def test_a_list_that_was_interrupted_does_not_look_complete(server: LocalServer)
         server.service.script(faults.throttle(), operation=LIST)
         with pytest.raises(KeyboardInterrupt):
             list(jobs)
-        with pytest.raises(TransportError, match="interrupted in an earlier step"):
+        with pytest.raises(TransportError, match=f"^{LIST}: .*interrupted in an earlier step"):
             list(jobs)
 
 
