@@ -262,11 +262,12 @@ def test_an_entity_that_both_pieces_find_counts_once_with_the_higher_score() -> 
     assert merged([entity(9, 11, score=0.7)], [entity(9, 11, score=0.5)]) == [(9, 11, "NAME", 0.7)]
 
 
+@pytest.mark.parametrize("within", [(9, 11), (8, 11), (9, 12)])
 @pytest.mark.parametrize("swap", [False, True])
 def test_an_entity_within_one_of_the_same_type_in_the_other_piece_does_not_count(
-    swap: bool,
+    swap: bool, within: tuple[int, int]
 ) -> None:
-    one, other = [entity(9, 11)], [entity(8, 12)]
+    one, other = [entity(*within)], [entity(8, 12)]
 
     assert merged(*((other, one) if swap else (one, other))) == [(8, 12, "NAME", 0.9)]
 
@@ -317,6 +318,11 @@ def test_an_entity_within_another_of_its_own_piece_is_kept() -> None:
 def test_a_piece_does_not_decide_about_the_own_part_of_another() -> None:
     # At its edge, a piece may find half of an entity, or something that is none.
     assert merged([entity(10, 12)], [entity(8, 10)]) == []
+
+
+def test_a_missing_response_is_an_error() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        merge([LEFT, RIGHT], [DetectPHIResponse(entities=())])
 
 
 def test_entities_are_numbered_in_the_order_of_the_text() -> None:
