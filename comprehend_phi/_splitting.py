@@ -29,7 +29,6 @@ _ENDS = (
 )
 
 _JOINERS = "\u200c\u200d"
-_LONGEST_RUN = 32  # of combining marks and joiners; a longer run may be cut
 
 
 class Piece(NamedTuple):
@@ -51,7 +50,7 @@ def split(text: str, max_bytes: int, overlap: int) -> list[Piece]:
 
     Every piece but the last has at least three quarters of `max_bytes`. No piece begins or ends
     within a CRLF, nor before a combining mark or a joiner. The latter can only happen within a run
-    of more than 32 of them, or of more than `max_bytes` / 16 bytes.
+    of them of more than `max_bytes` / 16 bytes.
 
     Args:
         text: the text.
@@ -122,10 +121,7 @@ def _last_cut(text: str, first: int, last: int) -> int:
 
 
 def _is_cut(text: str, position: int) -> bool:
-    if _is_within_crlf(text, position):
-        return False
-    run = text[max(0, position - _LONGEST_RUN) : position + 1]
-    return not _extends(text[position]) or (len(run) > _LONGEST_RUN and all(map(_extends, run)))
+    return not _is_within_crlf(text, position) and not _extends(text[position])
 
 
 def _is_within_crlf(text: str, position: int) -> bool:
