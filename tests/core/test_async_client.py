@@ -46,6 +46,7 @@ from comprehend_phi import (
     StartPHIDetectionJobRequest,
     SystemClock,
     ThrottlingException,
+    TransportError,
     same_length,
 )
 from comprehend_phi._async_client import AsyncJob as AsyncJobOfAio
@@ -609,6 +610,24 @@ def test_cancelling_what_is_between_two_attempts_takes_effect_at_once(
             await cancel(start)
         assert clock.cancelled == 1
         assert server.service.attempts(START) == 1
+
+    run(main())
+
+
+def test_a_list_whose_page_was_cancelled_does_not_look_complete(
+    connect: Connect, server: LocalServer
+) -> None:
+    server.service.script(faults.throttle())
+
+    async def main() -> None:
+        clock = ClockThatWaits()
+        async with connect(clock=clock) as client:
+            jobs = client.list_phi_detection_jobs()
+            page = asyncio.ensure_future(anext(jobs))
+            await clock.asleep.acquire()
+            await cancel(page)
+            with pytest.raises(TransportError, match=r"^ListPHIDetectionJobs: .*interrupted"):
+                await anext(jobs)
 
     run(main())
 

@@ -105,6 +105,23 @@ def test_a_note_that_was_written_after_its_document_is_left_out(
     assert "after its document was written at" in reason
 
 
+def test_an_asynchronous_client_leaves_out_a_note_that_was_written_after_its_document(
+    server: LocalServer, location: S3Location, s3: Any, clock: FakeClock
+) -> None:
+    clock.sleep(60)
+    s3.put_object(Bucket=location.bucket, Key="notes/note.txt", Body=NOTE.encode())
+
+    async def main() -> None:
+        async with AsyncPHIClient(endpoint_url=server.endpoint_url) as client:
+            results = await client.results_at(location)
+            with pytest.raises(IncompleteResultsError) as caught:
+                [each async for each in results.redacted()]
+        [reason] = caught.value.failed.values()
+        assert "after its document was written at" in reason
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "key", [None, "results", "results/", f"results/{JOB_ID}", f"{FOLDER}Manifest", "-PHIDetection-"]
 )
