@@ -20,6 +20,8 @@ class _Call(Protocol):
 
     process: int
 
+    def check(self) -> None: ...
+
     def sleep(self, clock: Clock, seconds: float) -> None: ...
 
     def end(self) -> None: ...
@@ -36,6 +38,13 @@ class _ThisThread(threading.local):
 
 
 this_thread = _ThisThread()
+
+
+def check_call() -> None:
+    """Raise `ClientClosedError` if this thread makes a call for a pool and the call was ended."""
+    call = this_thread.call
+    if call is not None and call.process == os.getpid():
+        call.check()
 
 
 class ClientClock:

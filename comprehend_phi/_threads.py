@@ -14,7 +14,7 @@ from concurrent.futures import wait as wait_for_calls
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from ._client_clock import this_thread
+from ._client_clock import check_call, this_thread
 from ._clock import Clock
 from ._process import PerProcess
 from .errors import ClientClosedError
@@ -97,7 +97,12 @@ class Pool:
             self.join()
 
     def submit(self, function: Callable[[], _T]) -> PoolCall[_T]:
-        """Return a future for `function`, which a thread calls as soon as one is free."""
+        """Return a future for `function`, which a thread calls as soon as one is free.
+
+        Raises:
+            ClientClosedError: this thread makes a call for a pool, and the call was ended.
+        """
+        check_call()
         work = self._work.get()
         call = PoolCall(function, self, work)
         with work.lock:
@@ -207,15 +212,20 @@ class PoolCall(Future[_T]):
         finally:
             with self._work.lock:
                 self._asleep = False
+        self.check()
+
+    def check(self) -> None:
+        """Raise `ClientClosedError` if the call was ended."""
         if self._ended:
             raise ClientClosedError(operation="results")
 
     def end(self) -> None:
-        """Keep the call from starting and from sleeping. If it sleeps, let it fail at once.
+        """Keep the call from starting. If it has started, let it fail at its next step.
 
-        A request that is being sent is not interrupted. If the call sleeps, its thread is
-        abandoned: it ends when the clock returns. In a fork of the process that makes the call,
-        and while the interpreter ends, this does nothing.
+        It fails before its next sleep, its next request to S3 and its next call in a
+        pool. A request that is being sent is not interrupted. If the call sleeps, it fails at once,
+        and its thread is abandoned: the thread ends when the clock returns. In a fork of the
+        process that makes the call, and while the interpreter ends, this does nothing.
         """
         if self.process != os.getpid() or sys.is_finalizing():
             return
@@ -268,8 +278,7 @@ def map_in_order(
 async def run_in_thread(pool: Pool, function: Callable[[], _T]) -> _T:
     """Call `function` in a thread of `pool`, and return its result.
 
-    Cancelling the await keeps a function that has not started from running, and ends its sleeps.
-    Apart from sleeps, a function that has started is not interrupted.
+    Cancelling the await ends the call, see `PoolCall.end`.
     """
     # Like asyncio.to_thread: logging and tracing find the task's context in the thread.
     context = contextvars.copy_context()

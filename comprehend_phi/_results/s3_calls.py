@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .._client_clock import check_call
 from .._clock import Clock
 from .._retry import Retrier, RetryPolicy
 from .._service.attempts import run_attempt
@@ -68,6 +69,7 @@ class S3Calls:
         """Do what `call` does, but raise refusals as `ServiceError`, with S3's error code."""
 
         def attempt() -> _Result:
+            check_call()
             client = self.connect(operation)
             return run_attempt(lambda: send(client), operation, {})
 

@@ -600,6 +600,27 @@ def test_a_call_that_has_slept_is_not_interrupted(clock: FakeClock) -> None:
         assert made.result(SOON) == 7
 
 
+def test_a_call_that_was_ended_submits_no_other_calls() -> None:
+    running, may_go_on, made = threading.Event(), threading.Event(), list[int]()
+    inner = Pool(1)
+
+    def work() -> None:
+        running.set()
+        assert may_go_on.wait(SOON)
+        with closing(map_in_order(inner, made.append, range(3))) as calls:
+            for _, call in calls:
+                call.result()
+
+    with Pool(1) as pool:
+        call = pool.submit(work)
+        assert running.wait(SOON)
+        call.end()
+        may_go_on.set()
+        assert_says_that_it_was_closed(call.exception(SOON))
+    inner.join()
+    assert made == []
+
+
 def test_ending_a_call_that_has_ended_changes_nothing() -> None:
     with Pool(1) as pool:
         call = pool.submit(lambda: 7)

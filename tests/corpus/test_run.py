@@ -29,6 +29,7 @@ from comprehend_phi import (
 )
 from comprehend_phi.corpus import (
     CostLimitError,
+    IncompleteRunError,
     JobPlan,
     LedgerInUseError,
     ServiceLimits,
@@ -125,6 +126,20 @@ def test_an_abandoned_run_starts_nothing_and_deletes_all_copies(
     summary = abandon(client, plan, str(tmp_path / "ledger"))
     assert [job.status for job in summary.jobs] == ["COMPLETED"] * 3
     assert corpus.storage.keys(STAGED) == []
+
+
+def test_a_run_whose_timeout_has_passed_copies_no_further_files(
+    corpus: LocalServer, client: PHIClient, tmp_path: Path
+) -> None:
+    count = 500
+    for number in range(2 * count):
+        corpus.storage.write(BUCKET, f"notes/z/{number:04}.txt", b"Seen by Dr. Example")
+    limits = ServiceLimits(max_job_files=count)
+    plan = plan_jobs(client, REQUEST, name="monday", staging=STAGING, limits=limits)
+
+    with pytest.raises(IncompleteRunError):
+        run_jobs(client, plan, tmp_path / "ledger", wait=WaitPolicy(timeout=0.1))
+    assert len(corpus.storage.keys(STAGED)) < count
 
 
 # --- The cost -------------------------------------------------------------------------------------

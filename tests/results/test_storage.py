@@ -23,6 +23,7 @@ import pytest
 from botocore.config import Config
 
 from comprehend_phi import (
+    ClientClosedError,
     ExpiredTokenException,
     IncompleteResultsError,
     InputDataConfig,
@@ -44,6 +45,7 @@ from comprehend_phi._results.boto3_storage import Boto3Storage
 from comprehend_phi._results.listing import Listing
 from comprehend_phi._results.s3_tuning import tune
 from comprehend_phi._results.storage import JobStorage, ListedObject, StoredObject
+from comprehend_phi._threads import Pool
 from comprehend_phi.testing import FakeClock, LocalServer, faults
 
 BUCKET, KEY = "a-bucket", "notes/a b.txt.out"
@@ -446,6 +448,24 @@ def test_keys_of_every_page_are_listed(s3: S3, storage: Boto3Storage) -> None:
     s3.script(listing("a", "b", following="x"), listing("c", following="y"), listing("d"))
     assert storage.keys(BUCKET, "notes/") == ["a", "b", "c", "d"]
     assert len(s3.requests) == 3
+
+
+def test_a_call_that_was_ended_lists_no_further_page(s3: S3, storage: Boto3Storage) -> None:
+    s3.script(listing("a", following="token"), listing("b"))
+
+    submitted = threading.Event()
+
+    def work() -> None:
+        assert submitted.wait(30)
+        for _ in storage.pages(BUCKET, ""):
+            call.end()
+
+    with Pool(1) as pool:
+        call = pool.submit(work)
+        submitted.set()
+        with pytest.raises(ClientClosedError):
+            call.result()
+    assert len(s3.requests) == 1
 
 
 def test_only_a_throttled_page_is_fetched_again(s3: S3, storage: Boto3Storage) -> None:
