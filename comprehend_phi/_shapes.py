@@ -148,6 +148,12 @@ class StringShape:
         """Return what is wrong with `value`, in words that do not contain it, or None."""
         if not isinstance(value, str):
             return f"must be a str, not {type(value).__name__}"
+        # Code that formats the value, here and in boto3, would send the other text.
+        if type(value) is not str and str(value) != value:
+            return (
+                f"must be a plain str, because str() of this {type(value).__name__} is another"
+                " text; for a member of an Enum, pass its value"
+            )
         if len(value) < self.min_length:
             characters = plural(self.min_length, "character")
             return f"must have at least {self.min_length} {characters}, not {len(value)}"

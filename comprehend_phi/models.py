@@ -226,10 +226,15 @@ def request_token(*parts: str) -> str:
         )
     joined = sha256()
     for part in parts:
-        check_argument("request_token", "parts", _shapes.TEXT, part)
+        check_argument("request_token", "parts", _shapes.TEXT, _plain(part))
         encoded = part.encode()
         joined.update(b"%d:%b" % (len(encoded), encoded))
     return joined.hexdigest()
+
+
+def _plain(part: object) -> object:
+    """Return the value of a member of an Enum of strings, and anything else as it is."""
+    return str.__str__(part) if isinstance(part, str) else part
 
 
 def _new_token() -> str:

@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from enum import Enum, StrEnum
 from functools import cache
 from typing import Any
 
@@ -25,10 +26,12 @@ from comprehend_phi import (
     RetryPolicy,
     StartPHIDetectionJobRequest,
     WaitPolicy,
+    request_token,
 )
 from comprehend_phi._shapes import JOB_NAME
 from comprehend_phi.models import (
     DescribePHIDetectionJobRequest,
+    DetectPHIRequest,
     ListPHIDetectionJobsRequest,
     StopPHIDetectionJobRequest,
 )
@@ -41,6 +44,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 Start = StartPHIDetectionJobRequest
 Describe = DescribePHIDetectionJobRequest
+Detect = DetectPHIRequest
 Stop = StopPHIDetectionJobRequest
 List = ListPHIDetectionJobsRequest
 
@@ -66,6 +70,48 @@ def refusal(cls: type, field: str, value: Any) -> RequestValidationError:
     with pytest.raises(RequestValidationError) as caught:
         build(cls, field, value)
     return caught.value
+
+
+class Folder(str, Enum):  # noqa: UP042 - a `StrEnum` is another case
+    """What many programs wrote before Python had `StrEnum`. Its str() is not its value."""
+
+    NOTES = "notes"
+
+
+class NewFolder(StrEnum):
+    NOTES = "notes"
+
+
+class Hidden(str):
+    """A text whose str() hides it, so that no log shows it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "***"
+
+
+@pytest.mark.parametrize("value", [Folder.NOTES, Hidden("notes")])
+@pytest.mark.parametrize(
+    ("cls", "field"),
+    [(InputDataConfig, "s3_key"), (Start, "job_name"), (JobFilter, "job_name"), (Detect, "text")],
+)
+def test_a_str_that_would_be_sent_as_another_text_is_refused(
+    cls: type, field: str, value: str
+) -> None:
+    error = refusal(cls, field, value)
+    assert error.reason == (
+        f"must be a plain str, because str() of this {type(value).__name__} is another text; for a"
+        " member of an Enum, pass its value"
+    )
+
+
+def test_a_str_enum_is_accepted() -> None:
+    assert accepts(InputDataConfig, "s3_key", NewFolder.NOTES)
+
+
+def test_a_request_token_takes_the_value_of_a_member_of_an_enum() -> None:
+    assert request_token(Folder.NOTES) == request_token("notes")
 
 
 def accepts(cls: type, field: str, value: Any) -> bool:
