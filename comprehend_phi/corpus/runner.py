@@ -299,7 +299,10 @@ class Run:
     def _collect(self) -> None:
         """Finish what threads have done."""
         for call in [call for call in self._tasks if call.done()]:
-            self._tasks.pop(call)(call)
+            finish = self._tasks.pop(call)
+            if not isinstance(call.exception(), (ServiceError, TransportError)):
+                self._failing_since = None
+            finish(call)
 
     # --- What happens to a job --------------------------------------------------------------------
 
@@ -334,7 +337,6 @@ class Run:
             self._conclude(index, entry.job_id, None, message, is_lost=True)
             return
         else:
-            self._failing_since = None
             if isinstance(found, JobProperties):
                 self._record_start(index, found.job_id, found.submit_time or self._now())
                 self._follow(index, found.job_id, JobStatus.SUBMITTED)
@@ -369,7 +371,6 @@ class Run:
         except ComprehendPHIError as error:
             problem = error
         else:
-            self._failing_since = None
             if job.staged:
                 self._ledger.record(job, copies=Copies.ALL)
             self._phases[index] = Phase.READY
@@ -399,6 +400,7 @@ class Run:
         try:
             job_id = start_at_once(self._client, request)
         except ActiveJobLimitExceeded as error:
+            self._failing_since = None
             self._times.refused(self._clock.monotonic())
             self._doubt(index, error)
             self._change(index, message=_NO_SLOT)
@@ -417,6 +419,7 @@ class Run:
             return
         if refusal.outcome_unknown:
             raise refusal
+        self._failing_since = None
         self._give_up(index, mask(str(refusal), self._names(job)))
 
     def _doubt(self, index: int, error: ServiceError | TransportError) -> None:
@@ -586,7 +589,6 @@ class Run:
         except ComprehendPHIError as error:
             self._undeleted.append(error)
         else:
-            self._failing_since = None
             if is_clean:
                 self._ledger.record(self._plan.jobs[index], copies=Copies.NONE)
 

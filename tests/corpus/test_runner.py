@@ -1015,6 +1015,22 @@ def test_an_outage_of_more_than_an_hour_ends_the_run(world: World) -> None:
     assert 3_600 <= world.clock.monotonic() < 3_700
 
 
+def test_an_outage_ends_when_the_service_says_that_no_slot_is_free(world: World) -> None:
+    world.prepare(a_plan(1))
+    outage, hours = faults.throttle(), 2 * 3_600 // 15
+    world.server.service.script(outage, *[faults.job_limit()] * hours, outage, operation=START)
+    assert statuses(world.run(world.client(retry=RetryPolicy(max_attempts=1)))) == ["COMPLETED"]
+
+
+def test_an_outage_ends_when_s3_refuses_a_job(world: World) -> None:
+    world.prepare(a_plan(2, staged=(0, 1)))
+    outage = TransportError(operation="CopyObject", reason="the connection failed")
+    refusal = ResultsError("S3 refuses to list the folder")
+    world.staging.errors = {("copy", 0): [outage] * 200 + [refusal], ("copy", 1): [outage] * 300}
+    summary = world.run(keep_staged=True)
+    assert statuses(summary) == [None, "COMPLETED"]
+
+
 def test_a_timeout_ends_the_run_and_leaves_the_jobs_running(world: World) -> None:
     world.prepare(a_plan(2))
     with pytest.raises(IncompleteRunError, match="its timeout has passed") as caught:
