@@ -134,7 +134,9 @@ class Ledger:
         import sqlite3  # `import comprehend_phi` does not need it
 
         self._errors = sqlite3
-        self._path = _checked_path(path)
+        name = _checked_path(path)
+        # SQLite gives some names a meaning, such as ":memory:", but no absolute path.
+        self._path = self._guarded(lambda: str(Path(name).absolute()))
         self._connection: sqlite3.Connection = self._guarded(self._connect)
         try:
             self._entries: dict[str, Entry] = self._guarded(lambda: self._load(plan))
@@ -241,8 +243,7 @@ def _checked_path(path: object) -> str:
     with suppress(TypeError):
         text = os.fspath(cast("str | bytes", path))
         if isinstance(text, str) and text and "\0" not in text:
-            # SQLite gives some names a meaning, such as ":memory:", but no absolute path.
-            return str(Path.cwd() / text)
+            return text
     raise RequestValidationError(
         owner="run_jobs",
         field="ledger",

@@ -259,6 +259,26 @@ def test_a_ledger_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path / "missing" / "ledger", PLAN)
 
 
+@pytest.fixture
+def deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory of the program, which somebody has deleted."""
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+
+@pytest.mark.usefixtures("deleted_folder")
+def test_a_ledger_elsewhere_can_be_used_in_a_deleted_folder(path: Path) -> None:
+    assert reopened(path) == [Entry()] * 3
+
+
+@pytest.mark.usefixtures("deleted_folder")
+def test_a_ledger_in_a_deleted_folder_is_refused() -> None:
+    with pytest.raises(LedgerError, match="No such file or directory"):
+        Ledger("ledger", PLAN)
+
+
 def test_a_fact_that_cannot_be_written_is_an_error_and_changes_nothing(path: Path) -> None:
     Ledger(path, PLAN).__exit__(None, None, None)
     with Ledger(path, PLAN) as ledger:
