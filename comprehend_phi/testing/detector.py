@@ -16,6 +16,23 @@ from .._entities import Entity
 Detector = Callable[[str], Sequence[Entity]]  # finds the entities of a text, from any thread
 
 
+class DetectorError(Exception):
+    """The detector raised an exception. The message only has its class, because it may quote."""
+
+
+def run_detector(detector: Detector, text: str) -> Sequence[Entity]:
+    """Return the entities that a detector finds.
+
+    Raises:
+        DetectorError: the detector raised an exception, or returned no sequence.
+    """
+    try:
+        return tuple(detector(text))
+    except Exception as cause:  # noqa: BLE001 - a detector may raise anything
+        problem = f"The detector raised {type(cause).__name__}."
+    raise DetectorError(problem)
+
+
 class Rule(NamedTuple):
     """A pattern for one type of entity. Its group `span` is the entity."""
 

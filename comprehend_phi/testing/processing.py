@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from .._keys import folder_key
 from .._wording import amount
 from ..models import JobStatus
-from .detector import Detector
+from .detector import Detector, DetectorError, run_detector
 from .jobs import LocalJob, Outcome
 from .limits import Limits
 from .object_store import ObjectStore
@@ -43,7 +43,7 @@ def process(job: LocalJob, store: ObjectStore, detector: Detector, limits: Limit
                 processed.append(file)
             else:
                 unprocessed.append(file)
-    except JobFailure as failure:
+    except (JobFailure, DetectorError) as failure:
         message = str(failure)
     else:
         if unprocessed and not processed:
@@ -106,5 +106,5 @@ def _process_file(
         path=path,
         size=len(body),
         characters=len(text),
-        entities=count_offsets(detector(text), text, rules),
+        entities=count_offsets(run_detector(detector, text), text, rules),
     )

@@ -28,7 +28,7 @@ from .._shapes import (
 )
 from ..models import JobStatus
 from .clock import ServiceClock, WallClock
-from .detector import Detector, detect
+from .detector import Detector, DetectorError, detect, run_detector
 from .faults import Fault, random_faults
 from .jobs import MODEL_VERSION, LocalJob, Outcome
 from .journal import StartRecord
@@ -82,7 +82,8 @@ class LocalService:
     Args:
         storage: the S3 that jobs read from and write to.
         clock: the clock that drives the jobs. The default is this machine's clock.
-        detector: finds the entities of one text. It may be called from any thread.
+        detector: finds the entities of one text. It may be called from any thread. If it raises an
+            exception, the job fails, or DetectPHI returns the error `DetectorError`.
         job_seconds: how long a job runs, in seconds.
         limits: the quotas of the account.
         rules: the rules that nobody outside AWS knows.
@@ -344,7 +345,10 @@ class LocalService:
 
     def _detect(self, members: Mapping[str, Any]) -> dict[str, Any]:
         check_text(members, self._limits.text_bytes)
-        entities = self._detector(members["Text"])
+        try:
+            entities = run_detector(self._detector, members["Text"])
+        except DetectorError as error:
+            raise RequestRefused("DetectorError", str(error)) from None
         return {"Entities": msgspec.to_builtins(list(entities)), "ModelVersion": MODEL_VERSION}
 
     def _find(self, members: Mapping[str, Any], region: str) -> LocalJob:

@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 import pytest
 
+from comprehend_phi import Entity
 from comprehend_phi.testing import Limits, LocalService, local_service
 from comprehend_phi.testing.validation import RequestRefused
 
@@ -52,6 +53,19 @@ def test_the_detectors_entities_are_returned_under_awss_names() -> None:
             "Traits": (),
         }
     ]
+
+
+def test_a_detector_that_raises_is_an_error_without_the_text() -> None:
+    def detector(text: str) -> list[Entity]:
+        raise ValueError(text)
+
+    service = LocalService(NoStorage(), detector=detector)
+    with pytest.raises(RequestRefused) as caught:
+        service.perform(DETECT, {"Text": TEXT}, REGION)
+    assert (caught.value.code, caught.value.message) == (
+        "DetectorError",
+        "The detector raised ValueError.",
+    )
 
 
 @pytest.mark.parametrize(

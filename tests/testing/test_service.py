@@ -1083,6 +1083,16 @@ def test_the_detector_can_be_replaced(storage: MemoryStorage, clock: FakeClock) 
     assert asked == [NOTE]
 
 
+def broken_detector(text: str) -> list[Entity]:
+    raise ValueError(text)
+
+
+def test_a_job_whose_detector_raises_fails(storage: MemoryStorage, clock: FakeClock) -> None:
+    service = LocalService(storage, clock=clock, job_seconds=300, detector=broken_detector)
+    job = finished(service, clock)
+    assert (job["JobStatus"], job["Message"]) == ("FAILED", "The detector raised ValueError.")
+
+
 # --- Faults and the record of requests ------------------------------------------------------------
 
 
