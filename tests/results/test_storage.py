@@ -332,6 +332,31 @@ def test_a_key_that_s3_cannot_have_is_a_missing_object(
     assert s3.requests == []
 
 
+class Pieces:
+    """Takes an object piece by piece."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        self.taken.append(piece)
+
+
+def test_a_large_object_is_fed_in_pieces(s3: S3, storage: Boto3Storage) -> None:
+    body = bytes(range(256)) * 3_000
+    s3.script(ok(body))
+    taken = storage.feed(BUCKET, KEY, Pieces).taken
+    assert b"".join(taken) == body
+    assert max(map(len, taken)) <= 256 * 1024
+
+
+def test_a_key_that_s3_cannot_have_is_not_fed(s3: S3, storage: Boto3Storage) -> None:
+    with pytest.raises(MissingObjectError) as caught:
+        storage.feed(BUCKET, "", Pieces)
+    assert (caught.value.bucket, caught.value.key) == (BUCKET, "")
+    assert s3.requests == []
+
+
 def test_a_missing_bucket_is_an_error_without_a_key(s3: S3, storage: Boto3Storage) -> None:
     s3.script(error(404, "NoSuchBucket"))
     with pytest.raises(ResultsError) as caught:
