@@ -8,7 +8,7 @@ generator would then look like its regular end.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from inspect import GEN_CLOSED, getgeneratorstate
+from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
 from typing import Any, TypeVar
 
 from .errors import ComprehendPHIError, TransportError
@@ -41,8 +41,13 @@ class Stream(Generator[_T, None, None]):
             return self._generator.send(value)
         except (StopIteration, ComprehendPHIError):
             raise
-        except BaseException:
-            self._interrupted = getgeneratorstate(self._generator) == GEN_CLOSED
+        except BaseException as error:
+            state = getgeneratorstate(self._generator)
+            # An interruption may come after the generator yielded an item, which is lost then. But
+            # a ValueError says that another thread is in the generator, so nothing was lost.
+            is_lost = state == GEN_SUSPENDED and not isinstance(error, ValueError)
+            if state == GEN_CLOSED or is_lost:
+                self._interrupted = True
             raise
 
     def throw(self, *error: Any) -> _T:

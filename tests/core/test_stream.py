@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,25 @@ def test_a_stream_that_was_interrupted_does_not_end(error: BaseException) -> Non
         assert (caught.value.operation, caught.value.retryable) == ("results", False)
         assert not caught.value.outcome_unknown
         assert caught.value.__context__ is None
+
+
+def test_a_stream_that_was_interrupted_just_after_it_got_an_item_does_not_skip_the_item() -> None:
+    def interrupt(_: object, event: str, called: Any) -> None:
+        if event == "c_return" and called.__name__ == "send":
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    stream = Stream("results", (number for number in range(3)))
+    assert next(stream) == 0
+    before = sys.getprofile()
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the interrupt comes within next()
+            sys.setprofile(interrupt)
+            next(stream)
+    finally:
+        sys.setprofile(before)
+    with pytest.raises(TransportError, match=INTERRUPTED):
+        next(stream)
 
 
 def test_a_stream_whose_error_said_what_is_missing_ends() -> None:
