@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
-from typing import Any, TypeVar
+from types import AsyncGeneratorType
+from typing import Any, TypeVar, cast
 
 from .errors import ComprehendPHIError, TransportError
 
@@ -60,11 +61,11 @@ class Stream(Generator[_T, None, None]):
 
 
 class AsyncStream(AsyncGenerator[_T, None]):
-    """An asynchronous generator that raises an error after a cancellation instead of ending.
+    """An asynchronous generator that raises an error after an interruption instead of ending.
 
     Args:
         operation: what the error names.
-        generator: yields the items.
+        generator: yields the items. Its own errors are those of this package.
     """
 
     def __init__(self, operation: str, generator: AsyncGenerator[_T, None]) -> None:
@@ -76,16 +77,19 @@ class AsyncStream(AsyncGenerator[_T, None]):
         """Return the next item.
 
         Raises:
-            TransportError: an earlier step was cancelled.
+            TransportError: an earlier step was cancelled or interrupted.
         """
-        from asyncio import CancelledError  # programs without an event loop do not need it
-
         if self._interrupted:
             raise _interruption(self._operation)
         try:
             return await self._generator.asend(value)
-        except CancelledError:
-            self._interrupted = True
+        except (StopAsyncIteration, ComprehendPHIError):
+            raise
+        except BaseException:
+            generator = cast("AsyncGeneratorType[_T, None]", self._generator)
+            # It still has a frame if another task is in the generator, so nothing was lost.
+            if generator.ag_frame is None:
+                self._interrupted = True
             raise
 
     async def athrow(self, *error: Any) -> _T:

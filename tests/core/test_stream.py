@@ -151,6 +151,44 @@ def test_an_asynchronous_stream_that_was_cancelled_does_not_end() -> None:
     asyncio.run(main())
 
 
+def test_an_asynchronous_stream_that_was_interrupted_does_not_end() -> None:
+    async def main() -> None:
+        async def items() -> AsyncGenerator[int, None]:
+            yield 1
+            raise Alarm
+
+        stream = AsyncStream("results", items())
+        assert await anext(stream) == 1
+        with pytest.raises(Alarm):
+            await anext(stream)
+        with pytest.raises(TransportError, match=INTERRUPTED):
+            await anext(stream)
+
+    asyncio.run(main())
+
+
+def test_a_task_that_asks_while_another_one_waits_does_not_end_the_asynchronous_stream() -> None:
+    async def main() -> None:
+        waits, go_on = asyncio.Event(), asyncio.Event()
+
+        async def items() -> AsyncGenerator[int, None]:
+            waits.set()
+            await go_on.wait()
+            yield 1
+            yield 2
+
+        stream = AsyncStream("results", items())
+        task = asyncio.create_task(stream.asend(None))
+        await waits.wait()
+        with pytest.raises(RuntimeError, match="already running"):
+            await anext(stream)
+        go_on.set()
+        assert await task == 1
+        assert [each async for each in stream] == [2]
+
+    asyncio.run(main())
+
+
 def test_an_asynchronous_stream_whose_error_said_what_is_missing_ends() -> None:
     async def main() -> None:
         async def items() -> AsyncGenerator[int, None]:
