@@ -49,8 +49,8 @@ def split(text: str, max_bytes: int, overlap: int) -> list[Piece]:
     """Return the pieces of a text, in order. An empty text has none.
 
     Every piece but the last has at least three quarters of `max_bytes`. No piece begins or ends
-    within a CRLF, nor before a combining mark or a joiner. The latter can only happen within a run
-    of them of more than `max_bytes` / 16 bytes.
+    within a CRLF. A piece only begins or ends before a combining mark or a joiner if a run of them
+    has more than `max_bytes` / 16 bytes.
 
     Args:
         text: the text.

@@ -74,8 +74,8 @@ def _refusal(problems: list[str]) -> Exit:
 
 
 def _key_problem(key: str) -> str | None:
-    """Return why no object in S3 can have this key, or at least not in the local S3, or None."""
-    if "\n" in key:  # moto finds no such keys
+    """Return why no object of the local service can have this key. Return None if one can."""
+    if "\n" in key:  # S3 allows it, but moto finds no object with such a key.
         return "the name has a line break, which the local service does not support"
     try:
         if len(key.encode("utf-8")) <= _MOST_BYTES:
