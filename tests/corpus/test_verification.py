@@ -219,7 +219,7 @@ def test_an_error_of_s3_is_raised(ward: Ward) -> None:
 
 def test_an_audit_file_that_this_machine_cannot_store_is_an_os_error(ward: Ward) -> None:
     audit = audit_on_s3(ward)
-    body = b"".join(ward.objects()["audit.jsonl"] for _ in range(1_000))
+    body = ward.objects()["audit.jsonl"] * 1_000
     ward.s3.put_object(Bucket=audit.bucket, Key="audit.jsonl", Body=body)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # As if the disk were full.
