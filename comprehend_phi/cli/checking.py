@@ -24,6 +24,11 @@ _NO_ROLE = "arn:aws:iam::000000000000:role/none"
 _SHOWN = 3  # keys for each code
 _PROGRESS_SECONDS = 5.0
 
+_EARLIER = (
+    "An earlier command with this --token may have started the job. To find out, use"
+    " `comprehend-phi list`."
+)
+
 
 def us_dollars(text: str) -> Decimal:
     """Parse a price or a cost. Raise ValueError if it is not a number, or is negative."""
@@ -72,28 +77,22 @@ def print_check(
     return ExitCode.INPUT_ERRORS if _errors(report) else ExitCode.DONE
 
 
-_EARLIER = (
-    "An earlier command with this --token may have started the job. To find out, use"
-    " `comprehend-phi list`."
-)
-
-
 @frozen
 class Preconditions:
-    """What has to hold before a job starts: the options `--check` and `--max-cost`."""
+    """What must be true before a job starts: the options `--check` and `--max-cost`."""
 
     check: bool
     max_cost: Decimal | None
 
     def require(
-        self, client: PHIClient, request: StartPHIDetectionJobRequest, *, was_sent: bool
+        self, client: PHIClient, request: StartPHIDetectionJobRequest, *, maybe_sent: bool
     ) -> None:
         """Check the input, unless neither option was given. Print the problems to stderr.
 
         Args:
             client: reads the input.
             request: says where the input is.
-            was_sent: whether an earlier command may have sent the request.
+            maybe_sent: whether an earlier command may have sent the request.
 
         Raises:
             Exit: the input has errors, or the job may cost more than `max_cost`.
@@ -102,7 +101,7 @@ class Preconditions:
             return
         from ..corpus import PRICE_PER_UNIT, check_input
 
-        earlier = (_EARLIER,) if was_sent else ()
+        earlier = (_EARLIER,) if maybe_sent else ()
         report = check_input(client, request, on_progress=_Progress())
         if self.check:
             show_problems(report)

@@ -182,9 +182,9 @@ def detect(
         target = at_aws(service, request, clock, slot_timeout)
 
     with target as opened:
-        preconditions.require(
-            opened.client, opened.request, was_sent=start.client_request_token is not None
-        )
+        # The local service is new, so it has received no earlier request.
+        maybe_sent = not local and start.client_request_token is not None
+        preconditions.require(opened.client, opened.request, maybe_sent=maybe_sent)
         job = submit(opened.client, opened.request)
         properties = wait(job, policy, clock, opened.how_to_wait(job.job_id), as_json=as_json)
         with reading(job.job_id, opened.how_to_read(job.job_id)):
@@ -246,7 +246,7 @@ def start_job(
     """
     request = _s3_request(source, destination, start)
     with service.client(slot_timeout=slot_timeout) as client:
-        preconditions.require(client, request, was_sent=start.client_request_token is not None)
+        preconditions.require(client, request, maybe_sent=start.client_request_token is not None)
         job_id = submit(client, request).job_id
     if as_json:
         emit_json({"job_id": job_id, "client_request_token": request.client_request_token})

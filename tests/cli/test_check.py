@@ -221,15 +221,22 @@ def test_a_job_that_may_cost_more_than_the_limit_is_not_started(
     )
 
 
+@pytest.mark.parametrize("command", ["start", "detect"])
 @pytest.mark.parametrize(
     ("key", "option"), [("good", ("--max-cost", "0.0027")), ("checked", ("--check",))]
 )
 def test_a_refused_start_with_a_token_says_that_an_earlier_one_may_have_succeeded(
-    run: Run, shell: Shell, endpoint: Endpoint, location: str, key: str, option: tuple[str, ...]
+    run: Run,
+    shell: Shell,
+    endpoint: Endpoint,
+    location: str,
+    command: str,
+    key: str,
+    option: tuple[str, ...],
 ) -> None:
     assert location
     options = ("--kms-key", KEY, "--token", "earlier", *option, *endpoint)
-    done = run("start", *shell.start(key), *options)
+    done = run(command, *shell.start(key), *options)
 
     assert done.error.startswith("This command started no job, because ")
     assert done.err.splitlines()[-1] == (
@@ -261,3 +268,13 @@ def test_a_local_job_can_be_checked_too(run: Run, notes: Path, tmp_path: Path) -
     done = run("detect", "--local", str(notes), str(output), "--max-cost", "0.001", "--check")
 
     assert (done.code, done.out) == (6, "")
+
+
+def test_a_refused_local_start_with_a_token_does_not_mention_an_earlier_one(
+    run: Run, notes: Path, tmp_path: Path
+) -> None:
+    options = ("--token", "earlier", "--max-cost", "0.001")
+    done = run("detect", "--local", str(notes), str(tmp_path / "results"), *options)
+
+    assert done.error.startswith("This command started no job, because ")
+    assert "earlier" not in done.err
