@@ -543,25 +543,6 @@ async def back_off(client: Any, request: StartPHIDetectionJobRequest) -> None:
     await client.start_phi_detection_job(request)
 
 
-def test_a_list_whose_step_was_cancelled_does_not_look_complete(
-    server: LocalServer, connect: Callable[..., Any]
-) -> None:
-    async def main() -> None:
-        clock = Sleeper()
-        async with connect(AsyncPHIClient, clock=clock) as client:
-            server.service.script(faults.throttle(), operation=LIST)
-            jobs = client.list_phi_detection_jobs()
-            listing = asyncio.create_task(to_list(jobs))
-            await clock.asleep.wait()
-            listing.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await listing
-            with pytest.raises(TransportError, match="interrupted in an earlier step"):
-                await to_list(jobs)
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("call", [wait_for_job, back_off])
 @pytest.mark.parametrize("order", ["cancel", "cancel, close", "close, cancel", "close"])
 def test_a_sleeping_call_ends_by_cancellation_if_its_task_was_cancelled(
