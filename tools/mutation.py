@@ -151,6 +151,7 @@ LEFT_OUT = (
     "no_public_name",
     "a_program_ends",
     "without_jinja2",
+    "another_thread_receives",
 )
 
 OPTIONS = [

@@ -14,7 +14,10 @@ import pytest
 from comprehend_phi import ResultsError, TransportError
 from comprehend_phi._stream import AsyncStream, Stream
 
-INTERRUPTED = "interrupted in an earlier step"
+INTERRUPTED = (
+    "results: this iterator was interrupted in an earlier step, so it cannot continue (1 attempt)."
+    " Begin again with a new iterator."
+)
 
 
 class Alarm(Exception):
@@ -36,10 +39,10 @@ def test_a_stream_that_was_interrupted_does_not_end(error: BaseException) -> Non
     with pytest.raises(type(error)):
         next(stream)
     for _ in range(2):
-        with pytest.raises(TransportError, match=INTERRUPTED) as caught:
+        with pytest.raises(TransportError) as caught:
             next(stream)
-        assert (caught.value.operation, caught.value.retryable) == ("results", False)
-        assert not caught.value.outcome_unknown
+        assert str(caught.value) == INTERRUPTED
+        assert (caught.value.retryable, caught.value.outcome_unknown) == (False, False)
         assert caught.value.__context__ is None
 
 
@@ -144,8 +147,9 @@ def test_an_asynchronous_stream_that_was_cancelled_does_not_end() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         for _ in range(2):
-            with pytest.raises(TransportError, match=INTERRUPTED) as caught:
+            with pytest.raises(TransportError) as caught:
                 await anext(stream)
+            assert str(caught.value) == INTERRUPTED
             assert caught.value.__context__ is None
 
     asyncio.run(main())
