@@ -1024,9 +1024,12 @@ def test_an_outage_ends_when_the_service_says_that_no_slot_is_free(world: World)
 
 def test_an_outage_ends_when_s3_refuses_a_job(world: World) -> None:
     world.prepare(a_plan(2, staged=(0, 1)))
-    outage = TransportError(operation="CopyObject", reason="the connection failed")
+    outage = TransportError(operation="CopyObject", reason="the network failed")
     refusal = ResultsError("S3 refuses to list the folder")
-    world.staging.errors = {("copy", 0): [outage] * 200 + [refusal], ("copy", 1): [outage] * 300}
+    world.staging.errors = {
+        ("copy", 0): [*[outage] * 200, refusal],
+        ("copy", 1): [*[outage] * 300],
+    }
     summary = world.run(keep_staged=True)
     assert statuses(summary) == [None, "COMPLETED"]
 
