@@ -180,7 +180,7 @@ def confirm(plan: JobPlan, *, yes: bool) -> None:
     inform(cost_line(plan.report, PRICE_PER_UNIT, "The jobs"))
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: the shell closed it (`<&-`)
         raise Exit(
             ExitCode.USAGE, "Nothing was started. Without a terminal, confirm the cost with --yes."
         )

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import stat
 import subprocess
@@ -511,6 +512,27 @@ def test_without_a_terminal_the_cost_has_to_be_confirmed(
     assert done.error == "Nothing was started. Without a terminal, confirm the cost with --yes."
     assert corpus.jobs == 0
     assert list(corpus.ledger.parent.iterdir()) == []
+
+
+def test_with_a_closed_standard_input_the_cost_has_to_be_confirmed(
+    corpus: Corpus, endpoint: Endpoint
+) -> None:
+    shell = corpus.shell
+    command = shlex.join((sys.executable, "-m", "comprehend_phi", *corpus.run(), *endpoint))
+    done = subprocess.run(
+        f"{command} <&-",
+        shell=True,
+        cwd=shell.home,
+        env=shell.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    assert "Without a terminal, confirm the cost with --yes." in done.stderr
+    assert corpus.jobs == 0
 
 
 def test_jobs_that_may_cost_too_much_are_not_started(
