@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_for_calls
+from contextlib import suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -195,7 +195,9 @@ class PoolCall(Future[_T]):
             TimeoutError: the call did not end within `timeout` seconds.
         """
         while timeout is None and not self.done():
-            wait_for_calls([self], _SIGNAL_SECONDS)
+            # If the call itself raises a TimeoutError, it is raised below.
+            with suppress(TimeoutError):
+                return super().result(_SIGNAL_SECONDS)
         return super().result(timeout)
 
     def sleep(self, clock: Clock, seconds: float) -> None:

@@ -146,6 +146,17 @@ def test_joining_waits_for_all_calls(our_threads: OurThreads) -> None:
     assert our_threads() == []
 
 
+def test_a_timeout_error_of_a_call_is_its_result() -> None:
+    error = TimeoutError()
+
+    def call() -> None:
+        raise error
+
+    with pytest.raises(TimeoutError) as caught:
+        Pool(1).submit(call).result()
+    assert caught.value is error
+
+
 @pytest.mark.parametrize("error", [ValueError, GeneratorExit])
 def test_leaving_the_block_waits_for_the_calls(error: type[BaseException]) -> None:
     held = Held()
