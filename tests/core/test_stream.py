@@ -61,8 +61,9 @@ def test_a_stream_that_was_interrupted_just_after_it_got_an_item_does_not_skip_t
             next(stream)
     finally:
         sys.setprofile(before)
-    with pytest.raises(TransportError, match=INTERRUPTED):
+    with pytest.raises(TransportError) as caught:
         next(stream)
+    assert str(caught.value) == INTERRUPTED
 
 
 def test_a_stream_whose_error_said_what_is_missing_ends() -> None:
@@ -165,8 +166,9 @@ def test_an_asynchronous_stream_that_was_interrupted_does_not_end() -> None:
         assert await anext(stream) == 1
         with pytest.raises(Alarm):
             await anext(stream)
-        with pytest.raises(TransportError, match=INTERRUPTED):
+        with pytest.raises(TransportError) as caught:
             await anext(stream)
+        assert str(caught.value) == INTERRUPTED
 
     asyncio.run(main())
 
