@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, Literal
 
 import pytest
 
@@ -46,21 +46,33 @@ def test_a_stream_that_was_interrupted_does_not_end(error: BaseException) -> Non
         assert caught.value.__context__ is None
 
 
-def test_a_stream_that_was_interrupted_just_after_it_got_an_item_does_not_skip_the_item() -> None:
-    def interrupt(_: object, event: str, called: Any) -> None:
-        if event == "c_return" and called.__name__ == "send":
+@contextmanager
+def at_end_of_send(
+    outcome: Literal["c_return", "c_exception"], act: Callable[[], None]
+) -> Iterator[None]:
+    """Call `act` once, as soon as the `send` of a generator has returned or raised."""
+
+    def profile(_: object, event: str, called: Any) -> None:
+        if event == outcome and called.__name__ == "send":
             sys.setprofile(None)
-            raise KeyboardInterrupt
+            act()
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def test_a_stream_that_was_interrupted_just_after_it_got_an_item_does_not_skip_the_item() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
     stream = Stream("results", (number for number in range(3)))
     assert next(stream) == 0
-    before = sys.getprofile()
-    try:
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the interrupt comes within next()
-            sys.setprofile(interrupt)
-            next(stream)
-    finally:
-        sys.setprofile(before)
+    with pytest.raises(KeyboardInterrupt), at_end_of_send("c_return", interrupt):
+        next(stream)
     with pytest.raises(TransportError) as caught:
         next(stream)
     assert str(caught.value) == INTERRUPTED
@@ -108,24 +120,47 @@ def test_an_exception_is_raised_where_the_generator_is() -> None:
     assert stream.throw(Alarm()) == 2
 
 
+class Busy:
+    """A stream whose first item a thread waits for. `go_on` lets the thread get it and end."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+        waits = threading.Event()
+        self._go_on = threading.Event()
+
+        def items() -> Generator[int, None, None]:
+            waits.set()
+            assert self._go_on.wait(60)
+            yield 1
+            yield 2
+
+        self.stream: Stream[int] = Stream("results", items())
+        self._thread = threading.Thread(target=lambda: self.found.append(next(self.stream)))
+        self._thread.start()
+        assert waits.wait(60)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+        self._thread.join()
+
+
 def test_a_thread_that_asks_while_another_one_waits_does_not_end_the_stream() -> None:
-    waits, go_on = threading.Event(), threading.Event()
-
-    def items() -> Generator[int, None, None]:
-        waits.set()
-        assert go_on.wait(60)
-        yield 1
-        yield 2
-
-    stream, found = Stream("results", items()), list[int]()
-    thread = threading.Thread(target=lambda: found.append(next(stream)))
-    thread.start()
-    assert waits.wait(60)
+    busy = Busy()
     with pytest.raises(ValueError, match="already executing"):
-        next(stream)
-    go_on.set()
-    thread.join()
-    assert [*found, *stream] == [1, 2]
+        next(busy.stream)
+    busy.go_on()
+    assert [*busy.found, *busy.stream] == [1, 2]
+
+
+def test_a_thread_that_asks_just_before_another_one_gets_its_item_does_not_end_the_stream() -> None:
+    busy = Busy()
+
+    with (
+        pytest.raises(ValueError, match="already executing"),
+        at_end_of_send("c_exception", busy.go_on),
+    ):
+        next(busy.stream)
+    assert [*busy.found, *busy.stream] == [1, 2]
 
 
 # --- Asynchronous ---------------------------------------------------------------------------------
