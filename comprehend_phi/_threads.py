@@ -26,8 +26,8 @@ _Item = TypeVar("_Item")
 # Starting a thread for each call would more than double the CPU time of an asynchronous call.
 _IDLE_SECONDS = 1.0
 
-# A signal such as Ctrl-C does not end a wait for a call if it comes just before the wait or if
-# another thread receives it. So a thread looks this often whether a signal came.
+# A signal such as Ctrl-C does not end a wait for a thread if it comes just before the wait or if
+# another thread receives it. So a thread that waits looks this often whether a signal came.
 _SIGNAL_SECONDS = 1.0
 
 
@@ -147,7 +147,8 @@ class Pool:
             work.joined = True
             work.lock.notify_all()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_SIGNAL_SECONDS)
 
 
 class PoolCall(Future[_T]):

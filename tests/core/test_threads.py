@@ -748,10 +748,24 @@ def wait_for_a_call() -> None:
         ended.set()
 
 
+def join_a_pool() -> None:
+    ended = threading.Event()
+    pool = Pool(1)
+    pool.submit(ended.wait)
+    try:
+        pool.join()
+    finally:
+        ended.set()
+
+
 @pytest.mark.parametrize(
     ("block", "function"),
-    [(sleep_for_an_hour, SystemClock.sleep), (wait_for_a_call, PoolCall[bool].result)],
-    ids=["sleep", "call"],
+    [
+        (sleep_for_an_hour, SystemClock.sleep),
+        (wait_for_a_call, PoolCall[bool].result),
+        (join_a_pool, Pool.join),
+    ],
+    ids=["sleep", "call", "pool"],
 )
 def test_a_signal_interrupts_what_blocks_even_if_another_thread_receives_it(
     alarm: None, block: Callable[[], None], function: Callable[..., object]
