@@ -27,8 +27,8 @@ class ExitCode(IntEnum):
     USAGE = 2, "wrong usage"
     PARTIAL = 3, "partial success: some files were not processed"
     TIMED_OUT = 4, "timed out"
-    INPUT_ERRORS = 5, "the input has errors; nothing was started"
-    COSTS_MORE = 6, "the job may cost more than --max-cost; nothing was started"
+    INPUT_ERRORS = 5, "the input has errors; this command started nothing"
+    COSTS_MORE = 6, "the job may cost more than --max-cost; this command started nothing"
     INTERRUPTED = 130, "interrupted"
     CLOSED_PIPE = 141, "the program reading the output closed the pipe, as `head -1` does"
 
