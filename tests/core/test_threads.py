@@ -748,6 +748,15 @@ def wait_for_a_call() -> None:
         ended.set()
 
 
+def test_a_wait_for_a_call_may_have_a_timeout() -> None:
+    ended = threading.Event()
+    with Pool(1) as pool:
+        call = pool.submit(ended.wait)
+        with pytest.raises(TimeoutError):
+            call.result(0)
+        ended.set()
+
+
 def join_a_pool() -> None:
     ended = threading.Event()
     pool = Pool(1)
