@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, contextmanager
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ def test_a_stream_that_was_interrupted_does_not_end(error: BaseException) -> Non
 @contextmanager
 def at_end_of_send(
     outcome: Literal["c_return", "c_exception"], act: Callable[[], None]
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Call `act` once, as soon as the `send` of a generator has returned or raised."""
 
     def profile(_: object, event: str, called: Any) -> None:
