@@ -411,6 +411,19 @@ def is_in(thread: threading.Thread, function: Callable[..., object]) -> bool:
     return frame is not None or not thread.is_alive()
 
 
+def test_joining_does_not_wait_while_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    pool = Pool(1)
+    call = pool.submit(lambda: ended.wait(SOON))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "is_finalizing", lambda: True)
+        pool.join()
+    assert not call.done()
+    ended.set()
+    pool.join()
+    assert call.result()
+
+
 OPEN_ITERATOR = """
 import threading
 from contextlib import closing
@@ -734,6 +747,15 @@ def test_a_sleep_may_be_longer_than_the_system_can_sleep(alarm: None, seconds: f
     with pytest.raises(Alarm):  # noqa: PT012
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         SystemClock().sleep(seconds)
+
+
+def test_the_parts_of_a_long_sleep_last_as_long_as_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    SystemClock().sleep(2.5)
+    assert slept == [1.0, 1.0, 0.5]
 
 
 def sleep_for_an_hour() -> None:
