@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -123,6 +124,21 @@ class Shell:
         """Run a command."""
         with self.popen(*arguments, python=python, **env) as process:
             return finished(process, shows=shows)
+
+    def run_without_stdin(self, *arguments: str) -> Done:
+        """Run a command whose standard input is closed."""
+        command = shlex.join((sys.executable, "-m", "comprehend_phi", *arguments))
+        done = subprocess.run(
+            f"{command} <&-",
+            shell=True,
+            cwd=self.home,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return checked(Done(done.returncode, done.stdout, done.stderr))
 
     def __call__(self, *arguments: str, shows: bool = False) -> Done:
         """Run a command that calls the service."""

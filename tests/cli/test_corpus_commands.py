@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import select
-import shlex
 import signal
 import stat
 import subprocess
@@ -517,21 +516,10 @@ def test_without_a_terminal_the_cost_has_to_be_confirmed(
 def test_with_a_closed_standard_input_the_cost_has_to_be_confirmed(
     corpus: Corpus, endpoint: Endpoint
 ) -> None:
-    shell = corpus.shell
-    command = shlex.join((sys.executable, "-m", "comprehend_phi", *corpus.run(), *endpoint))
-    done = subprocess.run(
-        f"{command} <&-",
-        shell=True,
-        cwd=shell.home,
-        env=shell.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = corpus.shell.run_without_stdin(*corpus.run(), *endpoint)
 
-    assert done.returncode == 2
-    assert "Without a terminal, confirm the cost with --yes." in done.stderr
+    assert done.code == 2
+    assert "Without a terminal, confirm the cost with --yes." in done.err
     assert corpus.jobs == 0
 
 

@@ -185,16 +185,7 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 def test_a_closed_standard_input_is_wrong_usage(shell: Shell) -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m comprehend_phi detect-text --endpoint-url {shell.url} <&-",
-        shell=True,
-        cwd=shell.home,
-        env=shell.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = shell.run_without_stdin("detect-text", "--endpoint-url", shell.url)
 
-    assert done.returncode == 2
-    assert "there is no standard input" in done.stderr
+    assert done.code == 2
+    assert "there is no standard input" in done.err
