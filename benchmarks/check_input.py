@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by http.server
+    def log_message(self, *_: object, **__: object) -> None:
         """Print nothing."""
 
 

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from attrs import evolve, field, frozen
 from attrs.validators import optional
@@ -134,19 +134,20 @@ class Wait:
             JobStopped: the job ended as STOPPED.
             WaitTimeout: the job has not ended.
         """
-        assert self._job is not None  # noqa: S101 - the first poll sets it or raises
-        status = self._job.job_status
+        # If the first poll returned no job, `next_delay` has raised its error.
+        job = cast("JobProperties", self._job)
+        status = job.job_status
         if status is JobStatus.FAILED:
-            raise JobFailed(self._job)
+            raise JobFailed(job)
         if status is JobStatus.STOPPED:
-            raise JobStopped(self._job)
+            raise JobStopped(job)
         if not status.is_terminal:
             raise WaitTimeout(
-                self._job,
+                job,
                 timeout=self._policy.timeout or 0.0,
                 last_poll_error=None if self._error is None else str(self._error),
             )
-        return self._job
+        return job
 
     def _ends_wait(self, error: ServiceError | TransportError, now: float) -> bool:
         """Return whether the error of a poll ends the wait. `Job.wait` documents the rules."""
@@ -370,7 +371,7 @@ class AsyncJob(_JobBase[_AsyncClient]):
         on_poll: Callable[[JobProperties], object] | None = None,
         on_poll_error: Callable[[ServiceError | TransportError], object] | None = None,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - unlike asyncio.timeout, it polls at the end
+        timeout: float | None = None,  # noqa: ASYNC109 - asyncio.timeout would leave out the last poll
     ) -> JobProperties:
         """Poll until the job ends, as `Job.wait` does. Cancelling the wait does not affect the job.
 

@@ -194,7 +194,7 @@ def call_replacement(
         result = replacement(entity)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a user's error may quote the text
+    except BaseException as error:  # noqa: BLE001 - any error of the user's may quote the note
         problem = f"raised {type(error).__name__}"
     else:
         problem = _result_problem(result)

@@ -133,7 +133,7 @@ class FileList:
     def part(self, part: slice) -> FileList:
         """Return the files of one part."""
         files = copy(self)
-        files._part = part  # noqa: SLF001 - a copy of this object
+        files._part = part  # noqa: SLF001 - completes a copy of this object
         return files
 
     def __len__(self) -> int:
@@ -155,7 +155,7 @@ class FileList:
 
     def _entries(self) -> Iterator[Entry]:
         for block in self._blocks:
-            yield from marshal.loads(zlib.decompress(block))  # noqa: S302 - `pack` made it in this process
+            yield from marshal.loads(zlib.decompress(block))  # noqa: S302 - no data from outside: `pack` made it in this process
 
     def _find_repeats(self) -> int:
         """Find the repeated and the ambiguous files, and return the number of files."""

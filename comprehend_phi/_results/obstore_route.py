@@ -107,8 +107,8 @@ class ObstoreRoute:
         self._connect(self._operation)
         try:
             made = obstore(store)
-        # obstore's messages quote keys and responses. boto3 finds the cause.
-        except Exception as cause:  # noqa: BLE001 - boto3 repeats any failed call
+        # Its message is not used, because obstore's messages quote keys and responses.
+        except Exception as cause:  # noqa: BLE001 - boto3 repeats the call, whatever failed
             reason = type(cause).__name__
             may_be_written = self._operation == "PutObject" and _may_be_carried_out(cause)
         else:

@@ -150,7 +150,7 @@ def _built(build: Callable[[], S3Store | str]) -> S3Store | str:
     try:
         return build()
     # For example, an old or new urllib3 or obstore may lack an attribute that is used here.
-    except Exception as cause:  # noqa: BLE001 - boto3 works without obstore
+    except Exception as cause:  # noqa: BLE001 - boto3 reads instead, whatever failed
         return f"obstore cannot be set up like boto3 ({type(cause).__name__})"
 
 

@@ -145,7 +145,7 @@ def _parsed(contents: bytes, *, is_encoded: bool) -> list[ListedObject] | None:
 
     objects: list[ListedObject] = []
     try:
-        elements = ElementTree.fromstring(b"<r>%b</r>" % contents)  # noqa: S314 - as botocore does
+        elements = ElementTree.fromstring(b"<r>%b</r>" % contents)  # noqa: S314 - botocore would parse the same bytes with this parser
         for element in elements:
             text_of = element.findtext
             key, size = text_of("Key"), text_of("Size")

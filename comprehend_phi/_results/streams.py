@@ -68,7 +68,7 @@ class _Results:
         """
         part = copy(self)
         owner = f"{type(self).__name__}.part"
-        part._part = part_of(self._part, owner, index, count)  # noqa: SLF001 - of the same class
+        part._part = part_of(self._part, owner, index, count)  # noqa: SLF001 - completes a copy of this object
         return part
 
 
@@ -104,7 +104,7 @@ class JobResults(_Results):
         """The files that the service did not process, each with the reason."""
         return self._listing.unprocessed[self._part]
 
-    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
+    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - callers may close() it to stop fetching
         return self._read(self._reader.document)
 
     def with_text(
@@ -246,7 +246,7 @@ class AsyncJobResults(_Results):
             raise copy(self._listing_error)  # a copy, so that each has its own traceback
         return self._listing.unprocessed[self._part]
 
-    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - for aclosing()
+    def __aiter__(self) -> AsyncGenerator[Document, None]:  # noqa: PYI058 - callers may aclose() it to stop fetching
         return self._read(self._reader.document)
 
     def with_text(

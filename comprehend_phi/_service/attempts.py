@@ -52,7 +52,7 @@ def run_attempt(send: Callable[[], _T], operation: str, params: Params) -> _T:
         return send()
     # boto3, an event handler of the user and our decoder may raise anything. Its message and the
     # locals in its traceback may contain the request or the response.
-    except Exception as cause:  # noqa: BLE001 - it may quote a request or a response
+    except Exception as cause:  # noqa: BLE001 - any error may quote the request or the response
         error = error_from(cause, operation, params)
         error.outcome_unknown |= _tries.outcome_unknown
     finally:

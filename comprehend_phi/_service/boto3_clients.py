@@ -81,7 +81,7 @@ def build_with_boto3(build: Callable[[], _T], what: str) -> _T:
     try:
         return build()
     # One line in an AWS config file can raise any exception of botocore or of Python.
-    except Exception as cause:  # noqa: BLE001 - no value of a setting may leave this function
+    except Exception as cause:  # noqa: BLE001 - any error may quote a setting, such as a secret key
         reason = f"boto3 cannot build {what} ({type(cause).__name__})"
         error = settings_error(reason, _advice_on_settings(cause))
     raise error

@@ -155,8 +155,8 @@ class StartPHIDetectionJobOperator(AwsBaseOperator[PHIHook]):
                 if excess := self._excess(client, request):
                     return refused(excess)
                 job = start(client, request)
-        # An exception may contain the request, and Airflow would log it.
-        except Exception as error:  # noqa: BLE001 - any error becomes an exception of Airflow
+        # Airflow would log any other exception, which may contain the request.
+        except Exception as error:  # noqa: BLE001 - `raise_for` raises an error that is safe to log
             return failed(error, request=request)
         if isinstance(job, str):
             return started(job)

@@ -78,8 +78,8 @@ class PHIDetectionJobSensor(AwsBaseSensor[PHIHook]):
                 event = ended(client.job(self.job_id).wait(timeout=0))
         except WaitTimeout:
             return False
-        # An exception may contain anything, and Airflow would log it.
-        except Exception as error:  # noqa: BLE001 - any error becomes an exception of Airflow
+        # Airflow would log any other exception with everything that it contains.
+        except Exception as error:  # noqa: BLE001 - `raise_for` raises an error that is safe to log
             event = failed(error, job_id=self.job_id)
         self._check(event)
         return True

@@ -110,8 +110,8 @@ class PHIDetectionJobTrigger(BaseTrigger):
         """Wait, and return the payload of the event."""
         try:
             return await self._wait()
-        # Airflow would log an exception with everything that it contains.
-        except Exception as error:  # noqa: BLE001 - any error becomes an event, and the job runs on
+        # Airflow would log any exception with everything that it contains.
+        except Exception as error:  # noqa: BLE001 - the event has only what is safe to log
             return failed(error, job_id=self.job_id, request=self._request)
 
     async def on_kill(self) -> None:
@@ -141,7 +141,8 @@ class PHIDetectionJobTrigger(BaseTrigger):
                 return job
             self._check_deadline(job)
             # Random, so that the tasks that wait do not all try at the same time.
-            await asyncio.sleep(self.slot_delay * random.uniform(0.5, 1.5))  # noqa: S311
+            delay = self.slot_delay * random.uniform(0.5, 1.5)  # noqa: S311 - spreads attempts; nothing is secret
+            await asyncio.sleep(delay)
 
     def _check_deadline(self, obstacle: Obstacle) -> None:
         """Raise what prevents the start if it is too late for another attempt."""

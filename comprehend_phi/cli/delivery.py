@@ -244,7 +244,7 @@ def require_page(argument: str, file: Path) -> None:
     """
     require_file(argument, file)
     try:
-        from ..review import page as _  # noqa: F401 - fails early without jinja2
+        from ..review import page as _  # noqa: F401 - only to see whether jinja2 is installed
     except ImportError as error:
         reason = str(error)
     else:

@@ -59,8 +59,9 @@ class Group(click.Group):
 
     command_class: type[click.Command] | None = Command
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order in which they are declared."""
+        del ctx
         return list(self.commands)
 
     def resolve_command(

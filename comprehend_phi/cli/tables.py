@@ -82,7 +82,7 @@ def requested_table(
     if isinstance(location, Path):
         require_file(f"--{table.kind}", location)
     try:
-        from ..tables import write_csv as _  # noqa: F401 - fails early without pyarrow
+        from ..tables import write_csv as _  # noqa: F401 - only to see whether pyarrow is installed
     except ImportError as error:
         reason = str(error)
     else:

@@ -120,7 +120,7 @@ class RunResults:
         """The files that the service did not process, each with the reason."""
         return tuple(self._read(lambda results: (file for file in results.unprocessed)))
 
-    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - users may close() it
+    def __iter__(self) -> Generator[Document, None, None]:  # noqa: PYI058 - callers may close() it to stop fetching
         return self._read(JobResults.__iter__)
 
     def with_text(

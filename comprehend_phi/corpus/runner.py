@@ -572,11 +572,14 @@ class Run:
     def _delete_copies(self, job: PlannedJob) -> bool:
         """Delete the copies of a job unless its results are incomplete. Return whether it did."""
         entry = self._ledger.entry(job)
-        if entry.status in _ENDED_WELL and not self._abandons:
-            assert entry.job_id is not None  # noqa: S101 - the job has ended
-            assert entry.status is not None  # noqa: S101 - as above
-            if not _is_complete(self._client, job, entry.job_id, entry.status):
-                return False
+        if (
+            entry.status is not None
+            and entry.status in _ENDED_WELL
+            and not self._abandons
+            # A job that has ended has an id.
+            and not _is_complete(self._client, job, str(entry.job_id), entry.status)
+        ):
+            return False
         self._staging.delete(job)
         return True
 

@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815 - http.server calls these names
 
     def handle_expect_100(self) -> bool:
         """Tell the client at once to send the body."""
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         return proceed
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, *_: object, **__: object) -> None:
         """Log nothing, because keys in URLs may name people."""
 
     def _read_body(self) -> bytes:

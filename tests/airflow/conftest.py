@@ -40,10 +40,10 @@ os.environ.update(
     }
 )
 
-from botocore.loaders import JSONFileLoader  # noqa: E402
+from botocore.loaders import JSONFileLoader
 
-from comprehend_phi.airflow import PHIHook  # noqa: E402
-from comprehend_phi.testing import Limits, LocalServer, Rules, StartRecord  # noqa: E402
+from comprehend_phi.airflow import PHIHook
+from comprehend_phi.testing import Limits, LocalServer, Rules, StartRecord
 
 ROLE = "arn:aws:iam::123456789012:role/reads-notes"
 AIRFLOW_VERSION = tuple(map(int, version("apache-airflow").split(".")[:2]))

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -310,8 +311,7 @@ def see_through(
         try:
             for key, text in texts:
                 keep(run, folder, redacted, key, text)
-                # The fork calls it immediately.
-                run.fork(lambda: be_child(texts), is_reading=True)  # noqa: B023
+                run.fork(partial(be_child, texts), is_reading=True)
         except IncompleteResultsError as error:
             incomplete = error
         if readings.are_enough(incomplete):

@@ -75,7 +75,7 @@ class RefusesToReadNotes(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in http.server
+    def log_message(self, *_: object, **__: object) -> None:
         """Print nothing."""
 
 

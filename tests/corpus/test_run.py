@@ -317,9 +317,9 @@ class KillingProxy(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = forward  # noqa: N815 - as in http.server
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = forward  # noqa: N815 - http.server calls these names
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in http.server
+    def log_message(self, *_: object, **__: object) -> None:
         """Print nothing."""
 
 
